@@ -1,0 +1,42 @@
+# Every target sets up what it needs on a machine that has python3 (3.11 or newer) and make. `make demo` is the place to start.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# The commands of the environment first, as after `source .venv/bin/activate`.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-slow check format help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json
+	snakemake --cores $(CORES) results/demo/split1/fused.json
+	atw show results/demo/split1/fused.json
+
+test: $(READY) check ## format, lint, types and all quick tests
+	pytest
+
+test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers
+	pytest tests/slow
+
+check: $(READY) ## format, lint and types only
+	ruff format --check .
+	ruff check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(READY) ## rewrite the sources in the project's format
+	ruff format .
+	ruff check --fix .
+	snakefmt Snakefile workflow
+
+$(READY): envs/requirements.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)

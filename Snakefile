@@ -1,0 +1,33 @@
+# From raw videos to results/{dataset}/{split}/fused.json. Every path there is:
+#
+#   data/{dataset}/...                                 raw videos, never written to (rendered for a demo dataset)
+#   shards/{dataset}/{stream}/{shard}.h5               frames, flow and warped flow, shared by all splits and experiments
+#   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it
+#   results/{run}/{split}/fused.json                   the three streams together: the result
+#   results/{run}/summary.json                         its mean over the splits
+#   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
+#
+# {run} is {dataset}, or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, split2, ...
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/render.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        get_all_summaries,

@@ -1,0 +1,158 @@
+"""The command line: one command a stage of the workflow, each with exactly the settings it depends on as JSON."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atw.files import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Three-stream action recognition with temporal attention. The workflow calls these stages; "
+    "run `snakemake --cores 2 results/demo/split1/fused.json` for all of them in order.",
+)
+
+Out = Annotated[Path, typer.Argument(help="file to write", show_default=False)]
+SettingsText = Annotated[str, typer.Option("--settings", help="JSON of the settings that this stage depends on")]
+DatasetText = Annotated[str, typer.Option("--dataset", help="JSON that says where videos and lists are")]
+ComputeText = Annotated[str, typer.Option("--compute", help="JSON of the `compute` section")]
+Shards = Annotated[list[Path], typer.Argument(help="shards of the split's videos", show_default=False)]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
+
+
+@app.command()
+def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
+    """Render the videos of one split of a demo dataset, and their list."""
+    from atw import config
+    from atw.datasets.render import write_dataset
+
+    given = config.load_json(settings)
+    sizes = {name: given[name] for name in ("split", "train_per_class", "test_per_class", "seed")}
+    write_dataset(out.parent, **sizes, processes=threads)
+
+
+@app.command()
+def shard(
+    out: Out,
+    settings: SettingsText,
+    dataset: DatasetText,
+    flow: Annotated[Path | None, typer.Option(help="flow shard of the same videos (stream warped)")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Write one shard of one stream: decode, compute, encode."""
+    from atw import config, datasets
+    from atw.preprocess.shard import make
+
+    make(out, config.load_json(settings), datasets.from_json(dataset), flow_path=flow, threads=threads)
+
+
+@app.command()
+def train(
+    out: Out,
+    shards: Shards,
+    settings: SettingsText,
+    dataset: DatasetText,
+    compute: ComputeText,
+    threads: Threads = 1,
+    gpus: Gpus = 0,
+) -> None:
+    """Train the network of one stream; history.jsonl is written beside the model."""
+    from atw import config, datasets
+    from atw.train.launch import launch
+
+    launch(
+        out,
+        config.load_json(settings),
+        datasets.from_json(dataset),
+        shards,
+        config.Compute.model_validate_json(compute),
+        threads=threads,
+        gpus=gpus,
+    )
+
+
+@app.command()
+def score(
+    out: Out,
+    shards: Shards,
+    model: Annotated[Path, typer.Option(help="trained network")],
+    settings: SettingsText,
+    dataset: DatasetText,
+    compute: ComputeText,
+    threads: Threads = 1,
+    gpus: Gpus = 0,
+) -> None:
+    """Score the test videos of one stream."""
+    from atw import config, datasets
+    from atw.evaluate.score import score_videos
+
+    score_videos(
+        out,
+        model,
+        config.load_json(settings),
+        datasets.from_json(dataset),
+        shards,
+        config.Compute.model_validate_json(compute),
+        threads=threads,
+        gpus=gpus,
+    )
+
+
+@app.command()
+def fuse(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="score files", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Fuse the streams' scores and write the result with its provenance."""
+    from atw import config
+    from atw.evaluate.result import write_result
+
+    write_result(out, scores, config.load_json(settings))
+
+
+@app.command()
+def summary(
+    out: Out,
+    fused: Annotated[list[Path], typer.Argument(help="results to average", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Average the results of several splits."""
+    from atw import config
+    from atw.evaluate.result import write_summary
+
+    config.load_json(settings)
+    write_summary(out, fused)
+
+
+@app.command()
+def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)]) -> None:
+    """Print the accuracies of a result as a table."""
+    from atw.evaluate.result import print_result
+
+    print_result(result)
+
+
+def main() -> None:
+    """Run a command; wrong input exits with status 2 and one message, without a traceback."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        app()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+        sys.exit(os.EX_IOERR)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,451 @@
+"""Every setting there is: its type, unit, limits and default (the paper's), and what each stage depends on.
+
+Settings are merged in this order, later ones winning: the defaults below, the sections of config.yaml, its `streams:`,
+the sections of the dataset and its `streams:`, the sections of the experiment and its `streams:`.
+The workflow imports only this module and `atw.datasets`: both are parsed again in every remote job, so both import little.
+"""
+
+import json
+import re
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from atw.files import InputError
+
+Stream = Literal["rgb", "flow", "warped"]
+STREAMS: tuple[Stream, ...] = get_args(Stream)
+
+# Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
+RECIPES = {"render": 1, "rgb": 1, "flow": 1, "warped": 1, "train": 1, "score": 1, "fuse": 1, "summary": 1}
+
+
+class Section(BaseModel):
+    """A group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preprocess(Section):
+    """How videos become frames in shards. A change decodes everything again."""
+
+    width: int = Field(340, ge=16, le=4096, description="working width in pixels; frames are resized to it")
+    height: int = Field(256, ge=16, le=4096, description="working height in pixels; the aspect ratio is not kept")
+    jpeg_quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames; 95 takes 31 kB a frame")
+    zstd_level: int = Field(3, ge=1, le=19, description="Zstandard level of stored flow; 3 takes 11 kB a field")
+    shards: int = Field(16, ge=1, le=100_000, description="shard files per stream; about 256 videos each is good")
+    max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine a video with more pixels a frame than this")
+    max_frames: int = Field(100_000, ge=2, description="quarantine a video with more frames than this")
+
+
+class Flow(Section):
+    """TV-L1 optical flow. A change recomputes flow and warped flow, and no frames."""
+
+    preset: Literal["opencv4", "opencv24", "fast"] = Field("opencv4", description="base of the parameters below")
+    backend: Literal["auto", "numba", "opencv"] = Field("auto", description="auto takes the fastest usable one")
+    bound: float = Field(20.0, gt=0, le=1000, description="pixels; displacements beyond it are clipped when stored")
+    tau: float | None = Field(None, gt=0, le=0.25, description="time step of the dual update; empty: the preset's")
+    lambda_: float | None = Field(None, gt=0, description="weight of the data term; empty: the preset's")
+    theta: float | None = Field(None, gt=0, description="tightness of the coupling; empty: the preset's")
+    levels: int | None = Field(None, ge=1, le=20, description="pyramid levels at most; empty: the preset's")
+    scale_step: float | None = Field(None, gt=0, lt=1, description="pyramid step; empty: the preset's")
+    warps: int | None = Field(None, ge=1, le=100, description="warps a level; empty: the preset's")
+    iterations: int | None = Field(None, ge=1, le=10_000, description="iterations a warp at most; empty: the preset's")
+    epsilon: float | None = Field(None, ge=0, description="stop when the update's rms is below, pixels; 0 never stops")
+
+    def overrides(self) -> dict[str, float | int]:
+        """The parameters set explicitly, by the names that `atw.flow.estimate` takes."""
+        return self.model_dump(exclude={"preset", "backend", "bound"}, exclude_none=True)
+
+
+class Warp(Section):
+    """Camera compensation by a homography per pair of frames. A change recomputes warped flow only."""
+
+    descriptors: Literal["sift", "none"] = Field("sift", description="descriptor matches beside the flow's own")
+    max_displacement: float = Field(25.0, gt=0, description="pixels; descriptor matches further apart are dropped")
+    corners: int = Field(1000, ge=4, description="corners at most, displaced by the flow")
+    quality: float = Field(0.001, gt=0, lt=1, description="least corner quality relative to the best corner")
+    distance: float = Field(3.0, ge=1, description="least distance between corners, pixels")
+    min_matches: int = Field(50, ge=4, description="no homography is estimated from fewer matches or as many")
+    min_inliers: int = Field(25, ge=4, description="a homography with as many inliers or fewer is not used")
+    threshold: float = Field(1.0, gt=0, description="RANSAC inlier threshold, pixels")
+    border: int = Field(5, ge=0, description="pixels whose source is this near the border keep the first frame")
+
+
+class Sampling(Section):
+    """How many snippets of what length a video gives in training."""
+
+    segments: int = Field(4, ge=1, le=64, description="N: equal parts of a video, one snippet from each")
+    stack: int = Field(5, ge=1, le=64, description="consecutive flow fields in a snippet of flow or warped")
+
+
+class Augment(Section):
+    """Crops and flips of training snippets; all snippets of one video share them."""
+
+    input_size: int = Field(224, ge=16, le=1024, description="side of the network's input, pixels")
+    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0, 0.875, 0.75, 0.66), min_length=1, description="crop sides relative to the shorter working side"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
+
+
+class Model(Section):
+    """The network of a stream."""
+
+    backbone: str = Field("resnet50", description="a ResNet or mobilenet_v2 of torchvision, or tiny (the demo's)")
+    weights: str | None = Field(
+        "weights/{backbone}.pth", description="file of ImageNet weights; {backbone} is filled in; empty: from scratch"
+    )
+    dropout: float = Field(0.8, ge=0, lt=1, description="dropout before the classifier")
+    partial_bn: Literal["none", "first", "all"] = Field(
+        "first", description="batch norms that stay frozen: none, all but the first, or all"
+    )
+    consensus: Literal["attention", "average", "max", "weighted"] = Field(
+        "attention", description="how the snippets of a video become one score"
+    )
+    attention_on: Literal["scores", "features"] = Field("scores", description="what the attention weight looks at")
+    attention_activation: Literal["relu", "tanh", "sigmoid", "none"] = Field("relu", description="of the energies")
+    attention_init: Literal["gaussian", "ones", "mean"] = Field("gaussian", description="initial weights; mean is 1/N")
+    attention_std: float = Field(0.001, gt=0, description="standard deviation of the gaussian initialisation")
+    attention_bias: float = Field(6.0, description="initial bias; 0 is the paper's and can die, 6 keeps ReLU open")
+
+
+class Train(Section):
+    """The optimisation of one stream. A change trains again and touches no shard."""
+
+    iterations: int = Field(3500, ge=1, description="updates in total")
+    batch: int = Field(128, ge=1, description="videos an update, over all workers")
+    learning_rate: float = Field(0.001, gt=0, description="initial learning rate")
+    steps: tuple[int, ...] = Field((2000,), description="iterations at which the learning rate is multiplied by 0.1")
+    warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(5e-4, ge=0, description="of SGD")
+    clip: float = Field(40.0, gt=0, description="global norm at which gradients are clipped")
+    lr_multipliers: Literal["tsn", "uniform"] = Field("tsn", description="learning rates per group of parameters")
+
+    @field_validator("steps")
+    @classmethod
+    def _steps_rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
+            raise ValueError("must be iteration numbers of at least 1 in rising order")
+        return steps
+
+
+class Evaluate(Section):
+    """Scoring of the test videos. A change scores again and trains nothing."""
+
+    snippets: int = Field(80, ge=1, le=1000, description="snippets a video, uniformly spread; attention sees all")
+    crops: Literal[1, 5, 10] = Field(1, description="1 centre, 5 with the corners, 10 with their mirror images")
+    crop: int = Field(224, ge=16, le=4096, description="side of a test crop in pixels, resized to the input size")
+
+
+class Fusion(Section):
+    """How the streams' scores become one."""
+
+    weights: dict[Stream, Annotated[float, Field(ge=0)]] = Field(
+        {"rgb": 1.0, "flow": 1.0, "warped": 0.5}, description="weight of each stream; 0 leaves a stream out"
+    )
+    on: Literal["logits", "probabilities"] = Field(
+        "logits", description="what is added: class scores, or their softmax"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _some_weight(cls, weights: dict[Stream, float]) -> dict[Stream, float]:
+        if not any(weights.values()):
+            raise ValueError("at least one stream needs a weight above 0")
+        return weights
+
+
+class Compute(Section):
+    """What a stage may use. It changes the speed, never what is computed, so a change reruns nothing."""
+
+    preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
+    train_threads: int = Field(4, ge=1, description="CPU threads of one training or scoring job")
+    workers: int = Field(1, ge=1, description="training processes of one stream; each takes its share of the batch")
+    gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto", description="GPUs a stream: auto takes one where there is one, 0 stays on the CPU"
+    )
+    loaders: int = Field(2, ge=0, description="processes that read shards for each worker; 0 reads in the worker")
+    microbatch: int = Field(32, ge=1, description="videos at once on a device; gradients are summed up to the batch")
+    checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
+    retries: int = Field(2, ge=0, description="restarts of a training whose worker died")
+
+
+class Settings(Section):
+    """Every section, complete, as one dataset, stream and experiment see them."""
+
+    preprocess: Preprocess = Preprocess()
+    flow: Flow = Flow()
+    warp: Warp = Warp()
+    sampling: Sampling = Sampling()
+    augment: Augment = Augment()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    fusion: Fusion = Fusion()
+    compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Settings":
+        if self.evaluate.crop > min(self.preprocess.width, self.preprocess.height):
+            raise ValueError(
+                f"evaluate.crop is {self.evaluate.crop}, larger than the working size "
+                f"{self.preprocess.width} x {self.preprocess.height}: lower it or raise the working size"
+            )
+        return self
+
+
+SECTIONS = tuple(Settings.model_fields)
+# The paper's recipe per stream; what it leaves open is TSN's (docs/decisions.md lists each such choice).
+_FLOW_RECIPE = {
+    "augment": {"scales": (1.0, 0.875, 0.75)},
+    "model": {"dropout": 0.7},
+    "train": {"learning_rate": 0.005, "iterations": 18_000, "steps": (12_000, 18_000), "clip": 20.0},
+}
+STREAM_DEFAULTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": _FLOW_RECIPE, "warped": _FLOW_RECIPE}
+
+
+class Overrides(Section):
+    """Sections in which any subset of the keys may stand."""
+
+    preprocess: dict[str, Any] = {}
+    flow: dict[str, Any] = {}
+    warp: dict[str, Any] = {}
+    sampling: dict[str, Any] = {}
+    augment: dict[str, Any] = {}
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    evaluate: dict[str, Any] = {}
+    fusion: dict[str, Any] = {}
+    compute: dict[str, Any] = {}
+
+    @field_validator(*SECTIONS)
+    @classmethod
+    def _section_is_valid(cls, given: dict[str, Any], info: Any) -> dict[str, Any]:
+        # Every key has a default, so a part of a section validates like the whole; errors keep their place.
+        Settings.model_fields[info.field_name].annotation.model_validate(given)  # type: ignore[union-attr]
+        return given
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The overriding keys by section."""
+        return {name: getattr(self, name) for name in SECTIONS}
+
+
+class StreamOverrides(Overrides):
+    """Overrides for all streams, and under `streams:` for single ones."""
+
+    streams: dict[Stream, Overrides] = {}
+
+
+class OfficialDataset(StreamOverrides):
+    """UCF-101 or HMDB-51 with its official lists of three splits."""
+
+    kind: Literal["ucf101", "hmdb51"]
+    root: str = Field(description="folder of the videos, one folder a class in it; never written to")
+    lists: str = Field(description="folder of the official list files")
+
+
+class FolderDataset(StreamOverrides):
+    """Any folder of videos with CSV lists: columns path, label, subset (train or test), optionally group."""
+
+    kind: Literal["folder"]
+    root: str = Field(description="folder that the paths in the lists start from; never written to")
+    lists: str = Field(description="CSV file; {split} stands for the number of the split, 1, 2, ...")
+
+
+class DemoDataset(StreamOverrides):
+    """Short videos of eight actions, rendered into data/<name>; three splits that share no video."""
+
+    kind: Literal["demo"]
+    train_per_class: int = Field(40, ge=1, le=1000, description="training videos of each class")
+    test_per_class: int = Field(20, ge=1, le=1000, description="test videos of each class")
+
+
+Dataset = Annotated[OfficialDataset | FolderDataset | DemoDataset, Field(discriminator="kind")]
+DATASET: TypeAdapter[OfficialDataset | FolderDataset | DemoDataset] = TypeAdapter(Dataset)
+
+
+class Experiment(StreamOverrides):
+    """A named set of overrides whose results stand beside the plain ones and reuse their shards."""
+
+    @model_validator(mode="after")
+    def _shards_are_shared(self) -> "Experiment":
+        for overrides in (self, *self.streams.values()):
+            for section in ("preprocess", "flow", "warp"):
+                if getattr(overrides, section):
+                    raise ValueError(
+                        f"an experiment cannot change {section}: all experiments read the same shards; "
+                        "make it a dataset of its own instead"
+                    )
+        return self
+
+
+class Config(StreamOverrides):
+    """The whole of config.yaml."""
+
+    seed: int = Field(0, ge=0, description="of sampling, initialisation, splits and intervals")
+    shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
+    datasets: dict[str, Dataset]
+    experiments: dict[str, Experiment] = {}
+
+    @field_validator("datasets", "experiments")
+    @classmethod
+    def _names_fit_paths(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in ("experiments", "tables"):
+                raise ValueError(
+                    f"{name!r} cannot name a folder: use letters, digits, - and _ (not experiments, tables)"
+                )
+        return named
+
+    @model_validator(mode="after")
+    def _every_combination_is_valid(self) -> "Config":
+        for dataset in self.datasets:
+            for experiment in ("", *self.experiments):
+                for stream in STREAMS:
+                    effective(self, dataset, stream, experiment)
+        return self
+
+    def dataset(self, name: str) -> "OfficialDataset | FolderDataset | DemoDataset":
+        """The dataset of that name, or an error that lists those there are."""
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets))
+            raise InputError(f"dataset {name!r} is not in config.yaml under `datasets:`; known datasets: {known}")
+        return self.datasets[name]
+
+
+def load(raw: dict[str, Any]) -> Config:
+    """Validate the content of config.yaml; errors name the key, its value and what is allowed."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_explain(error)) from None
+
+
+def load_json(text: str) -> dict[str, Any]:
+    """The settings object of a stage's `--settings`."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--settings is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--settings must be a JSON object, not {text[:40]!r}")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    lines = ["config.yaml is not valid:"]
+    for problem in error.errors():
+        location = list(problem["loc"])
+        if location[:1] == ["datasets"] and len(location) > 3:
+            del location[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
+        where = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(location)}")
+        else:
+            shown = "" if isinstance(problem["input"], dict) else f" (value {problem['input']!r})"
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {where}: {message}{shown}" if where else f"  {message}{shown}")
+    return "\n".join(lines)
+
+
+def _allowed(location: list[str | int]) -> str:
+    section = next((part for part in reversed(location[:-1]) if part in SECTIONS), None)
+    if section is None:
+        model: Any = Config if len(location) == 1 else StreamOverrides
+    else:
+        model = Settings.model_fields[str(section)].annotation
+    return "allowed here: " + ", ".join(model.model_fields)
+
+
+def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
+    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order."""
+    if experiment and experiment not in config.experiments:
+        known = ", ".join(sorted(config.experiments)) or "none"
+        raise InputError(
+            f"experiment {experiment!r} is not in config.yaml under `experiments:`; known experiments: {known}"
+        )
+    given = config.dataset(dataset)
+    layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
+    for overrides in (config, given, *([config.experiments[experiment]] if experiment else [])):
+        layers.append(overrides.sections())
+        if stream in overrides.streams:
+            layers.append(overrides.streams[stream].sections())  # type: ignore[index]
+    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for name, keys in layer.items():
+            merged[name].update(keys)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
+        raise ValueError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+
+
+def location(config: Config, dataset: str) -> dict[str, Any]:
+    """Where a dataset's videos and lists are, without its overrides: what `--dataset` tells a stage.
+
+    It is kept apart from the settings, so that moving a collection to another disk computes nothing again.
+    """
+    given = config.dataset(dataset)
+    own = set(type(given).model_fields) - set(StreamOverrides.model_fields)
+    return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
+
+
+def render_settings(config: Config, dataset: str, split: int) -> dict[str, Any]:
+    """What the videos of one split of a demo dataset depend on."""
+    given = config.dataset(dataset)
+    assert isinstance(given, DemoDataset)
+    sizes = {"train_per_class": given.train_per_class, "test_per_class": given.test_per_class}
+    return {"recipe": RECIPES["render"], "split": split, "seed": config.seed, **sizes}
+
+
+def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
+    """What the bytes of a shard of `stream` depend on, apart from the videos."""
+    settings = effective(config, dataset, stream)
+    used = ["preprocess"] + {"rgb": [], "flow": ["flow"], "warped": ["flow", "warp"]}[stream]
+    unused = {"preprocess": {"zstd_level"} if stream == "rgb" else {"jpeg_quality"}}
+    # Warped flow starts from the flow shard, so both of its recipes count.
+    recipes = {name: RECIPES[name] for name in ([stream] if stream != "warped" else ["flow", "warped"])}
+    sections = settings.model_dump(mode="json", include=set(used), exclude=unused)
+    return {"recipes": recipes, "dataset": dataset, "stream": stream, **sections}
+
+
+def train_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
+    """What a trained network depends on, apart from the shards and the split's list."""
+    settings = effective(config, dataset, stream, experiment)
+    sections = settings.model_dump(mode="json", include={"sampling", "augment", "model", "train"})
+    if settings.model.weights:
+        sections["model"]["weights"] = settings.model.weights.replace("{backbone}", settings.model.backbone)
+    return {
+        "recipe": RECIPES["train"],
+        "dataset": dataset,
+        "stream": stream,
+        "seed": config.seed,
+        **sections,
+    }
+
+
+def score_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
+    """What the scores of the test videos depend on, apart from the network and the shards."""
+    settings = effective(config, dataset, stream, experiment)
+    return {
+        "recipe": RECIPES["score"],
+        "dataset": dataset,
+        "stream": stream,
+        "experiment": experiment,
+        **settings.model_dump(mode="json", include={"evaluate"}),
+    }
+
+
+def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+    """What fused.json depends on, apart from the score files."""
+    fusion = effective(config, dataset, "rgb", experiment).fusion
+    weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
+    return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.on}
+
+
+def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:
+    """The streams that take part in the fusion: those with a weight above 0."""
+    return [name for name, weight in fuse_settings(config, dataset, experiment)["weights"].items() if weight]

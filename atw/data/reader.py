@@ -1,0 +1,171 @@
+"""Videos of a split in their shards: which sample stands at which place of the training, and reading it.
+
+What is drawn for a place (epoch, video, snippets, crop, flip) follows from the seed and the place alone. So the number of
+workers, loaders and accumulation steps, and an interruption, change nothing of what the network sees.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from atw.data import augment, sampling
+from atw.files import InputError
+from atw.shards import Entry, Shard
+
+log = logging.getLogger("atw")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a video is stored: the number of its shard and its index entry."""
+
+    shard: int
+    entry: Entry
+
+
+class Shards:
+    """The shards of one stream, opened when first read in each process; an HDF5 handle never crosses a fork.
+
+    Raises:
+        InputError: a shard is damaged, or they are not all of the stream and of the same settings.
+    """
+
+    def __init__(self, paths: Sequence[Path], stream: str) -> None:
+        self._paths = [path.absolute() for path in paths]
+        self._open: dict[int, Shard] = {}
+        self._pid = os.getpid()
+        self.digests: dict[str, str] = {}
+        self.places: dict[str, Place] = {}
+        made_with: dict[str, Any] = {}
+        for number, path in enumerate(self._paths):
+            with Shard(path) as shard:
+                if shard.stream != stream:
+                    raise InputError(f"shard {path} holds the stream {shard.stream}, not {stream}")
+                settings = {name: value for name, value in shard.attributes["settings"].items() if name not in _OWN}
+                if (made_with or settings) != settings:
+                    raise InputError(
+                        f"shards {self._paths[0]} and {path} were made with different settings; "
+                        "run the workflow, which makes the outdated one again"
+                    )
+                made_with = settings
+                self.digests[path.stem] = shard.digest
+                self.places |= {entry.video: Place(number, entry) for entry in shard.entries}
+        self.settings = made_with
+
+    def __getitem__(self, number: int) -> Shard:
+        if self._pid != os.getpid():
+            self._open, self._pid = {}, os.getpid()
+        if number not in self._open:
+            self._open[number] = Shard(self._paths[number])
+        return self._open[number]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}
+
+    def find(self, videos: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+        """The videos that can be used, and (video, reason) of the quarantined ones."""
+        usable, quarantined = [], []
+        for video in videos:
+            if video not in self.places:
+                raise InputError(
+                    f"{video} is in the list but in none of the shards, {self._paths[0]} and so on; "
+                    "run the workflow, which makes the outdated ones again"
+                )
+            reason = self.places[video].entry.quarantined
+            if reason:
+                quarantined.append((video, reason))
+            else:
+                usable.append(video)
+        return usable, quarantined
+
+    def positions(self, video: str) -> int:
+        """Frames of a video in rgb, fields in flow and warped."""
+        return self.places[video].entry.count
+
+    def snippets(self, video: str, starts: np.ndarray, stack: int) -> Tensor:
+        """Snippets of a video: uint8 [N, H, W, 3] of frames (rgb), or [N, stack, 2, H, W] of fields.
+
+        A video with fewer fields than the stack repeats its last one.
+        """
+        place = self.places[video]
+        shard = self[place.shard]
+        if shard.stream == "rgb":
+            return torch.from_numpy(shard.frames(place.entry, starts.tolist()))
+        count = min(stack, place.entry.count)
+        fields = np.stack([shard.fields(place.entry, int(start), count) for start in starts])
+        if count < stack:
+            fields = np.concatenate([fields, np.repeat(fields[:, -1:], stack - count, axis=1)], axis=1)
+        return torch.from_numpy(fields)
+
+
+_OWN = ("shard", "members")  # of a shard's settings: what differs from shard to shard
+
+
+class TrainingSnippets(Dataset[tuple[Tensor, int]]):
+    """Training samples by place: place p of the run is video p mod n of a permutation drawn for epoch p // n.
+
+    A sample is uint8 [N, C, S, S] with N snippets of the video, and the index of its class.
+    """
+
+    def __init__(
+        self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: dict[str, Any], stack: int
+    ) -> None:
+        self._shards = shards
+        self._videos = videos
+        self._labels = labels
+        self._augment = settings["augment"]
+        self._segments: int = settings["sampling"]["segments"]
+        self._seed: int = settings["seed"]
+        self._stream: str = settings["stream"]
+        self._stack = stack
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+        self._size = (shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"])
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        epoch, position = divmod(place, len(self._videos))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._videos))
+        number = int(self._order[position])
+        rng = np.random.default_rng([self._seed, epoch, number])
+        video = self._videos[number]
+        # Drawn in the same order for every stream, so that rgb, flow and warped see the same segments of a video.
+        starts = sampling.training_starts(
+            self._shards.positions(video), segments=self._segments, stack=self._stack, rng=rng
+        )
+        size = self._augment["input_size"]
+        box = augment.crop_box(*self._size, scales=tuple(self._augment["scales"]), size=size, rng=rng)
+        flip = bool(rng.random() < self._augment["flip"])
+        snippets = self._shards.snippets(video, starts, self._stack)
+        return augment.apply(snippets, box=box, size=size, flip=flip, stream=self._stream), self._labels[number]
+
+
+def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[str]:
+    """The videos too short for one stack, whose last field is repeated; said aloud, never silent."""
+    short = [video for video in videos if sampling.is_repeated(shards.positions(video), stack=stack)]
+    for video in short:
+        log.warning("%s has %d of %d fields: its last is repeated", video, shards.positions(video), stack)
+    return short
+
+
+def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, micro: int) -> list[list[int]]:
+    """Places of one worker's micro-batches from iteration `start` to `stop`, in order.
+
+    Iteration i covers places i batch .. (i + 1) batch - 1; worker r of w takes every w-th of them from the r-th, in pieces of
+    at most `micro`.
+    """
+    pieces = []
+    for iteration in range(start, stop):
+        places = list(range(iteration * batch + rank, (iteration + 1) * batch, world))
+        pieces += [places[first : first + micro] for first in range(0, len(places), micro)]
+    return pieces

@@ -1,0 +1,60 @@
+"""Which positions of a video make its snippets: index arithmetic alone, no pixels.
+
+A position is a frame (rgb: n frames are n positions) or a flow field (flow and warped: n frames give n - 1 fields, and
+field p leads from frame p to frame p + 1). A snippet starts at a position and takes `stack` of them in a row: 1 for
+rgb. Everything counts from 0.
+
+Each stream divides its own positions, so segment k of a flow stream starts at most k positions before segment k of rgb.
+
+In a video of fewer positions than the stack, and only there, a snippet repeats its last position (`is_repeated`).
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.files import InputError
+
+
+def training_starts(positions: int, *, segments: int, stack: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw one start from each of `segments` equal parts of a video: int64 [segments], in order.
+
+    Segments are d = positions // segments long. With d >= stack the start is uniform among those whose stack stays
+    inside the segment. Otherwise it is the segment's first position, moved back where the stack would pass the end of
+    the video.
+    """
+    _check(positions=positions, segments=segments, stack=stack)
+    length = positions // segments
+    first = np.arange(segments, dtype=np.int64) * length
+    if length < stack:
+        return np.minimum(first, max(positions - stack, 0))
+    return first + rng.integers(length - stack + 1, size=segments)
+
+
+def test_starts(positions: int, *, snippets: int, stack: int) -> NDArray[np.int64]:
+    """Spread `snippets` starts evenly over a video: int64 [snippets], in order, the same at each call.
+
+    The starts that keep the stack inside the video are cut into `snippets` equal parts and the centre of each is taken,
+    so a start occurs more than once where there are fewer starts than snippets.
+    """
+    _check(positions=positions, snippets=snippets, stack=stack)
+    starts = max(positions - stack, 0) + 1
+    # The centre (m + 1/2) starts / snippets in integers: no rounding can differ between machines.
+    return (2 * np.arange(snippets, dtype=np.int64) + 1) * starts // (2 * snippets)
+
+
+def stack_indices(starts: NDArray[np.int64], *, stack: int, positions: int) -> NDArray[np.int64]:
+    """Give the positions of each snippet: int64 [len(starts), stack]; `starts` come from the functions above."""
+    _check(positions=positions, stack=stack)
+    indices: NDArray[np.int64] = starts[:, None] + np.arange(stack, dtype=np.int64)
+    return indices.clip(max=positions - 1)
+
+
+def is_repeated(positions: int, *, stack: int) -> bool:
+    """Say whether the video is too short for one stack, so that its snippets repeat the last position."""
+    return positions < stack
+
+
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise InputError(f"{name} {count}: sampling needs at least 1; leave out videos without frames or fields")

@@ -1,0 +1,184 @@
+"""Datasets: which videos there are, their classes, splits and shards. Standard library only, for the workflow imports it.
+
+The contract of a dataset is one function that reads its lists, `listing(dataset, split) -> list[Listed]`, and an entry in
+`_LISTINGS`; docs/datasets.md shows one in 30 lines. Everything else (classes, shards, digests, checks) follows from the lists.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atw.datasets import demo, folder, hmdb51, ucf101
+from atw.datasets.listed import Listed, Location
+from atw.files import InputError, digest
+
+_LISTINGS: dict[str, Callable[[Location, int], list[Listed]]] = {
+    "demo": demo.listed,
+    "folder": folder.listed,
+    "hmdb51": hmdb51.listed,
+    "ucf101": ucf101.listed,
+}
+_COUNTS: dict[str, Callable[[Location], int]] = {"folder": folder.count_splits}
+
+
+@dataclass(frozen=True)
+class Split:
+    """The videos of one split, each list sorted by id; `classes` are those of the whole dataset."""
+
+    name: str
+    train: tuple[Listed, ...]
+    test: tuple[Listed, ...]
+    classes: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of what training and scoring depend on: every video's id, label and subset, and the class order."""
+        rows = [[listed.video, listed.label, listed.subset] for listed in (*self.train, *self.test)]
+        return digest({"classes": self.classes, "videos": rows})
+
+
+class Dataset:
+    """A dataset read from its lists.
+
+    Args:
+        location: what `atw.config.location` gives: name, kind, root and what the kind needs besides.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self.name: str = location["name"]
+        self.kind: str = location["kind"]
+        self.root = Path(location["root"])
+        self._location = location
+
+    @property
+    def generated(self) -> bool:
+        """Whether the videos are rendered by the workflow rather than found on disk."""
+        return self.kind == "demo"
+
+    @functools.cached_property
+    def split_names(self) -> tuple[str, ...]:
+        """`split1`, `split2`, ... as many as the lists hold."""
+        count = _COUNTS[self.kind](self._location) if self.kind in _COUNTS else 3
+        return tuple(f"split{number}" for number in range(1, count + 1))
+
+    @functools.cache  # noqa: B019 - a process looks at a handful of datasets
+    def rows(self, name: str) -> tuple[Listed, ...]:
+        """The listed videos of a split, sorted by id, checked: no video twice, no group in train and test."""
+        if name not in self.split_names:
+            raise InputError(f"dataset {self.name} has no {name}; it has {', '.join(self.split_names)}")
+        rows = sorted(_LISTINGS[self.kind](self._location, int(name.removeprefix("split"))), key=lambda row: row.video)
+        _check(f"dataset {self.name}, {name}", rows)
+        return tuple(rows)
+
+    @functools.cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in label order: that of the official list where there is one, else alphabetical."""
+        if self.kind == "ucf101":
+            return ucf101.classes(self._location)
+        if self.kind == "demo":
+            return demo.CLASSES
+        return tuple(sorted({row.label for name in self.split_names for row in self.rows(name)}))
+
+    def split(self, name: str) -> Split:
+        """A split with its classes; refuses one in which a class has no training video."""
+        rows = self.rows(name)
+        train = tuple(row for row in rows if row.subset == "train")
+        test = tuple(row for row in rows if row.subset == "test")
+        missing = sorted({row.label for row in test} - {row.label for row in train})
+        if missing or not train or not test:
+            raise InputError(
+                f"dataset {self.name}, {name}: "
+                + (f"no training video of class {', '.join(missing)}" if missing else "no training or no test videos")
+                + "; add some to the list, or remove the class from it"
+            )
+        return Split(name, train, test, self.classes)
+
+    def shard_names(self, split: str, count: int) -> list[str]:
+        """The shards, of `count`, that hold the videos of a split."""
+        return sorted({_shard_name(row, count) for row in self.rows(split)})
+
+    def members(self, shard: str, count: int) -> list[Listed]:
+        """The videos of one shard over all splits, sorted by id, each once."""
+        return list(self._shards(count).get(shard, []))
+
+    @functools.cache  # noqa: B019
+    def _shards(self, count: int) -> dict[str, list[Listed]]:
+        videos: dict[str, Listed] = {}
+        for name in self.split_names:
+            for row in self.rows(name):
+                known = videos.setdefault(row.video, row)
+                if known.label != row.label:
+                    raise InputError(
+                        f"dataset {self.name}: {row.video} is {known.label} in one split and {row.label} in {name}; "
+                        "give it one label in all lists"
+                    )
+        shards: dict[str, list[Listed]] = {}
+        for video in sorted(videos):
+            shards.setdefault(_shard_name(videos[video], count), []).append(videos[video])
+        return shards
+
+    def members_digest(self, shard: str, count: int) -> str:
+        """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and file sizes.
+
+        Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256 of
+        every file it was made from. Generated videos have no size before they are rendered, and need none.
+        """
+        rows = [
+            [listed.video, listed.label, None if self.generated else _size(self.root / listed.video)]
+            for listed in self.members(shard, count)
+        ]
+        return digest(rows)
+
+    def require_videos(self) -> None:
+        """Refuse to start when the folder of videos, or every single video in it, is absent."""
+        if self.generated:
+            return
+        example = self.rows(self.split_names[0])[0].video
+        if not self.root.is_dir():
+            raise InputError(
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there "
+                f"(for example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they are"
+            )
+        rows = self.rows(self.split_names[0])
+        if not any((self.root / row.video).is_file() for row in rows):
+            raise InputError(
+                f"dataset {self.name}: none of the {len(rows)} listed videos is in {self.root} (first: {example}). "
+                f"Set datasets.{self.name}.root in config.yaml to the folder that the paths in the lists start from"
+            )
+
+
+def _check(place: str, rows: Iterable[Listed]) -> None:
+    seen: dict[str, Listed] = {}
+    groups: dict[str, Listed] = {}
+    for row in rows:
+        if row.video in seen:
+            raise InputError(f"{place}: {row.video} is listed twice; keep one line of it")
+        seen[row.video] = row
+        first = groups.setdefault(row.group, row) if row.group else row
+        if first.subset != row.subset:
+            raise InputError(
+                f"{place}: group {row.group} is in both subsets ({first.video} in {first.subset}, {row.video} in "
+                f"{row.subset}); a result on such a split is worthless: move the whole group to one subset"
+            )
+
+
+def _shard_name(row: Listed, count: int) -> str:
+    # Not Python's own hash, which differs from process to process.
+    value = int.from_bytes(hashlib.sha256(row.video.encode()).digest()[:8], "big")
+    return f"{row.block * count + value % count:05d}"
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def from_json(text: str) -> Dataset:
+    """The dataset that `--dataset` describes."""
+    location: Any = json.loads(text)
+    return Dataset(location)

@@ -1,0 +1,145 @@
+"""Scoring: every test video of a split through the trained network of one stream.
+
+TSN's own test code builds the network for one snippet and averages afterwards; with attention that would make every weight
+1. Here the softmax of the attention sees all snippets of a crop together, and crops are averaged after it.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from atw.config import Compute
+from atw.data import augment, sampling
+from atw.data.reader import Shards, report_repeats
+from atw.datasets import Dataset
+from atw.evaluate.scores import Scores, write_scores
+from atw.files import InputError, file_digest
+from atw.model.network import Output, VideoNetwork
+from atw.progress import meter
+from atw.train.loop import stack_of
+from atw.train.modelfile import load_model
+
+log = logging.getLogger("atw")
+
+
+def score_videos(
+    out: Path,
+    model_path: Path,
+    settings: dict[str, Any],
+    dataset: Dataset,
+    shard_paths: list[Path],
+    compute: Compute,
+    *,
+    threads: int,
+    gpus: int,
+) -> None:
+    """Write the scores of a split's test videos.
+
+    Args:
+        out: path of the score file.
+        model_path: the trained network.
+        settings: what `atw.config.score_settings` gives, with the split's name and digest.
+        dataset: whose lists name the test videos.
+        shard_paths: shards of the split's videos.
+        compute: the `compute` section.
+        threads: CPU threads.
+        gpus: GPUs that were reserved.
+
+    Raises:
+        InputError: the network was trained on other classes, another split or another preprocessing.
+    """
+    torch.set_num_threads(threads)
+    network, model = load_model(model_path)
+    trained = model["settings"]
+    split = dataset.split(settings["split"])
+    shards = Shards(shard_paths, settings["stream"])
+    _check(model_path, model, settings, list(split.classes), shards)
+    device = torch.device("cuda" if gpus and compute.gpus != 0 and torch.cuda.is_available() else "cpu")
+    network.to(device)
+    labels = {listed.video: split.classes.index(listed.label) for listed in split.test}
+    videos, quarantined = shards.find(list(labels))
+    if not videos:
+        raise InputError(f"every test video of {settings['split']} is quarantined; see the logs of the shards")
+    stack = stack_of(trained)
+    report_repeats(shards, videos, stack)
+    outputs, positions = [], []
+    with torch.inference_mode(), meter(f"scoring {settings['stream']}", "videos", len(videos)) as progress:
+        for video in videos:
+            starts = sampling.test_starts(
+                shards.positions(video), snippets=settings["evaluate"]["snippets"], stack=stack
+            )
+            outputs.append(_score(network, shards, video, starts, settings["evaluate"], trained, compute))
+            positions.append(starts)
+            progress.advance(1)
+    weights = np.stack([output.weights.cpu().numpy() for output in outputs])
+    flat = float(np.mean(np.ptp(weights, axis=2).max(axis=1) == 0))
+    log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat)
+    write_scores(
+        out,
+        Scores(
+            stream=settings["stream"],
+            dataset=dataset.name,
+            split=settings["split"],
+            experiment=settings["experiment"],
+            classes=split.classes,
+            videos=tuple(videos),
+            labels=np.array([labels[video] for video in videos], np.int64),
+            video_logits=np.stack([output.logits.cpu().numpy().mean(axis=0) for output in outputs]),
+            snippet_logits=np.stack([output.snippet_logits.cpu().numpy() for output in outputs]),
+            attention=weights,
+            attention_logits=np.stack([output.energies.cpu().numpy() for output in outputs]),
+            positions=np.stack(positions),
+            quarantined=[(video, labels[video], reason) for video, reason in quarantined],
+            provenance={
+                "settings": trained | settings,
+                "train_videos": len(split.train),
+                "train_quarantined": shards.find([listed.video for listed in split.train])[1],
+                "flat_attention": flat,
+                "model": {"sha256": file_digest(model_path), "weights": model["network"]["weights_sha256"]},
+                "shards": shards.digests,
+                "shard_settings": shards.settings,
+                "software": model["provenance"]["software"],
+                "hardware": model["provenance"]["hardware"],
+                "seed": trained["seed"],
+            },
+        ),
+    )
+
+
+def _check(path: Path, model: dict[str, Any], settings: dict[str, Any], classes: list[str], shards: Shards) -> None:
+    trained = model["settings"]
+    for what, had, has in (
+        ("stream", trained["stream"], settings["stream"]),
+        ("class list", model["classes"], classes),
+        ("list of videos", trained["videos"], settings["videos"]),
+        ("preprocessing", model["provenance"]["shard_settings"], shards.settings),
+    ):
+        if had != has:
+            raise InputError(
+                f"the network {path} was trained on another {what}: {had} instead of {has}; train it again"
+            )
+
+
+def _score(
+    network: VideoNetwork,
+    shards: Shards,
+    video: str,
+    starts: np.ndarray,
+    evaluate: dict[str, Any],
+    trained: dict[str, Any],
+    compute: Compute,
+) -> Output:
+    """All crops of one video at once: logits [crops, K], weights and energies [crops, M], snippets [crops, M, K]."""
+    frames = shards.snippets(video, starts, stack_of(trained))
+    preprocess = shards.settings["preprocess"]
+    size = trained["augment"]["input_size"]
+    crops = augment.test_boxes(
+        preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
+    )
+    snippets = torch.stack(
+        [augment.apply(frames, box=crop.box, size=size, flip=crop.flip, stream=trained["stream"]) for crop in crops]
+    )  # [crops, M, C, S, S]
+    return network.score(snippets, chunk=compute.microbatch * trained["sampling"]["segments"])

@@ -1,0 +1,15 @@
+"""Optical flow: TV-L1 between two frames, and the same with the motion of the camera taken out."""
+
+from atw.flow.engine import estimate
+from atw.flow.parameters import Parameters, parameters
+from atw.flow.warp import Compensated, WarpParameters, compensate, estimate_warped
+
+__all__ = [
+    "Compensated",
+    "Parameters",
+    "WarpParameters",
+    "compensate",
+    "estimate",
+    "estimate_warped",
+    "parameters",
+]

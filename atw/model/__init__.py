@@ -1,0 +1,1 @@
+"""The networks: backbones, the consensus over snippets, and the two together."""

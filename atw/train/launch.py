@@ -1,0 +1,230 @@
+"""Training through Ray: joins the cluster at RAY_ADDRESS, or brings a private one; the only file that imports Ray.
+
+Ray finds a run again by its name, which therefore holds a digest of everything the result depends on: an interrupted
+training goes on from its last checkpoint, a changed one starts anew.
+"""
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+# Ray reads these when it is imported: no usage reports, no metrics server, no token written into the home folder by a
+# private cluster that only this user's processes on this machine can reach.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
+os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+if "RAY_ADDRESS" not in os.environ:
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+import ray
+import ray.train
+import torch
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+
+from atw.config import Compute
+from atw.data.reader import Shards
+from atw.datasets import Dataset
+from atw.files import InputError, digest
+from atw.train import loop
+from atw.train.modelfile import save_model
+
+log = logging.getLogger("atw")
+_STATE = "state.pt"
+_OBJECT_STORE_BYTES = 100_000_000  # DDP does not use it; the default is a third of the memory
+
+
+def launch(
+    out: Path,
+    settings: dict[str, Any],
+    dataset: Dataset,
+    shard_paths: list[Path],
+    compute: Compute,
+    *,
+    threads: int,
+    gpus: int,
+) -> None:
+    """Train one stream and write model.pt at `out`, with history.jsonl beside it.
+
+    Args:
+        out: path of the model.
+        settings: what `atw.config.train_settings` gives, with the split's name and digest.
+        dataset: whose lists say what the split trains on.
+        shard_paths: shards of the split's videos.
+        compute: the `compute` section.
+        threads: CPU threads of all workers together.
+        gpus: GPUs that were reserved.
+
+    Raises:
+        InputError: whatever the user can mend: lists, shards, weights, settings, GPUs.
+    """
+    split = dataset.split(settings["split"])
+    if split.digest() != settings["videos"]:
+        raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
+    weights = settings["model"]["weights"]
+    task = loop.Task(
+        settings,
+        compute.model_dump(),
+        split,
+        [path.absolute() for path in shard_paths],
+        weights and Path(weights).absolute(),
+    )
+    use_gpu = _use_gpu(compute, gpus)
+    loop.build_network(task)  # wrong weights or an unknown backbone fail here, before Ray takes its time to start
+    shards = Shards(task.shard_paths, settings["stream"])
+    run_name = digest([settings, shards.digests])[:16]
+    storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
+    folder = storage / run_name
+    with _cluster(threads, gpus if use_gpu else 0):
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"task": task, "folder": str(folder), "threads": max(threads // compute.workers, 1)},
+            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=compute.workers,
+                use_gpu=use_gpu,
+                resources_per_worker=_resources(compute.workers, threads, gpus if use_gpu else 0),
+            ),
+            run_config=RunConfig(
+                name=run_name,
+                storage_path=str(storage),
+                failure_config=FailureConfig(max_failures=compute.retries),
+                checkpoint_config=CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        result = _fit(trainer)
+    if result.checkpoint is None:
+        raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
+    with result.checkpoint.as_directory() as checkpoint:
+        state = torch.load(Path(checkpoint) / _STATE, map_location="cpu", weights_only=True)
+    provenance = {"shards": shards.digests, "shard_settings": shards.settings, "hardware": state["hardware"]}
+    save_model(out, task, state["network"], provenance)
+    shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
+    shutil.rmtree(folder)
+
+
+def _use_gpu(compute: Compute, gpus: int) -> bool:
+    available = torch.cuda.device_count()
+    if compute.gpus == "auto":
+        log.info("training on %s", "a GPU" if gpus and available else "the CPU")
+        return bool(gpus and available)
+    if compute.gpus == 0:
+        return False
+    if gpus < compute.gpus:
+        raise InputError(
+            f"compute.gpus is {compute.gpus}, but Snakemake was allowed {gpus}: pass --resources "
+            f"gpu={compute.gpus} or more, or set compute.gpus to 0 in config.yaml to train on the CPU"
+        )
+    if "RAY_ADDRESS" not in os.environ and available < compute.gpus:
+        raise InputError(
+            f"compute.gpus is {compute.gpus}, but {available} CUDA devices are visible here: "
+            "set it to auto or 0 in config.yaml to train on the CPU"
+        )
+    if compute.workers > compute.gpus:
+        raise InputError(
+            f"compute.workers is {compute.workers}, but compute.gpus is {compute.gpus}: a worker needs a GPU of its own"
+        )
+    return True
+
+
+def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
+    # More workers than threads share them; Ray takes fractions of a CPU only below 1.
+    share: dict[str, float] = {"CPU": threads // workers if threads >= workers else threads / workers}
+    return share | ({"GPU": gpus // workers} if gpus else {})
+
+
+@contextmanager
+def _cluster(threads: int, gpus: int) -> Iterator[None]:
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    # A short path: Ray puts sockets below it, whose names may have 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="atw-", ignore_cleanup_errors=True) as folder:
+        ray.init(
+            num_cpus=threads,
+            num_gpus=gpus,
+            include_dashboard=True,  # without it a cleaner of Ray's logs an error every second
+            dashboard_host="127.0.0.1",
+            object_store_memory=_OBJECT_STORE_BYTES,
+            logging_level=logging.WARNING,
+            _temp_dir=folder,
+        )
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _fit(trainer: TorchTrainer) -> Any:
+    try:
+        return trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        # Ray wraps what a worker raised; a wrong input goes on to the user as the one message that it is.
+        for failure in getattr(error, "worker_failures", {}).values():
+            cause: BaseException | None = failure
+            while cause is not None:
+                if isinstance(cause, InputError):
+                    raise cause from None
+                cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
+        raise
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each Ray worker runs."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    torch.set_num_threads(config["threads"])
+    task: loop.Task = config["task"]
+    folder = Path(config["folder"])
+    context = ray.train.get_context()
+    rank = context.get_world_rank()
+    device = get_device()
+    state = None
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint:
+        with checkpoint.as_directory() as directory:
+            state = torch.load(Path(directory) / _STATE, map_location="cpu", weights_only=True)
+
+    def save(state: dict[str, Any]) -> None:
+        metrics = {"iteration": state["iteration"]}
+        if rank:
+            ray.train.report(metrics)
+            return
+        with tempfile.TemporaryDirectory() as directory:
+            torch.save(state | {"hardware": _hardware(device)}, Path(directory) / _STATE)
+            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(directory))
+
+    loop.run(
+        task,
+        device=device,
+        rank=rank,
+        world=context.get_world_size(),
+        state=state,
+        history_path=folder / "history.jsonl",
+        save=save,
+    )
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    names = [line for line in _cpu_lines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else "CPU"
+
+
+def _cpu_lines() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []

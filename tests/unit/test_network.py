@@ -1,0 +1,163 @@
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from atw.data import augment
+from atw.data.augment import Box
+from atw.files import InputError
+from atw.model.consensus import AttentionOptions
+from atw.model.network import VideoNetwork
+
+K = 6
+
+
+def network(stream: str = "flow", **changes: Any) -> VideoNetwork:
+    torch.manual_seed(0)
+    arguments: dict[str, Any] = {
+        "backbone": "tiny",
+        "stream": stream,
+        "classes": K,
+        "stack": 1 if stream == "rgb" else 5,
+        "dropout": 0.5,
+        "weights": None,
+        "consensus": "attention",
+        "segments": 4,
+        "attention": AttentionOptions(init="ones"),
+        "partial_bn": "none",
+    }
+    return VideoNetwork(**arguments | changes)
+
+
+def snippets(B: int = 2, N: int = 4, *, channels: int = 10, side: int = 32) -> Tensor:
+    levels = np.random.default_rng(0).integers(1, 256, (B, N, channels, side, side), dtype=np.uint8)
+    return torch.from_numpy(levels)
+
+
+def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
+    return [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize(("stream", "stack", "channels"), [("rgb", 1, 3), ("flow", 5, 10), ("warped", 3, 6)])
+def test_the_streams_take_their_channels(stream: str, stack: int, channels: int) -> None:
+    built = network(stream, stack=stack)
+    assert built.channels == channels
+    result = built(snippets(channels=channels))
+    assert result.logits.shape == (2, K)
+    assert result.weights.shape == result.energies.shape == (2, 4)
+    assert result.snippet_logits.shape == (2, 4, K)
+
+
+def test_forward_scores_each_snippet_and_weighs_them_within_its_video() -> None:
+    built = network().eval()
+    x = snippets()
+    with torch.no_grad():
+        result = built(x)
+        for b in range(2):
+            scores = torch.cat([built.backbone((x[b, i : i + 1].float() - 128) / (255 * 0.025))[1] for i in range(4)])
+            weights = (scores.sum(1) + 6).relu().softmax(0)
+            torch.testing.assert_close(result.snippet_logits[b], scores, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(result.logits[b], weights @ scores, rtol=1e-4, atol=1e-5)
+    assert (result.weights - 0.25).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_score_shows_the_consensus_all_snippets_whatever_the_chunk(chunk: int) -> None:
+    built = network(partial_bn="first").train()
+    x = snippets(3, 11)
+    scored = built.score(x, chunk=chunk)
+    # Scoring leaves no trace: training mode is back, with the frozen norms still frozen.
+    assert [norm.training for norm in norms(built)] == [True] + [False] * (len(norms(built)) - 1)
+    assert built.backbone.dropout.training
+    with torch.no_grad():
+        expected = built.eval()(x)
+    for value, reference in zip(scored, expected, strict=True):
+        assert not value.requires_grad
+        torch.testing.assert_close(value, reference, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(scored.weights.sum(1), torch.ones(3))
+
+
+def test_a_mirrored_flow_video_is_the_mirrored_network_input() -> None:
+    frames = torch.from_numpy(np.random.default_rng(1).integers(1, 256, (4, 5, 2, 40, 48), dtype=np.uint8))
+    built = network()
+    for size in (32, 40):
+        plain, mirrored = (
+            built.backbone.normalise(augment.apply(frames, box=Box(0, 4, 40, 40), size=size, flip=flip, stream="flow"))
+            for flip in (False, True)
+        )
+        assert torch.equal(mirrored[:, 0::2], -plain[:, 0::2].flip(3))
+        assert torch.equal(mirrored[:, 1::2], plain[:, 1::2].flip(3))
+
+
+def test_a_mirrored_rgb_video_is_the_mirrored_network_input() -> None:
+    frames = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8))
+    built = network("rgb")
+    plain, mirrored = (
+        built.backbone.normalise(augment.apply(frames, box=Box(0, 4, 40, 40), size=32, flip=flip, stream="rgb"))
+        for flip in (False, True)
+    )
+    assert torch.equal(mirrored, plain.flip(3))
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "resnet18", "mobilenet_v2"])
+@pytest.mark.parametrize(("partial_bn", "live"), [("none", None), ("first", 1), ("all", 0)])
+def test_partial_bn_freezes_statistics_and_affine_at_every_train(
+    backbone: str, partial_bn: str, live: int | None
+) -> None:
+    built = network(backbone=backbone, partial_bn=partial_bn)
+    layers = norms(built)
+    live = len(layers) if live is None else live
+    for _ in range(2):
+        built.eval()
+        assert not any(norm.training for norm in layers)
+        built.train()
+        assert built.backbone.dropout.training
+        assert [norm.training for norm in layers] == [True] * live + [False] * (len(layers) - live)
+    before = [norm.running_mean.clone() for norm in layers]
+    built(snippets(2, 2, side=64)).logits.sum().backward()
+    moved = [not torch.equal(norm.running_mean, old) for norm, old in zip(layers, before, strict=True)]
+    assert moved == [True] * live + [False] * (len(layers) - live)
+    for number, norm in enumerate(layers):
+        for parameter in (norm.weight, norm.bias):
+            assert parameter.requires_grad == (number < live)
+            assert (parameter.grad is not None) == (number < live)
+    assert all(parameter.requires_grad for parameter in built.consensus.parameters())
+
+
+@pytest.mark.parametrize("consensus", ["attention", "average", "max", "weighted"])
+def test_a_record_survives_json_and_rebuilds_the_network_alone(consensus: str) -> None:
+    attention = AttentionOptions(on="features", activation="tanh", init="gaussian", std=0.2, bias=0)
+    built = network(consensus=consensus, attention=attention, segments=3, partial_bn="first").eval()
+    built.backbone.weights_sha256 = "ab" * 32
+    record = json.loads(json.dumps(built.to_record()))
+    torch.manual_seed(9)
+    rebuilt = VideoNetwork.from_record(record).eval()
+    assert rebuilt.to_record() == record
+    assert record["weights_sha256"] == "ab" * 32
+    rebuilt.load_state_dict(built.state_dict())
+    x = snippets(N=5)
+    with torch.no_grad():
+        for value, expected in zip(rebuilt(x), built(x), strict=True):
+            assert torch.equal(value, expected)
+
+
+def test_every_parameter_learns_from_the_loss_of_the_video() -> None:
+    built = network()
+    result = built(snippets())
+    nn.functional.cross_entropy(result.logits, torch.tensor([1, 2])).backward()
+    for name, parameter in built.named_parameters():
+        assert parameter.grad is not None, name
+        # The softmax over snippets cancels what all energies share, so the bias alone may stay where it is.
+        assert name == "consensus.bias" or parameter.grad.abs().max() > 0, name
+
+
+def test_unknown_and_impossible_settings_are_refused() -> None:
+    with pytest.raises(InputError, match=r"partial_bn 'some'.*none, first, all"):
+        network(partial_bn="some")
+    with pytest.raises(InputError, match="stack 5: a snippet of rgb is 1 frame"):
+        network("rgb", stack=5)
+    with pytest.raises(InputError, match="stack 0: a snippet of flow"):
+        network("flow", stack=0)

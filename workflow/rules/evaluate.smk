@@ -1,0 +1,68 @@
+rule score:
+    input:
+        model="results/{run}/{split}/{stream}/model.pt",
+        shards=get_split_shards,
+    output:
+        "results/{run}/{split}/{stream}/scores.h5",
+    log:
+        "logs/score/{run}/{split}/{stream}.log",
+    wildcard_constraints:
+        run=RUN,
+        stream=STREAMS,
+    conda:
+        "../../envs/atw.yaml"
+    threads: get_train_threads
+    resources:
+        gpu=get_gpus,
+        compute=get_compute,
+        dataset=get_location,
+    params:
+        settings=lambda wildcards: get_stage_settings(wildcards, "score"),
+    shell:
+        "python -m atw score {output:q} {input.shards:q} --model {input.model:q}"
+        " --settings {params.settings:q} --dataset {resources.dataset:q} --compute {resources.compute:q}"
+        " --threads {threads} --gpus {resources.gpu} &> {log:q}"
+
+
+rule fuse:
+    input:
+        get_scores,
+    output:
+        report(
+            "results/{run}/{split}/fused.json",
+            caption="../report/fused.rst",
+            category="{run}",
+            labels={"split": "{split}", "result": "fused streams"},
+        ),
+    log:
+        "logs/fuse/{run}/{split}.log",
+    wildcard_constraints:
+        run=RUN,
+    conda:
+        "../../envs/atw.yaml"
+    params:
+        settings=get_fuse_settings,
+    shell:
+        "python -m atw fuse {output:q} {input:q} --settings {params.settings:q} &> {log:q}"
+
+
+rule summary:
+    input:
+        get_all_splits,
+    output:
+        report(
+            "results/{run}/summary.json",
+            caption="../report/summary.rst",
+            category="{run}",
+            labels={"split": "all", "result": "mean over splits"},
+        ),
+    log:
+        "logs/summary/{run}.log",
+    wildcard_constraints:
+        run=RUN,
+    conda:
+        "../../envs/atw.yaml"
+    params:
+        settings=json.dumps({"recipe": atw.config.RECIPES["summary"]}),
+    shell:
+        "python -m atw summary {output:q} {input:q} --settings {params.settings:q} &> {log:q}"
