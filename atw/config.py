@@ -2,11 +2,12 @@
 
 Settings are merged in this order, later ones winning: the defaults below, the sections of config.yaml, its `streams:`,
 the sections of the dataset and its `streams:`, the sections of the experiment and its `streams:`.
-The workflow imports only this module and `atw.datasets`: both are parsed again in every remote job, so both import little.
+The workflow imports only this module and `atw.datasets`, again in every remote job, so both import little.
 """
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
@@ -23,7 +24,7 @@ RECIPES = {"render": 1, "rgb": 1, "flow": 1, "warped": 1, "train": 1, "score": 1
 class Section(BaseModel):
     """A group of settings; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Preprocess(Section):
@@ -237,6 +238,17 @@ class StreamOverrides(Overrides):
 
     streams: dict[Stream, Overrides] = {}
 
+    @model_validator(mode="after")
+    def _streams_agree(self) -> "StreamOverrides":
+        for stream, overrides in self.streams.items():
+            for section in ("preprocess", "flow", "fusion"):
+                if getattr(overrides, section):
+                    raise ValueError(
+                        f"streams.{stream} cannot change {section}: it holds for all streams together; "
+                        f"set {section} outside `streams:`"
+                    )
+        return self
+
 
 class OfficialDataset(StreamOverrides):
     """UCF-101 or HMDB-51 with its official lists of three splits."""
@@ -264,6 +276,12 @@ class DemoDataset(StreamOverrides):
 
 Dataset = Annotated[OfficialDataset | FolderDataset | DemoDataset, Field(discriminator="kind")]
 DATASET: TypeAdapter[OfficialDataset | FolderDataset | DemoDataset] = TypeAdapter(Dataset)
+_KINDS: dict[str, type[StreamOverrides]] = {
+    "ucf101": OfficialDataset,
+    "hmdb51": OfficialDataset,
+    "folder": FolderDataset,
+    "demo": DemoDataset,
+}
 
 
 class Experiment(StreamOverrides):
@@ -337,12 +355,14 @@ def load_json(text: str) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     lines = ["config.yaml is not valid:"]
     for problem in error.errors():
-        location = list(problem["loc"])
+        location = [part for part in problem["loc"] if part != "[key]"]
         if location[:1] == ["datasets"] and len(location) > 3:
             del location[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
         where = ".".join(str(part) for part in location)
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(location)}")
+            lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(problem['loc'])}")
+        elif problem["type"] == "union_tag_not_found":
+            lines.append(f"  {where}: needs a `kind`, one of {', '.join(_KINDS)}")
         else:
             shown = "" if isinstance(problem["input"], dict) else f" (value {problem['input']!r})"
             message = problem["msg"].removeprefix("Value error, ")
@@ -350,12 +370,19 @@ def _explain(error: ValidationError) -> str:
     return "\n".join(lines)
 
 
-def _allowed(location: list[str | int]) -> str:
-    section = next((part for part in reversed(location[:-1]) if part in SECTIONS), None)
-    if section is None:
-        model: Any = Config if len(location) == 1 else StreamOverrides
-    else:
-        model = Settings.model_fields[str(section)].annotation
+def _allowed(place: Sequence[int | str]) -> str:
+    model: Any = Config
+    parts = iter(place[:-1])
+    for part in parts:
+        # datasets, experiments and streams are followed by a name, a dataset's name by its kind.
+        if part == "datasets":
+            next(parts)
+            model = _KINDS[str(next(parts))]
+        elif part in ("experiments", "streams"):
+            next(parts)
+            model = Experiment if part == "experiments" else Overrides
+        else:
+            model = Settings.model_fields[str(part)].annotation
     return "allowed here: " + ", ".join(model.model_fields)
 
 
@@ -371,7 +398,7 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
     for overrides in (config, given, *([config.experiments[experiment]] if experiment else [])):
         layers.append(overrides.sections())
         if stream in overrides.streams:
-            layers.append(overrides.streams[stream].sections())  # type: ignore[index]
+            layers.append(overrides.streams[stream].sections())
     merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for layer in layers:
         for name, keys in layer.items():

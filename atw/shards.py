@@ -2,14 +2,16 @@
 
     rgb           data    uint8 [bytes]                 JPEG images one after the other
                   offset  int64 [items + 1]             image i is data[offset[i]:offset[i + 1]]
-                  crc32   uint32 [items]                of each image's bytes
-    flow, warped  data    uint8 [items, 2, H, W]        a chunk a field, Zstandard with its own checksum; channel 0 is x
-    all           index/* one row a video, sorted by id (see `Entry`); a quarantined video has a reason and no items
-    attributes    format, stream, dataset, shard, width, height, bound, zero, settings, software (JSON), digest
+    flow, warped  data    uint8 [items, 2, H, W]        a chunk a field, compressed with Zstandard; channel 0 is x
+    all           crc32   uint32 [items]                of each item's stored bytes: the image, or the compressed chunk
+                  index/* one row a video, sorted by id (see `Entry`); a quarantined video has a reason and no items
+    attributes    format, stream, dataset, shard, width, height, bound, zero, items, digest, checksum; as JSON settings,
+                  software and flow, the effective parameters and the backend of flow and warped
 
 A video's items are `first` to `first + count - 1`: n frames in rgb, n - 1 fields in flow and warped, field i going from
 frame i to frame i + 1. Displacements are quantised to 1..255 with zero at 128, so a horizontal flip is exactly 256 - v.
-`digest` is the SHA-256 over index and items; nothing in the file depends on when, where or how fast it was written.
+`digest` is the SHA-256 over index and items, `checksum` that of the canonical JSON form of the list of the other
+attributes and the rows of the index; nothing in the file depends on when, where or how fast it was written.
 """
 
 import hashlib
@@ -29,7 +31,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from atw.files import InputError, atomic_path
+from atw.files import InputError, atomic_path, digest
 
 FORMAT = 1
 ZERO = 128  # the stored value of no motion
@@ -104,8 +106,8 @@ def encode_frame(frame: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def encode_field(field: NDArray[np.uint8], level: int) -> bytes:
-    """A quantised field [2, H, W] as the Zstandard frame that HDF5's filter reads, with a checksum inside."""
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+    """A quantised field [2, H, W] as the Zstandard frame that HDF5's filter reads."""
+    compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
     return compressor.compress(np.ascontiguousarray(field).tobytes())
 
 
@@ -143,12 +145,12 @@ class Writer:
             for item in items:
                 self._spool.write(item)
                 self._offsets.append(self._offsets[-1] + len(item))
-                self._checksums.append(zlib.crc32(item))
         else:
             self._data.resize(self._items + len(items), axis=0)
             for number, item in enumerate(items, start=self._items):
                 self._data.id.write_direct_chunk((number, 0, 0, 0), item)
         for item in items:
+            self._checksums.append(zlib.crc32(item))
             self._digest.update(item)
         self._items += len(items)
         self._entries.append(entry)
@@ -156,20 +158,21 @@ class Writer:
     def finish(self) -> str:
         """Write the index and the digest; returns the digest."""
         if self._rgb:
-            # Only now is the size known that a contiguous dataset needs; a chunked one would read far more than a frame.
+            # A contiguous dataset needs its size, known only now; a chunked one would read far more than a frame.
             data = self._file.create_dataset("data", (self._offsets[-1],), "uint8")
             self._spool.seek(0)
             for start in range(0, self._offsets[-1], _COPY_BYTES):
                 piece = np.frombuffer(self._spool.read(_COPY_BYTES), np.uint8)
                 data[start : start + len(piece)] = piece
             self._file["offset"] = np.array(self._offsets, np.int64)
-            self._file["crc32"] = np.array(self._checksums, np.uint32)
+        self._file["crc32"] = np.array(self._checksums, np.uint32)
         index = self._file.create_group("index")
         for name, column in _columns(self._entries).items():
             index[name] = column
         self._digest.update(json.dumps([asdict(entry) for entry in self._entries], sort_keys=True).encode())
         self._file.attrs["items"] = self._items
         self._file.attrs["digest"] = self._digest.hexdigest()
+        self._file.attrs["checksum"] = _checksum(_attributes(self._file), self._entries)
         return self._digest.hexdigest()
 
 
@@ -225,9 +228,9 @@ class Shard:
                 )
             self.entries = _entries(file)
             self._offsets = file["offset"][:] if self.stream == "rgb" else None
-            self._checksums = file["crc32"][:] if self.stream == "rgb" else None
+            self._checksums = file["crc32"][:]
             self._data = file["data"]
-            self._check_extent()
+            self._check_index()
 
     @property
     def stream(self) -> str:
@@ -250,23 +253,25 @@ class Shard:
                 f"shard {self.path} is damaged or no shard ({error}); delete the file, and the workflow makes it again"
             ) from None
 
-    def _check_extent(self) -> None:
+    def _check_index(self) -> None:
+        # HDF5 itself would believe a wrong label, range or setting.
+        if self.attributes["checksum"] != _checksum(self.attributes, self.entries):
+            raise ValueError("the checksum of attributes and index differs")
         items = int(self.attributes["items"])
-        stored = len(self._checksums) if self._checksums is not None else len(self._data)
+        stored = len(self._checksums) if self.stream == "rgb" else len(self._data)
         listed = sum(entry.count for entry in self.entries)
         if not items == stored == listed:
             raise ValueError(f"{items} items promised, {listed} in the index, {stored} stored")
 
     def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
-        assert self._offsets is not None and self._checksums is not None
+        assert self._offsets is not None
         out = np.empty((len(numbers), self.attributes["height"], self.attributes["width"], 3), np.uint8)
         for row, number in enumerate(numbers):
             item = entry.first + int(number)
             with self._reading():
                 blob = self._data[self._offsets[item] : self._offsets[item + 1]]
-                if zlib.crc32(blob.tobytes()) != self._checksums[item]:
-                    raise ValueError(f"checksum of frame {number} of {entry.video} differs")
+                self._check_item(blob, item, f"frame {number} of {entry.video}")
                 cv2.cvtColor(cv2.imdecode(blob, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=out[row])
         return out
 
@@ -274,14 +279,17 @@ class Shard:
         """`count` consecutive quantised fields of a video: uint8 [count, 2, H, W]."""
         out = np.empty((count, *self._data.shape[1:]), np.uint8)
         start = entry.first + first
-        try:
+        with self._reading():
+            for item in range(start, start + count):
+                # HDF5's Zstandard filter does not look at the checksum inside the frame.
+                _, chunk = self._data.id.read_direct_chunk((item, 0, 0, 0))
+                self._check_item(chunk, item, f"field {item - entry.first} of {entry.video}")
             self._data.read_direct(out, np.s_[start : start + count])
-        except OSError as error:
-            raise InputError(
-                f"shard {self.path} is damaged: fields {first} to {first + count - 1} of {entry.video} cannot be read "
-                f"({error}); delete the file, and the workflow makes it again"
-            ) from None
         return out
+
+    def _check_item(self, stored: bytes | NDArray[np.uint8], item: int, name: str) -> None:
+        if zlib.crc32(stored) != self._checksums[item]:
+            raise ValueError(f"the checksum of {name} differs")
 
     def close(self) -> None:
         """Close the file."""
@@ -294,9 +302,14 @@ class Shard:
         self.close()
 
 
+def _checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
+    covered = {name: value for name, value in attributes.items() if name != "checksum"}
+    return digest([covered, [asdict(entry) for entry in entries]])
+
+
 def _attributes(file: h5py.File) -> dict[str, Any]:
     attributes = {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
-    for name in ("settings", "software"):
+    for name in ("settings", "software", "flow"):
         if name in attributes:
             attributes[name] = json.loads(attributes[name])
     return attributes

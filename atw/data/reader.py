@@ -1,7 +1,7 @@
 """Videos of a split in their shards: which sample stands at which place of the training, and reading it.
 
-What is drawn for a place (epoch, video, snippets, crop, flip) follows from the seed and the place alone. So the number of
-workers, loaders and accumulation steps, and an interruption, change nothing of what the network sees.
+What is drawn for a place (epoch, video, snippets, crop, flip) follows from the seed and the place alone. So the number
+of workers, loaders and accumulation steps, and an interruption, change nothing of what the network sees.
 """
 
 import logging
@@ -161,8 +161,8 @@ def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[st
 def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, micro: int) -> list[list[int]]:
     """Places of one worker's micro-batches from iteration `start` to `stop`, in order.
 
-    Iteration i covers places i batch .. (i + 1) batch - 1; worker r of w takes every w-th of them from the r-th, in pieces of
-    at most `micro`.
+    Iteration i covers places i batch .. (i + 1) batch - 1; worker r of w takes every w-th of them from the r-th, in
+    pieces of at most `micro`.
     """
     pieces = []
     for iteration in range(start, stop):

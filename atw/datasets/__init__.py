@@ -1,7 +1,7 @@
-"""Datasets: which videos there are, their classes, splits and shards. Standard library only, for the workflow imports it.
+"""Datasets: which videos there are, their classes, splits and shards. Standard library only: the workflow imports it.
 
-The contract of a dataset is one function that reads its lists, `listing(dataset, split) -> list[Listed]`, and an entry in
-`_LISTINGS`; docs/datasets.md shows one in 30 lines. Everything else (classes, shards, digests, checks) follows from the lists.
+The contract of a dataset is one function that reads its lists, `listed(location, split) -> list[Listed]`, and an entry
+in `_LISTINGS`; docs/datasets.md shows one in 30 lines. Classes, shards, digests and checks follow from the lists.
 """
 
 import functools
@@ -123,8 +123,8 @@ class Dataset:
     def members_digest(self, shard: str, count: int) -> str:
         """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and file sizes.
 
-        Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256 of
-        every file it was made from. Generated videos have no size before they are rendered, and need none.
+        Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256
+        of every file it was made from. Generated videos have no size before they are rendered, and need none.
         """
         rows = [
             [listed.video, listed.label, None if self.generated else _size(self.root / listed.video)]
@@ -139,8 +139,8 @@ class Dataset:
         example = self.rows(self.split_names[0])[0].video
         if not self.root.is_dir():
             raise InputError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there "
-                f"(for example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they are"
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there (for "
+                f"example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they are"
             )
         rows = self.rows(self.split_names[0])
         if not any((self.root / row.video).is_file() for row in rows):

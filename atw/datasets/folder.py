@@ -3,6 +3,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Literal
 
 from atw.datasets.listed import Listed, Location, checked_video, read_lines
 from atw.files import InputError
@@ -36,7 +37,7 @@ def listed(location: Location, split: int) -> list[Listed]:
             place = f"{path}, line {number}"
             if row["subset"] not in ("train", "test") or not row["label"] or row["path"] is None:
                 raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {dict(row)}")
-            subset = "train" if row["subset"] == "train" else "test"
+            subset: Literal["train", "test"] = "train" if row["subset"] == "train" else "test"
             rows.append(Listed(checked_video(row["path"], place), row["label"], subset, group=row.get("group") or ""))
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file: {error}") from None

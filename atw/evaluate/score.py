@@ -1,7 +1,7 @@
 """Scoring: every test video of a split through the trained network of one stream.
 
-TSN's own test code builds the network for one snippet and averages afterwards; with attention that would make every weight
-1. Here the softmax of the attention sees all snippets of a crop together, and crops are averaged after it.
+TSN's own test code builds the network for one snippet and averages afterwards; with attention that would make every
+weight 1. Here the softmax of the attention sees all snippets of a crop together, and crops are averaged after it.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """Optical flow: TV-L1 between two frames, and the same with the motion of the camera taken out."""
 
-from atw.flow.engine import estimate
+from atw.flow.engine import estimate, resolve_backend
 from atw.flow.parameters import Parameters, parameters
 from atw.flow.warp import Compensated, WarpParameters, compensate, estimate_warped
 
@@ -12,4 +12,5 @@ __all__ = [
     "estimate",
     "estimate_warped",
     "parameters",
+    "resolve_backend",
 ]

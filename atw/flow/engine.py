@@ -43,7 +43,7 @@ def estimate(
     settings = parameters(preset, **overrides)
     check_pairs(prev, next)
     check_threads(threads)
-    chosen = choose_backend(backend)
+    chosen = {"numba": solve, "opencv": solve_with_opencv}[resolve_backend(backend)]
     flow = np.empty((len(prev), 2, *prev.shape[1:]), np.float32)
 
     def fill(index: int) -> None:
@@ -77,14 +77,16 @@ def check_threads(threads: int) -> None:
         raise InputError(f"flow: threads is {threads!r}; it must be a whole number of at least 1")
 
 
-def choose_backend(name: str) -> Callable[[NDArray[np.uint8], NDArray[np.uint8], Parameters], FloatArray]:
-    """Return the function behind a backend's name, and log once a process what "auto" has chosen."""
+def resolve_backend(name: str) -> str:
+    """The backend that a name stands for, "numba" or "opencv"; logs once a process what "auto" has chosen."""
     if name not in BACKENDS:
         raise InputError(f"unknown flow backend {name!r}; choose one of {', '.join(BACKENDS)}")
-    if name == "auto" and name not in _backends_named:
+    if name != "auto":
+        return name
+    if name not in _backends_named:
         _backends_named.add(name)
         _log.info("flow backend: numba, on the CPU")
-    return solve_with_opencv if name == "opencv" else solve
+    return "numba"
 
 
 def solve_with_opencv(first: NDArray[np.uint8], second: NDArray[np.uint8], settings: Parameters) -> FloatArray:

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from atw import flow as tvl1
 from atw.datasets import Dataset
 from atw.datasets.listed import Listed
 from atw.files import InputError
@@ -71,7 +72,11 @@ def _attributes(settings: dict[str, Any], dataset: str) -> dict[str, Any]:
         "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
     }
     if settings["stream"] != "rgb":
+        given = streams.estimator(settings)
+        overrides = {name: value for name, value in given.items() if name not in ("preset", "backend", "threads")}
+        used = asdict(tvl1.parameters(given["preset"], **overrides))
         attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO}
+        attributes["flow"] = used | {"backend": tvl1.resolve_backend(given["backend"])}
     return attributes
 
 

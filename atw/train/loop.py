@@ -1,7 +1,7 @@
 """The training of one stream in one process, alone or as one of several under torch.distributed. No Ray here.
 
-An iteration is one update on `batch` videos over all workers. Everything random follows from the seed and the iteration,
-so a run that was interrupted and resumed gives the same losses as one that was not.
+An iteration is one update on `batch` videos over all workers. Everything random follows from the seed and the
+iteration, so a run that was interrupted and resumed gives the same losses as one that was not.
 """
 
 import json

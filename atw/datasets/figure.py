@@ -1,0 +1,190 @@
+"""The demo's actor: poses of eight actions, and a textured stick figure drawn in them.
+
+A pose is 12 numbers: shift right and down (in heights of the figure), roll, lean (radians), and for each arm and leg,
+left first, the angle of its upper part from hanging straight down, outwards positive, and the bend of its joint.
+"""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Pose = NDArray[np.float64]
+Colour = tuple[int, int, int]
+
+SHIFT_X, SHIFT_Y, ROLL, LEAN = range(4)
+ARM = {"left": 4, "right": 6}  # shoulder; the elbow is the next number
+LEG = {"left": 8, "right": 10}  # hip; the knee is the next number
+REST: Pose = np.array([0, 0, 0, 0, 0.25, 0.15, 0.25, 0.15, 0.16, 0, 0.16, 0])
+_OPPOSITE = {"left": "right", "right": "left"}
+_SUBPIXEL_BITS = 4  # OpenCV draws at sixteenths of a pixel
+
+
+def action_pose(label: str, frame: float, *, period: float, strength: float, side: str, phase: float) -> Pose:
+    """What an action adds to the pose at rest.
+
+    Args:
+        label: one of the eight actions.
+        frame: frames since the action began.
+        period: frames of one repetition.
+        strength: of the movement, about 1.
+        side: `left` or `right`, the hand or foot that acts, or the direction.
+        phase: of the repetition, radians.
+    """
+    pose = np.zeros(12)
+    angle = 2 * math.pi * frame / period + phase
+    swing, lift = math.sin(angle), 0.5 - 0.5 * math.cos(angle)
+    direction = 1 if side == "left" else -1
+    arm, leg = ARM[side], LEG[side]
+    arms, legs = list(ARM.values()), list(LEG.values())
+    match label:
+        case "wave":
+            pose[arm], pose[arm + 1] = 2.1 + 0.55 * strength * swing, 0.5 + 0.5 * strength * swing
+        case "jack":
+            pose[arms], pose[legs] = 2.3 * strength * lift, 0.45 * strength * lift
+            pose[SHIFT_Y] = -0.06 * strength * lift
+        case "kick":
+            pose[leg], pose[leg + 1], pose[arm] = 1.25 * strength * lift, 0.4 * strength * swing, 0.3 * lift
+        case "squat":
+            pose[SHIFT_Y], pose[arms] = 0.19 * strength * lift, 0.5 * lift
+            pose[legs], pose[[hip + 1 for hip in legs]] = 0.95 * strength * lift, -1.8 * strength * lift
+        case "jump":
+            hop = abs(math.sin(angle / 2))
+            pose[SHIFT_Y], pose[arms] = -0.26 * strength * hop, 0.3 * hop
+        case "walk":
+            pose[SHIFT_X] = direction * 0.42 * strength * math.sin(angle / 2)
+            stride = 0.5 * math.sin(1.5 * angle)
+            # Outwards is positive on both sides, so equal signs on opposite limbs swing them apart.
+            pose[LEG["left"]], pose[LEG["right"]], pose[ARM["left"]], pose[ARM["right"]] = (
+                stride,
+                -stride,
+                -stride,
+                stride,
+            )
+        case "spin":
+            pose[ROLL] = direction * strength * 2 * math.pi * frame / (1.7 * period)
+            pose[arms], pose[legs] = 1.3, 0.25
+        case "bow":
+            pose[LEAN], pose[arm] = direction * 1.15 * strength * lift, 0.3 * lift
+        case _:
+            raise ValueError(f"no action is called {label}")
+    return pose
+
+
+class Colours(NamedTuple):
+    """Of body, legs and arms, each with its pattern, and of the face, BGR."""
+
+    parts: tuple[Colour, Colour, Colour]
+    patterns: tuple[Colour, Colour, Colour]
+    face: Colour
+
+
+class _Limb(NamedTuple):
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    width: float  # in heights of the figure
+    part: int
+
+
+def draw_figure(
+    image: NDArray[np.uint8],
+    pose: Pose,
+    *,
+    root: NDArray[np.float64],
+    height: float,
+    camera: NDArray[np.float64],
+    colours: Colours,
+) -> None:
+    """Draw the figure into `image`.
+
+    Args:
+        image: uint8 [H, W, 3], changed in place.
+        pose: 12 numbers.
+        root: where the figure's hips are at rest, world pixels.
+        height: of the figure, pixels.
+        camera: 2 x 3, world to image.
+        colours: of its parts.
+    """
+    hip = pose[[SHIFT_X, SHIFT_Y]] * height
+    limbs, head = _skeleton(pose, hip, height)
+    zoom = math.hypot(camera[0, 0], camera[1, 0])
+    cosine, sine = math.cos(pose[ROLL]), math.sin(pose[ROLL])
+    roll = np.array([[cosine, -sine], [sine, cosine]])
+    centre = hip + np.array([0, -0.1 * height])  # the figure rolls about its waist
+
+    def project(point: NDArray[np.float64]) -> NDArray[np.float64]:
+        seen: NDArray[np.float64] = camera[:, :2] @ (root + roll @ (point - centre) + centre) + camera[:, 2]
+        return seen
+
+    for limb in limbs:
+        _draw_limb(image, project(limb.start), project(limb.end), limb, height * zoom, colours)
+    hair = head + _direction(math.pi - pose[LEAN]) * 0.05 * height
+    draw_disc(image, project(head), 0.1 * height * zoom, colours.face)
+    draw_disc(image, project(hair), 0.06 * height * zoom, colours.patterns[0])
+
+
+def draw_disc(image: NDArray[np.uint8], centre: NDArray[np.float64], radius: float, colour: Colour) -> None:
+    """A filled, smoothed circle at a sub-pixel position."""
+    x, y = (round(value * 2**_SUBPIXEL_BITS) for value in centre)
+    cv2.circle(image, (x, y), int(radius * 2**_SUBPIXEL_BITS), colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+def _direction(angle: float) -> NDArray[np.float64]:
+    """The unit vector at `angle` from straight down."""
+    return np.array([math.sin(angle), math.cos(angle)])
+
+
+def _skeleton(pose: Pose, hip: NDArray[np.float64], height: float) -> tuple[list[_Limb], NDArray[np.float64]]:
+    """Limbs from back to front, and the head, in pixels from the root."""
+    lean = pose[LEAN]
+    neck = hip + _direction(math.pi - lean) * 0.33 * height
+    limbs = []
+    for side, outwards in (("left", -1), ("right", 1)):
+        index = LEG[side]
+        start = hip + np.array([outwards * 0.055 * height, 0])
+        knee = start + _direction(outwards * pose[index]) * 0.22 * height
+        foot = knee + _direction(outwards * (pose[index] + pose[index + 1])) * 0.22 * height
+        limbs += [_Limb(start, knee, 0.095, 1), _Limb(knee, foot, 0.085, 1)]
+    limbs.append(_Limb(hip, neck, 0.19, 0))
+    for side, outwards in (("left", -1), ("right", 1)):
+        index = ARM[side]
+        start = neck + np.array([math.cos(lean), math.sin(lean)]) * outwards * 0.085 * height
+        elbow = start + _direction(outwards * pose[index] + 0.6 * lean) * 0.19 * height
+        hand = elbow + _direction(outwards * (pose[index] + pose[index + 1]) + 0.6 * lean) * 0.18 * height
+        limbs += [_Limb(start, elbow, 0.08, 2), _Limb(elbow, hand, 0.075, 2)]
+    return limbs, neck + _direction(math.pi - lean) * 0.13 * height
+
+
+def _draw_limb(
+    image: NDArray[np.uint8],
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    limb: _Limb,
+    scale: float,
+    colours: Colours,
+) -> None:
+    along = end - start
+    length = float(np.hypot(*along)) + 1e-6
+    width = limb.width * scale
+    across = np.array([-along[1], along[0]]) / length * width / 2
+    _fill(image, [start + across, end + across, end - across, start - across], colours.parts[limb.part])
+    for joint in (start, end):
+        draw_disc(image, joint, width / 2, colours.parts[limb.part])
+    # Two stripes give the flow something to hold on to along the limb.
+    stripe = along / length * width * 0.22
+    for share in (0.3, 0.7):
+        middle = start + along * share
+        corners = [
+            middle + across + stripe,
+            middle + across - stripe,
+            middle - across - stripe,
+            middle - across + stripe,
+        ]
+        _fill(image, corners, colours.patterns[limb.part])
+
+
+def _fill(image: NDArray[np.uint8], corners: list[NDArray[np.float64]], colour: Colour) -> None:
+    points = np.round(np.array(corners) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    cv2.fillConvexPoly(image, points, colour, cv2.LINE_AA, _SUBPIXEL_BITS)

@@ -1,0 +1,145 @@
+"""The score format, version 1: one HDF5 file of a stream's test scores, readable with plain h5py.
+
+    videos            string [V]                    ids of the test videos that could be decoded
+    labels            int64 [V]                     index into classes
+    classes           string [K]
+    video_logits      float32 [V, K]                after the consensus, averaged over the crops
+    snippet_logits    float32 [V, crops, M, K]      before the consensus
+    attention         float32 [V, crops, M]         how much each snippet counted, sums to 1 over M
+    attention_logits  float32 [V, crops, M]         what those weights are the softmax of
+    positions         int32 [V, M]                  first frame (rgb) or flow field of each snippet
+    quarantined/*     video string, label int64, reason string [Q]: test videos that could not be decoded
+    attributes        format, stream, dataset, split, experiment ("" for none), subset (test), provenance (JSON)
+
+Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.files import InputError, atomic_path
+
+FORMAT = 1
+_NAMES = ("stream", "dataset", "split", "experiment")
+_ARRAYS = {
+    "labels": np.int64,
+    "video_logits": np.float32,
+    "snippet_logits": np.float32,
+    "attention": np.float32,
+    "attention_logits": np.float32,
+    "positions": np.int32,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """What one stream's network says of the V test videos of a split, from M snippets of each crop, over K classes.
+
+    Args:
+        stream: rgb, flow or warped.
+        dataset: its name.
+        split: its name.
+        experiment: its name, "" for none.
+        classes: names, in the order of the logits.
+        videos: ids of the test videos that could be decoded.
+        labels: [V] index of each video's class.
+        video_logits: [V, K] after the consensus, averaged over the crops.
+        snippet_logits: [V, crops, M, K] before the consensus.
+        attention: [V, crops, M] weights, which sum to 1 over M.
+        attention_logits: [V, crops, M] what the weights are the softmax of.
+        positions: [V, M] first frame or flow field of each snippet.
+        quarantined: id, class index and reason of each test video that could not be decoded.
+        provenance: where the scores come from, as JSON can hold it.
+    """
+
+    stream: str
+    dataset: str
+    split: str
+    experiment: str
+    classes: tuple[str, ...]
+    videos: tuple[str, ...]
+    labels: NDArray[np.int64]
+    video_logits: NDArray[np.float32]
+    snippet_logits: NDArray[np.float32]
+    attention: NDArray[np.float32]
+    attention_logits: NDArray[np.float32]
+    positions: NDArray[np.int32]
+    quarantined: list[tuple[str, int, str]]
+    provenance: dict[str, Any]
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write a score file, atomically.
+
+    Raises:
+        InputError: a video's scores are not finite, which would count as some class or other.
+    """
+    finite = np.isfinite(scores.video_logits).all(axis=1)
+    if not finite.all():
+        raise InputError(
+            f"the {scores.stream} scores of {scores.videos[int(finite.argmin())]} are not finite, so the training "
+            "diverged; lower train.learning_rate and train the stream again"
+        )
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({name: getattr(scores, name) for name in _NAMES})
+        file.attrs.update({"format": FORMAT, "subset": "test", "provenance": json.dumps(scores.provenance)})
+        for name, dtype in _ARRAYS.items():
+            file.create_dataset(name, data=getattr(scores, name), dtype=dtype, fletcher32=True)
+        _write_strings(file, "classes", scores.classes)
+        _write_strings(file, "videos", scores.videos)
+        _write_strings(file, "quarantined/video", [video for video, _, _ in scores.quarantined])
+        _write_strings(file, "quarantined/reason", [reason for _, _, reason in scores.quarantined])
+        file["quarantined/label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
+
+
+def read_scores(path: Path) -> Scores:
+    """Read a score file.
+
+    Raises:
+        InputError: the file is missing, damaged, no score file, or of another format version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            version = file.attrs.get("format")
+            if version != FORMAT or "video_logits" not in file:
+                raise InputError(
+                    f"{path} is not a score file of format {FORMAT} (its format is {version}); "
+                    "delete it and run the workflow, which scores the stream again"
+                )
+            return _read(file)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a score file ({error}); delete it if it exists and run the workflow, "
+            "which scores the stream again"
+        ) from None
+
+
+def _read(file: h5py.File) -> Scores:
+    quarantined = zip(
+        _read_strings(file, "quarantined/video"),
+        file["quarantined/label"][()].tolist(),
+        _read_strings(file, "quarantined/reason"),
+        strict=True,
+    )
+    return Scores(
+        **{name: file.attrs[name] for name in _NAMES},
+        **{name: file[name][()] for name in _ARRAYS},
+        classes=_read_strings(file, "classes"),
+        videos=_read_strings(file, "videos"),
+        quarantined=list(quarantined),
+        provenance=json.loads(file.attrs["provenance"]),
+    )
+
+
+def _write_strings(file: h5py.File, name: str, values: tuple[str, ...] | list[str]) -> None:
+    file.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
+
+
+def _read_strings(file: h5py.File, name: str) -> tuple[str, ...]:
+    return tuple(file[name].asstr()[()].tolist())

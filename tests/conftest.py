@@ -1,0 +1,93 @@
+"""Fixtures that several test files share: small moving pictures, videos of them, and shards."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from atw import config
+from atw.shards import ZERO, Entry, create, encode_field, encode_frame
+
+Image = NDArray[np.uint8]
+
+
+def _moving_frames(count: int, *, width: int = 64, height: int = 48, seed: int = 0) -> list[Image]:
+    """Frames of a smooth random texture that moves by 2 px to the left and 1 px up from frame to frame."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height + count, width + 2 * count, 3), dtype=np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2.0), None, 0, 255, cv2.NORM_MINMAX)
+    return [np.ascontiguousarray(texture[i : i + height, 2 * i : 2 * i + width]) for i in range(count)]
+
+
+def _write_mjpeg(path: Path, frames: Sequence[Image]) -> Path:
+    """An AVI file of JPEG images at 25 frames a second."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (width, height))
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+def _write_shard(
+    path: Path, stream: str, videos: dict[str, int], *, seed: int = 0, dataset: str = "mine", **preprocess: Any
+) -> dict[str, NDArray[np.uint8]]:
+    """A shard of random pictures or fields, `videos` giving the items of each; 0 items make it quarantined.
+
+    Returns what was stored of each video, decoded.
+    """
+    sizes = {"width": 32, "height": 24, **preprocess}
+    raw = {
+        "datasets": {dataset: {"kind": "folder", "root": "r", "lists": "l.csv"}},
+        "preprocess": sizes,
+        "evaluate": {"crop": 16},
+    }
+    settings = config.shard_settings(config.load(raw), dataset, stream) | {"shard": path.stem, "members": "digest"}
+    attributes = {
+        "stream": stream,
+        "dataset": dataset,
+        "shard": path.stem,
+        "width": sizes["width"],
+        "height": sizes["height"],
+        "settings": settings,
+        "software": {"atw": "1"},
+    }
+    if stream != "rgb":
+        attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO}
+    rng = np.random.default_rng(seed)
+    stored = {}
+    with create(path, attributes) as writer:
+        for video in sorted(videos):
+            shape = (videos[video], sizes["height"], sizes["width"], 3)
+            if stream == "rgb":
+                items = [encode_frame(image, 95) for image in rng.integers(0, 256, shape, dtype=np.uint8)]
+                images = [cv2.imdecode(np.frombuffer(item, np.uint8), cv2.IMREAD_COLOR) for item in items]
+                stored[video] = np.array(images, np.uint8).reshape(shape)[..., ::-1]
+            else:
+                fields = rng.integers(1, 256, (shape[0], 2, *shape[1:3]), dtype=np.uint8)
+                items = [encode_field(field, 3) for field in fields]
+                stored[video] = fields
+            reason = "" if items else "truncated: 1 of 9 frames can be decoded"
+            entry = Entry(video, video.partition("/")[0], decoded=len(items), fps=25.0, quarantined=reason)
+            writer.add(entry, items)
+    return stored
+
+
+@pytest.fixture(name="moving_frames")
+def moving_frames_fixture() -> Callable[..., list[Image]]:
+    return _moving_frames
+
+
+@pytest.fixture(name="write_mjpeg")
+def write_mjpeg_fixture() -> Callable[[Path, Sequence[Image]], Path]:
+    return _write_mjpeg
+
+
+@pytest.fixture(name="write_shard")
+def write_shard_fixture() -> Callable[..., dict[str, NDArray[np.uint8]]]:
+    return _write_shard

@@ -1,0 +1,176 @@
+"""Changing a setting reruns exactly what depends on it; wrong inputs end the run with one clear message."""
+
+import copy
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rules.conftest import BAD, CONFIG, Workplace, write_video
+
+TARGET = "results/tiny/split1/fused.json"
+DOWNSTREAM = {"train": 3, "score": 3, "fuse": 1}
+
+
+@pytest.fixture
+def config(workplace: Workplace) -> Iterator[dict]:
+    """A copy of the configuration to change; the workplace gets the original back."""
+    workplace.snakemake(TARGET)
+    yield copy.deepcopy(CONFIG)
+    workplace.write_config(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("fusion", "on", "probabilities", {"fuse": 1}),
+        ("evaluate", "snippets", 7, {"score": 3, "fuse": 1}),
+        ("train", "learning_rate", 0.5, DOWNSTREAM),
+        ("model", "consensus", "max", DOWNSTREAM),
+        ("warp", "corners", 77, {"warped": 2, "train": 1, "score": 1, "fuse": 1}),
+        ("flow", "bound", 9, {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
+        ("preprocess", "jpeg_quality", 90, {"frames": 2, "train": 1, "score": 1, "fuse": 1}),
+        ("preprocess", "width", 96, {"frames": 2, "flow": 2, "warped": 2, **DOWNSTREAM}),
+        ("compute", "train_threads", 2, {}),
+    ],
+)
+def test_a_setting_reruns_what_depends_on_it(
+    workplace: Workplace, config: dict, section: str, key: str, value: object, expected: dict[str, int]
+) -> None:
+    config["datasets"]["tiny"].setdefault(section, {})[key] = value
+    workplace.write_config(config)
+    assert workplace.jobs(TARGET) == expected
+
+
+def test_one_stream_alone(workplace: Workplace, config: dict) -> None:
+    config["datasets"]["tiny"]["streams"] = {"flow": {"train": {"clip": 3}}}
+    workplace.write_config(config)
+    assert workplace.jobs(TARGET) == {"train": 1, "score": 1, "fuse": 1}
+
+
+def test_an_experiment_reuses_every_shard(workplace: Workplace, config: dict) -> None:
+    assert workplace.jobs("results/tiny/experiments/average/split1/fused.json") == DOWNSTREAM
+
+
+def test_a_stream_without_weight_is_not_trained(workplace: Workplace, config: dict) -> None:
+    config["datasets"]["tiny"]["fusion"] = {"weights": {"rgb": 1, "flow": 1, "warped": 0}}
+    config["datasets"]["other"] = config["datasets"]["tiny"]
+    workplace.write_config(config)
+    assert workplace.jobs("results/other/split1/fused.json") == {
+        "frames": 2,
+        "flow": 2,
+        "train": 2,
+        "score": 2,
+        "fuse": 1,
+    }
+
+
+def test_an_added_video_remakes_only_its_shard(workplace: Workplace, config: dict) -> None:
+    path = workplace.folder / "lists/split1.csv"
+    before = path.read_text()
+    video = workplace.folder / "videos/left/one more.avi"
+    write_video(video, "left", 99)
+    try:
+        path.write_text(before + "left/one more.avi,left,train\n")
+        assert workplace.jobs(TARGET) == {"frames": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+    finally:
+        path.write_text(before)
+        video.unlink()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train": {"iteratons": 3}}, ["datasets.tiny.train.iteratons", "unknown key", "3", "iterations"]),
+        ({"sampling": {"segments": 0}}, ["datasets.tiny.sampling.segments", "greater than or equal to 1", "0"]),
+        ({"model": {"weights": "weights/none.pth"}}, ["weights/none.pth", "does not exist", "model.weights"]),
+        ({"root": "nowhere"}, ["nowhere", "does not exist", "datasets.tiny.root"]),
+        ({"lists": "lists/none{split}.csv"}, ["lists/none1.csv", "does not exist", "path,label,subset"]),
+        ({"evaluate": {"crop": 224}}, ["evaluate.crop is 224", "64 x 48"]),
+    ],
+)
+def test_wrong_input_stops_before_anything_runs(
+    workplace: Workplace, config: dict, changes: dict, words: list[str]
+) -> None:
+    config["datasets"]["tiny"].update(changes)
+    workplace.write_config(config)
+    run = workplace.snakemake("--dry-run", TARGET, check=False)
+    assert run.returncode != 0
+    output = run.stdout + run.stderr
+    for word in words:
+        assert word in output
+
+
+def test_list_with_an_unknown_class_in_test(workplace: Workplace, config: dict) -> None:
+    path = workplace.folder / "lists/split1.csv"
+    before = path.read_text()
+    try:
+        path.write_text(before + "down/a.avi,down,test\n")
+        run = workplace.snakemake("--dry-run", TARGET, check=False)
+    finally:
+        path.write_text(before)
+    assert run.returncode != 0
+    assert "no training video of class down" in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "words"),
+    [
+        ({"model": {"backbone": "resnet51", "weights": None}}, [], ["resnet51", "resnet50"]),
+        ({"compute": {"gpus": 1}}, ["--resources", "gpu=0"], ["compute.gpus is 1", "--resources", "gpus to 0"]),
+    ],
+)
+def test_wrong_input_stops_the_training(
+    workplace: Workplace, config: dict, changes: dict, arguments: list[str], words: list[str]
+) -> None:
+    for section, keys in changes.items():
+        config["datasets"]["tiny"].setdefault(section, {}).update(keys)
+    config["datasets"]["tiny"]["train"]["seed_of_run"] = None
+    del config["datasets"]["tiny"]["train"]["seed_of_run"]
+    config["datasets"]["tiny"]["train"]["iterations"] = 13  # so that the training is due
+    workplace.write_config(config)
+    run = workplace.snakemake("results/tiny/split1/rgb/model.pt", *arguments, check=False)
+    assert run.returncode != 0
+    output = run.stdout + run.stderr
+    for word in words:
+        assert word in output
+    assert "Traceback" not in output
+
+
+def test_weights_of_another_network(workplace: Workplace, config: dict) -> None:
+    import torch
+    import torchvision
+
+    path = workplace.folder / "weights.pth"
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), path)
+    config["datasets"]["tiny"]["model"] |= {"backbone": "mobilenet_v2", "weights": "weights.pth"}
+    workplace.write_config(config)
+    run = workplace.snakemake("results/tiny/split1/rgb/model.pt", check=False)
+    assert run.returncode != 0
+    assert "weights.pth is not a mobilenet_v2" in run.stdout + run.stderr
+
+
+def test_damaged_shard(workplace: Workplace, config: dict) -> None:
+    workplace.snakemake("results/tiny/split1/flow/model.pt")
+    path = workplace.folder / "shards/tiny/flow/00000.h5"
+    whole, times = path.read_bytes(), path.stat()
+    try:
+        damaged = bytearray(whole)
+        for place in range(len(whole) // 4, len(whole) * 3 // 4, 97):
+            damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        run = workplace.snakemake("--force", "results/tiny/split1/flow/model.pt", "--retries", "0", check=False)
+    finally:
+        path.write_bytes(whole)
+        import os
+
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert run.returncode != 0
+    output = run.stdout + run.stderr
+    assert "shards/tiny/flow/00000.h5 is damaged" in output
+    assert "delete the file" in output
+
+
+def test_the_bad_video_is_named_once(workplace: Workplace, config: dict) -> None:
+    fused = json.loads((workplace.folder / TARGET).read_text())
+    assert [bad["video"] for bad in fused["videos"]["quarantined"]] == [BAD]

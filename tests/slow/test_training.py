@@ -1,0 +1,105 @@
+"""Training through a real Ray: several workers, and a death in the middle."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
+
+MODEL = "results/tiny/split1/flow/model.pt"
+
+
+def train(workplace: Workplace, **compute: object) -> dict[str, torch.Tensor]:
+    config = copy.deepcopy(CONFIG)
+    config["datasets"]["tiny"]["model"] |= {"partial_bn": "all"}
+    config["datasets"]["tiny"]["compute"] |= compute
+    workplace.write_config(config)
+    workplace.snakemake(MODEL, "--force")
+    return torch.load(workplace.folder / MODEL, weights_only=True)["parameters"]
+
+
+@pytest.mark.timeout(400)
+def test_two_workers_give_the_model_that_one_gives(workplace: Workplace) -> None:
+    one = train(workplace)
+    two = train(workplace, workers=2, train_threads=2, microbatch=2)
+    started_from = torch.zeros(())
+    for name, value in one.items():
+        assert torch.allclose(value, two[name], rtol=1e-3, atol=1e-4), name
+        started_from = started_from + value.abs().sum()
+    assert started_from > 0
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def wait_for(condition: object, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.2)
+    return False
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("victim", ["everything", "snakemake alone"])
+def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: str) -> None:
+    config = copy.deepcopy(CONFIG)
+    iterations = 4000
+    seed = 11 if victim == "everything" else 12
+    config["seed"] = seed
+    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [3000]}
+    config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40}
+    workplace.write_config(config)
+    workplace.snakemake("shards/tiny/flow/00000.h5", "shards/tiny/flow/00001.h5")
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1", MODEL]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run = subprocess.Popen(
+        [*command, "--force"],
+        cwd=workplace.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    folder = workplace.folder / "checkpoints/tiny/split1/flow"
+    before = {path.name for path in folder.glob("*")} if folder.exists() else set()
+
+    def histories() -> list[Path]:
+        return [path for path in folder.glob("*/history.jsonl") if path.parent.name not in before]
+
+    assert wait_for(lambda: any(len(path.read_text().splitlines()) > 100 for path in histories()), 120)
+    processes = tree(run.pid)
+    for process in processes if victim == "everything" else processes[:1]:
+        process.send_signal(signal.SIGKILL)
+    run.wait()
+    if victim != "everything":
+        # The rule's own process outlives Snakemake; the manual says to end it before starting again.
+        for process in processes[1:]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+    assert wait_for(lambda: not any(process.is_running() for process in processes), 30)
+    assert not (workplace.folder / MODEL).exists()
+    # The iterations left are cut short by nothing but the same settings: the run goes on where it was.
+    workplace.snakemake("--unlock")
+    workplace.snakemake(MODEL, "--rerun-incomplete", timeout=400)
+    log = (workplace.folder / "logs/train/tiny/split1/flow.log").read_text()
+    assert "resumed at iteration" in log
+    history = (workplace.folder / MODEL).with_name("history.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in history] == list(range(1, iterations + 1))
