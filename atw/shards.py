@@ -271,7 +271,7 @@ class Shard:
             item = entry.first + int(number)
             with self._reading():
                 blob = self._data[self._offsets[item] : self._offsets[item + 1]]
-                self._check_item(blob, item, f"frame {number} of {entry.video}")
+                self._check_item(blob.tobytes(), item, f"frame {number} of {entry.video}")
                 cv2.cvtColor(cv2.imdecode(blob, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB, dst=out[row])
         return out
 
@@ -287,7 +287,7 @@ class Shard:
             self._data.read_direct(out, np.s_[start : start + count])
         return out
 
-    def _check_item(self, stored: bytes | NDArray[np.uint8], item: int, name: str) -> None:
+    def _check_item(self, stored: bytes, item: int, name: str) -> None:
         if zlib.crc32(stored) != self._checksums[item]:
             raise ValueError(f"the checksum of {name} differs")
 

@@ -7,12 +7,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
 from atw import config
 from atw.shards import ZERO, Entry, create, encode_field, encode_frame
 
 Image = NDArray[np.uint8]
+
+# A busy machine is no failure.
+hypothesis_settings.register_profile("unhurried", deadline=None)
+hypothesis_settings.load_profile("unhurried")
 
 
 def _moving_frames(count: int, *, width: int = 64, height: int = 48, seed: int = 0) -> list[Image]:

@@ -28,11 +28,11 @@ def listed(location: Location, split: int) -> list[Listed]:
     """The videos of a split; further columns are allowed and ignored."""
     path = _path(location, split)
     reader = csv.DictReader(io.StringIO("\n".join(read_lines(path))), strict=True)
-    missing = {"path", "label", "subset"} - set(reader.fieldnames or ())
-    if missing:
-        raise InputError(f"{path}, line 1: no column {', '.join(sorted(missing))}; needed are path,label,subset")
     rows = []
     try:
+        missing = {"path", "label", "subset"} - set(reader.fieldnames or ())
+        if missing:
+            raise InputError(f"{path}, line 1: no column {', '.join(sorted(missing))}; needed are path,label,subset")
         for number, row in enumerate(reader, start=2):
             place = f"{path}, line {number}"
             if row["subset"] not in ("train", "test") or not row["label"] or row["path"] is None:
