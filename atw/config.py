@@ -8,7 +8,7 @@ The workflow imports only this module and `atw.datasets`, again in every remote 
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
@@ -237,6 +237,17 @@ class StreamOverrides(Overrides):
     """Overrides for all streams, and under `streams:` for single ones."""
 
     streams: dict[Stream, Overrides] = {}
+
+    @model_validator(mode="after")
+    def _frames_are_common(self) -> Self:
+        for stream, overrides in self.streams.items():
+            for section in ("preprocess", "flow", "warp", "fusion"):
+                if getattr(overrides, section):
+                    raise ValueError(
+                        f"streams.{stream} cannot change {section}: frame i must be frame i in every stream; "
+                        "set it for all streams"
+                    )
+        return self
 
     @model_validator(mode="after")
     def _streams_agree(self) -> "StreamOverrides":

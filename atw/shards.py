@@ -123,9 +123,7 @@ class Writer:
         self._digest = hashlib.sha256()
         self._offsets = [0]
         self._checksums: list[int] = []
-        file.attrs["format"] = FORMAT
-        for name, value in attributes.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+        self._describe({"format": FORMAT, **attributes})
         if not self._rgb:
             shape = (2, int(attributes["height"]), int(attributes["width"]))
             level = attributes["settings"]["preprocess"]["zstd_level"]
@@ -137,6 +135,12 @@ class Writer:
                 chunks=(1, *shape),
                 **hdf5plugin.Zstd(clevel=level),
             )
+
+    def _describe(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            # Fixed length: HDF5 keeps no checksum of variable-length strings, and can hang on damaged ones.
+            self._file.attrs[name] = np.bytes_(text.encode()) if isinstance(text, str) else text
 
     def add(self, entry: Entry, items: Sequence[bytes]) -> None:
         """Append a video; `first` and `count` of the entry are filled in here."""
@@ -170,9 +174,8 @@ class Writer:
         for name, column in _columns(self._entries).items():
             index[name] = column
         self._digest.update(json.dumps([asdict(entry) for entry in self._entries], sort_keys=True).encode())
-        self._file.attrs["items"] = self._items
-        self._file.attrs["digest"] = self._digest.hexdigest()
-        self._file.attrs["checksum"] = _checksum(_attributes(self._file), self._entries)
+        self._describe({"items": self._items, "digest": self._digest.hexdigest()})
+        self._describe({"checksum": _checksum(_attributes(self._file), self._entries)})
         return self._digest.hexdigest()
 
 
@@ -309,6 +312,7 @@ def _checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
 
 def _attributes(file: h5py.File) -> dict[str, Any]:
     attributes = {name: value.item() if isinstance(value, np.generic) else value for name, value in file.attrs.items()}
+    attributes = {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
     for name in ("settings", "software", "flow"):
         if name in attributes:
             attributes[name] = json.loads(attributes[name])

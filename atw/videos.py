@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 
-# Formats that name other files: a video must be one self-contained file.
-_PLAYLISTS = {"concat", "dash", "hls", "imf", "image2", "webm_dash_manifest"}
+# Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
+_NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
 # Containers count frames loosely (HMDB-51's headers declare one too many); beyond this the video is truncated.
 _MISSING_FRAMES = 2
 _MISSING_SHARE = 0.02
@@ -59,7 +59,7 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
         BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
     """
     _check_file(path, audit)
-    damaged = 0
+    damaged = damaged_inside = 0
     turned = False
     with _open(path) as container:
         stream = _video_stream(container)
@@ -82,6 +82,8 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
                 raise BadVideoError(f"too long: more than {max_frames} frames")
             audit.decoded += 1
             damaged += frame.is_corrupt
+            if not frame.is_corrupt:
+                damaged_inside = damaged  # sound frames follow this damage: it is not the end of a cut file
             image = frame.to_ndarray(format="bgr24")
             quarter_turns = round(frame.rotation / 90) % 4
             if quarter_turns:
@@ -89,7 +91,7 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
                 turned = True
             audit.height, audit.width = image.shape[:2]
             yield _resize(image, width, height)
-    _judge(audit, damaged, turned)
+    _judge(audit, damaged, damaged_inside, turned)
 
 
 def _check_file(path: Path, audit: Audit) -> None:
@@ -112,9 +114,9 @@ def _open(path: Path) -> av.container.InputContainer:
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadVideoError(f"not a video: {_reason(error)}") from None
-    if _PLAYLISTS & set(container.format.name.split(",")):
+    if _NO_VIDEOS & set(container.format.name.split(",")):
         container.close()
-        raise BadVideoError(f"not a video: a {container.format.name} list of other files")
+        raise BadVideoError(f"not a video but a {container.format.name} file")
     return container
 
 
@@ -151,15 +153,15 @@ def _decode(
             yield frame, 0
 
 
-def _judge(audit: Audit, damaged: int, turned: bool) -> None:
+def _judge(audit: Audit, damaged: int, damaged_inside: int, turned: bool) -> None:
     if audit.decoded == 0:
         raise BadVideoError("corrupt: no frame can be decoded" if damaged else "zero frames")
-    if audit.decoded == 1:
-        raise BadVideoError("one frame: no motion to see")
     missing = (audit.declared or 0) - audit.decoded
     if missing > max(_MISSING_FRAMES, _MISSING_SHARE * (audit.declared or 0)):
-        cause = "corrupt in the middle" if damaged else "truncated"
+        cause = "corrupt in the middle" if damaged_inside else "truncated"
         raise BadVideoError(f"{cause}: {audit.decoded} of {audit.declared} frames can be decoded")
+    if audit.decoded == 1:
+        raise BadVideoError("one frame: no motion to see")
     if damaged:
         audit.repaired.append(f"{damaged} damaged packets or frames")
     if audit.declared is not None and missing:

@@ -139,8 +139,9 @@ class Dataset:
         example = self.rows(self.split_names[0])[0].video
         if not self.root.is_dir():
             raise InputError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there (for "
-                f"example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they are"
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there "
+                f"(for example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they "
+                "are"
             )
         rows = self.rows(self.split_names[0])
         if not any((self.root / row.video).is_file() for row in rows):

@@ -13,6 +13,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import cv2
 import numpy as np
@@ -248,9 +249,13 @@ def _colour(hue: int | np.integer, saturation: int | np.integer, value: int | np
 
 
 def write_clip(path: Path, frames: Image) -> None:
-    """Write frames as a Motion-JPEG AVI file, the same bytes for the same frames."""
-    with atomic_path(path) as temporary:
-        named = temporary.with_suffix(".avi")  # OpenCV takes the container from the name
+    """Write frames as a Motion-JPEG AVI file, the same bytes for the same frames.
+
+    Raises:
+        InputError: OpenCV cannot open the file, or what it wrote is not all of the frames.
+    """
+    with atomic_path(path) as temporary, TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        named = Path(folder, "clip.avi")  # OpenCV takes the container from the name
         writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH, HEIGHT))
         if not writer.isOpened():
             raise InputError(
@@ -259,6 +264,14 @@ def write_clip(path: Path, frames: Image) -> None:
         for frame in frames:
             writer.write(frame)
         writer.release()
+        # OpenCV says nothing of a frame that it could not write.
+        capture = cv2.VideoCapture(str(named))
+        whole = 0
+        while capture.grab():
+            whole += 1
+        capture.release()
+        if whole != len(frames):
+            raise InputError(f"only {whole} of {len(frames)} frames of {path} were written: is the disk full?")
         named.replace(temporary)
 
 

@@ -121,6 +121,8 @@ def _one_video(
         else:
             items = streams.frames_to_items(frames, settings)
     except BadVideoError as reason:
+        if flow and known:
+            _require_same_file(audit, known, flow)
         items = streams.Items()
         entry.quarantined = str(reason)
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
@@ -133,10 +135,14 @@ def _one_video(
 
 def _of_same_file(frames: Iterator[Frame], audit: Audit, known: Entry, flow: Shard) -> Iterator[Frame]:
     first = next(frames)  # reading it fills in the digest
+    _require_same_file(audit, known, flow)
+    yield first
+    yield from frames
+
+
+def _require_same_file(audit: Audit, known: Entry, flow: Shard) -> None:
     if audit.sha256 != known.sha256:
         raise InputError(
             f"{known.video} is not the file that shard {flow.path} was made from; "
             "delete the shard, and the workflow makes it again"
         )
-    yield first
-    yield from frames

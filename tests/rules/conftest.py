@@ -83,7 +83,7 @@ class Workplace:
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """What a dry run would do: rule name to number of jobs, without the total."""
-        lines = self.snakemake("--dry-run", "--quiet", *arguments).stdout.splitlines()
+        lines = self.snakemake("--quiet", "rules", "--dry-run", *arguments).stdout.splitlines()
         pairs = [line.split() for line in lines if len(line.split()) == 2]
         return {rule: int(count) for rule, count in pairs if count.isdigit() and rule != "total"}
 

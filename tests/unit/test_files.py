@@ -40,10 +40,12 @@ def test_the_new_file_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
 def test_the_old_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "result.txt"
     path.write_text("old")
-    with atomic_path(path) as temporary:
-        temporary.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
+    with path.open() as reader:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            assert path.read_text() == "old"
+        assert path.read_text() == "new"
+        assert reader.read() == "old"  # who has the old file open keeps it whole
 
 
 @pytest.mark.parametrize("old", ["old", None])

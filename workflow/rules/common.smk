@@ -34,9 +34,7 @@ DEMOS = [name for name, dataset in CONFIG.datasets.items() if dataset.kind == "d
 
 def get_names(wildcards):
     """Dataset and experiment of a job ("" is none)."""
-    dataset, _, experiment = wildcards.get("run", wildcards.get("dataset")).partition(
-        "/experiments/"
-    )
+    dataset, _, experiment = wildcards.get("run", wildcards.get("dataset")).partition("/experiments/")
     return dataset, experiment
 
 
@@ -56,18 +54,14 @@ def get_location(wildcards):
 
 @explained
 def get_render_settings(wildcards):
-    return json.dumps(
-        atw.config.render_settings(CONFIG, wildcards.dataset, int(wildcards.number))
-    )
+    return json.dumps(atw.config.render_settings(CONFIG, wildcards.dataset, int(wildcards.number)))
 
 
 @explained
 def get_shard_settings(wildcards, stream):
     """JSON of all that a shard depends on, the names and sizes of its videos included."""
     settings = atw.config.shard_settings(CONFIG, wildcards.dataset, stream)
-    members = get_dataset(wildcards.dataset).members_digest(
-        wildcards.shard, settings["preprocess"]["shards"]
-    )
+    members = get_dataset(wildcards.dataset).members_digest(wildcards.shard, settings["preprocess"]["shards"])
     return json.dumps(settings | {"shard": wildcards.shard, "members": members})
 
 
@@ -86,40 +80,48 @@ def get_split_shards(wildcards):
     dataset = get_names(wildcards)[0]
     count = atw.config.effective(CONFIG, dataset, "rgb").preprocess.shards
     names = get_dataset(dataset).shard_names(wildcards.split, count)
-    return [
-        f"{CONFIG.shards}/{dataset}/{wildcards.stream}/{shard}.h5" for shard in names
-    ]
+    return [f"{CONFIG.shards}/{dataset}/{wildcards.stream}/{shard}.h5" for shard in names]
 
 
 @explained
-def get_weights(wildcards):
-    """The file of ImageNet weights, when the network starts from one."""
-    dataset, experiment = get_names(wildcards)
-    path = atw.config.train_settings(CONFIG, dataset, wildcards.stream, experiment)[
-        "model"
-    ]["weights"]
+def find_weights(dataset, experiment, stream):
+    """The file of ImageNet weights, None when the network starts from scratch."""
+    path = atw.config.train_settings(CONFIG, dataset, stream, experiment)["model"]["weights"]
     if path and not Path(path).is_file():
         raise InputError(
             f"weights file {path} does not exist: put the ImageNet weights of the backbone there, name another file "
             "as model.weights in config.yaml, or leave it empty to train from scratch"
         )
-    return path or []
+    return path
+
+
+def get_weights(wildcards):
+    return find_weights(*get_names(wildcards), wildcards.stream) or []
 
 
 @explained
 def get_stage_settings(wildcards, stage):
     """JSON of all that training or scoring depends on, the split's lists included."""
     dataset, experiment = get_names(wildcards)
-    settings = getattr(atw.config, f"{stage}_settings")(
-        CONFIG, dataset, wildcards.stream, experiment
-    )
+    settings = getattr(atw.config, f"{stage}_settings")(CONFIG, dataset, wildcards.stream, experiment)
     split = get_dataset(dataset).split(wildcards.split)
     return json.dumps(settings | {"split": split.name, "videos": split.digest()})
 
 
+@explained
+def require_inputs(wildcards, split):
+    """Refuse wrong inputs of a result here, at the target: deeper in the graph Snakemake would keep an older file instead."""
+    dataset, experiment = get_names(wildcards)
+    get_dataset(dataset).split(split)
+    streams = atw.config.fused_streams(CONFIG, dataset, experiment)
+    for stream in streams:
+        find_weights(dataset, experiment, stream)
+    return streams
+
+
 def get_scores(wildcards):
     """The score files of the streams that take part in the fusion."""
-    streams = atw.config.fused_streams(CONFIG, *get_names(wildcards))
+    streams = require_inputs(wildcards, wildcards.split)
     return expand("results/{{run}}/{{split}}/{stream}/scores.h5", stream=streams)
 
 
@@ -128,9 +130,12 @@ def get_fuse_settings(wildcards):
     return json.dumps(atw.config.fuse_settings(CONFIG, *get_names(wildcards)))
 
 
+@explained
 def get_all_splits(wildcards):
     """The result of every split of a run."""
     names = get_dataset(get_names(wildcards)[0]).split_names
+    for name in names:
+        require_inputs(wildcards, name)
     return expand("results/{run}/{split}/fused.json", run=wildcards.run, split=names)
 
 
@@ -150,9 +155,7 @@ def get_all_summaries(wildcards):
 @explained
 def get_compute_settings(wildcards):
     dataset, experiment = get_names(wildcards)
-    return atw.config.effective(
-        CONFIG, dataset, wildcards.get("stream", "rgb"), experiment
-    ).compute
+    return atw.config.effective(CONFIG, dataset, wildcards.get("stream", "rgb"), experiment).compute
 
 
 def get_preprocess_threads(wildcards):

@@ -1,0 +1,131 @@
+"""Imports go one way, so that each stage needs only its own libraries and the workflow next to none."""
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# A module imports from its own group and from groups of lower rank; groups of one rank know nothing of each other.
+GROUPS = {
+    "atw": (0, "base"),
+    "atw.files": (0, "base"),
+    "atw.config": (0, "base"),
+    "atw.progress": (0, "base"),
+    "atw.datasets": (1, "inputs"),
+    "atw.shards": (1, "inputs"),
+    "atw.videos": (1, "inputs"),
+    "atw.flow": (2, "preprocess"),
+    "atw.preprocess": (2, "preprocess"),
+    "atw.data": (2, "data"),
+    "atw.model": (2, "model"),
+    "atw.train": (3, "train"),
+    "atw.evaluate": (4, "evaluate"),
+    "atw.train.launch": (5, "launch"),
+    "atw.__main__": (6, "main"),
+}
+# Libraries that only some groups or modules may import.
+RESERVED = {
+    "snakemake": set(),
+    "ray": {"atw.train.launch"},
+    "torch": {"data", "model", "train", "evaluate", "launch"},
+    "torchvision": {"model"},
+    "numba": {"preprocess"},
+    "av": {"atw.videos"},
+    "h5py": {"atw.shards", "atw.evaluate.scores"},
+    "pydantic": {"atw.config"},
+    "typer": {"main"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted((ROOT / "atw").rglob("*.py"))}
+
+
+def group(module: str) -> tuple[int, str]:
+    name = module
+    while name not in GROUPS:
+        name = name.rpartition(".")[0]
+    # Only the package itself has the place of `atw`: a new module needs one of its own.
+    assert name != "atw" or module == "atw", f"{module} has no place in GROUPS"
+    return GROUPS[name]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file imports, functions' own imports included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def test_the_walk_finds_the_package() -> None:
+    assert {"atw.config", "atw.datasets", "atw.train.launch", "atw.__main__"} <= set(MODULES)
+    assert "atw.files" in set(imported(MODULES["atw.config"]))
+    assert "atw.flow" in set(imported(MODULES["atw.preprocess.streams"]))  # from atw import flow
+    assert "atw.preprocess.shard" in set(imported(MODULES["atw.__main__"]))  # inside a function
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    rank, own = group(module)
+    for name in imported(MODULES[module]):
+        if name == "atw" or name.startswith("atw."):
+            other_rank, other = group(name)
+            assert other == own or other_rank < rank, f"{module} ({own}) must not import {name} ({other})"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_libraries_stay_where_they_belong(module: str) -> None:
+    for name in imported(MODULES[module]):
+        library = name.partition(".")[0]
+        if library in RESERVED:
+            assert {module, group(module)[1]} & RESERVED[library], f"{module} must not import {library}"
+
+
+def test_the_workflow_imports_only_what_is_light() -> None:
+    files = [ROOT / "Snakefile", *sorted((ROOT / "workflow").rglob("*.smk"))]
+    found = {
+        name
+        for path in files
+        for name in re.findall(r"^\s*(?:from|import)\s+(atw[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert "atw.config" in found
+    assert found <= {"atw.config", "atw.datasets", "atw.files"}
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_configuration_and_datasets_import_little() -> None:
+    loaded = loaded_after("import atw.config, atw.datasets")
+    assert {"atw.config", "atw.datasets", "pydantic"} <= loaded
+    assert not loaded & {"numpy", "torch", "cv2", "ray", "av", "h5py", "numba", "scipy", "rich"}
+
+
+def test_preprocessing_does_without_torch_and_ray() -> None:
+    loaded = loaded_after("import atw.preprocess.shard, atw.datasets.render")
+    assert {"atw.preprocess.shard", "atw.flow", "numba"} <= loaded
+    assert not loaded & {"torch", "ray", "atw.data", "atw.model", "atw.train"}
+
+
+def test_training_does_without_decoders_and_ray_until_it_is_launched() -> None:
+    loaded = loaded_after("import atw.train.loop, atw.evaluate.score")
+    assert {"torch", "atw.train.loop"} <= loaded
+    assert not loaded & {"ray", "av", "numba", "atw.preprocess", "atw.flow"}

@@ -1,0 +1,404 @@
+import dataclasses
+import hashlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from atw.files import InputError
+from atw.shards import Entry, Shard, create, dequantise, encode_field, encode_frame, quantise
+
+Stored = dict[str, NDArray[np.uint8]]
+WriteShard = Callable[..., Stored]
+
+VIDEOS = {"b/2.avi": 2, "a/1.avi": 3, "a/0.avi": 0, "c/#3 é.avi": 1}
+BOUNDS = st.floats(0.5, 1000, width=32)
+# Displacements relative to the bound, so that some are clipped.
+SHARES = st.lists(st.floats(-1.5, 1.5, width=32), min_size=1, max_size=50)
+
+
+@given(shares=SHARES, bound=BOUNDS)
+def test_levels_are_off_by_half_a_level_at_most(shares: list[float], bound: float) -> None:
+    flow = np.array(shares, np.float32) * np.float32(bound)
+    levels = quantise(flow, bound)
+    assert levels.dtype == np.uint8
+    assert levels.min() >= 1
+    error = np.abs(dequantise(levels, bound).astype(np.float64) - flow.astype(np.float64))
+    # Levels 1 and 255 lie 127 steps from zero, that is at 254/255 of the bound.
+    inside = np.abs(flow) <= bound * 254 / 255
+    assert (error[inside] <= bound / 255 * (1 + 1e-5)).all()
+    assert set(levels[flow > bound].tolist()) <= {255}
+    assert set(levels[flow < -bound].tolist()) <= {1}
+
+
+@given(shares=SHARES, bound=BOUNDS)
+def test_a_mirrored_displacement_has_the_mirrored_level(shares: list[float], bound: float) -> None:
+    flow = np.array(shares, np.float32) * np.float32(bound)
+    assert np.array_equal(quantise(-flow, bound).astype(int), 256 - quantise(flow, bound).astype(int))
+
+
+def test_levels_come_back_from_displacements_unchanged() -> None:
+    levels = np.arange(1, 256, dtype=np.uint8)
+    assert np.array_equal(quantise(dequantise(levels, 20.0), 20.0), levels)
+
+
+@pytest.mark.parametrize(
+    ("levels_from_zero", "expected"),
+    [
+        (0.0, 128),
+        (0.5, 128),  # halves go to the even level
+        (1.5, 130),
+        (2.5, 130),
+        (-0.5, 128),
+        (-1.5, 126),
+        (1.0, 129),
+        (0.49, 128),
+        (0.51, 129),
+        (127.0, 255),
+        (127.4, 255),
+        (500.0, 255),
+        (-127.0, 1),
+        (-127.5, 1),
+        (-500.0, 1),
+    ],
+)
+def test_levels_by_hand(levels_from_zero: float, expected: int) -> None:
+    # With a bound of 127.5 px a level is 1 px.
+    assert quantise(np.array([levels_from_zero], np.float32), 127.5).tolist() == [expected]
+
+
+def test_zero_is_exactly_zero() -> None:
+    assert quantise(np.zeros(3, np.float32), 20.0).tolist() == [128] * 3
+    assert dequantise(np.full(3, 128, np.uint8), 20.0).tolist() == [0.0] * 3
+
+
+def test_one_level_is_the_fields_own_step() -> None:
+    assert dequantise(np.array([129, 255, 1], np.uint8), 20.0).tolist() == pytest.approx(
+        [40 / 255, 127 * 40 / 255, -127 * 40 / 255]
+    )
+
+
+def test_frames_come_back_in_rgb(tmp_path: Path, write_shard: WriteShard) -> None:
+    stored = write_shard(tmp_path / "00000.h5", "rgb", VIDEOS)
+    with Shard(tmp_path / "00000.h5") as shard:
+        assert shard.stream == "rgb"
+        for entry in shard.entries:
+            assert np.array_equal(shard.frames(entry, range(entry.count)), stored[entry.video])
+        entry = next(entry for entry in shard.entries if entry.video == "a/1.avi")
+        assert np.array_equal(shard.frames(entry, [2, 0, 2]), stored["a/1.avi"][[2, 0, 2]])
+
+
+def test_a_red_frame_is_red(tmp_path: Path) -> None:
+    image = np.zeros((24, 32, 3), np.uint8)
+    image[..., 2] = 255  # blue, green, red
+    attributes = {"stream": "rgb", "dataset": "d", "shard": "0", "width": 32, "height": 24, "settings": {}}
+    with create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("v", "l"), [encode_frame(image, 95)])
+    with Shard(tmp_path / "0.h5") as shard:
+        red, green, blue = shard.frames(shard.entries[0], [0]).reshape(-1, 3).mean(0)
+    assert red > 250
+    assert max(green, blue) < 5
+
+
+@pytest.mark.parametrize("stream", ["flow", "warped"])
+def test_fields_come_back_exactly(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    stored = write_shard(tmp_path / "00000.h5", stream, VIDEOS)
+    with Shard(tmp_path / "00000.h5") as shard:
+        assert shard.stream == stream
+        for entry in shard.entries:
+            for first, count in itertools.product(range(entry.count), range(1, entry.count + 1)):
+                if first + count <= entry.count:
+                    expected = stored[entry.video][first : first + count]
+                    assert np.array_equal(shard.fields(entry, first, count), expected)
+
+
+def test_entries_come_back_with_every_column(tmp_path: Path) -> None:
+    given = [
+        Entry(
+            "a/ü #1.avi",
+            "wäve",
+            0,
+            2,
+            3,
+            4,
+            29.97,
+            320,
+            240,
+            "1 damaged packets or frames",
+            "",
+            "ab",
+            0.1,
+            0.5,
+            0.6,
+            0.7,
+        ),
+        Entry("a/2.avi", "wave", 2, 0, 1, -1, 0.0, 64, 48, "", "one frame: no motion to see", "cd"),
+    ]
+    attributes = {
+        "stream": "rgb",
+        "dataset": "d",
+        "shard": "7",
+        "width": 32,
+        "height": 24,
+        "settings": {"a": [1, None]},
+    }
+    with create(tmp_path / "7.h5", attributes) as writer:
+        image = encode_frame(np.zeros((24, 32, 3), np.uint8), 95)
+        for entry in given:
+            writer.add(dataclasses.replace(entry, first=-1, count=-1), [image] * entry.count)
+    with Shard(tmp_path / "7.h5") as shard:
+        assert shard.entries == given
+        assert shard.attributes["settings"] == {"a": [1, None]}
+        assert (shard.attributes["shard"], shard.attributes["width"], shard.attributes["height"]) == ("7", 32, 24)
+
+
+def test_the_rgb_layout_is_the_documented_one(tmp_path: Path, write_shard: WriteShard) -> None:
+    stored = write_shard(tmp_path / "00003.h5", "rgb", VIDEOS)
+    with h5py.File(tmp_path / "00003.h5", "r") as file:
+        assert set(file) == {"data", "offset", "crc32", "index"}
+        data, offset, crc32 = file["data"], file["offset"], file["crc32"]
+        assert (data.dtype, data.ndim, data.chunks) == (np.uint8, 1, None)
+        assert (offset.dtype, offset.shape) == (np.int64, (7,))
+        assert (crc32.dtype, crc32.shape) == (np.uint32, (6,))
+        assert (offset[0], offset[-1]) == (0, len(data))
+        assert set(file["index"]) == {field.name for field in dataclasses.fields(Entry)}
+        assert [name.decode() for name in file["index/video"]] == sorted(VIDEOS)
+        assert file["index/first"][:].tolist() == [0, 0, 3, 5]
+        assert file["index/count"][:].tolist() == [0, 3, 2, 1]
+        assert [reason.decode()[:10] for reason in file["index/quarantined"]] == ["truncated:", "", "", ""]
+        for item in range(6):
+            image = data[offset[item] : offset[item + 1]]
+            assert image[:2].tolist() == [0xFF, 0xD8]
+            assert zlib.crc32(image.tobytes()) == crc32[item]
+            video = sorted(VIDEOS)[np.searchsorted([0, 3, 5], item, side="right")]
+            frame = cv2.cvtColor(np.asarray(cv2.imdecode(image, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
+            assert any(np.array_equal(frame, expected) for expected in stored[video])
+        attributes = dict(file.attrs)
+    assert (attributes["format"], attributes["width"], attributes["height"], attributes["items"]) == (1, 32, 24, 6)
+    assert (attributes["stream"], attributes["dataset"], attributes["shard"]) == (b"rgb", b"mine", b"00003")
+    assert json.loads(attributes["settings"])["preprocess"]["jpeg_quality"] == 95
+    assert json.loads(attributes["software"]) == {"atw": "1"}
+
+
+def test_the_flow_layout_is_the_documented_one(tmp_path: Path, write_shard: WriteShard) -> None:
+    stored = write_shard(tmp_path / "00003.h5", "flow", VIDEOS)
+    with h5py.File(tmp_path / "00003.h5", "r") as file:
+        assert set(file) == {"data", "crc32", "index"}
+        data = file["data"]
+        assert (data.dtype, data.shape, data.chunks) == (np.uint8, (6, 2, 24, 32), (1, 2, 24, 32))
+        assert [data.id.get_create_plist().get_filter(0)[0]] == [hdf5plugin.Zstd.filter_id]
+        assert data.id.get_create_plist().get_nfilters() == 1
+        expected = np.concatenate([stored[video] for video in sorted(VIDEOS)])
+        assert np.array_equal(data[:], expected)  # through HDF5's own filter
+        chunks = [data.id.read_direct_chunk((item, 0, 0, 0))[1] for item in range(6)]
+        assert [zlib.crc32(chunk) for chunk in chunks] == file["crc32"][:].tolist()
+        assert (file.attrs["bound"], file.attrs["zero"], file.attrs["stream"]) == (20.0, 128, b"flow")
+
+
+def test_the_digest_is_that_of_items_and_index(tmp_path: Path) -> None:
+    fields = np.random.default_rng(0).integers(1, 256, (2, 2, 24, 32), dtype=np.uint8)
+    items = [encode_field(field, 3) for field in fields]
+    attributes = {"stream": "flow", "width": 32, "height": 24, "settings": {"preprocess": {"zstd_level": 3}}}
+    with create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("v", "l"), items)
+    rows = json.dumps([dataclasses.asdict(Entry("v", "l", 0, 2))], sort_keys=True)
+    with Shard(tmp_path / "0.h5") as shard:
+        assert shard.digest == hashlib.sha256(b"".join(items) + rows.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_two_writes_give_identical_bytes(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    for folder in ("one", "another, longer"):
+        write_shard(tmp_path / folder / "00000.h5", stream, VIDEOS)
+    assert (tmp_path / "one" / "00000.h5").read_bytes() == (tmp_path / "another, longer" / "00000.h5").read_bytes()
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_the_digest_follows_the_content(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    variants: list[tuple[dict[str, int], int]] = [
+        (VIDEOS, 0),
+        (VIDEOS, 1),  # other pictures
+        ({**VIDEOS, "a/0.avi": 1}, 0),
+        ({**VIDEOS, "a/9.avi": 0}, 0),
+        ({name.replace("2", "3"): count for name, count in VIDEOS.items()}, 0),
+    ]
+    digests = set()
+    for number, (videos, seed) in enumerate(variants):
+        path = tmp_path / f"{number}.h5"
+        write_shard(path, stream, videos, seed=seed)
+        with Shard(path) as shard:
+            digests.add(shard.digest)
+    assert len(digests) == len(variants)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_a_shard_of_quarantined_videos_only(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    write_shard(tmp_path / "0.h5", stream, {"a/1.avi": 0, "a/2.avi": 0})
+    with Shard(tmp_path / "0.h5") as shard:
+        assert [(entry.video, entry.count) for entry in shard.entries] == [("a/1.avi", 0), ("a/2.avi", 0)]
+        assert all("truncated" in entry.quarantined for entry in shard.entries)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_a_failing_writer_leaves_nothing(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    attributes = {"stream": stream, "width": 32, "height": 24, "settings": {"preprocess": {"zstd_level": 3}}}
+    with pytest.raises(RuntimeError, match="the disk is full"), create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("v", "l"), [])
+        raise RuntimeError("the disk is full")
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED_WRITER = """
+import sys, time
+from pathlib import Path
+from atw.shards import Entry, create
+
+settings = {"preprocess": {"zstd_level": 3}}
+with create(Path(sys.argv[1]), {"stream": "flow", "width": 32, "height": 24, "settings": settings}) as writer:
+    writer.add(Entry("v", "l"), [])
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    path = tmp_path / "00000.h5"
+    child = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "written\n"
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert not path.exists()
+    assert list(tmp_path.glob("*.h5")) == []
+
+
+def everything(path: Path) -> tuple[Any, list[bytes]]:
+    with Shard(path) as shard:
+        items = [
+            (shard.frames(entry, range(entry.count)) if shard.stream == "rgb" else shard.fields(entry, 0, entry.count))
+            for entry in shard.entries
+            if entry.count
+        ]
+        return (shard.attributes, shard.entries), [item.tobytes() for item in items]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_a_flipped_byte_is_never_read_as_data(tmp_path: Path, write_shard: WriteShard, stream: str, mask: int) -> None:
+    path = tmp_path / "good.h5"
+    write_shard(path, stream, VIDEOS)
+    good, expected = path.read_bytes(), everything(path)
+    damaged = tmp_path / "damaged.h5"
+    refused = 0
+    # Every structure of the file is longer than the step; the superblock is taken byte by byte.
+    for offset in itertools.chain(range(48), range(48 + mask % 7, len(good), 41)):
+        content = bytearray(good)
+        content[offset] ^= mask
+        damaged.write_bytes(content)
+        try:
+            assert everything(damaged) == expected, f"byte {offset} of {len(good)}"
+        except InputError as error:
+            refused += 1
+            assert str(damaged) in str(error)
+            assert "the workflow makes it" in str(error) or "has format" in str(error)
+    assert refused > 200
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.9999])
+def test_a_truncated_shard_is_refused(tmp_path: Path, write_shard: WriteShard, stream: str, share: float) -> None:
+    path = tmp_path / "00000.h5"
+    write_shard(path, stream, VIDEOS)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    with pytest.raises(InputError, match=r"00000.h5 is damaged or no shard .* the workflow makes it again"):
+        everything(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", b"\x89HDF\r\n\x1a\n" + bytes(1000)])
+def test_what_is_no_hdf5_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "0.h5").write_bytes(content)
+    with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
+        Shard(tmp_path / "0.h5")
+
+
+def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"0.h5 does not exist; the workflow makes it"):
+        Shard(tmp_path / "0.h5")
+
+
+def test_a_folder_is_no_shard(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="damaged or no shard"):
+        Shard(tmp_path)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"format": 2}, {"format": "1"}, {"title": "of something else"}])
+def test_another_format_is_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file.attrs.update(attributes)
+    found = attributes.get("format")
+    with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 1; delete the file"):
+        Shard(tmp_path / "0.h5")
+
+
+def test_another_hdf5_file_of_format_1_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file.attrs.update({"format": 1, "stream": "rgb", "provenance": "{}"})
+        file["logits"] = np.zeros(3)
+    with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
+        Shard(tmp_path / "0.h5")
+
+
+@pytest.mark.parametrize(
+    ("stream", "name"),
+    [
+        *(("rgb", name) for name in ("data", "offset", "crc32", "index", "index/video", "index/count")),
+        *(("flow", name) for name in ("data", "crc32", "index", "index/first")),
+    ],
+)
+def test_a_missing_dataset_is_refused(tmp_path: Path, write_shard: WriteShard, stream: str, name: str) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, stream, VIDEOS)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+    with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
+        everything(path)
+
+
+@pytest.mark.parametrize("name", ["checksum", "items", "digest", "stream", "settings"])
+def test_a_missing_attribute_is_refused(tmp_path: Path, write_shard: WriteShard, name: str) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, "flow", VIDEOS)
+    with h5py.File(path, "r+") as file:
+        del file.attrs[name]
+    with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
+        everything(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("index/label", b"z"), ("index/first", 1), ("index/count", 2), ("index/fps", 24.0)]
+)
+def test_an_edited_index_is_refused(tmp_path: Path, write_shard: WriteShard, name: str, value: Any) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, "flow", VIDEOS)
+    with h5py.File(path, "r+") as file:
+        file[name][1] = value
+    with pytest.raises(InputError, match="checksum of attributes and index differs"):
+        Shard(path)
