@@ -139,6 +139,14 @@ def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_defaul
     print_result(result)
 
 
+@app.command()
+def settings() -> None:
+    """Print the reference of all settings, docs/configuration.md."""
+    from atw.reference import markdown
+
+    print(markdown(), end="")
+
+
 def main() -> None:
     """Run a command; wrong input exits with status 2 and one message, without a traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")

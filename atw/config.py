@@ -249,17 +249,6 @@ class StreamOverrides(Overrides):
                     )
         return self
 
-    @model_validator(mode="after")
-    def _streams_agree(self) -> "StreamOverrides":
-        for stream, overrides in self.streams.items():
-            for section in ("preprocess", "flow", "fusion"):
-                if getattr(overrides, section):
-                    raise ValueError(
-                        f"streams.{stream} cannot change {section}: it holds for all streams together; "
-                        f"set {section} outside `streams:`"
-                    )
-        return self
-
 
 class OfficialDataset(StreamOverrides):
     """UCF-101 or HMDB-51 with its official lists of three splits."""

@@ -20,6 +20,7 @@ GROUPS = {
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),
     "atw.videos": (1, "inputs"),
+    "atw.plan": (2, "plan"),
     "atw.flow": (2, "preprocess"),
     "atw.preprocess": (2, "preprocess"),
     "atw.data": (2, "data"),
@@ -97,15 +98,18 @@ def test_libraries_stay_where_they_belong(module: str) -> None:
             assert {module, group(module)[1]} & RESERVED[library], f"{module} must not import {library}"
 
 
-def test_the_workflow_imports_only_what_is_light() -> None:
+def workflow_imports() -> set[str]:
     files = [ROOT / "Snakefile", *sorted((ROOT / "workflow").rglob("*.smk"))]
-    found = {
+    return {
         name
         for path in files
         for name in re.findall(r"^\s*(?:from|import)\s+(atw[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
-    assert "atw.config" in found
-    assert found <= {"atw.config", "atw.datasets", "atw.files"}
+
+
+def test_the_workflow_imports_only_what_is_light() -> None:
+    assert workflow_imports()
+    assert workflow_imports() <= {"atw.config", "atw.datasets", "atw.files", "atw.plan"}
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -113,8 +117,8 @@ def loaded_after(statement: str) -> set[str]:
     return set(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split())
 
 
-def test_configuration_and_datasets_import_little() -> None:
-    loaded = loaded_after("import atw.config, atw.datasets")
+def test_what_the_workflow_imports_imports_little() -> None:
+    loaded = loaded_after(f"import {', '.join({'atw.config', 'atw.datasets'} | workflow_imports())}")
     assert {"atw.config", "atw.datasets", "pydantic"} <= loaded
     assert not loaded & {"numpy", "torch", "cv2", "ray", "av", "h5py", "numba", "scipy", "rich"}
 

@@ -1,7 +1,7 @@
 rule score:
     input:
         model="results/{run}/{split}/{stream}/model.pt",
-        shards=get_split_shards,
+        shards=from_plan(PLAN.shards, "run", "split", "stream"),
     output:
         "results/{run}/{split}/{stream}/scores.h5",
     log:
@@ -11,13 +11,13 @@ rule score:
         stream=STREAMS,
     conda:
         "../../envs/atw.yaml"
-    threads: get_train_threads
+    threads: lambda wildcards: get_compute(wildcards).train_threads
     resources:
         gpu=get_gpus,
-        compute=get_compute,
-        dataset=get_location,
+        compute=lambda wildcards: get_compute(wildcards).model_dump_json(),
+        dataset=from_plan(PLAN.location, "run"),
     params:
-        settings=lambda wildcards: get_stage_settings(wildcards, "score"),
+        settings=from_plan(PLAN.score_settings, "run", "split", "stream"),
     shell:
         "python -m atw score {output:q} {input.shards:q} --model {input.model:q}"
         " --settings {params.settings:q} --dataset {resources.dataset:q} --compute {resources.compute:q}"
@@ -41,7 +41,7 @@ rule fuse:
     conda:
         "../../envs/atw.yaml"
     params:
-        settings=get_fuse_settings,
+        settings=from_plan(PLAN.fuse_settings, "run"),
     shell:
         "python -m atw fuse {output:q} {input:q} --settings {params.settings:q} &> {log:q}"
 
@@ -63,6 +63,6 @@ rule summary:
     conda:
         "../../envs/atw.yaml"
     params:
-        settings=json.dumps({"recipe": atw.config.RECIPES["summary"]}),
+        settings=json.dumps({"recipe": RECIPES["summary"]}),
     shell:
         "python -m atw summary {output:q} {input:q} --settings {params.settings:q} &> {log:q}"

@@ -1,15 +1,16 @@
 rule frames:
+    priority: 1
     input:
         get_rendered,
     output:
-        f"{CONFIG.shards}/{{dataset}}/rgb/{{shard}}.h5",
+        f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
         "logs/frames/{dataset}/{shard}.log",
     conda:
         "../../envs/atw.yaml"
-    threads: get_preprocess_threads
+    threads: lambda wildcards: get_compute(wildcards).preprocess_threads
     resources:
-        dataset=get_location,
+        dataset=from_plan(PLAN.location, "dataset"),
     params:
         settings=lambda wildcards: get_shard_settings(wildcards, "rgb"),
     shell:
@@ -18,17 +19,18 @@ rule frames:
 
 
 rule flow:
+    priority: 1
     input:
         get_rendered,
     output:
-        f"{CONFIG.shards}/{{dataset}}/flow/{{shard}}.h5",
+        f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
         "logs/flow/{dataset}/{shard}.log",
     conda:
         "../../envs/atw.yaml"
-    threads: get_preprocess_threads
+    threads: lambda wildcards: get_compute(wildcards).preprocess_threads
     resources:
-        dataset=get_location,
+        dataset=from_plan(PLAN.location, "dataset"),
     params:
         settings=lambda wildcards: get_shard_settings(wildcards, "flow"),
     shell:
@@ -37,17 +39,18 @@ rule flow:
 
 
 rule warped:
+    priority: 1
     input:
-        flow=f"{CONFIG.shards}/{{dataset}}/flow/{{shard}}.h5",
+        flow=f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     output:
-        f"{CONFIG.shards}/{{dataset}}/warped/{{shard}}.h5",
+        f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
         "logs/warped/{dataset}/{shard}.log",
     conda:
         "../../envs/atw.yaml"
-    threads: get_preprocess_threads
+    threads: lambda wildcards: get_compute(wildcards).preprocess_threads
     resources:
-        dataset=get_location,
+        dataset=from_plan(PLAN.location, "dataset"),
     params:
         settings=lambda wildcards: get_shard_settings(wildcards, "warped"),
     shell:

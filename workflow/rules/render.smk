@@ -5,12 +5,12 @@ rule render:
     log:
         "logs/render/{dataset}/split{number}.log",
     wildcard_constraints:
-        dataset="|".join(DEMOS) or "(?!)",
+        dataset="|".join(PLAN.demos) or "(?!)",
         number="[123]",
     conda:
         "../../envs/atw.yaml"
     threads: 4
     params:
-        settings=get_render_settings,
+        settings=from_plan(PLAN.render_settings, "dataset", "number"),
     shell:
         "python -m atw render {output.listing:q} --settings {params.settings:q} --threads {threads} &> {log:q}"

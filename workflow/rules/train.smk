@@ -1,7 +1,7 @@
 rule train:
     input:
-        shards=get_split_shards,
-        weights=get_weights,
+        shards=from_plan(PLAN.shards, "run", "split", "stream"),
+        weights=from_plan(PLAN.weights, "run", "stream"),
     output:
         model="results/{run}/{split}/{stream}/model.pt",
         history="results/{run}/{split}/{stream}/history.jsonl",
@@ -12,13 +12,13 @@ rule train:
         stream=STREAMS,
     conda:
         "../../envs/atw.yaml"
-    threads: get_train_threads
+    threads: lambda wildcards: get_compute(wildcards).train_threads
     resources:
         gpu=get_gpus,
-        compute=get_compute,
-        dataset=get_location,
+        compute=lambda wildcards: get_compute(wildcards).model_dump_json(),
+        dataset=from_plan(PLAN.location, "run"),
     params:
-        settings=lambda wildcards: get_stage_settings(wildcards, "train"),
+        settings=from_plan(PLAN.train_settings, "run", "split", "stream"),
     shell:
         "python -m atw train {output.model:q} {input.shards:q} --settings {params.settings:q}"
         " --dataset {resources.dataset:q} --compute {resources.compute:q}"

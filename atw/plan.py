@@ -1,0 +1,120 @@
+"""What the workflow asks before anything runs: settings, shards and inputs of each job, from configuration and lists.
+
+A run is a dataset, or an experiment on it: `ucf101`, `ucf101/experiments/average`. This module is as light to import as
+the configuration itself, for every remote job does it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from atw import config
+from atw.config import Compute, Config
+from atw.datasets import Dataset
+from atw.files import InputError
+
+
+class Plan:
+    """The jobs that a configuration describes.
+
+    Args:
+        raw: the content of config.yaml.
+
+    Raises:
+        InputError: here and in every method, for whatever the user can mend.
+    """
+
+    def __init__(self, raw: dict[str, Any]) -> None:
+        self.config: Config = config.load(raw)
+        self.datasets = list(self.config.datasets)
+        self.demos = [name for name, given in self.config.datasets.items() if given.kind == "demo"]
+        self._datasets: dict[str, Dataset] = {}
+
+    def dataset(self, name: str) -> Dataset:
+        """A dataset whose videos are there."""
+        if name not in self._datasets:
+            dataset = Dataset(config.location(self.config, name))
+            dataset.require_videos()
+            self._datasets[name] = dataset
+        return self._datasets[name]
+
+    def location(self, run: str) -> dict[str, Any]:
+        """Where a run's videos and lists are, which no result depends on."""
+        return config.location(self.config, _names(run)[0])
+
+    def render_settings(self, dataset: str, split: str) -> dict[str, Any]:
+        """All that the rendered videos of a split, numbered from 1, depend on."""
+        return config.render_settings(self.config, dataset, int(split))
+
+    def shard_settings(self, dataset: str, stream: str, shard: str) -> dict[str, Any]:
+        """All that a shard depends on, the names and sizes of its videos included."""
+        settings = config.shard_settings(self.config, dataset, stream)
+        members = self.dataset(dataset).members_digest(shard, settings["preprocess"]["shards"])
+        return settings | {"shard": shard, "members": members}
+
+    def split_of_shard(self, dataset: str, shard: str) -> int:
+        """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
+        return int(shard) // self._shard_count(dataset) + 1
+
+    def shards(self, run: str, split: str, stream: str) -> list[str]:
+        """Paths of the shards that hold the videos of a split."""
+        dataset = _names(run)[0]
+        names = self.dataset(dataset).shard_names(split, self._shard_count(dataset))
+        return [f"{self.config.shards}/{dataset}/{stream}/{name}.h5" for name in names]
+
+    def weights(self, run: str, stream: str) -> str | None:
+        """The file of ImageNet weights that a network starts from; None is from scratch."""
+        path: str | None = config.train_settings(self.config, *_names(run, stream))["model"]["weights"]
+        if path and not Path(path).is_file():
+            raise InputError(
+                f"weights file {path} does not exist: put the ImageNet weights of the backbone there, name another "
+                "file as model.weights in config.yaml, or leave it empty to train from scratch"
+            )
+        return path
+
+    def train_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
+        """All that a trained network depends on, the split's lists included."""
+        return config.train_settings(self.config, *_names(run, stream)) | self._split(run, split)
+
+    def score_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
+        """All that scores depend on, the split's lists included."""
+        return config.score_settings(self.config, *_names(run, stream)) | self._split(run, split)
+
+    def fuse_settings(self, run: str) -> dict[str, Any]:
+        """All that a fused result depends on."""
+        return config.fuse_settings(self.config, *_names(run))
+
+    def fused_streams(self, run: str, split: str) -> list[str]:
+        """The streams of a result, once all that it needs is known to be there.
+
+        Wrong inputs are refused here, at the target: deeper in the graph Snakemake would keep an older file instead.
+        """
+        self._split(run, split)
+        streams = config.fused_streams(self.config, *_names(run))
+        for stream in streams:
+            self.weights(run, stream)
+        return streams
+
+    def splits(self, run: str) -> list[str]:
+        """The splits of a run, once all that their results need is known to be there."""
+        names = self.dataset(_names(run)[0]).split_names
+        for name in names:
+            self.fused_streams(run, name)
+        return list(names)
+
+    def compute(self, run: str, stream: str) -> Compute:
+        """What a job may use."""
+        dataset, _, experiment = run.partition("/experiments/")
+        return config.effective(self.config, dataset, stream, experiment).compute
+
+    def _shard_count(self, dataset: str) -> int:
+        return config.effective(self.config, dataset, "rgb").preprocess.shards
+
+    def _split(self, run: str, split: str) -> dict[str, Any]:
+        found = self.dataset(_names(run)[0]).split(split)
+        return {"split": found.name, "videos": found.digest()}
+
+
+def _names(run: str, *stream: str) -> list[str]:
+    """Dataset, the stream if one is given, and experiment ("" is none): the arguments of `atw.config`'s functions."""
+    dataset, _, experiment = run.partition("/experiments/")
+    return [dataset, *stream, experiment]

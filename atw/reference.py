@@ -1,0 +1,74 @@
+"""The reference of all settings, written from the models that check them: docs/configuration.md."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from atw.config import STREAM_DEFAULTS, Config, DemoDataset, FolderDataset, OfficialDataset, Settings, StreamOverrides
+
+_HEAD = """# Configuration
+
+Every setting there is, written by `atw settings` from the models in `atw/config.py`. A key without a default is needed.
+
+Sections stand at the top of config.yaml for all datasets, under `streams:` for one stream, and likewise inside a dataset
+or an experiment. Later ones win: defaults, config.yaml, its `streams:`, dataset, its `streams:`, experiment, its
+`streams:`.
+`preprocess`, `flow` and `warp` are common to all streams and experiments, because these share their shards.
+
+An experiment is a named set of sections under `experiments:`; its results are in
+`results/{dataset}/experiments/{name}`.
+"""
+
+
+def markdown() -> str:
+    """The whole reference."""
+    parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
+    for model in (OfficialDataset, FolderDataset, DemoDataset):
+        kinds = " or ".join(f"`{kind}`" for kind in model.model_fields["kind"].annotation.__args__)  # type: ignore[union-attr]
+        parts += [
+            f"## A dataset of kind {kinds}\n",
+            f"{model.__doc__}\n",
+            _table(model, {"kind", *StreamOverrides.model_fields}),
+        ]
+    for name, section in Settings.model_fields.items():
+        model = section.annotation  # type: ignore[assignment]
+        parts += [f"## `{name}`\n", f"{model.__doc__}\n", _table(model, set(), name)]
+    return "\n".join(parts)
+
+
+def _table(model: type[BaseModel], left_out: set[str], section: str = "") -> str:
+    rows = ["| key | default | meaning and unit |", "| --- | --- | --- |"]
+    for name, field in model.model_fields.items():
+        if name not in left_out:
+            rows.append(f"| `{name}` | {_default(field, section, name)} | {field.description}{_limits(field)} |")
+    return "\n".join(rows) + "\n"
+
+
+def _default(field: FieldInfo, section: str, name: str) -> str:
+    if field.is_required():
+        return "needed"
+    of_flow = STREAM_DEFAULTS["flow"].get(section, {}).get(name)
+    return _value(field.default) + (f"; flow, warped: {_value(of_flow)}" if of_flow is not None else "")
+
+
+def _value(value: Any) -> str:
+    if value is None:
+        return "empty"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _limits(field: FieldInfo) -> str:
+    limits = [text for constraint in field.metadata for text in _limit(constraint)]
+    choices = getattr(field.annotation, "__args__", ())
+    if choices and all(isinstance(choice, str | int) for choice in choices):
+        limits.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
+    return f" ({', '.join(limits)})" if limits else ""
+
+
+def _limit(constraint: Any) -> Iterator[str]:
+    for attribute, words in (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below")):
+        value = getattr(constraint, attribute, None)
+        if value is not None:
+            yield f"{words} {value}"
