@@ -12,9 +12,10 @@ _HEAD = """# Configuration
 
 Every setting there is, written by `atw settings` from the models in `atw/config.py`. A key without a default is needed.
 
-Sections stand at the top of config.yaml for all datasets, under `streams:` for one stream, and likewise inside a dataset
+Sections stand at the top of config.yaml for all datasets, under `streams:` for one stream, and likewise in a dataset
 or an experiment. Later ones win: defaults, config.yaml, its `streams:`, dataset, its `streams:`, experiment, its
 `streams:`.
+
 `preprocess`, `flow` and `warp` are common to all streams and experiments, because these share their shards.
 
 An experiment is a named set of sections under `experiments:`; its results are in
@@ -26,7 +27,8 @@ def markdown() -> str:
     """The whole reference."""
     parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
     for model in (OfficialDataset, FolderDataset, DemoDataset):
-        kinds = " or ".join(f"`{kind}`" for kind in model.model_fields["kind"].annotation.__args__)  # type: ignore[union-attr]
+        choices = model.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
+        kinds = " or ".join(f"`{choice}`" for choice in choices)
         parts += [
             f"## A dataset of kind {kinds}\n",
             f"{model.__doc__}\n",

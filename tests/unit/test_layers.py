@@ -20,6 +20,7 @@ GROUPS = {
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),
     "atw.videos": (1, "inputs"),
+    "atw.reference": (1, "reference"),
     "atw.plan": (2, "plan"),
     "atw.flow": (2, "preprocess"),
     "atw.preprocess": (2, "preprocess"),
@@ -39,7 +40,7 @@ RESERVED = {
     "numba": {"preprocess"},
     "av": {"atw.videos"},
     "h5py": {"atw.shards", "atw.evaluate.scores"},
-    "pydantic": {"atw.config"},
+    "pydantic": {"atw.config", "atw.reference"},
     "typer": {"main"},
 }
 
