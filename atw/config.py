@@ -2,7 +2,7 @@
 
 Settings are merged in this order, later ones winning: the defaults below, the sections of config.yaml, its `streams:`,
 the sections of the dataset and its `streams:`, the sections of the experiment and its `streams:`.
-The workflow imports only this module and `atw.datasets`, again in every remote job, so both import little.
+The workflow imports this module, `atw.plan` and `atw.datasets` again in every remote job, so they import little.
 """
 
 import json
@@ -24,7 +24,7 @@ RECIPES = {"render": 1, "rgb": 1, "flow": 1, "warped": 1, "train": 1, "score": 1
 class Section(BaseModel):
     """A group of settings; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Preprocess(Section):
@@ -45,14 +45,16 @@ class Flow(Section):
     preset: Literal["opencv4", "opencv24", "fast"] = Field("opencv4", description="base of the parameters below")
     backend: Literal["auto", "numba", "opencv"] = Field("auto", description="auto takes the fastest usable one")
     bound: float = Field(20.0, gt=0, le=1000, description="pixels; displacements beyond it are clipped when stored")
-    tau: float | None = Field(None, gt=0, le=0.25, description="time step of the dual update; empty: the preset's")
-    lambda_: float | None = Field(None, gt=0, description="weight of the data term; empty: the preset's")
-    theta: float | None = Field(None, gt=0, description="tightness of the coupling; empty: the preset's")
+    tau: float | None = Field(None, ge=0.001, le=0.5, description="time step of the dual update; empty: the preset's")
+    lambda_: float | None = Field(None, ge=1e-4, le=100, description="weight of the data term; empty: the preset's")
+    theta: float | None = Field(None, ge=0.001, le=100, description="tightness of the coupling; empty: the preset's")
     levels: int | None = Field(None, ge=1, le=20, description="pyramid levels at most; empty: the preset's")
-    scale_step: float | None = Field(None, gt=0, lt=1, description="pyramid step; empty: the preset's")
+    scale_step: float | None = Field(None, ge=0.2, le=0.95, description="pyramid step; empty: the preset's")
     warps: int | None = Field(None, ge=1, le=100, description="warps a level; empty: the preset's")
     iterations: int | None = Field(None, ge=1, le=10_000, description="iterations a warp at most; empty: the preset's")
-    epsilon: float | None = Field(None, ge=0, description="stop when the update's rms is below, pixels; 0 never stops")
+    epsilon: float | None = Field(
+        None, ge=0, le=10, description="stop when the update's rms is below, pixels; 0 never stops"
+    )
 
     def overrides(self) -> dict[str, float | int]:
         """The parameters set explicitly, by the names that `atw.flow.estimate` takes."""
@@ -63,14 +65,20 @@ class Warp(Section):
     """Camera compensation by a homography per pair of frames. A change recomputes warped flow only."""
 
     descriptors: Literal["sift", "none"] = Field("sift", description="descriptor matches beside the flow's own")
-    max_displacement: float = Field(25.0, gt=0, description="pixels; descriptor matches further apart are dropped")
-    corners: int = Field(1000, ge=4, description="corners at most, displaced by the flow")
-    quality: float = Field(0.001, gt=0, lt=1, description="least corner quality relative to the best corner")
-    distance: float = Field(3.0, ge=1, description="least distance between corners, pixels")
-    min_matches: int = Field(50, ge=4, description="no homography is estimated from fewer matches or as many")
-    min_inliers: int = Field(25, ge=4, description="a homography with as many inliers or fewer is not used")
-    threshold: float = Field(1.0, gt=0, description="RANSAC inlier threshold, pixels")
-    border: int = Field(5, ge=0, description="pixels whose source is this near the border keep the first frame")
+    max_displacement: float = Field(
+        25.0, ge=1, le=1000, description="pixels; descriptor matches further apart are dropped"
+    )
+    corners: int = Field(1000, ge=4, le=100_000, description="corners at most, displaced by the flow")
+    quality: float = Field(0.001, ge=1e-6, le=1, description="least corner quality relative to the best corner")
+    distance: float = Field(3.0, ge=1, le=1000, description="least distance between corners, pixels")
+    min_matches: int = Field(
+        50, ge=4, le=100_000, description="no homography is estimated from fewer matches or as many"
+    )
+    min_inliers: int = Field(25, ge=4, le=100_000, description="a homography with as many inliers or fewer is not used")
+    threshold: float = Field(1.0, ge=0.01, le=100, description="RANSAC inlier threshold, pixels")
+    border: int = Field(
+        5, ge=0, le=1000, description="pixels whose source is this near the border keep the first frame"
+    )
 
 
 class Sampling(Section):
@@ -85,7 +93,10 @@ class Augment(Section):
 
     input_size: int = Field(224, ge=16, le=1024, description="side of the network's input, pixels")
     scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (1.0, 0.875, 0.75, 0.66), min_length=1, description="crop sides relative to the shorter working side"
+        (1.0, 0.875, 0.75, 0.66),
+        strict=False,
+        min_length=1,
+        description="crop sides relative to the shorter working side",
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
 
@@ -93,7 +104,9 @@ class Augment(Section):
 class Model(Section):
     """The network of a stream."""
 
-    backbone: str = Field("resnet50", description="a ResNet or mobilenet_v2 of torchvision, or tiny (the demo's)")
+    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "tiny"] = Field(
+        "resnet50", description="network of torchvision, or tiny, the demo's"
+    )
     weights: str | None = Field(
         "weights/{backbone}.pth", description="file of ImageNet weights; {backbone} is filled in; empty: from scratch"
     )
@@ -117,7 +130,9 @@ class Train(Section):
     iterations: int = Field(3500, ge=1, description="updates in total")
     batch: int = Field(128, ge=1, description="videos an update, over all workers")
     learning_rate: float = Field(0.001, gt=0, description="initial learning rate")
-    steps: tuple[int, ...] = Field((2000,), description="iterations at which the learning rate is multiplied by 0.1")
+    steps: tuple[int, ...] = Field(
+        (2000,), strict=False, description="iterations at which the learning rate is multiplied by 0.1"
+    )
     warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD")
@@ -144,9 +159,10 @@ class Fusion(Section):
     """How the streams' scores become one."""
 
     weights: dict[Stream, Annotated[float, Field(ge=0)]] = Field(
-        {"rgb": 1.0, "flow": 1.0, "warped": 0.5}, description="weight of each stream; 0 leaves a stream out"
+        {"rgb": 1.0, "flow": 1.0, "warped": 0.5},
+        description="weight of each stream; one that is 0 or not named is left out, and not trained",
     )
-    on: Literal["logits", "probabilities"] = Field(
+    add: Literal["logits", "probabilities"] = Field(
         "logits", description="what is added: class scores, or their softmax"
     )
 
@@ -159,13 +175,18 @@ class Fusion(Section):
 
 
 class Compute(Section):
-    """What a stage may use. It changes the speed, never what is computed, so a change reruns nothing."""
+    """What a stage may use. It is there for speed, so a change reruns nothing.
+
+    Shards and scores do not depend on it. A network does where dropout or unfrozen batch norm see a part of the batch
+    at a time: `workers` and `microbatch` are recorded with each model.
+    """
 
     preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
     train_threads: int = Field(4, ge=1, description="CPU threads of one training or scoring job")
     workers: int = Field(1, ge=1, description="training processes of one stream; each takes its share of the batch")
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="GPUs a stream: auto takes one where there is one, 0 stays on the CPU"
+        "auto",
+        description="GPUs a stream, one for each worker; auto takes them where there are some, 0 stays on the CPU",
     )
     loaders: int = Field(2, ge=0, description="processes that read shards for each worker; 0 reads in the worker")
     microbatch: int = Field(32, ge=1, description="videos at once on a device; gradients are summed up to the batch")
@@ -186,6 +207,20 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
     fusion: Fusion = Fusion()
     compute: Compute = Compute()
+
+    @model_validator(mode="after")
+    def _every_worker_has_its_share(self) -> "Settings":
+        if self.compute.workers > self.train.batch:
+            raise ValueError(
+                f"compute.workers is {self.compute.workers}, but train.batch is {self.train.batch} videos: "
+                "take as many workers at most"
+            )
+        if self.compute.gpus not in ("auto", 0, self.compute.workers):
+            raise ValueError(
+                f"compute.gpus is {self.compute.gpus}, but compute.workers is {self.compute.workers}: "
+                "each worker takes one GPU, so give the same number, or auto, or 0 for the CPU"
+            )
+        return self
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Settings":
@@ -250,12 +285,16 @@ class StreamOverrides(Overrides):
         return self
 
 
+_ALLOW_MISSING = "quarantine listed videos that are not there, instead of refusing the list"
+
+
 class OfficialDataset(StreamOverrides):
     """UCF-101 or HMDB-51 with its official lists of three splits."""
 
     kind: Literal["ucf101", "hmdb51"]
     root: str = Field(description="folder of the videos, one folder a class in it; never written to")
     lists: str = Field(description="folder of the official list files")
+    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
 
 
 class FolderDataset(StreamOverrides):
@@ -264,6 +303,7 @@ class FolderDataset(StreamOverrides):
     kind: Literal["folder"]
     root: str = Field(description="folder that the paths in the lists start from; never written to")
     lists: str = Field(description="CSV file; {split} stands for the number of the split, 1, 2, ...")
+    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
 
 
 class DemoDataset(StreamOverrides):
@@ -470,7 +510,7 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, An
     """What fused.json depends on, apart from the score files."""
     fusion = effective(config, dataset, "rgb", experiment).fusion
     weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
-    return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.on}
+    return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:

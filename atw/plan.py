@@ -48,8 +48,10 @@ class Plan:
     def shard_settings(self, dataset: str, stream: str, shard: str) -> dict[str, Any]:
         """All that a shard depends on, the names and sizes of its videos included."""
         settings = config.shard_settings(self.config, dataset, stream)
-        members = self.dataset(dataset).members_digest(shard, settings["preprocess"]["shards"])
-        return settings | {"shard": shard, "members": members}
+        count = settings["preprocess"]["shards"]
+        if not self.dataset(dataset).members(shard, count):
+            raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
+        return settings | {"shard": shard, "members": self.dataset(dataset).members_digest(shard, count)}
 
     def split_of_shard(self, dataset: str, shard: str) -> int:
         """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
@@ -73,11 +75,13 @@ class Plan:
 
     def train_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
         """All that a trained network depends on, the split's lists included."""
-        return config.train_settings(self.config, *_names(run, stream)) | self._split(run, split)
+        settings = config.train_settings(self.config, *_names(run, stream))
+        return settings | self._split(run, split) | self._shard_settings(run, stream)
 
     def score_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
         """All that scores depend on, the split's lists included."""
-        return config.score_settings(self.config, *_names(run, stream)) | self._split(run, split)
+        settings = config.score_settings(self.config, *_names(run, stream))
+        return settings | self._split(run, split) | self._shard_settings(run, stream)
 
     def fuse_settings(self, run: str) -> dict[str, Any]:
         """All that a fused result depends on."""
@@ -103,11 +107,14 @@ class Plan:
 
     def compute(self, run: str, stream: str) -> Compute:
         """What a job may use."""
-        dataset, _, experiment = run.partition("/experiments/")
-        return config.effective(self.config, dataset, stream, experiment).compute
+        return config.effective(self.config, *_names(run, stream)).compute
 
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards
+
+    def _shard_settings(self, run: str, stream: str) -> dict[str, Any]:
+        # Shards may come from elsewhere, where Snakemake knows nothing of their settings: the reader compares.
+        return {"shards": config.shard_settings(self.config, _names(run)[0], stream)}
 
     def _split(self, run: str, split: str) -> dict[str, Any]:
         found = self.dataset(_names(run)[0]).split(split)

@@ -266,6 +266,11 @@ class Shard:
         if not items == stored == listed:
             raise ValueError(f"{items} items promised, {listed} in the index, {stored} stored")
 
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of a field: (2, H, W)."""
+        return (2, int(self.attributes["height"]), int(self.attributes["width"]))
+
     def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
         assert self._offsets is not None

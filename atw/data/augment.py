@@ -20,10 +20,6 @@ from torch import Tensor
 
 from atw.files import InputError
 
-RGB_SCALES = (1.0, 0.875, 0.75, 0.66)
-"""Crop sides for rgb, in parts of the frame's shorter side."""
-FLOW_SCALES = (1.0, 0.875, 0.75)
-"""Crop sides for flow and warped, in parts of the frame's shorter side."""
 SNAP_PX = 3
 """A crop side that differs from the network's input by less than this becomes the input's: no resize for 1 or 2 px."""
 
@@ -67,11 +63,6 @@ def crop_box(height: int, width: int, *, scales: tuple[float, ...], size: int, r
     pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
     crop_height, crop_width = pairs[rng.integers(len(pairs))]
     return _place(height, width, crop_height, crop_width, _FIXED_POINTS[rng.integers(len(_FIXED_POINTS))])
-
-
-def center_box(height: int, width: int, *, crop: int) -> Box:
-    """Give the square of side `crop` px in the middle of a frame."""
-    return test_boxes(height, width, crop=crop, crops=1)[0].box
 
 
 def test_boxes(height: int, width: int, *, crop: int, crops: int) -> list[Crop]:

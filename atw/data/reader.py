@@ -34,31 +34,34 @@ class Place:
 class Shards:
     """The shards of one stream, opened when first read in each process; an HDF5 handle never crosses a fork.
 
+    Args:
+        paths: of the shards.
+        expected: what `atw.config.shard_settings` gives; the shards may come from another folder or person.
+
     Raises:
-        InputError: a shard is damaged, or they are not all of the stream and of the same settings.
+        InputError: a shard is damaged, or made with other settings.
     """
 
-    def __init__(self, paths: Sequence[Path], stream: str) -> None:
+    def __init__(self, paths: Sequence[Path], expected: dict[str, Any]) -> None:
         self._paths = [path.absolute() for path in paths]
         self._open: dict[int, Shard] = {}
         self._pid = os.getpid()
         self.digests: dict[str, str] = {}
         self.places: dict[str, Place] = {}
-        made_with: dict[str, Any] = {}
+        self.settings = expected
         for number, path in enumerate(self._paths):
             with Shard(path) as shard:
-                if shard.stream != stream:
-                    raise InputError(f"shard {path} holds the stream {shard.stream}, not {stream}")
-                settings = {name: value for name, value in shard.attributes["settings"].items() if name not in _OWN}
-                if (made_with or settings) != settings:
+                made_with = dict(shard.attributes["settings"])
+                for name in _OWN:
+                    del made_with[name]
+                if made_with != expected:
                     raise InputError(
-                        f"shards {self._paths[0]} and {path} were made with different settings; "
-                        "run the workflow, which makes the outdated one again"
+                        f"shard {path} was made with other settings than config.yaml asks for: "
+                        f"{_difference(made_with, expected)}; change config.yaml, delete the shard so that the "
+                        "workflow makes it again, or take another folder as `shards`"
                     )
-                made_with = settings
                 self.digests[path.stem] = shard.digest
                 self.places |= {entry.video: Place(number, entry) for entry in shard.entries}
-        self.settings = made_with
 
     def __getitem__(self, number: int) -> Shard:
         if self._pid != os.getpid():
@@ -99,14 +102,26 @@ class Shards:
         shard = self[place.shard]
         if shard.stream == "rgb":
             return torch.from_numpy(shard.frames(place.entry, starts.tolist()))
-        count = min(stack, place.entry.count)
-        fields = np.stack([shard.fields(place.entry, int(start), count) for start in starts])
-        if count < stack:
-            fields = np.concatenate([fields, np.repeat(fields[:, -1:], stack - count, axis=1)], axis=1)
+        stacks = sampling.stack_indices(starts, stack=stack, positions=place.entry.count)  # [N, stack]
+        fields = np.empty((*stacks.shape, *shard.item_shape), np.uint8)
+        for row, numbers in enumerate(stacks):
+            read = shard.fields(place.entry, int(numbers[0]), int(numbers[-1] - numbers[0]) + 1)
+            fields[row] = read[numbers - numbers[0]]
         return torch.from_numpy(fields)
 
 
 _OWN = ("shard", "members")  # of a shard's settings: what differs from shard to shard
+
+
+def _difference(made_with: dict[str, Any], expected: dict[str, Any], place: str = "") -> str:
+    """The first setting that differs, with both values."""
+    for name in sorted(made_with.keys() | expected.keys(), key=lambda name: (name != "stream", name)):
+        had, has = made_with.get(name), expected.get(name)
+        if isinstance(had, dict) and isinstance(has, dict) and had != has:
+            return _difference(had, has, f"{place}{name}.")
+        if had != has:
+            return f"{place}{name} is {had!r}, not {has!r}"
+    return "none"
 
 
 class TrainingSnippets(Dataset[tuple[Tensor, int]]):

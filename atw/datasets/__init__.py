@@ -25,6 +25,10 @@ _LISTINGS: dict[str, Callable[[Location, int], list[Listed]]] = {
 _COUNTS: dict[str, Callable[[Location], int]] = {"folder": folder.count_splits}
 
 
+class NoVideosError(InputError):
+    """The folder of a dataset's videos is not there at all."""
+
+
 @dataclass(frozen=True)
 class Split:
     """The videos of one split, each list sorted by id; `classes` are those of the whole dataset."""
@@ -133,22 +137,28 @@ class Dataset:
         return digest(rows)
 
     def require_videos(self) -> None:
-        """Refuse to start when the folder of videos, or every single video in it, is absent."""
+        """Refuse to start when videos of the lists are not there.
+
+        Raises:
+            NoVideosError: the folder of the videos does not exist.
+            InputError: some listed videos do not exist, and the dataset does not allow that.
+        """
         if self.generated:
             return
-        example = self.rows(self.split_names[0])[0].video
         if not self.root.is_dir():
-            raise InputError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there "
-                f"(for example {self.root / example}), or set datasets.{self.name}.root in config.yaml to where they "
-                "are"
+            raise NoVideosError(
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there, or "
+                f"set datasets.{self.name}.root in config.yaml to where they are"
             )
-        rows = self.rows(self.split_names[0])
-        if not any((self.root / row.video).is_file() for row in rows):
-            raise InputError(
-                f"dataset {self.name}: none of the {len(rows)} listed videos is in {self.root} (first: {example}). "
-                f"Set datasets.{self.name}.root in config.yaml to the folder that the paths in the lists start from"
-            )
+        listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
+        missing = [video for video in listed if not (self.root / video).is_file()]
+        if not missing or (self._location.get("allow_missing", False) and len(missing) < len(listed)):
+            return
+        raise InputError(
+            f"dataset {self.name}: {len(missing)} of the {len(listed)} listed videos are not in {self.root}, first "
+            f"{', '.join(missing[:3])}. Put them there, take them from the lists, set datasets.{self.name}.root to the "
+            f"folder that the paths start from, or datasets.{self.name}.allow_missing to true to quarantine them"
+        )
 
 
 def _check(place: str, rows: Iterable[Listed]) -> None:

@@ -27,17 +27,16 @@ def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -
     first = next(iter(scores.values()))
     quarantined = dict(first.provenance["train_quarantined"])
     quarantined |= {video: reason for video, _, reason in first.quarantined}
-    write_json(
-        out,
-        report(
-            scores,
-            weights={stream: weight for stream, weight in settings["weights"].items() if weight},
-            on=settings["on"],
-            seed=settings["seed"],
-            train_videos=first.provenance["train_videos"],
-            quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],
-        ),
+    result = report(
+        scores,
+        weights={stream: weight for stream, weight in settings["weights"].items() if weight},
+        on=settings["on"],
+        seed=settings["seed"],
+        train_videos=first.provenance["train_videos"],
+        quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],
     )
+    result["provenance"]["fuse"] = settings
+    write_json(out, result)
 
 
 def write_summary(out: Path, fused_paths: list[Path]) -> None:

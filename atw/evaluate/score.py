@@ -19,6 +19,7 @@ from atw.evaluate.scores import Scores, write_scores
 from atw.files import InputError, file_digest
 from atw.model.network import Output, VideoNetwork
 from atw.progress import meter
+from atw.train.devices import use_gpu
 from atw.train.loop import stack_of
 from atw.train.modelfile import load_model
 
@@ -55,9 +56,9 @@ def score_videos(
     network, model = load_model(model_path)
     trained = model["settings"]
     split = dataset.split(settings["split"])
-    shards = Shards(shard_paths, settings["stream"])
+    shards = Shards(shard_paths, settings["shards"])
     _check(model_path, model, settings, list(split.classes), shards)
-    device = torch.device("cuda" if gpus and compute.gpus != 0 and torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if use_gpu(compute, gpus) else "cpu")
     network.to(device)
     labels = {listed.video: split.classes.index(listed.label) for listed in split.test}
     videos, quarantined = shards.find(list(labels))
@@ -94,7 +95,7 @@ def score_videos(
             positions=np.stack(positions),
             quarantined=[(video, labels[video], reason) for video, reason in quarantined],
             provenance={
-                "settings": trained | settings,
+                "settings": {"train": trained, "score": settings},
                 "train_videos": len(split.train),
                 "train_quarantined": shards.find([listed.video for listed in split.train])[1],
                 "flat_attention": flat,
@@ -103,6 +104,7 @@ def score_videos(
                 "shard_settings": shards.settings,
                 "software": model["provenance"]["software"],
                 "hardware": model["provenance"]["hardware"],
+                "compute": model["provenance"]["compute"],
                 "seed": trained["seed"],
             },
         ),

@@ -4,8 +4,11 @@ Ray finds a run again by its name, which therefore holds a digest of everything 
 training goes on from its last checkpoint, a changed one starts anew.
 """
 
+import fcntl
 import logging
 import os
+import platform
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported: no usage reports, no metrics server, no token written into the home folder by a
-# private cluster that only this user's processes on this machine can reach.
+# Ray reads these when it is imported: no usage reports, no metrics server, and for a private cluster, whose servers
+# listen on every interface whatever they are told, a token that only its own processes know.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
@@ -22,7 +25,8 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 os.environ.setdefault("RAY_COLOR_PREFIX", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 if "RAY_ADDRESS" not in os.environ:
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 import ray
 import ray.train
@@ -35,6 +39,7 @@ from atw.data.reader import Shards
 from atw.datasets import Dataset
 from atw.files import InputError, digest
 from atw.train import loop
+from atw.train.devices import use_gpu
 from atw.train.modelfile import save_model
 
 log = logging.getLogger("atw")
@@ -77,21 +82,22 @@ def launch(
         [path.absolute() for path in shard_paths],
         weights and Path(weights).absolute(),
     )
-    use_gpu = _use_gpu(compute, gpus)
-    loop.build_network(task)  # wrong weights or an unknown backbone fail here, before Ray takes its time to start
-    shards = Shards(task.shard_paths, settings["stream"])
-    run_name = digest([settings, shards.digests])[:16]
+    on_gpu = use_gpu(compute, gpus)
+    network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
+    shards = Shards(task.shard_paths, settings["shards"])
+    weights_sha256 = network.backbone.weights_sha256
+    run_name = digest([settings, shards.digests, weights_sha256, str(out.absolute())])[:16]
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
     folder = storage / run_name
-    with _cluster(threads, gpus if use_gpu else 0):
+    with _only_one(folder), _cluster(threads, gpus if on_gpu else 0):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"task": task, "folder": str(folder), "threads": max(threads // compute.workers, 1)},
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=compute.workers,
-                use_gpu=use_gpu,
-                resources_per_worker=_resources(compute.workers, threads, gpus if use_gpu else 0),
+                use_gpu=on_gpu,
+                resources_per_worker=_resources(compute.workers, threads, gpus if on_gpu else 0),
             ),
             run_config=RunConfig(
                 name=run_name,
@@ -101,38 +107,38 @@ def launch(
             ),
         )
         result = _fit(trainer)
-    if result.checkpoint is None:
-        raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
-    with result.checkpoint.as_directory() as checkpoint:
-        state = torch.load(Path(checkpoint) / _STATE, map_location="cpu", weights_only=True)
-    provenance = {"shards": shards.digests, "shard_settings": shards.settings, "hardware": state["hardware"]}
-    save_model(out, task, state["network"], provenance)
-    shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
-    shutil.rmtree(folder)
+        if result.checkpoint is None:
+            raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
+        with result.checkpoint.as_directory() as checkpoint:
+            state = torch.load(Path(checkpoint) / _STATE, map_location="cpu", weights_only=True)
+        provenance = {
+            "shards": shards.digests,
+            "shard_settings": shards.settings,
+            "hardware": state["hardware"],
+            "compute": compute.model_dump(),
+        }
+        save_model(out, task, network.to_record(), state["network"], provenance)
+        shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
+        shutil.rmtree(folder)
 
 
-def _use_gpu(compute: Compute, gpus: int) -> bool:
-    available = torch.cuda.device_count()
-    if compute.gpus == "auto":
-        log.info("training on %s", "a GPU" if gpus and available else "the CPU")
-        return bool(gpus and available)
-    if compute.gpus == 0:
-        return False
-    if gpus < compute.gpus:
-        raise InputError(
-            f"compute.gpus is {compute.gpus}, but Snakemake was allowed {gpus}: pass --resources "
-            f"gpu={compute.gpus} or more, or set compute.gpus to 0 in config.yaml to train on the CPU"
-        )
-    if "RAY_ADDRESS" not in os.environ and available < compute.gpus:
-        raise InputError(
-            f"compute.gpus is {compute.gpus}, but {available} CUDA devices are visible here: "
-            "set it to auto or 0 in config.yaml to train on the CPU"
-        )
-    if compute.workers > compute.gpus:
-        raise InputError(
-            f"compute.workers is {compute.workers}, but compute.gpus is {compute.gpus}: a worker needs a GPU of its own"
-        )
-    return True
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the run's lock: what a killed workflow left running must not meet its successor in the same files."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise InputError(
+                f"this training is still running as process {lock.read().strip()}, left over from an earlier start: "
+                "wait until it has ended or end it (kill), then start again"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} on {platform.node()}")
+        lock.flush()
+        yield
 
 
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:

@@ -133,6 +133,9 @@ def run(
         weight_decay=train["weight_decay"],
         lr_multipliers=train["lr_multipliers"],
     )
+    late = [step for step in train["steps"] if step >= train["iterations"]]
+    if late and rank == 0:
+        log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
     base_rates = [group["lr"] for group in optimizer.param_groups]
     start = 0
     if state:
@@ -173,7 +176,7 @@ def run(
 
 def _loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
     settings, split = task.settings, task.split
-    shards = Shards(task.shard_paths, settings["stream"])
+    shards = Shards(task.shard_paths, settings["shards"])
     labels = {listed.video: split.classes.index(listed.label) for listed in split.train}
     videos, quarantined = shards.find(list(labels))
     for video, reason in quarantined:

@@ -5,6 +5,7 @@ It holds tensors and plain values only, so it loads with `weights_only=True` and
 
 import importlib.metadata
 import pickle
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,37 @@ import torch
 
 from atw.files import InputError, atomic_path
 from atw.model.network import VideoNetwork
-from atw.train.loop import Task, build_network
+from atw.train.loop import Task
 
 FORMAT = 1
 _SOFTWARE = ("atw", "numpy", "ray", "torch", "torchvision")
 
 
-def save_model(path: Path, task: Task, parameters: dict[str, torch.Tensor], provenance: dict[str, Any]) -> None:
+def save_model(
+    path: Path,
+    task: Task,
+    record: dict[str, Any],
+    parameters: dict[str, torch.Tensor],
+    provenance: dict[str, Any],
+) -> None:
     """Write a trained network.
 
     Args:
         path: of the file.
         task: what was trained.
+        record: what `VideoNetwork.to_record` gives.
         parameters: the network's state.
         provenance: shard digests and settings, hardware.
     """
-    network = build_network(task)
+    software = {"python": platform.python_version()}
+    software |= {name: importlib.metadata.version(name) for name in _SOFTWARE}
     content = {
         "format": FORMAT,
-        "network": network.to_record(),
+        "network": record,
         "parameters": parameters,
         "classes": list(task.split.classes),
         "settings": task.settings,
-        "provenance": provenance | {"software": {name: importlib.metadata.version(name) for name in _SOFTWARE}},
+        "provenance": provenance | {"software": software},
     }
     with atomic_path(path) as temporary:
         torch.save(content, temporary)

@@ -65,6 +65,7 @@ def _grid(path: Path) -> list[float]:
 def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:
     torch.set_num_threads(1)
     settings = config.train_settings(plan, "tiny", "flow", "")
+    settings |= {"shards": config.shard_settings(plan, "tiny", "flow")}
     settings["train"] |= {"iterations": 3, "batch": 4}
     compute = config.effective(plan, "tiny", "flow").compute.model_dump()
     task = loop.Task(settings, compute, dataset.split("split1"), [folder / "flow.h5"], None)

@@ -28,7 +28,7 @@ def config(workplace: Workplace) -> Iterator[dict]:
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("fusion", "on", "probabilities", {"fuse": 1}),
+        ("fusion", "add", "probabilities", {"fuse": 1}),
         ("evaluate", "snippets", 7, {"score": 3, "fuse": 1}),
         ("train", "learning_rate", 0.5, DOWNSTREAM),
         ("model", "consensus", "max", DOWNSTREAM),
@@ -91,6 +91,10 @@ def test_an_added_video_remakes_only_its_shard(workplace: Workplace, config: dic
         ({"model": {"weights": "weights/none.pth"}}, ["weights/none.pth", "does not exist", "model.weights"]),
         ({"root": "nowhere"}, ["nowhere", "does not exist", "datasets.tiny.root"]),
         ({"lists": "lists/none{split}.csv"}, ["lists/none1.csv", "does not exist", "path,label,subset"]),
+        ({"model": {"backbone": "resnet51"}}, ["datasets.tiny.model.backbone", "resnet51", "'resnet50'"]),
+        ({"flow": {"scale_step": 0.99}}, ["datasets.tiny.flow.scale_step", "less than or equal to 0.95", "0.99"]),
+        ({"train": {"iterations": "many"}}, ["datasets.tiny.train.iterations", "valid integer", "many"]),
+        ({"compute": {"workers": 9}}, ["compute.workers is 9", "train.batch is 6"]),
         ({"evaluate": {"crop": 224}}, ["evaluate.crop is 224", "64 x 48"]),
     ],
 )
@@ -106,22 +110,58 @@ def test_wrong_input_stops_before_anything_runs(
         assert word in output
 
 
-def test_list_with_an_unknown_class_in_test(workplace: Workplace, config: dict) -> None:
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("left/unknown.avi,left,train", ["1 of the 16 listed videos are not in videos", "left/unknown.avi"]),
+        (f"./{BAD},down,test", ["no training video of class down"]),
+        ("../elsewhere.avi,left,train", ["'../elsewhere.avi' must be relative", "split1.csv, line 17"]),
+        (f"{BAD},up,validate", ["split1.csv, line 17", "subset of train or test", "validate"]),
+    ],
+)
+def test_wrong_list(workplace: Workplace, config: dict, line: str, words: list[str]) -> None:
     path = workplace.folder / "lists/split1.csv"
     before = path.read_text()
     try:
-        path.write_text(before + "down/a.avi,down,test\n")
+        # The bad video gives up its own line, so that one with another label can take its place.
+        path.write_text(
+            before.replace(f"{BAD},up,test\n", "") + line + "\n" if "down" in line else before + line + "\n"
+        )
         run = workplace.snakemake("--dry-run", TARGET, check=False)
     finally:
         path.write_text(before)
     assert run.returncode != 0
-    assert "no training video of class down" in run.stdout + run.stderr
+    for word in words:
+        assert word in run.stdout + run.stderr
+
+
+def test_a_missing_video_is_quarantined_where_that_is_allowed(workplace: Workplace, config: dict) -> None:
+    path = workplace.folder / "lists/split1.csv"
+    before = path.read_text()
+    config["datasets"]["tiny"]["allow_missing"] = True
+    workplace.write_config(config)
+    try:
+        path.write_text(before + "left/unknown.avi,left,train\n")
+        assert workplace.jobs(TARGET) == {"frames": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+    finally:
+        path.write_text(before)
+
+
+def test_a_shard_that_does_not_exist(workplace: Workplace, config: dict) -> None:
+    run = workplace.snakemake("--dry-run", "shards/tiny/rgb/00007.h5", check=False)
+    assert run.returncode != 0
+    assert "no video in shard 00007 of 2" in run.stdout + run.stderr
+
+
+def test_plain_yaml_is_read_as_it_is_written(workplace: Workplace, config: dict) -> None:
+    text = (workplace.folder / "config.yaml").read_text()
+    (workplace.folder / "config.yaml").write_text(text + "fusion: {add: probabilities, weights: {rgb: 2, flow: 1}}\n")
+    assert workplace.jobs(TARGET) == {"fuse": 1}
 
 
 @pytest.mark.parametrize(
     ("changes", "arguments", "words"),
     [
-        ({"model": {"backbone": "resnet51", "weights": None}}, [], ["resnet51", "resnet50"]),
         ({"compute": {"gpus": 1}}, ["--resources", "gpu=0"], ["compute.gpus is 1", "--resources", "gpus to 0"]),
     ],
 )

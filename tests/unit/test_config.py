@@ -201,7 +201,7 @@ def test_a_stream_cannot_change_what_all_share(place: str, section: str) -> None
         "preprocess": {"shards": 3},
         "flow": {"bound": 15},
         "warp": {"corners": 500},
-        "fusion": {"on": "probabilities"},
+        "fusion": {"add": "probabilities"},
     }[section]
     with pytest.raises(InputError, match=rf"streams.warped cannot change {section}"):
         config.load(placed(place, {section: setting}))
@@ -276,7 +276,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("evaluate.snippets", 25, SCORE),
         ("evaluate.crops", 10, SCORE),
         ("fusion.weights", {"rgb": 1, "flow": 2}, {"fuse"}),
-        ("fusion.on", "probabilities", {"fuse"}),
+        ("fusion.add", "probabilities", {"fuse"}),
         ("compute.preprocess_threads", 8, set()),
         ("compute.train_threads", 8, set()),
         ("compute.workers", 2, set()),
@@ -363,8 +363,8 @@ def test_the_location_holds_nothing_that_results_depend_on() -> None:
         "demo": {"kind": "demo", "test_per_class": 3, "evaluate": {"crops": 5}},
     }
     loaded = config.load({"datasets": raw})
-    assert config.location(loaded, "films") == {"name": "films", **FOLDER}
-    assert config.location(loaded, "ucf") == {"name": "ucf", **UCF101}
+    assert config.location(loaded, "films") == {"name": "films", "allow_missing": False, **FOLDER}
+    assert config.location(loaded, "ucf") == {"name": "ucf", "allow_missing": False, **UCF101}
     sizes = {"train_per_class": 40, "test_per_class": 3}
     assert config.location(loaded, "demo") == {"name": "demo", "kind": "demo", "root": "data/demo", **sizes}
 

@@ -393,12 +393,16 @@ def test_demo_videos_need_not_exist_to_be_planned() -> None:
 
 def test_absent_videos_are_asked_for_before_anything_runs(tmp_path: Path) -> None:
     lists = write_folder(tmp_path / "list.csv", *GOOD)
-    with pytest.raises(InputError, match=r"absent, does not exist. .*a/1.mp4.*datasets.mine.root"):
+    with pytest.raises(InputError, match=r"absent, does not exist. .*datasets.mine.root"):
         dataset("folder", lists, tmp_path / "absent").require_videos()
-    with pytest.raises(InputError, match=r"none of the 4 listed videos is in .*first: a/1.mp4"):
+    allowing = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(lists), "allow_missing": True})
+    for refused in (dataset("folder", lists, tmp_path), allowing):
+        with pytest.raises(InputError, match=r"4 of the 4 listed videos are not in .*first a/1.mp4.*allow_missing"):
+            refused.require_videos()
+    write(tmp_path / "b" / "2.mp4", "one video is enough to begin where that is allowed: the others are quarantined")
+    with pytest.raises(InputError, match=r"3 of the 4 listed videos are not in"):
         dataset("folder", lists, tmp_path).require_videos()
-    write(tmp_path / "b" / "2.mp4", "one video is enough to begin: the others are quarantined")
-    dataset("folder", lists, tmp_path).require_videos()
+    allowing.require_videos()
 
 
 def test_a_dataset_comes_back_from_the_command_line(tmp_path: Path) -> None:

@@ -3,9 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
+from packaging.requirements import Requirement
 
 from atw.reference import markdown
 
@@ -36,3 +39,24 @@ def test_a_wrong_result_file_is_named() -> None:
     assert run.returncode == 2
     assert "nothing.json is not a result" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_conda_environment_has_the_pinned_versions() -> None:
+    pinned = (REPOSITORY / "envs/requirements.txt").read_text(encoding="utf-8").splitlines()
+    environment = yaml.safe_load((REPOSITORY / "envs/atw.yaml").read_text(encoding="utf-8"))
+    assert environment["dependencies"][-1]["pip"] == [line for line in pinned if not line.startswith("#")]
+
+
+def test_pins_name_no_package_host_and_satisfy_the_ranges() -> None:
+    pinned = (REPOSITORY / "envs/requirements.txt").read_text(encoding="utf-8")
+    assert "://" not in pinned
+    assert "@" not in pinned
+    versions = {
+        line.partition("==")[0].lower().replace("_", "-"): line.partition("==")[2].split()[0]
+        for line in pinned.splitlines()
+        if "==" in line
+    }
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+        wanted = Requirement(text)
+        assert wanted.specifier.contains(versions[wanted.name.lower()]), text

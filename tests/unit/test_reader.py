@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from atw import config
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.files import InputError
 from atw.shards import Shard
@@ -30,6 +31,16 @@ def write(folder: Path, write_shard: WriteShard, stream: str) -> tuple[list[Path
     return paths, stored
 
 
+def opened(paths: list[Path], stream: str, **preprocess: Any) -> Shards:
+    """The shards, as a configuration reads them that asks for the settings of the fixture's."""
+    raw = {
+        "datasets": {"mine": {"kind": "folder", "root": "elsewhere", "lists": "l.csv"}},
+        "preprocess": {"width": 32, "height": 24, **preprocess},
+        "evaluate": {"crop": 16},
+    }
+    return Shards(paths, config.shard_settings(config.load(raw), "mine", stream))
+
+
 def snippets_of(paths: list[Path], stream: str, **changes: Any) -> TrainingSnippets:
     settings = {
         "augment": {"input_size": 16, "scales": [1.0, 0.875], "flip": 0.5},
@@ -38,13 +49,13 @@ def snippets_of(paths: list[Path], stream: str, **changes: Any) -> TrainingSnipp
         "stream": stream,
         **changes,
     }
-    return TrainingSnippets(Shards(paths, stream), VIDEOS, [0, 0, 1, 1], settings, 1 if stream == "rgb" else 5)
+    return TrainingSnippets(opened(paths, stream), VIDEOS, [0, 0, 1, 1], settings, 1 if stream == "rgb" else 5)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
 def test_snippets_are_what_was_stored(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
     paths, stored = write(tmp_path, write_shard, stream)
-    shards = Shards(paths, stream)
+    shards = opened(paths, stream)
     starts = np.array([3, 0, 1])
     if stream == "rgb":
         for video in ("a/1.avi", "b/2.avi"):
@@ -60,7 +71,7 @@ def test_a_short_video_repeats_its_last_field_and_says_so(
     tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture
 ) -> None:
     paths, stored = write(tmp_path, write_shard, "flow")
-    shards = Shards(paths, "flow")
+    shards = opened(paths, "flow")
     found = shards.snippets("b/1.avi", np.array([0, 0]), 5).numpy()
     expected = stored["b/1.avi"][[0, 1, 1, 1, 1]]
     assert found.shape == (2, 5, 2, 24, 32)
@@ -111,9 +122,9 @@ def test_an_open_shard_never_crosses_a_fork(
     tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
-    shards = Shards(paths, "rgb")
-    opened = shards[0]
-    assert shards[0] is opened
+    shards = opened(paths, "rgb")
+    first = shards[0]
+    assert shards[0] is first
     monkeypatch.setattr("os.getpid", lambda: -1)
     assert shards[0] is not opened
     assert pickle.loads(pickle.dumps(shards))[0] is not shards[0]
@@ -121,7 +132,7 @@ def test_an_open_shard_never_crosses_a_fork(
 
 def test_every_epoch_shows_every_video_once_in_an_order_of_its_own(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
-    shards = Shards(paths, "rgb")
+    shards = opened(paths, "rgb")
     settings = {
         "augment": {"input_size": 16, "scales": [1.0], "flip": 0.0},
         "sampling": {"segments": 1, "stack": 1},
@@ -143,7 +154,7 @@ def test_every_epoch_shows_every_video_once_in_an_order_of_its_own(tmp_path: Pat
 def test_each_epoch_draws_other_snippets_of_a_video(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
     reader = TrainingSnippets(
-        Shards(paths, "rgb"),
+        opened(paths, "rgb"),
         ["a/2.avi"],
         [0],
         {
@@ -179,7 +190,7 @@ def test_the_mirror_image_of_flow_has_x_turned_round(tmp_path: Path, write_shard
 
 def test_quarantined_videos_are_set_aside_with_their_reason(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "flow")
-    usable, quarantined = Shards(paths, "flow").find(["b/2.avi", "b/0.avi", "a/1.avi"])
+    usable, quarantined = opened(paths, "flow").find(["b/2.avi", "b/0.avi", "a/1.avi"])
     assert usable == ["b/2.avi", "a/1.avi"]
     assert quarantined == [("b/0.avi", "truncated: 1 of 9 frames can be decoded")]
 
@@ -187,32 +198,37 @@ def test_quarantined_videos_are_set_aside_with_their_reason(tmp_path: Path, writ
 def test_a_listed_video_in_no_shard_is_refused(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "flow")
     with pytest.raises(InputError, match=r"b/9.avi is in the list but in none of the shards, .*00000.h5 and so on"):
-        Shards(paths, "flow").find(["b/2.avi", "b/9.avi"])
+        opened(paths, "flow").find(["b/2.avi", "b/9.avi"])
 
 
 def test_shards_of_another_stream_are_refused(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "flow")
-    with pytest.raises(InputError, match=r"flow/00000.h5 holds the stream flow, not warped"):
-        Shards(paths, "warped")
+    with pytest.raises(InputError, match=r"flow/00000.h5 was made with other settings .*stream"):
+        opened(paths, "warped")
+    with pytest.raises(InputError, match=r"other settings than config.yaml asks for: .*'flow', not 'rgb'|preprocess"):
+        opened(paths, "rgb")
 
 
 def test_shards_of_different_settings_are_refused(tmp_path: Path, write_shard: WriteShard) -> None:
     write_shard(tmp_path / "00000.h5", "rgb", FIRST)
     write_shard(tmp_path / "00001.h5", "rgb", SECOND, jpeg_quality=90)
-    with pytest.raises(InputError, match=r"00000.h5 and .*00001.h5 were made with different settings"):
-        Shards([tmp_path / "00000.h5", tmp_path / "00001.h5"], "rgb")
+    paths = [tmp_path / "00000.h5", tmp_path / "00001.h5"]
+    with pytest.raises(InputError, match=r"00001.h5 was made with .*preprocess.jpeg_quality is 90, not 95"):
+        opened(paths, "rgb")
+    with pytest.raises(InputError, match=r"00000.h5 was made with .*preprocess.jpeg_quality is 95, not 90"):
+        opened(paths, "rgb", jpeg_quality=90)
 
 
 def test_a_damaged_shard_is_refused(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
     paths[1].write_bytes(paths[1].read_bytes()[:-100])
     with pytest.raises(InputError, match=r"00001.h5 is damaged"):
-        Shards(paths, "rgb")
+        opened(paths, "rgb")
 
 
 def test_digests_and_settings_are_those_of_the_shards(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "flow")
-    shards = Shards(paths, "flow")
+    shards = opened(paths, "flow")
     for path in paths:
         with Shard(path) as shard:
             assert shards.digests[path.stem] == shard.digest

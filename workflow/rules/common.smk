@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 from atw.config import RECIPES
 from atw.config import STREAMS as ALL_STREAMS
+from atw.datasets import NoVideosError
 from atw.files import InputError
 from atw.plan import Plan
 
@@ -67,13 +68,14 @@ def get_all_splits(wildcards):
     return expand("results/{run}/{split}/fused.json", run=wildcards.run, split=PLAN.splits(wildcards.run))
 
 
+@explained
 def get_all_summaries(wildcards):
-    """The summary of every dataset whose videos are there; the others are named."""
+    """The summary of every dataset whose folder of videos is there; the others are named."""
     targets = []
     for name in PLAN.datasets:
         try:
-            PLAN.dataset(name)
-        except InputError as error:
+            PLAN.splits(name)
+        except NoVideosError as error:
             print(f"left out of `all`: {error}", file=sys.stderr)
         else:
             targets.append(f"results/{name}/summary.json")
@@ -86,6 +88,6 @@ def get_compute(wildcards):
 
 
 def get_gpus(wildcards):
-    """GPUs to reserve; `auto` reserves one, and the stage stays on the CPU where there is none."""
-    gpus = get_compute(wildcards).gpus
-    return 1 if gpus == "auto" else gpus
+    """GPUs to reserve; `auto` reserves one a worker, and the stage stays on the CPU where there is none."""
+    compute = get_compute(wildcards)
+    return compute.workers if compute.gpus == "auto" else compute.gpus

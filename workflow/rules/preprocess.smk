@@ -1,11 +1,13 @@
 rule frames:
-    priority: 1
     input:
         get_rendered,
     output:
         f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
         "logs/frames/{dataset}/{shard}.log",
+    wildcard_constraints:
+        shard=r"\d{5}",
+    priority: 1
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads
@@ -19,13 +21,15 @@ rule frames:
 
 
 rule flow:
-    priority: 1
     input:
         get_rendered,
     output:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
         "logs/flow/{dataset}/{shard}.log",
+    wildcard_constraints:
+        shard=r"\d{5}",
+    priority: 1
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads
@@ -39,13 +43,15 @@ rule flow:
 
 
 rule warped:
-    priority: 1
     input:
         flow=f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     output:
         f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
         "logs/warped/{dataset}/{shard}.log",
+    wildcard_constraints:
+        shard=r"\d{5}",
+    priority: 1
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads

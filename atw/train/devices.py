@@ -1,0 +1,40 @@
+"""Which device a stage computes on: what was asked for, or a clear error, never a silent fallback."""
+
+import logging
+import os
+
+import torch
+
+from atw.config import Compute
+from atw.files import InputError
+
+log = logging.getLogger("atw")
+
+
+def use_gpu(compute: Compute, reserved: int) -> bool:
+    """Whether to compute on GPUs.
+
+    Args:
+        compute: the `compute` section; `gpus` as a number is a demand, `auto` a wish.
+        reserved: GPUs that Snakemake reserved for the job.
+
+    Raises:
+        InputError: fewer GPUs are reserved, or visible, than are demanded.
+    """
+    # With a shared Ray cluster the GPUs are on its nodes, which need not be this one.
+    available = reserved if "RAY_ADDRESS" in os.environ else torch.cuda.device_count()
+    if compute.gpus == "auto":
+        found = min(reserved, available) >= compute.workers
+        log.info("computing on %s", "the GPU" if found else "the CPU")
+        return found
+    if reserved < compute.gpus:
+        raise InputError(
+            f"compute.gpus is {compute.gpus}, but Snakemake was allowed {reserved}: pass --resources "
+            f"gpu={compute.gpus} or more, or set compute.gpus to 0 in config.yaml to compute on the CPU"
+        )
+    if available < compute.gpus:
+        raise InputError(
+            f"compute.gpus is {compute.gpus}, but {available} CUDA devices are visible here: "
+            "set it to auto or 0 in config.yaml to compute on the CPU"
+        )
+    return compute.gpus > 0
