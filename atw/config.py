@@ -329,13 +329,12 @@ class Experiment(StreamOverrides):
 
     @model_validator(mode="after")
     def _shards_are_shared(self) -> "Experiment":
-        for overrides in (self, *self.streams.values()):
-            for section in ("preprocess", "flow", "warp"):
-                if getattr(overrides, section):
-                    raise ValueError(
-                        f"an experiment cannot change {section}: all experiments read the same shards; "
-                        "make it a dataset of its own instead"
-                    )
+        for section in ("preprocess", "flow", "warp"):
+            if getattr(self, section):
+                raise ValueError(
+                    f"an experiment cannot change {section}: all experiments read the same shards; "
+                    "make it a dataset of its own instead"
+                )
         return self
 
 

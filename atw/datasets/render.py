@@ -1,7 +1,7 @@
 """The demo's videos: a figure does one of eight actions for a while before a moving camera; real video files.
 
 The action fills one interval of 30 to 50% of the video; before and after it the figure fidgets, and in half of the
-videos holds a still pose of another action, so that a single frame is ambiguous. The scene is the class's own with
+videos holds a still pose of some action, so that a single frame is ambiguous. The scene is the class's own with
 probability .6, else any, so that rgb is informative and not sufficient. Every action looks like itself in a mirror.
 
 Scene, geometry, camera and noise have generators of their own: a change of one leaves the others as they were.

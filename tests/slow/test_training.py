@@ -57,7 +57,7 @@ def initial_parameters() -> dict[str, torch.Tensor]:
         attention=AttentionOptions(std=0.001),
         partial_bn="all",
     )
-    return dict(network.named_parameters())
+    return {name: value.detach() for name, value in network.named_parameters()}
 
 
 def tree(pid: int) -> list[psutil.Process]:
