@@ -21,6 +21,15 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+
+
+wildcard_constraints:
+    run=r"[^/]+(/experiments/[^/]+)?",
+    split=r"split\d+",
+    stream="|".join(STREAMS),
+    shard=r"\d{5}",
+
+
 include: "workflow/rules/render.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/train.smk"

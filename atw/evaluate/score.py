@@ -58,7 +58,7 @@ def score_videos(
     split = dataset.split(settings["split"])
     shards = Shards(shard_paths, settings["shards"])
     _check(model_path, model, settings, list(split.classes), shards)
-    device = torch.device("cuda" if use_gpu(compute, gpus) else "cpu")
+    device = torch.device("cuda" if use_gpu(compute, reserved=gpus, available=torch.cuda.device_count()) else "cpu")
     network.to(device)
     labels = {listed.video: split.classes.index(listed.label) for listed in split.test}
     videos, quarantined = shards.find(list(labels))

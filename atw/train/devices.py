@@ -1,9 +1,6 @@
 """Which device a stage computes on: what was asked for, or a clear error, never a silent fallback."""
 
 import logging
-import os
-
-import torch
 
 from atw.config import Compute
 from atw.files import InputError
@@ -11,18 +8,17 @@ from atw.files import InputError
 log = logging.getLogger("atw")
 
 
-def use_gpu(compute: Compute, reserved: int) -> bool:
+def use_gpu(compute: Compute, *, reserved: int, available: int) -> bool:
     """Whether to compute on GPUs.
 
     Args:
         compute: the `compute` section; `gpus` as a number is a demand, `auto` a wish.
         reserved: GPUs that Snakemake reserved for the job.
+        available: GPUs of this machine, or of the Ray cluster that the job joins.
 
     Raises:
-        InputError: fewer GPUs are reserved, or visible, than are demanded.
+        InputError: fewer GPUs are reserved, or there, than are demanded.
     """
-    # With a shared Ray cluster the GPUs are on its nodes, which need not be this one.
-    available = reserved if "RAY_ADDRESS" in os.environ else torch.cuda.device_count()
     if compute.gpus == "auto":
         found = min(reserved, available) >= compute.workers
         log.info("computing on %s", "the GPU" if found else "the CPU")
@@ -34,7 +30,7 @@ def use_gpu(compute: Compute, reserved: int) -> bool:
         )
     if available < compute.gpus:
         raise InputError(
-            f"compute.gpus is {compute.gpus}, but {available} CUDA devices are visible here: "
+            f"compute.gpus is {compute.gpus}, but {available} CUDA devices are there: "
             "set it to auto or 0 in config.yaml to compute on the CPU"
         )
     return compute.gpus > 0

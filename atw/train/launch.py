@@ -82,7 +82,7 @@ def launch(
         [path.absolute() for path in shard_paths],
         weights and Path(weights).absolute(),
     )
-    on_gpu = use_gpu(compute, gpus)
+    on_gpu = use_gpu(compute, reserved=gpus, available=_available_gpus())
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = Shards(task.shard_paths, settings["shards"])
     weights_sha256 = network.backbone.weights_sha256
@@ -139,6 +139,14 @@ def _only_one(folder: Path) -> Iterator[None]:
         lock.write(f"{os.getpid()} on {platform.node()}")
         lock.flush()
         yield
+
+
+def _available_gpus() -> int:
+    if "RAY_ADDRESS" not in os.environ:
+        return torch.cuda.device_count()
+    # A joined cluster's GPUs are on its nodes, which need not be this one; Ray would wait for ever for one it lacks.
+    with _cluster(0, 0):
+        return int(ray.cluster_resources().get("GPU", 0))
 
 
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:

@@ -7,8 +7,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 
-from atw.config import RECIPES
-from atw.config import STREAMS as ALL_STREAMS
+from atw.config import RECIPES, STREAMS
 from atw.datasets import NoVideosError
 from atw.files import InputError
 from atw.plan import Plan
@@ -40,8 +39,6 @@ def from_plan(method, *names):
 
 PLAN = explained(Plan)(config)
 SHARDS = PLAN.config.shards
-STREAMS = "|".join(ALL_STREAMS)
-RUN = r"[^/]+(/experiments/[^/]+)?"
 
 
 @explained

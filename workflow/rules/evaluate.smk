@@ -6,9 +6,6 @@ rule score:
         "results/{run}/{split}/{stream}/scores.h5",
     log:
         "logs/score/{run}/{split}/{stream}.log",
-    wildcard_constraints:
-        run=RUN,
-        stream=STREAMS,
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).train_threads
@@ -36,8 +33,6 @@ rule fuse:
         ),
     log:
         "logs/fuse/{run}/{split}.log",
-    wildcard_constraints:
-        run=RUN,
     conda:
         "../../envs/atw.yaml"
     params:
@@ -58,8 +53,6 @@ rule summary:
         ),
     log:
         "logs/summary/{run}.log",
-    wildcard_constraints:
-        run=RUN,
     conda:
         "../../envs/atw.yaml"
     params:

@@ -5,8 +5,6 @@ rule frames:
         f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
         "logs/frames/{dataset}/{shard}.log",
-    wildcard_constraints:
-        shard=r"\d{5}",
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -27,8 +25,6 @@ rule flow:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
         "logs/flow/{dataset}/{shard}.log",
-    wildcard_constraints:
-        shard=r"\d{5}",
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -49,8 +45,6 @@ rule warped:
         f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
         "logs/warped/{dataset}/{shard}.log",
-    wildcard_constraints:
-        shard=r"\d{5}",
     priority: 1
     conda:
         "../../envs/atw.yaml"

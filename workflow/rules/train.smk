@@ -7,9 +7,6 @@ rule train:
         history="results/{run}/{split}/{stream}/history.jsonl",
     log:
         "logs/train/{run}/{split}/{stream}.log",
-    wildcard_constraints:
-        run=RUN,
-        stream=STREAMS,
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).train_threads
