@@ -43,7 +43,7 @@ class Flow(Section):
     """TV-L1 optical flow. A change recomputes flow and warped flow, and no frames."""
 
     preset: Literal["opencv4", "opencv24", "fast"] = Field("opencv4", description="base of the parameters below")
-    backend: Literal["auto", "numba", "opencv"] = Field("auto", description="auto takes the fastest usable one")
+    backend: Literal["auto", "numba", "opencv-cuda", "opencv"] = Field("auto", description="auto takes the fastest usable one")
     bound: float = Field(20.0, gt=0, le=1000, description="pixels; displacements beyond it are clipped when stored")
     tau: float | None = Field(None, ge=0.001, le=0.5, description="time step of the dual update; empty: the preset's")
     lambda_: float | None = Field(None, ge=1e-4, le=100, description="weight of the data term; empty: the preset's")

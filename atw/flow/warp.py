@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import InputError
-from atw.flow.engine import check_pairs, check_threads, each_pair, estimate
-from atw.flow.layout import FloatArray
-from atw.flow.opencv_threads import one_opencv_thread
+from atw.flow.engine import estimate
+from atw.flow.opencv import one_opencv_thread
+from atw.flow.pairs import FloatArray, check_pairs, check_threads, each_pair
 from atw.flow.parameters import check_ranges
 
 DESCRIPTORS = ("sift", "none")

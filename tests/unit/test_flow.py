@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from atw.files import InputError
-from atw.flow import engine, estimate, parameters
-from atw.flow.opencv_threads import one_opencv_thread
+from atw.flow import cpu, engine, estimate, parameters
+from atw.flow.opencv import one_opencv_thread
 
 VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "ucf101"
 
@@ -170,7 +170,7 @@ def test_too_small_images_are_refused() -> None:
 
 
 def test_auto_says_once_what_it_takes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_backends_named", set())
+    monkeypatch.setattr(engine, "_auto", [])
     image = np.zeros((1, 16, 16), np.uint8)
     with caplog.at_level(logging.INFO, logger="atw.flow.engine"):
         estimate(image, image)
@@ -201,7 +201,7 @@ def test_an_error_in_one_pair_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*_: object) -> None:
         raise RuntimeError("pair")
 
-    monkeypatch.setattr(engine, "solve", fail)
+    monkeypatch.setattr(cpu, "solve_pair", fail)
     image = np.zeros((3, 16, 16), np.uint8)
     for threads in (1, 2):
         with pytest.raises(RuntimeError, match="pair"):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atw.flow.iteration import iterate, relax
-from atw.flow.layout import (
+from atw.flow.cpu.iteration import iterate, relax
+from atw.flow.cpu.layout import (
     DUAL_X,
     DUAL_Y,
     FLOW_X,
@@ -21,9 +21,9 @@ from atw.flow.layout import (
     plane,
     row_stride,
 )
-from atw.flow.linearise import linearise, pack
+from atw.flow.cpu.linearise import linearise, pack
+from atw.flow.cpu.solver import build_pyramid, resize
 from atw.flow.parameters import parameters, pyramid_sizes
-from atw.flow.solver import build_pyramid, resize
 
 TAU, THETA = 0.25, 0.3
 

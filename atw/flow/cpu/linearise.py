@@ -11,7 +11,8 @@ import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from atw.flow.layout import FLOW_X, FLOW_Y, LIMIT, NORMAL_X, NORMAL_Y, PLANES, RESIDUAL, FloatArray, compiled
+from atw.flow.cpu.layout import FLOW_X, FLOW_Y, LIMIT, NORMAL_X, NORMAL_Y, PLANES, RESIDUAL, compiled
+from atw.flow.pairs import FloatArray
 
 u64 = numba.uint64
 f32 = numba.float32

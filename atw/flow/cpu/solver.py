@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.flow.iteration import relax
-from atw.flow.layout import FLOW_X, FLOW_Y, FloatArray, compiled, empty_state, plane, row_stride
-from atw.flow.linearise import linearise, pack
+from atw.flow.cpu.iteration import relax
+from atw.flow.cpu.layout import FLOW_X, FLOW_Y, compiled, empty_state, plane, row_stride
+from atw.flow.cpu.linearise import linearise, pack
+from atw.flow.pairs import FloatArray
 from atw.flow.parameters import Parameters, pyramid_sizes
 
 # Iterations that sweep the image together. Like OpenCV's CUDA code, look at the update after every second one.
@@ -59,7 +60,7 @@ def enlarge(coarse: FloatArray, coarse_size: tuple[int, int], size: tuple[int, i
     return state
 
 
-def solve(first: NDArray[np.uint8], second: NDArray[np.uint8], settings: Parameters) -> FloatArray:
+def solve_pair(first: NDArray[np.uint8], second: NDArray[np.uint8], settings: Parameters) -> FloatArray:
     """Flow [2, H, W] in px from `first` to `second`, both [H, W]."""
     sizes = pyramid_sizes(first.shape[0], first.shape[1], settings)
     first_levels = build_pyramid(first, sizes, settings.scale_step)

@@ -13,7 +13,7 @@ what the planes of the state hold, which leaves the fewest operations here.
 import numba
 import numpy as np
 
-from atw.flow.layout import (
+from atw.flow.cpu.layout import (
     DUAL_X,
     DUAL_Y,
     FLOW_X,
@@ -23,9 +23,9 @@ from atw.flow.layout import (
     NORMAL_Y,
     PLANES,
     RESIDUAL,
-    FloatArray,
     compiled,
 )
+from atw.flow.pairs import FloatArray
 
 u64 = numba.uint64
 f32 = numba.float32

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 import numba
 import numpy as np
 from llvmlite import binding
-from numpy.typing import NDArray
+
+from atw.flow.pairs import FloatArray
 
 # Rows of ten planes could overlap as far as LLVM knows; by default it gives up on so many run-time checks.
 for _option in ("--runtime-memory-check-threshold=200", "--memory-check-merge-threshold=1000"):
     binding.set_option("atw", _option)
 
-FloatArray = NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PLANES = 10
