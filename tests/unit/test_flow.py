@@ -201,7 +201,7 @@ def test_an_error_in_one_pair_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
     def fail(*_: object) -> None:
         raise RuntimeError("pair")
 
-    monkeypatch.setattr(cpu, "solve_pair", fail)
+    monkeypatch.setattr(cpu.Solver, "solve", fail)
     image = np.zeros((3, 16, 16), np.uint8)
     for threads in (1, 2):
         with pytest.raises(RuntimeError, match="pair"):

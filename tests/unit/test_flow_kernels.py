@@ -8,21 +8,22 @@ from hypothesis import strategies as st
 
 from atw.flow.cpu.iteration import iterate, relax
 from atw.flow.cpu.layout import (
-    DUAL_X,
-    DUAL_Y,
     FLOW_X,
     FLOW_Y,
+    LEFT,
     LIMIT,
     NORMAL_X,
     NORMAL_Y,
     PLANES,
     RESIDUAL,
+    aligned_zeros,
+    empty_image,
     empty_state,
     plane,
     row_stride,
 )
-from atw.flow.cpu.linearise import linearise, pack
-from atw.flow.cpu.solver import build_pyramid, resize
+from atw.flow.cpu.linearise import empty_packed, linearise, pack
+from atw.flow.cpu.pyramid import fill_pyramid, pixels, repeat_edges, resize
 from atw.flow.parameters import parameters, pyramid_sizes
 
 TAU, THETA = 0.25, 0.3
@@ -70,8 +71,9 @@ def test_iterations_equal_the_textbook(height: int, width: int, count: int) -> N
     state = random_state(height, width, count)
     expected, expected_squared = iterate_by_hand(state, height, width, count)
     squared = iterate(state, height, width, row_stride(width), count, TAU, THETA)
-    np.testing.assert_allclose(flow_of(state, height, width), expected, atol=2e-5)
-    assert squared == pytest.approx(expected_squared, rel=1e-4)
+    # The estimates of reciprocals are good to 12 to 16 bits.
+    np.testing.assert_allclose(flow_of(state, height, width), expected, atol=2e-4)
+    assert squared == pytest.approx(expected_squared, rel=5e-4)
 
 
 @given(st.integers(16, 40), st.integers(16, 40), st.lists(st.integers(1, 12), min_size=1, max_size=4))
@@ -82,7 +84,7 @@ def test_iterations_can_be_split_anywhere(height: int, width: int, counts: list[
     iterate(together, height, width, stride, sum(counts), TAU, THETA)
     for count in counts:
         iterate(split, height, width, stride, count, TAU, THETA)
-    np.testing.assert_allclose(split, together, atol=1e-6)
+    np.testing.assert_allclose(flow_of(split, height, width), flow_of(together, height, width), atol=1e-4)
 
 
 @given(st.integers(16, 24), st.integers(16, 34), st.integers(1, 20))
@@ -93,8 +95,10 @@ def test_margins_stay_what_they_must_be(height: int, width: int, count: int) -> 
     iterate(state, height, width, stride, count, TAU, THETA)
     rows = state.reshape(height + 1, PLANES, stride)
     assert not rows[0].any()
-    assert not rows[:, DUAL_X : DUAL_Y + 2, 0].any()
-    np.testing.assert_array_equal(rows[1:, FLOW_X : FLOW_Y + 1, width + 1], rows[1:, FLOW_X : FLOW_Y + 1, width])
+    assert not rows[:, :, :LEFT].any()
+    last = LEFT + width - 1
+    np.testing.assert_array_equal(rows[1:, FLOW_X : FLOW_Y + 1, last + 1], rows[1:, FLOW_X : FLOW_Y + 1, last])
+    assert np.isfinite(state).all()
 
 
 def test_relaxing_stops_at_the_first_small_update() -> None:
@@ -118,47 +122,73 @@ def central_gradients(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2, (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
 
 
-def test_linearising_equals_remapping_with_opencv() -> None:
-    height, width, weight = 40, 50, 0.045
+def with_margins(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape
+    padded = empty_image(height, width)
+    pixels(padded, width)[:] = image
+    repeat_edges(padded, width)
+    return padded
+
+
+def linearised(first: np.ndarray, second: np.ndarray, flow: np.ndarray, weight: float) -> dict[int, np.ndarray]:
+    """The coefficient planes for images [H, W] and a flow [2, H, W]."""
+    height, width = first.shape
+    state, packed = empty_state(height, width), empty_packed(height, width)
+    plane(state, FLOW_X, height, width)[:], plane(state, FLOW_Y, height, width)[:] = flow
+    pack(with_margins(second), width, packed)
+    linearise(with_margins(first), packed, state, width, row_stride(width), weight)
+    return {index: plane(state, index, height, width) for index in (NORMAL_X, NORMAL_Y, RESIDUAL, LIMIT)}
+
+
+@pytest.mark.parametrize("width", [50, 64, 33])
+def test_linearising_equals_remapping_with_opencv(width: int) -> None:
+    height, weight = 40, 0.045
     random = np.random.default_rng(0)
-    first, second = (random.uniform(0, 255, (height, width)).astype(np.float32) for _ in range(2))
+    first, second = (random.integers(0, 256, (height, width)).astype(np.float32) for _ in range(2))
     second[10:30, 10:30] = 77  # no gradient: no data term
     # OpenCV rounds sample points to 1/32 px; multiples of that make the comparison exact. Many lie outside the image.
     flow = (random.integers(-400, 400, (2, height, width)) / 32).astype(np.float32)
-    state = empty_state(height, width)
-    plane(state, FLOW_X, height, width)[:], plane(state, FLOW_Y, height, width)[:] = flow
-    linearise(first, pack(second), state, row_stride(width), weight)
+    got = linearised(first, second, flow, weight)
 
     xs, ys = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    points = xs + flow[0], ys + flow[1]
     warped, gx, gy = (
-        cv2.remap(image, xs + flow[0], ys + flow[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_CONSTANT).astype(np.float64)
+        cv2.remap(image, *points, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE).astype(np.float64)
         for image in (second, *central_gradients(second))
     )
     length = np.hypot(gx, gy)
-    textured = length > 1e-2
-    flat = length < 1e-4
+    inside = (np.abs(points[0] - (width - 1) / 2) <= width / 2) & (np.abs(points[1] - (height - 1) / 2) <= height / 2)
+    textured = inside & (length > 1e-2)
+    without = ~inside | (length < 1e-4)
     assert textured.mean() > 0.4
-    assert flat.mean() > 0.1
-    divisor = np.where(flat, 1, length)
+    assert (~inside).mean() > 0.1
+    assert (inside & without).mean() > 0.05
+    divisor = np.where(without, 1, length)
     rho = warped - first - gx * flow[0] - gy * flow[1]
-    got = {index: plane(state, index, height, width) for index in (NORMAL_X, NORMAL_Y, RESIDUAL, LIMIT)}
     np.testing.assert_allclose(got[NORMAL_X][textured], (gx / divisor)[textured], atol=1e-3)
     np.testing.assert_allclose(got[NORMAL_Y][textured], (gy / divisor)[textured], atol=1e-3)
     np.testing.assert_allclose((got[RESIDUAL] * length)[textured], rho[textured], atol=0.02)
     np.testing.assert_allclose(got[LIMIT][textured], weight * length[textured], atol=1e-4)
     for values in got.values():
-        assert not values[flat].any()
+        assert not values[without].any()
 
 
-@pytest.mark.parametrize("shift", [(1e9, 0.0), (-1e9, 1e9), (0.0, -1e30)])
+def test_packing_rounds_a_coarse_level_to_128ths() -> None:
+    first, second = (np.random.default_rng(seed).uniform(0, 255, (20, 36)).astype(np.float32) for seed in (0, 1))
+    got = linearised(first, second, np.zeros((2, 20, 36), np.float32), 1.0)
+    gx, gy = central_gradients(second)
+    # The limit is |g| here. Each gradient is rounded by 1/256 at most.
+    np.testing.assert_allclose(got[LIMIT], np.hypot(gx, gy), atol=1 / 128)
+    np.testing.assert_allclose(got[RESIDUAL] * got[LIMIT], second - first, atol=1 / 128)
+
+
+@pytest.mark.parametrize("shift", [(1e9, 0.0), (-1e9, 1e9), (0.0, -1e30), (np.nan, 0.0), (0.0, np.inf)])
 def test_samples_far_outside_give_no_data_term(shift: tuple[float, float]) -> None:
     image = np.random.default_rng(0).uniform(0, 255, (20, 20)).astype(np.float32)
-    state = empty_state(20, 20)
-    for index, value in zip((FLOW_X, FLOW_Y), shift, strict=True):
-        plane(state, index, 20, 20)[:] = value
-    linearise(image, pack(image), state, row_stride(20), 0.045)
+    flow = np.broadcast_to(np.array(shift, np.float32)[:, None, None], (2, 20, 20))
+    got = linearised(image, image, flow, 0.045)
     for index in (NORMAL_X, NORMAL_Y, LIMIT):
-        assert not plane(state, index, 20, 20).any()
+        assert not got[index].any()
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 53), (64, 340)])
@@ -167,9 +197,13 @@ def test_pyramid_equals_resizing_with_opencv(height: int, width: int, step: floa
     image = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
     sizes = pyramid_sizes(height, width, parameters("opencv4", scale_step=step))
     expected = image.astype(np.float32)
-    for size, level in zip(sizes, build_pyramid(image, sizes, step), strict=True):
-        assert level.shape == expected.shape == size
-        np.testing.assert_allclose(level, expected, atol=0.02)
+    levels = [empty_image(*size) for size in sizes]
+    fill_pyramid(levels, image, [size[1] for size in sizes], step)
+    for size, level in zip(sizes, levels, strict=True):
+        assert expected.shape == size
+        np.testing.assert_allclose(pixels(level, size[1]), expected, atol=0.02)
+        np.testing.assert_array_equal(level[:, LEFT - 1], level[:, LEFT])
+        np.testing.assert_array_equal(level[:, LEFT + size[1]], level[:, LEFT + size[1] - 1])
         expected = cv2.resize(expected, None, fx=step, fy=step, interpolation=cv2.INTER_LINEAR)
     assert len(sizes) == 5 or min(expected.shape) < 16
 
@@ -196,7 +230,10 @@ def test_pyramid_sizes(height: int, width: int, preset: str, sizes: list[tuple[i
     assert pyramid_sizes(height, width, parameters(preset)) == sizes
 
 
-@given(st.integers(1, 5000))
-def test_a_row_holds_its_pixels_and_margins_in_whole_cache_lines(width: int) -> None:
-    assert width + 2 <= row_stride(width) < width + 2 + 16
-    assert row_stride(width) % 16 == 0
+@given(st.integers(1, 5000), st.integers(1, 50))
+def test_a_row_holds_its_pixels_and_margins_in_whole_cache_lines(width: int, height: int) -> None:
+    stride = row_stride(width)
+    assert LEFT + width + 1 <= stride < LEFT + width + 1 + 16
+    assert stride % 16 == 0
+    # A vector may begin one column late, so that the last one reads one element more.
+    assert aligned_zeros(height).ctypes.data % 64 == 0

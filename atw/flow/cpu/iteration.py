@@ -10,69 +10,111 @@ with backward divergence, forward gradient and zero gradient at the far edges. g
 what the planes of the state hold, which leaves the fewest operations here.
 """
 
-import numba
-import numpy as np
+from typing import Any
 
 from atw.flow.cpu.layout import (
     DUAL_X,
     DUAL_Y,
     FLOW_X,
     FLOW_Y,
+    LEFT,
     LIMIT,
     NORMAL_X,
     NORMAL_Y,
     PLANES,
     RESIDUAL,
+    Row,
     compiled,
 )
+from atw.flow.cpu.vectors import Emitter, Vector, emitted
 from atw.flow.pairs import FloatArray
 
-u64 = numba.uint64
-f32 = numba.float32
+# An error of |grad u| shortens or lengthens one step; one of the quotient would shift where the steps end.
+ROOT_BITS = 12
+_TINY = 1e-20  # keeps the reciprocal square root of zero finite
 
 
-@compiled
-def primal_row(state: FloatArray, row: int, above: int, stride: int, width: int) -> np.float32:
-    """Update the flow in the row that starts at `row`; returns the sum of its squared updates (px^2)."""
-    squared = np.float32(0)
-    s, one = u64(stride), u64(1)
-    xx, xy, yx, yy = u64(DUAL_X) * s, u64(DUAL_X + 1) * s, u64(DUAL_Y) * s, u64(DUAL_Y + 1) * s
-    for x in range(width):
-        i, j = u64(row) + u64(x), u64(above) + u64(x)
-        nx, ny, limit = state[i + u64(NORMAL_X) * s], state[i + u64(NORMAL_Y) * s], state[i + u64(LIMIT) * s]
-        u, v = state[i + u64(FLOW_X) * s], state[i + u64(FLOW_Y) * s]
-        rho = state[i + u64(RESIDUAL) * s] + nx * u + ny * v
-        step = min(max(rho, -limit), limit)
-        du = (state[i + xx] - state[i + xx - one] + state[i + xy] - state[j + xy]) - step * nx
-        dv = (state[i + yx] - state[i + yx - one] + state[i + yy] - state[j + yy]) - step * ny
-        squared += du * du + dv * dv
-        state[i + u64(FLOW_X) * s] = u + du
-        state[i + u64(FLOW_Y) * s] = v + dv
-    return squared
+def _primal(row: Row, above: Row) -> tuple[Vector, Vector, Vector]:
+    """Update the flow; returns its two components and their squared update (px^2)."""
+    u, v = row.load(FLOW_X), row.load(FLOW_Y)
+    nx, ny, limit = row.load(NORMAL_X), row.load(NORMAL_Y), row.load(LIMIT)
+    step = (row.load(RESIDUAL) + nx * u + ny * v).clip(-limit, limit)
+    du, dv = (
+        (row.load(dual) - row.load(dual, -1)) + (row.load(dual + 1) - above.load(dual + 1)) - step * normal
+        for dual, normal in ((DUAL_X, nx), (DUAL_Y, ny))
+    )
+    u, v = u + du, v + dv
+    row.store(FLOW_X, u)
+    row.store(FLOW_Y, v)
+    return u, v, du * du + dv * dv
 
 
-@compiled
-def dual_row(
-    state: FloatArray, flow: int, below: int, dual: int, stride: int, width: int, tau: float, rate: float
-) -> None:
-    """Update the dual of one flow component in one row from the flow there and below; `rate` is tau / theta."""
-    step, gain, one = f32(tau), f32(rate), f32(1)
-    for x in range(width):
-        i = u64(x)
-        u = state[u64(flow) + i]
-        ux, uy = state[u64(flow) + i + u64(1)] - u, state[u64(below) + i] - u
-        shrink = one / (one + gain * np.sqrt(ux * ux + uy * uy))
-        along, across = u64(dual) + i, u64(dual) + u64(stride) + i
-        state[along] = (state[along] + step * ux) * shrink
-        state[across] = (state[across] + step * uy) * shrink
-
-
-@compiled
-def dual_rows(state: FloatArray, row: int, below: int, stride: int, width: int, tau: float, rate: float) -> None:
-    """Update the duals of both flow components in the row that starts at `row`."""
+def _dual(row: Row, below: dict[int, Vector], tau: Vector, rate: Vector) -> None:
+    """Update the duals from the flow there and `below`; `rate` is tau / theta."""
     for flow, dual in ((FLOW_X, DUAL_X), (FLOW_Y, DUAL_Y)):
-        flow_at = flow * stride
-        dual_row(state, row + flow_at, below + flow_at, row + dual * stride, stride, width, tau, rate)
+        u = row.load(flow)
+        ux, uy = row.load(flow, 1) - u, below[flow] - u
+        squared = ux * ux + uy * uy + _TINY
+        shrink = 1 / (1 + rate * (squared * (1 / squared.sqrt())))
+        along, across = (row.load(dual) + tau * ux) * shrink, (row.load(dual + 1) + tau * uy) * shrink
+        row.store(dual, along)
+        row.store(dual + 1, across)
+
+
+def _sum_inside(emit: Emitter, sums: Any, squared: Vector, width: Any, x: Any) -> None:
+    """Add to `sums`, but for the lanes beyond the last pixel."""
+    emit.store(emit.load(sums) + squared.where(emit.below(emit.builder.sub(width, x)), 0.0), sums)
+
+
+@emitted
+def primal_row(emit: Emitter, state: Any, row: Any, above: Any, stride: Any, width: Any) -> float:
+    """Update the flow in the row that starts at `row`; returns the sum of its squared updates (px^2)."""
+    sums = emit.variable(emit.broadcast(0.0))
+    with emit.loop(width) as x:
+        _, _, squared = _primal(Row(emit, state, row, stride, x), Row(emit, state, above, stride, x))
+        _sum_inside(emit, sums, squared, width, x)
+    total: float = emit.load(sums).sum()
+    return total
+
+
+@emitted
+def primal_dual_row(
+    emit: Emitter, state: Any, row: Any, above: Any, stride: Any, width: Any, tau: Any, rate: Any
+) -> None:
+    """Update the flow in one row, and the duals in the row above, which wait for it."""
+    emit.estimate(ROOT_BITS)
+    taus, rates = emit.broadcast(tau), emit.broadcast(rate)
+    with emit.loop(width) as x:
+        upper = Row(emit, state, above, stride, x)
+        u, v, _ = _primal(Row(emit, state, row, stride, x), upper)
+        _dual(upper, {FLOW_X: u, FLOW_Y: v}, taus, rates)
+
+
+@emitted
+def measured_primal_dual_row(
+    emit: Emitter, state: Any, row: Any, above: Any, stride: Any, width: Any, tau: Any, rate: Any
+) -> float:
+    """`primal_dual_row` that returns the sum of the squared updates of the flow (px^2)."""
+    emit.estimate(ROOT_BITS)
+    taus, rates = emit.broadcast(tau), emit.broadcast(rate)
+    sums = emit.variable(emit.broadcast(0.0))
+    with emit.loop(width) as x:
+        upper = Row(emit, state, above, stride, x)
+        u, v, squared = _primal(Row(emit, state, row, stride, x), upper)
+        _dual(upper, {FLOW_X: u, FLOW_Y: v}, taus, rates)
+        _sum_inside(emit, sums, squared, width, x)
+    total: float = emit.load(sums).sum()
+    return total
+
+
+@emitted
+def dual_row(emit: Emitter, state: Any, row: Any, stride: Any, width: Any, tau: Any, rate: Any) -> None:
+    """Update the duals in the last row, below which the flow goes on as it is."""
+    emit.estimate(ROOT_BITS)
+    taus, rates = emit.broadcast(tau), emit.broadcast(rate)
+    with emit.loop(width) as x:
+        here = Row(emit, state, row, stride, x)
+        _dual(here, {flow: here.load(flow) for flow in (FLOW_X, FLOW_Y)}, taus, rates)
 
 
 @compiled
@@ -88,18 +130,20 @@ def iterate(state: FloatArray, height: int, width: int, stride: int, count: int,
     for wave in range(height + count - 1):
         for n in range(max(0, wave - (height - 1)), min(count - 1, wave) + 1):
             y = wave - n
-            above = y * pitch + 1
+            above = y * pitch + LEFT
             row = above + pitch
-            row_squared = primal_row(state, row, above, stride, width)
+            if y == 0:
+                updates = primal_row(state, row, above, stride, width)
+                squared += updates if n == count - 1 else 0.0
+            elif n == count - 1:
+                squared += measured_primal_dual_row(state, row, above, stride, width, tau, rate)
+            else:
+                primal_dual_row(state, row, above, stride, width, tau, rate)
             for flow in (FLOW_X, FLOW_Y):
                 end = row + flow * stride + width
                 state[end] = state[end - 1]
-            if n == count - 1:
-                squared += float(row_squared)
-            if y > 0:
-                dual_rows(state, above, row, stride, width, tau, rate)
             if y == height - 1:
-                dual_rows(state, row, row, stride, width, tau, rate)
+                dual_row(state, row, stride, width, tau, rate)
     return squared
 
 

@@ -1,30 +1,27 @@
-"""How the numba kernels lay out their arrays, and how they are compiled.
+"""How the CPU kernels lay out their arrays, and how they are compiled.
 
-The state of one pyramid level is ten planes whose rows alternate in one flat array: row y of plane k starts at
-((y + 1) * PLANES + k) * stride and its pixels at + 1, so that an iteration works through one run of memory. The margins
-replace edge cases: column -1 and row -1 of the dual planes stay zero, and column W of the flow repeats column W - 1.
-
-Arrays are flat and indices unsigned on purpose: with slices or signed indices the same loops run 4 times slower,
-because LLVM then no longer makes vector code of them.
-
-A kernel calls only kernels of its own file: numba's cache on disk notices changes of that file alone.
+The state of one pyramid level is ten planes whose rows alternate in one flat array, so that an iteration works through
+one run of memory: row y of plane k starts at ((y + 1) * PLANES + k) * stride, and its pixels LEFT later. Rows start at
+cache lines and are whole vectors; what a vector does beyond the last pixel stays in the margin. The margins replace
+edge cases: column -1 and row -1 of the dual planes stay zero, and column W of the flow repeats column W - 1.
 """
 
+import functools
+import hashlib
+import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from llvmlite import binding
 
+from atw.flow.cpu.vectors import LANES, Emitter, Vector
 from atw.flow.pairs import FloatArray
-
-# Rows of ten planes could overlap as far as LLVM knows; by default it gives up on so many run-time checks.
-for _option in ("--runtime-memory-check-threshold=200", "--memory-check-merge-threshold=1000"):
-    binding.set_option("atw", _option)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+LEFT = LANES
 PLANES = 10
 # Coefficients of the linearised data term: unit gradient, residual and step limit, see `linearise`.
 NORMAL_X, NORMAL_Y, RESIDUAL, LIMIT = range(4)
@@ -32,24 +29,81 @@ NORMAL_X, NORMAL_Y, RESIDUAL, LIMIT = range(4)
 FLOW_X, FLOW_Y = 4, 5
 DUAL_X, DUAL_Y = 6, 8
 
+_CACHE_LINE = 64
+_log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _sources() -> str:
+    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(content).hexdigest()[:12]
+
 
 def compiled(function: Function) -> Function:
-    """Compile `function` with numba: fast floating point, kept on disk, and without the GIL while it runs."""
-    dispatcher: Function = numba.njit(fastmath=True, error_model="numpy", nogil=True, cache=True)(function)
+    """Compile `function` with numba: fast floating point, kept on disk, and without the GIL while it runs.
+
+    numba's cache on disk looks at the file of a kernel alone. The digest in the name renews it when any file of this
+    folder has changed, for kernels call each other.
+    """
+    function.__qualname__ += f"-{_sources()}"
+    compile_it = functools.partial(numba.njit, fastmath=True, error_model="numpy", nogil=True)
+    try:
+        dispatcher: Function = compile_it(cache=True)(function)
+    except RuntimeError as error:  # neither the package's folder nor the user's is writable
+        _log.warning("compiling in every process anew (%s); NUMBA_CACHE_DIR can name a writable folder", error)
+        dispatcher = compile_it()(function)
     return dispatcher
 
 
+def whole_vectors(width: int) -> int:
+    """Lanes of the vectors that `width` pixels fill."""
+    return (width + LANES - 1) // LANES * LANES
+
+
 def row_stride(width: int) -> int:
-    """Floats from a row of one plane to that of the next: `width`, a margin on either side, and whole cache lines."""
-    return (width + 2 + 15) // 16 * 16
+    """Floats from a row to the next: a margin, then whole vectors for the pixels and the column after the last one."""
+    return LEFT + whole_vectors(width + 1)
+
+
+def aligned_zeros(count: int) -> FloatArray:
+    """Flat float32 zeros that start at a cache line; one more element follows that may be read."""
+    spare = _CACHE_LINE // 4
+    room = np.zeros(count + spare, np.float32)
+    start = -(room.ctypes.data // 4) % spare
+    return room[start : start + count]
 
 
 def empty_state(height: int, width: int) -> FloatArray:
     """Return the flat state of a level with all planes and margins zero."""
-    return np.zeros((height + 1) * PLANES * row_stride(width), np.float32)
+    return aligned_zeros((height + 1) * PLANES * row_stride(width))
 
 
 def plane(state: FloatArray, index: int, height: int, width: int) -> FloatArray:
     """View of the `height` x `width` pixels of one plane of `state`."""
     rows = state.reshape(height + 1, PLANES, row_stride(width))
-    return rows[1:, index, 1 : width + 1]
+    return rows[1:, index, LEFT : LEFT + width]
+
+
+def empty_image(height: int, width: int) -> FloatArray:
+    """Return an image [H, stride] of zeros with the margins of a plane."""
+    return aligned_zeros(height * row_stride(width)).reshape(height, row_stride(width))
+
+
+class Row:
+    """Vectors of one row of a state, in code being emitted, at the column `x` that a loop has come to."""
+
+    def __init__(self, emit: Emitter, state: Any, row: Any, stride: Any, x: Any) -> None:
+        self._emit = emit
+        builder = emit.builder
+        at = builder.add(row, x)
+        self._planes = [
+            emit.address(state, builder.add(at, builder.mul(stride, stride.type(index)))) for index in range(PLANES)
+        ]
+
+    def load(self, plane: int, right: int = 0) -> Vector:
+        """Pixels of one plane, or those `right` of them."""
+        return self._emit.load(self._planes[plane], right)
+
+    def store(self, plane: int, vector: Vector) -> None:
+        """Write pixels of one plane."""
+        self._emit.store(vector, self._planes[plane])

@@ -1,152 +1,185 @@
 """Linearising the data term of TV-L1: the second image and its gradients, warped by the flow found so far.
 
 With g = grad I1 at x + u0, rho(u) = I1(x + u0) + g . (u - u0) - I0(x). Samples are bicubic with Keys' kernel (a =
--0.75). Outside the image everything is zero, its gradients as well, so that there is no data term: OpenCV's choices.
+-0.75), with the edges of the image repeated; a pixel that the flow takes out of the image has no data term.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
-from llvmlite import ir
-from numba.extending import intrinsic
+from numpy.typing import NDArray
 
-from atw.flow.cpu.layout import FLOW_X, FLOW_Y, LIMIT, NORMAL_X, NORMAL_Y, PLANES, RESIDUAL, compiled
+from atw.flow.cpu.layout import (
+    FLOW_X,
+    FLOW_Y,
+    LEFT,
+    LIMIT,
+    NORMAL_X,
+    NORMAL_Y,
+    PLANES,
+    RESIDUAL,
+    Row,
+    compiled,
+    whole_vectors,
+)
+from atw.flow.cpu.vectors import LANES, Emitter, Vector, emitted, interleave, total
 from atw.flow.pairs import FloatArray
 
-u64 = numba.uint64
-f32 = numba.float32
-
-# The kernel reaches 1 px before and 2 px after; with one more on each side, far samples can be clamped onto zeros.
-PAD_BEFORE, PAD_AFTER = 3, 4
+# The kernel reaches 1 px before and 2 px after a sample, and samples are clamped to 1 px outside the image.
+PAD_BEFORE, PAD_AFTER = 2, 3
+# Packed images are int16 in steps of 1/128: exact for the finest level, whose gradients are halves of whole numbers,
+# and half the memory of float32.
+STEPS = 128.0
+CHANNELS = 4
 # Below this |g|^2 a pixel has no data term (OpenCV's FLT_EPSILON).
 FLAT = float(np.finfo(np.float32).eps)
 
-# Keys' kernel for the four samples around a point t after the second one, as polynomials in t: rows t^0 .. t^3.
-KEYS = ((0.0, 1.0, 0.0, 0.0), (-0.75, 0.0, 0.75, 0.0), (1.5, -2.25, 1.5, -0.75), (-0.75, 1.25, -1.25, 0.75))
+
+def empty_packed(height: int, width: int) -> NDArray[np.int16]:
+    """Room for what `pack` makes of an image."""
+    rows = height + PAD_BEFORE + PAD_AFTER
+    return np.zeros((rows, CHANNELS * (PAD_BEFORE + whole_vectors(width) + PAD_AFTER)), np.int16)
 
 
-def _polynomial(builder: Any, rows: list[Any], point: Any) -> Any:
-    """Emit Horner's scheme for vectors of coefficients, lowest power first."""
-    value = rows[-1]
-    for row in reversed(rows[:-1]):
-        value = builder.fadd(builder.fmul(value, point, flags=["fast"]), row, flags=["fast"])
-    return value
-
-
-def _broadcast(builder: Any, scalar: Any, lanes: int) -> Any:
-    vector = ir.Constant(ir.VectorType(ir.FloatType(), lanes), ir.Undefined)
-    first = builder.insert_element(vector, scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(first, vector, _lanes([0] * lanes))
-
-
-def _lanes(order: list[int]) -> Any:
-    return ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
-
-
-def _weights(builder: Any, point: Any, repeat: int) -> Any:
-    """Emit the four weights at `point`, each `repeat` times in a row."""
-    kind = ir.VectorType(ir.FloatType(), 4 * repeat)
-    rows = [ir.Constant(kind, [weight for weight in row for _ in range(repeat)]) for row in KEYS]
-    return _polynomial(builder, rows, _broadcast(builder, point, 4 * repeat))
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def store_bicubic(
-    context: Any, packed: Any, at: Any, pitch: Any, tx: Any, ty: Any, samples: Any, to: Any
-) -> tuple[Any, Any]:
-    """Store at samples[to : to + 4] the 4 x 4 pixels of `packed` from index `at`, weighted for the point (tx, ty).
-
-    Four taps of four channels are one vector of 16 floats. Written as LLVM instructions because numba leaves plain code
-    for it scalar (2.5 times slower); LLVM splits the vectors where the machine has shorter ones.
-    """
-    del context
-
-    def generate(target: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, at, pitch, tx, ty, samples, to = arguments
-        source = target.make_array(signature.args[0])(target, builder, source).data
-        samples = target.make_array(signature.args[5])(target, builder, samples).data
-        taps = ir.VectorType(ir.FloatType(), 16)
-        down = _weights(builder, ty, 1)
-        total = None
-        for row in range(4):
-            pointer = builder.bitcast(builder.gep(source, [at]), taps.as_pointer())
-            loaded = builder.load(pointer, align=4)
-            weight = builder.shuffle_vector(down, down, _lanes([row] * 16))
-            term = builder.fmul(loaded, weight, flags=["fast"])
-            total = term if total is None else builder.fadd(total, term, flags=["fast"])
-            at = builder.add(at, pitch)
-        total = builder.fmul(total, _weights(builder, tx, 4), flags=["fast"])
-        for half in (8, 4):
-            low = builder.shuffle_vector(total, total, _lanes(list(range(half))))
-            high = builder.shuffle_vector(total, total, _lanes(list(range(half, 2 * half))))
-            total = builder.fadd(low, high, flags=["fast"])
-        pointer = builder.bitcast(builder.gep(samples, [to]), ir.VectorType(ir.FloatType(), 4).as_pointer())
-        builder.store(total, pointer, align=4)
-        return target.get_dummy_value()
-
-    return numba.types.void(packed, at, pitch, tx, ty, samples, to), generate
+@emitted
+def pack_row(emit: Emitter, image: Any, row: Any, up: Any, down: Any, width: Any, packed: Any, to: Any) -> None:
+    """Interleave a row of pixels from index `row` with its gradients; `up` and `down` are the rows around it."""
+    with emit.loop(width) as x:
+        here, above, below = (emit.address(image, emit.builder.add(start, x)) for start in (row, up, down))
+        centre = emit.load(here)
+        along = 0.5 * (emit.load(here, 1) - emit.load(here, -1))
+        across = 0.5 * (emit.load(below) - emit.load(above))
+        channels = [STEPS * channel for channel in (centre, along, across)] + [emit.broadcast(0.0)]
+        target = emit.builder.add(to, emit.builder.mul(x, x.type(CHANNELS)))
+        emit.store_int16(interleave(channels), emit.address(packed, target))
 
 
 @compiled
-def pack(image: FloatArray) -> FloatArray:
-    """Interleave `image` [H, W] with its central gradients, inside a margin of zeros.
+def pack(image: FloatArray, width: int, packed: NDArray[np.int16]) -> None:
+    """Interleave an image with its central gradients, and repeat the edges outside.
 
-    Returns a flat array of (H + 7) x (W + 7) pixels of four values: intensity, d/dx, d/dy, 0. At the edges of the image
-    the gradient takes the edge pixel for the missing neighbour.
+    `image` [H, stride] has its pixels LEFT columns later, and a copy of the edge pixel on either side of each row. A
+    pixel of `packed`, see `empty_packed`, is intensity, d/dx, d/dy, 0, times `STEPS`. At the edges of the image the
+    gradient takes the edge pixel for the missing neighbour.
     """
-    height, width = image.shape
-    pitch = 4 * (width + PAD_BEFORE + PAD_AFTER)
-    packed = np.zeros((height + PAD_BEFORE + PAD_AFTER) * pitch, np.float32)
-    half = f32(0.5)
-    for y in range(height):
+    height, stride = image.shape
+    rows, pitch = packed.shape
+    flat, target = image.reshape(-1), packed.reshape(-1)
+    for row in range(rows):
+        y = min(max(row - PAD_BEFORE, 0), height - 1)
         up, down = max(y - 1, 0), min(y + 1, height - 1)
-        target = (y + PAD_BEFORE) * pitch + 4 * PAD_BEFORE
-        for x in range(width):
-            left, right = max(x - 1, 0), min(x + 1, width - 1)
-            packed[target + 4 * x] = image[y, x]
-            packed[target + 4 * x + 1] = half * (image[y, right] - image[y, left])
-            packed[target + 4 * x + 2] = half * (image[down, x] - image[up, x])
-    return packed
+        first = row * pitch + CHANNELS * PAD_BEFORE
+        pack_row(flat, y * stride + LEFT, up * stride + LEFT, down * stride + LEFT, width, target, first)
+        last = first + CHANNELS * (width - 1)
+        for channel in range(CHANNELS):
+            for x in range(CHANNELS, CHANNELS * PAD_BEFORE + 1, CHANNELS):
+                target[first - x + channel] = target[first + channel]
+            for x in range(CHANNELS, CHANNELS * PAD_AFTER + 1, CHANNELS):
+                target[last + x + channel] = target[last + channel]
 
 
-@compiled
-def sample_row(
-    packed: FloatArray, height: int, width: int, y: int, state: FloatArray, row: int, stride: int, samples: FloatArray
+def _keys(part: Vector, scale: float) -> Vector:
+    """Weights of the four samples around a point `part` after the second one, times `scale`: lane by lane."""
+    rest, square = 1 - part, part * part
+    first, last = -0.75 * part * (rest * rest), -0.75 * rest * square
+    second = (1.25 * part - 2.25) * square + 1
+    third = 1 - first - second - last
+    return interleave([scale * weight for weight in (first, second, third, last)])
+
+
+def _add_taps(pixels: Sequence[Vector]) -> Vector:
+    """Sum four taps of four channels each, for four pixels: pixel by pixel, four channels."""
+
+    def halve(first: Vector, second: Vector) -> Vector:
+        quarters = [range(4 * quarter, 4 * quarter + 4) for quarter in range(8)]
+        even = [lane for quarter in quarters[0::2] for lane in quarter]
+        odd = [lane for quarter in quarters[1::2] for lane in quarter]
+        return first.shuffle(second, even) + first.shuffle(second, odd)
+
+    return halve(halve(pixels[0], pixels[1]), halve(pixels[2], pixels[3]))
+
+
+def _channel(quads: Sequence[Vector], channel: int) -> Vector:
+    """One channel of 16 pixels that come in fours, four channels each."""
+    order = range(channel, 2 * LANES, CHANNELS)
+    return quads[0].shuffle(quads[1], order).shuffle(quads[2].shuffle(quads[3], order), range(LANES))
+
+
+def _sample(emit: Emitter, packed: Any, pitch: Any, x: Vector, y: Vector) -> list[Vector]:
+    """Intensity, d/dx and d/dy of the packed image at 16 points, which lie at most one pixel outside."""
+    builder = emit.builder
+    left, top = x.floor(), y.floor()
+    weights_x = emit.spill(_keys(x - left, 1.0).value)
+    weights_y = emit.spill(_keys(y - top, 1 / STEPS).value)
+    columns, rows = (emit.spill((side + float(PAD_BEFORE - 1)).to_int32()) for side in (left, top))
+
+    def element(pointer: Any, index: int) -> Any:
+        return builder.load(emit.address(pointer, x_type(index)))
+
+    x_type = pitch.type
+    quads = []
+    for quad in range(4):
+        pixels = []
+        for lane in range(4 * quad, 4 * quad + 4):
+            row, column = (builder.sext(element(pointer, lane), x_type) for pointer in (rows, columns))
+            at = builder.add(builder.mul(row, pitch), builder.mul(column, x_type(CHANNELS)))
+            taps = []
+            for down in range(4):
+                weight = emit.broadcast(element(weights_y, 4 * lane + down))
+                taps.append(emit.load_int16(emit.address(packed, at)) * weight)
+                at = builder.add(at, pitch)
+            across = emit.load(weights_x, 4 * lane, lanes=4).pick([tap for tap in range(4) for _ in range(CHANNELS)])
+            pixels.append(total(taps) * across)
+        quads.append(_add_taps(pixels))
+    return [_channel(quads, channel) for channel in range(3)]
+
+
+@emitted
+def linearise_row(
+    emit: Emitter,
+    reference: Any,
+    packed: Any,
+    pitch: Any,
+    state: Any,
+    row: Any,
+    stride: Any,
+    height: Any,
+    width: Any,
+    y: Any,
+    weight: Any,
 ) -> None:
-    """Fill `samples` [4 W] with the packed image at the pixels of row `y` displaced by the flow in the state."""
-    pitch = u64(4 * (width + PAD_BEFORE + PAD_AFTER))
-    flow_x, flow_y = u64(row) + u64(FLOW_X) * u64(stride), u64(row) + u64(FLOW_Y) * u64(stride)
-    low, high_x, high_y = f32(-2), f32(width + 1), f32(height + 1)
-    for x in range(width):
-        i = u64(x)
-        px = min(max(f32(x) + state[flow_x + i], low), high_x)
-        py = min(max(f32(y) + state[flow_y + i], low), high_y)
-        floor_x, floor_y = np.floor(px), np.floor(py)
-        at = u64(int(floor_y) + PAD_BEFORE - 1) * pitch + u64(4) * u64(int(floor_x) + PAD_BEFORE - 1)
-        store_bicubic(packed, at, pitch, px - floor_x, py - floor_y, samples, u64(4) * i)
+    """Fill the coefficients of row `y`, which starts at `row` of the state."""
+    emit.estimate(root_bits=20)
+    builder = emit.builder
+    right, bottom, across = (emit.broadcast(emit.to_float(size)) for size in (width, height, y))
+    weights = emit.broadcast(weight)
+    start = builder.add(builder.mul(y, stride), stride.type(LEFT))
+    with emit.loop(width) as x:
+        here = Row(emit, state, row, stride, x)
+        u, v = here.load(FLOW_X), here.load(FLOW_Y)
+        px, py = emit.count_up(x) + u, across + v
+        seen = px.between(-0.5, right - 0.5), py.between(-0.5, bottom - 0.5), emit.below(builder.sub(width, x))
+        warped, gx, gy = _sample(emit, packed, pitch, px.clip(-1, right), py.clip(-1, bottom))
+        squared = gx * gx + gy * gy
+        inverse = (1 / squared.sqrt()).where(emit.all(squared.above(FLAT), *seen), 0.0)
+        rho = warped - gx * u - gy * v - emit.load(emit.address(reference, builder.add(start, x)))
+        here.store(NORMAL_X, gx * inverse)
+        here.store(NORMAL_Y, gy * inverse)
+        here.store(RESIDUAL, rho * inverse)
+        here.store(LIMIT, weights * (squared * inverse))
 
 
 @compiled
-def linearise(reference: FloatArray, packed: FloatArray, state: FloatArray, stride: int, weight: float) -> None:
+def linearise(
+    reference: FloatArray, packed: NDArray[np.int16], state: FloatArray, width: int, stride: int, weight: float
+) -> None:
     """Fill the coefficient planes of `state` for its flow planes.
 
-    `reference` [H, W] is the first image, `packed` the second one as made by `pack`, `weight` is lambda theta.
+    `reference` [H, stride] is the first image, as `pack` takes it, `packed` the second one, `weight` lambda theta.
     """
-    height, width = reference.shape
-    s = u64(stride)
-    samples = np.empty(4 * width, np.float32)
-    zero, one, two = f32(0), f32(1), u64(2)
+    height = reference.shape[0]
+    flat, source = reference.reshape(-1), packed.reshape(-1)
     for y in range(height):
-        row = (y + 1) * PLANES * stride + 1
-        sample_row(packed, height, width, y, state, row, stride, samples)
-        for x in range(width):
-            i, j = u64(row) + u64(x), u64(4) * u64(x)
-            gx, gy = samples[j + u64(1)], samples[j + two]
-            squared = gx * gx + gy * gy
-            inverse = zero if squared <= f32(FLAT) else one / np.sqrt(squared)
-            rho = samples[j] - gx * state[i + u64(FLOW_X) * s] - gy * state[i + u64(FLOW_Y) * s]
-            state[i + u64(NORMAL_X) * s] = gx * inverse
-            state[i + u64(NORMAL_Y) * s] = gy * inverse
-            state[i + u64(RESIDUAL) * s] = (rho - reference[y, x]) * inverse
-            state[i + u64(LIMIT) * s] = f32(weight) * squared * inverse
+        row = (y + 1) * PLANES * stride + LEFT
+        linearise_row(flat, source, packed.shape[1], state, row, stride, height, width, y, weight)
