@@ -73,9 +73,14 @@ def aligned_zeros(count: int) -> FloatArray:
     return room[start : start + count]
 
 
+def state_length(height: int, width: int) -> int:
+    """Floats of the state of a level."""
+    return (height + 1) * PLANES * row_stride(width)
+
+
 def empty_state(height: int, width: int) -> FloatArray:
     """Return the flat state of a level with all planes and margins zero."""
-    return aligned_zeros((height + 1) * PLANES * row_stride(width))
+    return aligned_zeros(state_length(height, width))
 
 
 def plane(state: FloatArray, index: int, height: int, width: int) -> FloatArray:

@@ -38,8 +38,17 @@ FLAT = float(np.finfo(np.float32).eps)
 
 def empty_packed(height: int, width: int) -> NDArray[np.int16]:
     """Room for what `pack` makes of an image."""
-    rows = height + PAD_BEFORE + PAD_AFTER
-    return np.zeros((rows, CHANNELS * (PAD_BEFORE + whole_vectors(width) + PAD_AFTER)), np.int16)
+    return np.zeros(_packed_shape(height, width), np.int16)
+
+
+def packed_part(room: NDArray[np.int16], height: int, width: int) -> NDArray[np.int16]:
+    """Room for a smaller image, inside that for a larger one."""
+    rows, pitch = _packed_shape(height, width)
+    return room.reshape(-1)[: rows * pitch].reshape(rows, pitch)
+
+
+def _packed_shape(height: int, width: int) -> tuple[int, int]:
+    return height + PAD_BEFORE + PAD_AFTER, CHANNELS * (PAD_BEFORE + whole_vectors(width) + PAD_AFTER)
 
 
 @emitted
