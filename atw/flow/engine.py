@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from atw.files import InputError
-from atw.flow import cpu, opencv
+from atw.flow import cpu, cuda, opencv
 from atw.flow.pairs import FloatArray, Images, check_pairs, check_threads
 from atw.flow.parameters import Parameters, parameters
 
@@ -20,6 +20,7 @@ class Backend(NamedTuple):
 
 # Fastest first; `auto` takes the first that is usable.
 BACKENDS = {
+    "cuda": Backend("on the GPU", cuda.unusable, cuda.solve),
     "numba": Backend("on the CPU", cpu.unusable, cpu.solve),
     "opencv-cuda": Backend("OpenCV's code on the GPU", opencv.cuda_unusable, opencv.solve_on_cuda),
     "opencv": Backend("OpenCV's code on the CPU", opencv.unusable, opencv.solve),

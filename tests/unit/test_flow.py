@@ -171,6 +171,7 @@ def test_too_small_images_are_refused() -> None:
 
 def test_auto_says_once_what_it_takes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_auto", [])
+    monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["cuda"]._replace(unusable=lambda: "no GPU"))
     image = np.zeros((1, 16, 16), np.uint8)
     with caplog.at_level(logging.INFO, logger="atw.flow.engine"):
         estimate(image, image)

@@ -1,0 +1,100 @@
+"""Which GPU a process works on, and keeping two processes of a user off the same one.
+
+A claim is a lock on a file named after the device, which the kernel releases when the process ends, however it ends.
+The files lie in the temporary directory, so processes that are to see each other's claims need the same TMPDIR.
+"""
+
+import contextlib
+import fcntl
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from atw.files import InputError
+
+RETRY_SECONDS = 0.2
+
+_claimed: list[int] = []
+
+
+def lock_directory() -> Path:
+    """The directory of the lock files, of this user alone."""
+    directory = Path(tempfile.gettempdir()) / f"atw-gpu-{os.getuid()}"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise InputError(f"{directory} is not a directory of this user; remove it or set TMPDIR to another directory")
+    return directory
+
+
+def try_lock(path: Path) -> int | None:
+    """Lock the file at `path` and return its descriptor, or None while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def hold_one(devices: Sequence[str], *, wait_seconds: float = 60.0) -> Iterator[int]:
+    """Hold one of the `devices`, named by their UUIDs, that no other process holds; gives its position among them.
+
+    Raises InputError when there is none, and when all are held for `wait_seconds`.
+    """
+    if not devices:
+        raise InputError("there is no GPU to work on; choose another flow backend, or check CUDA_VISIBLE_DEVICES")
+    directory = lock_directory()
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        for index, name in enumerate(devices):
+            descriptor = try_lock(directory / f"{name}.lock")
+            if descriptor is not None:
+                try:
+                    yield index
+                finally:
+                    os.close(descriptor)
+                return
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"all {len(devices)} GPUs ({', '.join(devices)}) are in use by other processes of this user since "
+                f"{wait_seconds:.0f} s; run no more at a time than there are, with --resources gpu={len(devices)}"
+            )
+        time.sleep(RETRY_SECONDS)
+
+
+def visible_devices() -> list[str]:
+    """UUIDs of the devices that CUDA offers this process, by their numbers."""
+    from numba import cuda
+
+    return [str(device.uuid) for device in cuda.gpus]
+
+
+@contextlib.contextmanager
+def claim(*, wait_seconds: float = 60.0) -> Iterator[str]:
+    """Hold a GPU that no other process does, for all threads of this process; gives its UUID.
+
+    Only devices that CUDA_VISIBLE_DEVICES lets through are considered. Raises InputError as `hold_one` does.
+    """
+    names = visible_devices()
+    with hold_one(names, wait_seconds=wait_seconds) as index:
+        _claimed.append(index)
+        try:
+            yield names[index]
+        finally:
+            _claimed.pop()
+
+
+def current_device() -> int:
+    """Number of the device to work on: the claimed one, or else CUDA's current one."""
+    if _claimed:
+        return _claimed[-1]
+    from numba import cuda
+
+    active = cuda.gpus.current
+    return 0 if active is None else int(active.id)
