@@ -18,7 +18,7 @@ Stream = Literal["rgb", "flow", "warped"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
-RECIPES = {"render": 1, "rgb": 1, "flow": 1, "warped": 1, "train": 1, "score": 1, "fuse": 1, "summary": 1}
+RECIPES = {"render": 1, "rgb": 1, "flow": 2, "warped": 2, "train": 1, "score": 1, "fuse": 1, "summary": 1}
 
 
 class Section(BaseModel):
@@ -43,7 +43,9 @@ class Flow(Section):
     """TV-L1 optical flow. A change recomputes flow and warped flow, and no frames."""
 
     preset: Literal["opencv4", "opencv24", "fast"] = Field("opencv4", description="base of the parameters below")
-    backend: Literal["auto", "numba", "opencv-cuda", "opencv"] = Field("auto", description="auto takes the fastest usable one")
+    backend: Literal["auto", "cuda", "numba", "opencv-cuda", "opencv"] = Field(
+        "auto", description="auto takes the fastest usable one"
+    )
     bound: float = Field(20.0, gt=0, le=1000, description="pixels; displacements beyond it are clipped when stored")
     tau: float | None = Field(None, ge=0.001, le=0.5, description="time step of the dual update; empty: the preset's")
     lambda_: float | None = Field(None, ge=1e-4, le=100, description="weight of the data term; empty: the preset's")
@@ -64,20 +66,32 @@ class Flow(Section):
 class Warp(Section):
     """Camera compensation by a homography per pair of frames. A change recomputes warped flow only."""
 
-    descriptors: Literal["sift", "none"] = Field("sift", description="descriptor matches beside the flow's own")
-    max_displacement: float = Field(
-        25.0, ge=1, le=1000, description="pixels; descriptor matches further apart are dropped"
+    matches: Literal["tracks", "flow", "sift"] = Field(
+        "tracks",
+        description="what the homography is fitted to: tracked corners; corners displaced by the flow; those and SIFT",
     )
-    corners: int = Field(1000, ge=4, le=100_000, description="corners at most, displaced by the flow")
+    max_displacement: float = Field(50.0, ge=1, le=1000, description="pixels; matches further apart are dropped")
+    corners: int = Field(1000, ge=4, le=100_000, description="corners at most")
     quality: float = Field(0.001, ge=1e-6, le=1, description="least corner quality relative to the best corner")
-    distance: float = Field(3.0, ge=1, le=1000, description="least distance between corners, pixels")
+    distance: float = Field(12.0, ge=1, le=1000, description="least distance between corners, pixels")
     min_matches: int = Field(
         50, ge=4, le=100_000, description="no homography is estimated from fewer matches or as many"
     )
     min_inliers: int = Field(25, ge=4, le=100_000, description="a homography with as many inliers or fewer is not used")
-    threshold: float = Field(1.0, ge=0.01, le=100, description="RANSAC inlier threshold, pixels")
+    method: Literal["usac_fast", "usac_default", "usac_accurate", "usac_prosac", "usac_magsac", "ransac", "lmeds"] = (
+        Field("usac_fast", description="robust fit, one of OpenCV's")
+    )
+    threshold: float = Field(1.0, ge=0.01, le=100, description="up to so many pixels off a match is an inlier")
+    still: float = Field(
+        0.25, ge=0, le=100, description="the camera stands still where no corner of the image moves more, pixels"
+    )
     border: int = Field(
         5, ge=0, le=1000, description="pixels whose source is this near the border keep the first frame"
+    )
+    masks: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of masks that keep people out of the matches, docs/datasets.md; empty: none",
     )
 
 

@@ -4,6 +4,7 @@ A run is a dataset, or an experiment on it: `ucf101`, `ucf101/experiments/averag
 the configuration itself, for every remote job does it.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from atw import config
 from atw.config import Compute, Config
 from atw.datasets import Dataset
 from atw.files import InputError
+
+NVIDIA_DEVICE = Path("/dev/nvidiactl")
 
 
 class Plan:
@@ -108,6 +111,17 @@ class Plan:
     def compute(self, run: str, stream: str) -> Compute:
         """What a job may use."""
         return config.effective(self.config, *_names(run, stream)).compute
+
+    def flow_gpus(self, dataset: str) -> int:
+        """GPUs that a job of flow or warped flow reserves.
+
+        `auto` reserves one where this machine has one and numba-cuda is installed. On a cluster, where the machine of
+        the job is another one, name the backend.
+        """
+        backend = config.effective(self.config, dataset, "flow").flow.backend
+        if backend == "auto":
+            return int(NVIDIA_DEVICE.exists() and importlib.util.find_spec("numba_cuda") is not None)
+        return int(backend in ("cuda", "opencv-cuda"))
 
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards

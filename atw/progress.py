@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ log = logging.getLogger("atw")
 
 
 class Meter:
-    """Counts what is done and shows it with its rate and the remaining time.
+    """Counts what is done and shows it with its rate and the remaining time. Safe to call from several threads.
 
     Args:
         what: verb phrase, for example "flow of shard 00003".
@@ -31,21 +32,39 @@ class Meter:
         self._done = self._done_before = done
         self._units = 0
         self._start = self._shown = time.monotonic()
+        self._lock = threading.Lock()
 
-    def advance(self, units: int, note: str = "") -> None:
-        """One more step, which was worth `units` units."""
-        self._done += 1
-        self._units += units
+    def advance(self, units: int = 0, note: str = "") -> None:
+        """One more step, which was worth `units` units beyond those counted already."""
+        with self._lock:
+            self._done += 1
+            self._units += units
+            self._show(note, due=self._done == self._total)
+
+    def count(self, units: int) -> None:
+        """So many more units of a step that is not finished."""
+        with self._lock:
+            self._units += units
+            self._show("", due=False)
+
+    def _show(self, note: str, *, due: bool) -> None:
         now = time.monotonic()
         text = f"{self._units / max(now - self._start, 1e-9):.1f} {self._unit}/s {note}".rstrip()
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=self._done, note=text)
-        elif now - self._shown >= _LOG_SECONDS or self._done == self._total:
+        elif now - self._shown >= _LOG_SECONDS or due:
             self._shown = now
-            steps = max(self._done - self._done_before, 1)
-            left = (self._total - self._done) * (now - self._start) / steps
-            minutes, seconds = divmod(round(left), 60)
-            log.info("%s: %d of %d, %s, %d:%02d left", self._what, self._done, self._total, text, minutes, seconds)
+            share = 100 * self._done // max(self._total, 1)
+            log.info(
+                "%s: %d of %d (%d%%), %s, %s left", self._what, self._done, self._total, share, text, self._left(now)
+            )
+
+    def _left(self, now: float) -> str:
+        steps = self._done - self._done_before
+        if steps == 0:
+            return "unknown time"
+        minutes, seconds = divmod(round((self._total - self._done) * (now - self._start) / steps), 60)
+        return f"{minutes}:{seconds:02d}"
 
 
 @contextmanager

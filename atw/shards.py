@@ -1,4 +1,4 @@
-"""The shard format, version 1: one HDF5 file per dataset, stream and shard, readable with plain h5py and hdf5plugin.
+"""The shard format, version 2: one HDF5 file per dataset, stream and shard, readable with plain h5py and hdf5plugin.
 
     rgb           data    uint8 [bytes]                 JPEG images one after the other
                   offset  int64 [items + 1]             image i is data[offset[i]:offset[i + 1]]
@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from atw.files import InputError, atomic_path, digest
 
-FORMAT = 1
+FORMAT = 2
 ZERO = 128  # the stored value of no motion
 _COPY_BYTES = 1 << 24
 
@@ -56,7 +56,8 @@ class Entry:
         quarantined: why the video is left out, "" when it is not.
         sha256: of the video file.
         clipped: share of displacements beyond the bound (flow, warped).
-        accepted: share of pairs whose homography was used (warped).
+        accepted: share of pairs whose homography was accepted (warped).
+        still: share of pairs between which the camera stood still; they are among the accepted (warped).
         inliers: mean share of matches that agree with the homography (warped).
         residual: mean distance of those matches from it, pixels (warped).
     """
@@ -75,6 +76,7 @@ class Entry:
     sha256: str = ""
     clipped: float = 0.0
     accepted: float = 0.0
+    still: float = 0.0
     inliers: float = 0.0
     residual: float = 0.0
 

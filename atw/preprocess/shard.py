@@ -1,12 +1,16 @@
-"""One shard from its videos: decoding, computing and encoding in threads over videos, one writer in order of ids."""
+"""One shard from its videos: decoding, computing and encoding in threads over videos, one writer in order of ids.
+
+The threads work on videos; where fewer videos are left than threads, on several pairs of frames of each.
+"""
 
 import importlib.metadata
 import logging
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from atw.datasets import Dataset
 from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.preprocess import streams
+from atw.preprocess.backend import job_backend
 from atw.progress import meter
 from atw.shards import ZERO, Entry, Shard, create
 from atw.videos import Audit, BadVideoError, Frame, read
@@ -25,7 +30,9 @@ log = logging.getLogger("atw")
 _AHEAD = 2  # finished videos that may wait for the writer, per thread
 
 
-def make(out: Path, settings: dict[str, Any], dataset: Dataset, *, flow_path: Path | None, threads: int) -> None:
+def make(
+    out: Path, settings: dict[str, Any], dataset: Dataset, *, flow_path: Path | None, threads: int, gpus: int = 0
+) -> None:
     """Write one shard of one stream.
 
     Args:
@@ -34,9 +41,11 @@ def make(out: Path, settings: dict[str, Any], dataset: Dataset, *, flow_path: Pa
         dataset: where the videos are.
         flow_path: the flow shard of the same videos, for the stream `warped`.
         threads: videos worked on at the same time.
+        gpus: reserved for this job.
 
     Raises:
-        InputError: the dataset's lists or files are not those that the settings were made for.
+        InputError: the dataset's lists or files are not those that the settings were made for, or the flow backend
+            cannot run.
     """
     stream = settings["stream"]
     count = settings["preprocess"]["shards"]
@@ -44,23 +53,40 @@ def make(out: Path, settings: dict[str, Any], dataset: Dataset, *, flow_path: Pa
         raise InputError(
             f"the videos of dataset {dataset.name} have changed since this job was planned; start the workflow again"
         )
-    members = dataset.members(settings["shard"], count)
     cv2.setNumThreads(1)  # videos are the unit of parallel work
+    if stream == "rgb":
+        _write(out, settings, dataset, None, threads)
+        return
     with (
+        job_backend(settings["flow"]["backend"], gpus) as backend,
         Shard(flow_path) if flow_path else nullcontext() as flow,
-        create(out, _attributes(settings, dataset.name)) as writer,
-        meter(f"{stream} of shard {settings['shard']} of {dataset.name}", "frames", len(members)) as progress,
     ):
-        for entry, items in _in_order(members, settings, dataset.root, flow, threads):
+        _write(out, settings, dataset, flow, threads, backend)
+
+
+def _write(
+    out: Path, settings: dict[str, Any], dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
+) -> None:
+    members = dataset.members(settings["shard"], settings["preprocess"]["shards"])
+    what = f"{settings['stream']} of shard {settings['shard']} of {dataset.name}"
+    with (
+        create(out, _attributes(settings, dataset.name, backend)) as writer,
+        meter(what, "pairs" if backend else "frames", len(members)) as progress,
+    ):
+        cores = Cores(threads)
+        used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
+        job = streams.Job(used, cores.share, progress.count)
+        known = {entry.video: entry for entry in flow.entries} if flow else {}
+        for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items)
-            progress.advance(len(items))
+            progress.advance()
             if entry.quarantined:
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
             elif entry.repaired:
                 log.info("repaired %s: %s", entry.video, entry.repaired)
 
 
-def _attributes(settings: dict[str, Any], dataset: str) -> dict[str, Any]:
+def _attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:
     preprocess = settings["preprocess"]
     attributes = {
         "stream": settings["stream"],
@@ -71,29 +97,66 @@ def _attributes(settings: dict[str, Any], dataset: str) -> dict[str, Any]:
         "settings": settings,
         "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
     }
-    if settings["stream"] != "rgb":
+    if backend:
         given = streams.estimator(settings)
-        overrides = {name: value for name, value in given.items() if name not in ("preset", "backend", "threads")}
+        overrides = {name: value for name, value in given.items() if name not in ("preset", "backend")}
         used = asdict(tvl1.parameters(given["preset"], **overrides))
-        attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO}
-        attributes["flow"] = used | {"backend": tvl1.resolve_backend(given["backend"])}
+        attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO, "flow": used | {"backend": backend}}
     return attributes
 
 
 _SOFTWARE = ("atw", "av", "numba", "numpy", "opencv-contrib-python-headless")
 
 
+class Cores:
+    """The threads of a job, shared out among the videos in work."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._videos = 0
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def one_video(self) -> Iterator[None]:
+        """For as long as a video is worked on."""
+        with self._lock:
+            self._videos += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._videos -= 1
+
+    def share(self) -> int:
+        """Threads that a video may use at the moment, at least 1."""
+        with self._lock:
+            return max(1, self.threads // max(self._videos, 1))
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """Where the videos of a shard come from: their folder, and for warped flow the flow shard of the same videos."""
+
+    root: Path
+    flow: Shard | None
+    known: dict[str, Entry]
+
+
 def _in_order(
-    members: Sequence[Listed], settings: dict[str, Any], root: Path, flow: Shard | None, threads: int
+    members: Sequence[Listed], job: streams.Job, sources: _Sources, cores: Cores
 ) -> Iterator[tuple[Entry, list[bytes]]]:
-    """Work on `threads` videos at once, yielding them in order; only a few finished ones wait in memory."""
-    known = {entry.video: entry for entry in flow.entries} if flow else {}
+    """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
+
+    def work(listed: Listed) -> tuple[Entry, list[bytes]]:
+        with cores.one_video():
+            return _one_video(listed, job, sources)
+
     waiting: deque[Future[tuple[Entry, list[bytes]]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(cores.threads) as pool:
         try:
             for listed in members:
-                waiting.append(pool.submit(_one_video, listed, settings, root, flow, known.get(listed.video)))
-                if len(waiting) > threads * _AHEAD:
+                waiting.append(pool.submit(work, listed))
+                if len(waiting) > cores.threads * _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -101,25 +164,24 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(
-    listed: Listed, settings: dict[str, Any], root: Path, flow: Shard | None, known: Entry | None
-) -> tuple[Entry, list[bytes]]:
+def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Entry, list[bytes]]:
+    flow, known = sources.flow, sources.known.get(listed.video)
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
     if known and known.quarantined:
         return replace(known, first=0, count=0), []
     audit = Audit()
-    preprocess = settings["preprocess"]
+    preprocess = job.settings["preprocess"]
     limits = {name: preprocess[name] for name in ("width", "height", "max_pixels", "max_frames")}
-    frames = read(root / listed.video, audit, **limits)
+    frames = read(sources.root / listed.video, audit, **limits)
     entry = Entry(video=listed.video, label=listed.label)
     try:
         if flow and known:
-            items = streams.warped_to_items(_of_same_file(frames, audit, known, flow), settings, flow, known)
-        elif settings["stream"] == "flow":
-            items = streams.flow_to_items(frames, settings)
+            items = streams.warped_to_items(_of_same_file(frames, audit, known, flow), job, flow, known)
+        elif job.settings["stream"] == "flow":
+            items = streams.flow_to_items(frames, job)
         else:
-            items = streams.frames_to_items(frames, settings)
+            items = streams.frames_to_items(frames, job)
     except BadVideoError as reason:
         if flow and known:
             _require_same_file(audit, known, flow)
@@ -128,7 +190,7 @@ def _one_video(
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
     entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
     entry.repaired = "; ".join(audit.repaired)
-    entry.clipped, entry.accepted = items.clipped, items.accepted
+    entry.clipped, entry.accepted, entry.still = items.clipped, items.accepted, items.still
     entry.inliers, entry.residual = items.inliers, items.residual
     return entry, items.encoded
 

@@ -26,7 +26,7 @@ CONFIG = {
             "lists": "lists/split{split}.csv",
             "preprocess": {"width": WIDTH, "height": HEIGHT, "shards": 2},
             "flow": {"preset": "fast", "levels": 2, "bound": 8},
-            "warp": {"descriptors": "none", "min_matches": 10, "min_inliers": 6},
+            "warp": {"distance": 3, "min_matches": 10, "min_inliers": 6},
             "sampling": {"segments": 2, "stack": 3},
             "augment": {"input_size": 32, "scales": [1.0, 0.875]},
             "model": {"backbone": "tiny", "weights": None, "dropout": 0.0, "partial_bn": "none"},

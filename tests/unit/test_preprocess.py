@@ -12,6 +12,7 @@ from atw import config
 from atw import flow as tvl1
 from atw.datasets import Dataset
 from atw.files import InputError
+from atw.preprocess import streams
 from atw.preprocess.shard import make
 from atw.shards import Entry, Shard, dequantise, quantise
 
@@ -43,7 +44,7 @@ class Project:
             "datasets": {"mine": {"kind": "folder", "root": str(self.root), "lists": str(lists)}},
             "preprocess": {"width": 48, "height": 40, "shards": 1},
             "flow": FLOW,
-            "warp": {"descriptors": "none", "corners": 200, "min_matches": 8, "min_inliers": 6},
+            "warp": {"distance": 3, "corners": 200, "min_matches": 8, "min_inliers": 6},
             "evaluate": {"crop": 40},
         }
 
@@ -141,7 +142,9 @@ def test_flow_agrees_with_opencv(project: Project) -> None:
             assert distance.mean() < 0.2
 
 
-def test_warped_flow_has_the_camera_taken_out(project: Project) -> None:
+@pytest.mark.parametrize("matches", ["tracks", "flow"])
+def test_warped_flow_has_the_camera_taken_out(project: Project, matches: str) -> None:
+    project.raw["warp"]["matches"] = matches
     project.make("flow")
     with Shard(project.path("flow")) as flow, Shard(project.make("warped")) as shard:
         for video in GOOD:
@@ -149,7 +152,7 @@ def test_warped_flow_has_the_camera_taken_out(project: Project) -> None:
             assert (entry.count, entry.sha256) == (known.count, known.sha256)
             greys = project.greys(video)
             fields = dequantise(flow.fields(known, 0, known.count), 20.0)
-            warp = tvl1.WarpParameters(**project.settings("warped")["warp"])
+            warp = streams.warp_parameters(project.settings("warped"))
             expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, warp=warp, **FLOW)
             levels = shard.fields(entry, 0, entry.count)
             assert np.array_equal(levels, quantise(expected, 20.0))
@@ -157,6 +160,7 @@ def test_warped_flow_has_the_camera_taken_out(project: Project) -> None:
             assert np.abs(dequantise(levels, 20.0)).mean() < 0.5 * np.abs(fields).mean()
             accepted = [camera for camera in cameras if camera.accepted]
             assert entry.accepted == len(accepted) / len(cameras) > 0.5
+            assert entry.still == np.mean([camera.still for camera in cameras])
             assert entry.inliers == pytest.approx(np.mean([camera.inliers / camera.matches for camera in accepted]))
             assert entry.residual == pytest.approx(np.mean([camera.residual_px for camera in accepted]))
             assert 0 < entry.inliers <= 1
@@ -211,7 +215,7 @@ def test_a_video_of_more_frames_than_a_block_has_every_field(
         assert known.count == entry.count == 66
         expected = quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0)
         assert np.array_equal(flow.fields(known, 0, 66), expected)
-        settings = tvl1.WarpParameters(**project.settings("warped")["warp"])
+        settings = streams.warp_parameters(project.settings("warped"))
         fields, _ = tvl1.estimate_warped(greys[:-1], greys[1:], dequantise(expected, 20.0), warp=settings, **FLOW)
         assert np.array_equal(warped.fields(entry, 0, 66), quantise(fields, 20.0))
 

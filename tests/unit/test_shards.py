@@ -188,7 +188,7 @@ def test_the_rgb_layout_is_the_documented_one(tmp_path: Path, write_shard: Write
             frame = cv2.cvtColor(np.asarray(cv2.imdecode(image, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
             assert any(np.array_equal(frame, expected) for expected in stored[video])
         attributes = dict(file.attrs)
-    assert (attributes["format"], attributes["width"], attributes["height"], attributes["items"]) == (1, 32, 24, 6)
+    assert (attributes["format"], attributes["width"], attributes["height"], attributes["items"]) == (2, 32, 24, 6)
     assert (attributes["stream"], attributes["dataset"], attributes["shard"]) == (b"rgb", b"mine", b"00003")
     assert json.loads(attributes["settings"])["preprocess"]["jpeg_quality"] == 95
     assert json.loads(attributes["software"]) == {"atw": "1"}
@@ -349,18 +349,18 @@ def test_a_folder_is_no_shard(tmp_path: Path) -> None:
         Shard(tmp_path)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"format": 2}, {"format": "1"}, {"title": "of something else"}])
+@pytest.mark.parametrize("attributes", [{}, {"format": 1}, {"format": "2"}, {"title": "of something else"}])
 def test_another_format_is_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file.attrs.update(attributes)
     found = attributes.get("format")
-    with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 1; delete the file"):
+    with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 2; delete the file"):
         Shard(tmp_path / "0.h5")
 
 
-def test_another_hdf5_file_of_format_1_is_refused(tmp_path: Path) -> None:
+def test_another_hdf5_file_of_this_format_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "0.h5", "w") as file:
-        file.attrs.update({"format": 1, "stream": "rgb", "provenance": "{}"})
+        file.attrs.update({"format": 2, "stream": "rgb", "provenance": "{}"})
         file["logits"] = np.zeros(3)
     with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
         Shard(tmp_path / "0.h5")

@@ -1,6 +1,8 @@
-"""Warped flow: known camera motions, objects that move by themselves, and images that give nothing to go by."""
+"""Warped flow: known camera motions, objects that move by themselves, still cameras, masks, and bad input."""
 
+import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -9,16 +11,16 @@ import pytest
 
 from atw.files import InputError
 from atw.flow import Compensated, WarpParameters, compensate, estimate, estimate_warped
-from atw.flow import warp as warp_module
-from atw.flow.warp import Features, corner_matches, descriptor_matches, find_features, warp_back
+from atw.flow.camera import transform
+from atw.flow.warp import each_image
 
-HEIGHT, WIDTH, MARGIN = 144, 192, 40
-OBJECT = np.s_[60:90, 80:115]
+VIDEOS = Path(__file__).parents[3] / "shared" / "data"
+HEIGHT, WIDTH, MARGIN_PX = 256, 340, 40
+OBJECT = np.s_[70:198, 90:260]  # a quarter of the image
 OWN_MOTION_PX = (4.0, -3.0)
-INSIDE = np.s_[12:-12, 12:-12]
-
 CAMERAS = {
-    "pan": (1.0, 0.0, (5.0, -3.0)),
+    "pan": (1.0, 0.0, (6.0, -4.0)),
+    "large pan": (1.0, 0.5, (19.0, -12.0)),
     "zoom": (1.04, 0.0, (0.0, 0.0)),
     "roll": (1.0, 1.5, (1.0, 2.0)),
     "all": (0.97, -1.0, (-3.0, 2.5)),
@@ -28,92 +30,134 @@ CAMERAS = {
 def camera(zoom: float, roll_degrees: float, pan_px: tuple[float, float]) -> np.ndarray:
     """Homography [3, 3] about the centre of the image, with a little perspective."""
     cosine, sine = zoom * math.cos(math.radians(roll_degrees)), zoom * math.sin(math.radians(roll_degrees))
-    centred = np.array([[cosine, -sine, pan_px[0]], [sine, cosine, pan_px[1]], [2e-5, -1e-5, 1]])
+    centred = np.array([[cosine, -sine, pan_px[0]], [sine, cosine, pan_px[1]], [1e-5, -5e-6, 1]])
     centre = np.array([[1, 0, WIDTH / 2], [0, 1, HEIGHT / 2], [0, 0, 1]])
     homography: np.ndarray = centre @ centred @ np.linalg.inv(centre)
     return homography
 
 
-def scene(seed: int) -> np.ndarray:
-    """Rough and smooth texture, larger than the image on all sides, float32."""
-    shape = (HEIGHT + 2 * MARGIN, WIDTH + 2 * MARGIN)
+def rendered(seed: int) -> np.ndarray:
+    """Rough and smooth texture, larger than the image on all sides, uint8."""
+    shape = (HEIGHT + 2 * MARGIN_PX, WIDTH + 2 * MARGIN_PX)
     noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     layers = [cv2.GaussianBlur(noise, (0, 0), sigma_px) for sigma_px in (1.5, 3.0, 8.0)]
     total = np.sum([layer / layer.std() for layer in layers], axis=0)
-    image: np.ndarray = np.clip(128 + 30 * total, 0, 255).astype(np.float32)
+    image: np.ndarray = np.clip(128 + 30 * total, 0, 255).astype(np.uint8)
     return image
 
 
-def shoot(homography: np.ndarray, seed: int = 0) -> np.ndarray:
-    """What a camera displaced by `homography` sees of the scene, uint8 [H, W]."""
-    shift = np.array([[1, 0, -MARGIN], [0, 1, -MARGIN], [0, 0, 1]], np.float64)
-    seen = cv2.warpPerspective(scene(seed), homography @ shift, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
-    image: np.ndarray = np.clip(np.rint(seen), 0, 255).astype(np.uint8)
-    return image
+def scenes() -> list[np.ndarray]:
+    """Two views larger than the image: frames of real videos where they lie beside the repository, else rendered."""
+    views = []
+    for path in sorted(itertools.chain(VIDEOS.glob("ucf101/*/*.avi"), VIDEOS.glob("hmdb51/*/*.avi")))[1:3]:
+        read, frame = cv2.VideoCapture(str(path)).read()
+        if read:
+            size = (WIDTH + 2 * MARGIN_PX, HEIGHT + 2 * MARGIN_PX)
+            views.append(cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), size))
+    return views if len(views) == 2 else [rendered(0), rendered(7)]
 
 
-def with_object(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two images [H, W] of a moving camera and a moving square, and the camera's homography."""
-    homography = camera(*CAMERAS[name])
-    first, second = shoot(np.eye(3)), shoot(homography)
+SCENE, OTHER = scenes()
+
+
+def shoot(homography: np.ndarray, scene: np.ndarray = SCENE, flags: int = cv2.INTER_CUBIC) -> np.ndarray:
+    """What a camera displaced by `homography` sees of the scene, [H, W]."""
+    shift = np.array([[1, 0, -MARGIN_PX], [0, 1, -MARGIN_PX], [0, 0, 1]], np.float64)
+    return np.asarray(cv2.warpPerspective(scene, homography @ shift, (WIDTH, HEIGHT), flags=flags))
+
+
+def with_object(homography: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two images [H, W] of a camera and of an object that moves by itself, and the object's place in the first."""
     own = np.array([[1, 0, OWN_MOTION_PX[0]], [0, 1, OWN_MOTION_PX[1]], [0, 0, 1]])
-    first[OBJECT] = shoot(np.eye(3), seed=7)[OBJECT]
-    cover = np.zeros((HEIGHT, WIDTH), np.uint8)
-    cover[OBJECT] = 1
-    cover = cv2.warpPerspective(cover, homography @ own, (WIDTH, HEIGHT), flags=cv2.INTER_NEAREST)
-    second = np.where(cover > 0, shoot(homography @ own, seed=7), second)
-    return first, second, homography
+    cover = np.zeros(SCENE.shape, np.uint8)
+    cover[MARGIN_PX:, MARGIN_PX:][OBJECT] = 1
+    before, after = (shoot(view, cover, cv2.INTER_NEAREST) > 0 for view in (np.eye(3), homography @ own))
+    first = np.where(before, shoot(np.eye(3), OTHER), shoot(np.eye(3)))
+    second = np.where(after, shoot(homography @ own, OTHER), shoot(homography))
+    noise = np.random.default_rng(5).normal(0, 1, (2, HEIGHT, WIDTH))
+    first, second = np.clip(np.rint(np.stack([first, second]) + noise), 0, 255).astype(np.uint8)
+    return first, second, before
+
+
+def grown(place: np.ndarray, by_px: int) -> np.ndarray:
+    square = np.ones((2 * abs(by_px) + 1,) * 2, np.uint8)
+    change = cv2.dilate if by_px > 0 else cv2.erode
+    return np.asarray(change(place.astype(np.uint8), square)) > 0
 
 
 @pytest.mark.parametrize("name", CAMERAS)
-@pytest.mark.parametrize("descriptors", ["sift", "none"])
-def test_camera_motion_goes_and_object_motion_stays(name: str, descriptors: str) -> None:
-    first, second, homography = with_object(name)
-    flow = estimate(first[None], second[None], preset="fast")
-    warped_flow, [pair] = estimate_warped(
-        first[None], second[None], flow, warp=WarpParameters(descriptors=descriptors), preset="fast"
-    )
-    corners = np.array([[[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]]], np.float64)
-    expected = cv2.perspectiveTransform(corners, homography)
+def test_camera_motion_goes_and_object_motion_stays(name: str) -> None:
+    homography = camera(*CAMERAS[name])
+    first, second, place = with_object(homography)
+    warped_flow, [pair] = estimate_warped(first[None], second[None], None, warp=WarpParameters())
     assert pair.accepted
-    assert np.abs(cv2.perspectiveTransform(corners, pair.homography) - expected).max() < 0.5
+    assert not pair.still
     assert 25 < pair.inliers < pair.matches
     assert 0 < pair.residual_px < 0.5
 
-    background = np.ones((HEIGHT, WIDTH), bool)
-    background[OBJECT[0].start - 12 : OBJECT[0].stop + 12, OBJECT[1].start - 12 : OBJECT[1].stop + 12] = False
-    speed = np.hypot(*warped_flow[0])
-    assert np.median(np.hypot(*flow[0])[background]) > 1.0
-    assert np.median(speed[background]) < 0.15
-    middle = (
-        slice(None),
-        slice(OBJECT[0].start + 8, OBJECT[0].stop - 8),
-        slice(OBJECT[1].start + 8, OBJECT[1].stop - 8),
-    )
-    assert np.median(warped_flow[0][middle].reshape(2, -1), axis=1) == pytest.approx(OWN_MOTION_PX, abs=0.4)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    points = np.stack([columns, rows], axis=-1).reshape(-1, 2).astype(np.float64)
+    moved = transform(points, homography)
+    missed = np.hypot(*(transform(points, pair.homography) - moved).T).reshape(HEIGHT, WIDTH)
+    # Where a camera has seen nothing of the scene before there is nothing to compare.
+    seen = ((moved > 6) & (moved < (WIDTH - 7, HEIGHT - 7))).all(axis=1).reshape(HEIGHT, WIDTH)
+    background = seen & ~grown(place, 15)
+    assert np.median(np.hypot(*(moved - points).T)) > 1.0
+    assert np.median(missed[background]) < 0.15
+    assert np.median(np.hypot(*warped_flow[0])[background]) < 0.15
+    inside = grown(place, -12) & seen
+    assert np.median(warped_flow[0][:, inside], axis=1) == pytest.approx(OWN_MOTION_PX, abs=0.4)
 
 
-def test_a_still_camera_changes_little() -> None:
-    first = shoot(np.eye(3))
-    second = first.copy()
-    second[OBJECT] = np.roll(shoot(np.eye(3), seed=7), (-3, 4), axis=(0, 1))[OBJECT]
-    first[OBJECT] = shoot(np.eye(3), seed=7)[OBJECT]
+@pytest.mark.parametrize("matches", ["flow", "sift"])
+def test_the_other_kinds_of_matches_find_the_camera_too(matches: str) -> None:
+    homography = camera(*CAMERAS["pan"])
+    first, second, _ = with_object(homography)
     flow = estimate(first[None], second[None], preset="fast")
-    warped_flow, [pair] = estimate_warped(first[None], second[None], flow, warp=WarpParameters(), preset="fast")
+    settings = WarpParameters(matches=matches, distance=3.0)
+    pair = compensate(first, second, flow[0], settings=settings)
+    corners = np.array([[0, 0], [WIDTH, 0], [0, HEIGHT], [WIDTH, HEIGHT]], np.float64)
     assert pair.accepted
-    np.testing.assert_allclose(pair.homography, np.eye(3), atol=0.02)
-    assert np.abs(warped_flow - flow)[0][:, *INSIDE].mean() < 0.05
+    assert np.abs(transform(corners, pair.homography) - transform(corners, homography)).max() < 0.5
+    fewer = compensate(first, second, flow[0], settings=WarpParameters(matches="flow", distance=3.0))
+    assert (pair.matches > fewer.matches) == (matches == "sift")
 
 
-@pytest.mark.parametrize("descriptors", ["sift", "none"])
+def test_flow_of_a_still_camera_is_the_plain_flow() -> None:
+    first, second, place = with_object(np.eye(3))
+    flow = estimate(first[None], second[None], preset="fast")
+    warped_flow, [pair] = estimate_warped(first[None], second[None], None, warp=WarpParameters(), preset="fast")
+    assert (pair.accepted, pair.still) == (True, True)
+    assert pair.inliers > 50
+    np.testing.assert_array_equal(pair.homography, np.eye(3))
+    np.testing.assert_array_equal(pair.warped, second)
+    np.testing.assert_array_equal(warped_flow, flow)
+    assert np.hypot(*flow[0])[grown(place, -12)].mean() > 3.0
+    _, [restless] = estimate_warped(first[None], second[None], None, warp=WarpParameters(still=0.0), preset="fast")
+    assert (restless.accepted, restless.still) == (True, False)
+    assert restless.homography != pytest.approx(np.eye(3), abs=1e-9)
+
+
+@pytest.mark.skipif(not VIDEOS.is_dir(), reason="the videos of surveillance cameras are not beside the repository")
+@pytest.mark.parametrize("name", ["fight/fi017.mp4", "noFight/nofi052.mp4"])
+def test_real_still_cameras_are_still(name: str) -> None:
+    video = cv2.VideoCapture(str(VIDEOS / "fightsurv" / name))
+    frames = [cv2.resize(cv2.cvtColor(video.read()[1], cv2.COLOR_BGR2GRAY), (WIDTH, HEIGHT)) for _ in range(5)]
+    first, second = np.stack(frames[:-1]), np.stack(frames[1:])
+    warped_flow, pairs = estimate_warped(first, second, None, warp=WarpParameters(), preset="fast")
+    assert all(pair.accepted and pair.still for pair in pairs)
+    np.testing.assert_array_equal(warped_flow, estimate(first, second, preset="fast"))
+
+
+@pytest.mark.parametrize("matches", ["tracks", "flow", "sift"])
 @pytest.mark.parametrize("level", [0, 128])
-def test_nothing_to_go_by_leaves_the_image_as_it_is(descriptors: str, level: int) -> None:
+def test_nothing_to_go_by_leaves_the_image_as_it_is(matches: str, level: int) -> None:
     plain = np.full((2, 48, 64), level, np.uint8)
     flow = np.zeros((2, 2, 48, 64), np.float32)
-    warped_flow, pairs = estimate_warped(plain, plain, flow, warp=WarpParameters(descriptors=descriptors))
+    warped_flow, pairs = estimate_warped(plain, plain, flow, warp=WarpParameters(matches=matches))
     assert not warped_flow.any()
     for pair in pairs:
-        assert (pair.accepted, pair.matches, pair.inliers) == (False, 0, 0)
+        assert (pair.accepted, pair.still, pair.matches, pair.inliers) == (False, False, 0, 0)
         assert math.isnan(pair.residual_px)
         np.testing.assert_array_equal(pair.homography, np.eye(3))
         np.testing.assert_array_equal(pair.warped, plain[0])
@@ -121,9 +165,9 @@ def test_nothing_to_go_by_leaves_the_image_as_it_is(descriptors: str, level: int
 
 @pytest.mark.parametrize("changed", [{"min_matches": 100_000}, {"min_inliers": 100_000}, {"corners": 0}])
 def test_too_few_matches_or_inliers_give_the_plain_flow(changed: dict[str, Any]) -> None:
-    first, second, _ = with_object("pan")
+    first, second, _ = with_object(camera(*CAMERAS["pan"]))
     flow = estimate(first[None], second[None], preset="fast")
-    settings = WarpParameters(**{"descriptors": "none", **changed})
+    settings = WarpParameters(**changed)
     warped_flow, [pair] = estimate_warped(first[None], second[None], flow, warp=settings, preset="fast")
     assert not pair.accepted
     assert (pair.inliers > 0) == ("min_inliers" in changed)
@@ -133,14 +177,15 @@ def test_too_few_matches_or_inliers_give_the_plain_flow(changed: dict[str, Any])
 
 
 def summary(pair: Compensated) -> tuple[object, ...]:
-    return pair.matches, pair.inliers, pair.accepted, pair.residual_px, pair.homography.tolist()
+    return pair.matches, pair.inliers, pair.accepted, pair.still, pair.residual_px, pair.homography.tolist()
 
 
-def test_result_depends_on_neither_threads_nor_batch() -> None:
+@pytest.mark.parametrize("matches", ["tracks", "sift"])
+def test_result_depends_on_neither_threads_nor_batch(matches: str) -> None:
     frames = np.stack([shoot(camera(1.0, 0.5 * step, (2.0 * step, -step))) for step in range(4)])
     first, second = frames[:-1], np.ascontiguousarray(frames[1:])
     flow = estimate(first, second, preset="fast")
-    settings = WarpParameters()
+    settings = WarpParameters(matches=matches)
     together, pairs = estimate_warped(first, second, flow, warp=settings, preset="fast", threads=3)
     for index in range(3):
         one = np.s_[index : index + 1]
@@ -151,67 +196,88 @@ def test_result_depends_on_neither_threads_nor_batch() -> None:
         assert summary(compensate(first[index], second[index], flow[index], settings=settings)) == summary(pair)
 
 
-def test_shared_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked_at: list[int] = []
-
-    def look(image: np.ndarray) -> Features:
-        looked_at.append(int(image[0, 0]))
-        return Features(np.full((1, 2), image[0, 0], np.float32), np.zeros((1, 128), np.float32))
-
-    monkeypatch.setattr(warp_module, "sift_features", look)
-    prev = np.stack([np.full((16, 16), value, np.uint8) for value in (1, 2, 3, 4)])
-    next_ = np.stack([np.full((16, 16), value, np.uint8) for value in (2, 9, 4, 5)])
-    before, after = find_features(prev, next_, threads=1)
-    assert [features.points[0, 0] for features in before] == [1, 2, 3, 4]
-    assert [features.points[0, 0] for features in after] == [2, 9, 4, 5]
-    assert sorted(looked_at) == [1, 2, 3, 4, 5, 9]
+def crowd() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two images of a still camera in which most of the image moves alike, and where that is in both."""
+    people = np.zeros((HEIGHT, WIDTH), bool)
+    people[20:236, 45:295] = True
+    moved = np.array([[1, 0, 5], [0, 1, 2], [0, 0, 1.0]])
+    return shoot(np.eye(3)), np.where(people, shoot(moved), shoot(np.eye(3))), people
 
 
-def test_descriptors_match_only_nearby() -> None:
-    points = np.array([[10, 10], [60, 10], [10, 60]], np.float32)
-    descriptors = np.eye(3, 128, dtype=np.float32)
-    moved = Features(points[[1, 0]] + np.array([3, -4], np.float32), descriptors[[0, 1]])
-    sources, targets = descriptor_matches(Features(points, descriptors), moved, max_displacement_px=25)
-    # Each most similar point is 50 px away, so the less similar one nearby is taken; the third has none nearby.
-    np.testing.assert_array_equal(sources, points[[0, 1]])
-    np.testing.assert_array_equal(targets, points[[0, 1]] + np.array([3, -4], np.float32))
+@pytest.mark.parametrize("matches", ["tracks", "flow", "sift"])
+def test_masks_keep_people_out_of_the_fit(matches: str) -> None:
+    first, second, people = crowd()
+    flow = np.where(people, np.array([5, 2], np.float32)[:, None, None], np.float32(0))
+    settings = WarpParameters(matches=matches, distance=5.0)
+    misled = compensate(first, second, flow, settings=settings)
+    assert misled.accepted
+    assert not misled.still
+    asked: list[np.ndarray] = []
+
+    def mask(image: np.ndarray) -> np.ndarray:
+        asked.append(image)
+        return people
+
+    by_function = compensate(first, second, flow, settings=settings, mask=mask)
+    assert len(asked) == 2
+    assert by_function.still
+    assert by_function.matches < misled.matches
+    by_array = compensate(first, second, flow, settings=settings, mask=(people, np.uint8(7) * people.astype(np.uint8)))
+    assert summary(by_array) == summary(by_function)
 
 
-def test_corners_follow_the_flow_where_they_are() -> None:
-    image = np.zeros((40, 60), np.uint8)
-    image[10:20, 30:45] = 255
-    rows, columns = np.mgrid[:40, :60].astype(np.float32)
-    flow = np.stack([columns / 10, -rows / 10])
-    sources, targets = corner_matches(image, flow, WarpParameters(corners=4, quality=0.1))
-    assert len(sources) == 4
-    assert set(sources[:, 0]) <= {29, 30, 44, 45}
-    assert set(sources[:, 1]) <= {9, 10, 19, 20}
-    np.testing.assert_allclose(targets, sources + sources * np.array([0.1, -0.1], np.float32), rtol=1e-6)
+@pytest.mark.parametrize("masked", ["first", "second"])
+def test_a_mask_of_one_image_alone_counts(masked: str) -> None:
+    first, second, people = crowd()
+    nothing = np.zeros_like(people)
+    masks = (people, nothing) if masked == "first" else (nothing, people)
+    pair = compensate(first, second, None, settings=WarpParameters(distance=5.0), mask=masks)
+    assert pair.still
 
 
-def test_pixels_from_near_the_edge_stay_those_of_the_first_image() -> None:
-    first = np.full((40, 50), 1, np.uint8)
-    second = np.tile(np.arange(100, 150, dtype=np.uint8), (40, 1))
-    pan = np.array([[1, 0, 10], [0, 1, 0], [0, 0, 1]], np.float64)
-    warped = warp_back(first, second, pan, border_px=5)
-    expected = np.full((40, 50), 1, np.uint8)
-    expected[5:35, :35] = np.arange(110, 145)
-    np.testing.assert_array_equal(warped, expected)
+def test_matches_too_far_apart_do_not_count() -> None:
+    first, second = shoot(np.eye(3)), shoot(camera(*CAMERAS["pan"]))
+    near, far = (
+        compensate(first, second, None, settings=WarpParameters(max_displacement=limit_px)) for limit_px in (5.0, 8.0)
+    )
+    assert far.accepted
+    assert not near.accepted
+    assert near.matches < 0.3 * far.matches
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("mask", "words"),
     [
-        ({"descriptors": "surf"}, "surf.*sift, none"),
-        ({"corners": -1}, "corners is -1"),
-        ({"corners": 10.5}, "corners is 10.5.*whole"),
-        ({"threshold": 0.0}, "threshold is 0.0"),
-        ({"min_matches": 2}, "min_matches is 2"),
+        (lambda image: image[1:] > 0, r"a mask is bool \(39, 40\); it must be bool or uint8 \(40, 40\)"),
+        (lambda image: image.astype(float), "a mask is float64"),
+        (lambda image: None, "a mask is NoneType"),
+        ((np.zeros((1, 40, 41), bool), np.zeros((1, 40, 40), bool)), r"a mask is bool \(40, 41\)"),
+        ((np.zeros((1, 40, 40), bool), np.zeros((2, 40, 40), bool)), "2 masks for 1 images of next"),
     ],
 )
-def test_impossible_settings_are_named(changed: dict[str, object], words: str) -> None:
+def test_masks_of_the_wrong_kind_are_refused(mask: Any, words: str) -> None:
+    image = np.zeros((1, 40, 40), np.uint8)
     with pytest.raises(InputError, match=words):
-        WarpParameters(**changed)  # type: ignore[arg-type]
+        estimate_warped(image, image, None, warp=WarpParameters(), mask=mask)
+
+
+def test_shared_images_are_looked_at_once() -> None:
+    looked_at: list[int] = []
+
+    def look(image: np.ndarray, usable: np.ndarray | None) -> int:
+        looked_at.append(int(image[0, 0]))
+        return 10 * int(image[0, 0]) + (0 if usable is None else int(usable[0, 0]))
+
+    prev = np.stack([np.full((16, 16), value, np.uint8) for value in (1, 2, 3, 4)])
+    next_ = np.stack([np.full((16, 16), value, np.uint8) for value in (2, 9, 4, 5)])
+    before, after = each_image(prev, next_, ([None] * 4, [None] * 4), look, threads=1)
+    assert (before, after) == ([10, 20, 30, 40], [20, 90, 40, 50])
+    assert sorted(looked_at) == [1, 2, 3, 4, 5, 9]
+    looked_at.clear()
+    masks = [np.full((16, 16), value, np.uint8) for value in (0, 1, 2, 3)]
+    before, after = each_image(prev, next_, ([*masks], [masks[1], *masks[:3]]), look, threads=1)
+    assert (before, after) == ([10, 21, 32, 43], [21, 90, 41, 52])
+    assert sorted(looked_at) == [1, 2, 3, 4, 4, 5, 9]
 
 
 @pytest.mark.parametrize(
@@ -226,6 +292,13 @@ def test_flow_of_the_wrong_kind_is_refused(flow: np.ndarray) -> None:
     image = np.zeros((1, 16, 16), np.uint8)
     with pytest.raises(InputError, match="must be float32"):
         estimate_warped(image, image, flow, warp=WarpParameters())
+
+
+@pytest.mark.parametrize("matches", ["flow", "sift"])
+def test_missing_flow_is_refused_where_it_is_needed(matches: str) -> None:
+    image = np.zeros((1, 16, 16), np.uint8)
+    with pytest.raises(InputError, match=rf"matches of the kind '{matches}' need the flow"):
+        estimate_warped(image, image, None, warp=WarpParameters(matches=matches))
 
 
 def test_empty_batch() -> None:

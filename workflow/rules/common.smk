@@ -88,3 +88,8 @@ def get_gpus(wildcards):
     """GPUs to reserve; `auto` reserves one a worker, and the stage stays on the CPU where there is none."""
     compute = get_compute(wildcards)
     return compute.workers if compute.gpus == "auto" else compute.gpus
+
+
+@explained
+def get_flow_gpus(wildcards):
+    return PLAN.flow_gpus(wildcards.dataset)

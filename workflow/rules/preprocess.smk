@@ -31,11 +31,12 @@ rule flow:
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads
     resources:
         dataset=from_plan(PLAN.location, "dataset"),
+        gpu=get_flow_gpus,
     params:
         settings=lambda wildcards: get_shard_settings(wildcards, "flow"),
     shell:
         "python -m atw shard {output:q} --settings {params.settings:q} --dataset {resources.dataset:q}"
-        " --threads {threads} &> {log:q}"
+        " --threads {threads} --gpus {resources.gpu} &> {log:q}"
 
 
 rule warped:
@@ -51,8 +52,9 @@ rule warped:
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads
     resources:
         dataset=from_plan(PLAN.location, "dataset"),
+        gpu=get_flow_gpus,
     params:
         settings=lambda wildcards: get_shard_settings(wildcards, "warped"),
     shell:
         "python -m atw shard {output:q} --flow {input.flow:q} --settings {params.settings:q}"
-        " --dataset {resources.dataset:q} --threads {threads} &> {log:q}"
+        " --dataset {resources.dataset:q} --threads {threads} --gpus {resources.gpu} &> {log:q}"

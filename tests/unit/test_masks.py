@@ -1,0 +1,129 @@
+"""Mask files: where they are looked for, their sizes, and that they reach the warped shard."""
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import cv2
+import numpy as np
+import pytest
+
+from atw import config
+from atw import flow as tvl1
+from atw.files import InputError
+from atw.preprocess import streams
+from atw.preprocess.masks import read_masks
+from atw.shards import Entry, Shard, encode_field, quantise
+
+ENTRY = Entry(video="run/a b.avi", label="run", width=20, height=10)
+SHAPE = (8, 16)
+
+
+def write(folder: Path, name: str, image: np.ndarray) -> Path:
+    path = folder / ENTRY.video / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def test_frames_are_counted_from_first(tmp_path: Path) -> None:
+    for frame in range(4):
+        image = np.zeros(SHAPE, np.uint8)
+        image[frame, 3] = 1 + 80 * frame
+        write(tmp_path, f"{frame:05d}.png", image)
+    masks = read_masks(tmp_path, ENTRY, 1, 3, SHAPE)
+    assert (masks.dtype, masks.shape) == (bool, (3, *SHAPE))
+    assert np.argwhere(masks).tolist() == [[0, 1, 3], [1, 2, 3], [2, 3, 3]]
+
+
+def test_masks_of_the_videos_own_size_are_resized(tmp_path: Path) -> None:
+    image = np.zeros((ENTRY.height, ENTRY.width), np.uint8)
+    image[5:, :10] = 255
+    write(tmp_path, "00000.png", image)
+    expected = np.zeros(SHAPE, bool)
+    expected[4:, :8] = True
+    np.testing.assert_array_equal(read_masks(tmp_path, ENTRY, 0, 1, SHAPE)[0], expected)
+
+
+def test_any_colour_excludes_and_transparency_does_not(tmp_path: Path) -> None:
+    image = np.zeros((*SHAPE, 4), np.uint8)
+    image[..., 3] = 255
+    image[2, 5, 2] = 9
+    write(tmp_path, "00000.png", image)
+    assert np.argwhere(read_masks(tmp_path, ENTRY, 0, 1, SHAPE)[0]).tolist() == [[2, 5]]
+
+
+def test_a_missing_mask_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "00000.png", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(InputError, match=r"a b.avi/00001.png of run/a b.avi is missing; warp.masks needs one PNG"):
+        read_masks(tmp_path, ENTRY, 0, 2, SHAPE)
+
+
+def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "00000.png", np.zeros((8, 17), np.uint8))
+    with pytest.raises(InputError, match=r"00000.png is 17 x 8 px; give it .* 20 x 10 px, or the .* 16 x 8 px"):
+        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
+
+
+def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "00000.png", np.zeros(SHAPE, np.uint8)).write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"00000.png is no image that can be read; write it as PNG"):
+        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
+
+
+CROWD = Entry(video="crowd/1.avi", label="crowd", width=200, height=160)
+PEOPLE = np.s_[24:136, 24:176]
+FAST = {"preset": "fast", "levels": 2, "warps": 1, "iterations": 5}
+
+
+def crowd(count: int) -> list[np.ndarray]:
+    """Frames of a still camera, most of whose image moves to the right, BGR."""
+    noise = np.random.default_rng(4).standard_normal((160, 200 + 2 * count)).astype(np.float32)
+    texture = cv2.GaussianBlur(noise, (0, 0), 1.5)
+    image = np.clip(128 + 45 * texture / texture.std(), 0, 255).astype(np.uint8)
+    frames = []
+    for number in range(count):
+        frame = image[:, :200].copy()
+        frame[PEOPLE] = image[:, 2 * (count - number) :][PEOPLE]
+        frames.append(cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR))
+    return frames
+
+
+def settings(masks: Path | None) -> dict[str, Any]:
+    raw = {
+        "datasets": {"mine": {"kind": "folder", "root": "videos", "lists": "list.csv"}},
+        "preprocess": {"width": 200, "height": 160},
+        "flow": FAST,
+        "warp": {"distance": 3, "min_matches": 20, "min_inliers": 10, "masks": masks and str(masks)},
+        "evaluate": {"crop": 160},
+    }
+    return config.shard_settings(config.load(raw), "mine", "warped")
+
+
+def write_masks(folder: Path, count: int) -> None:
+    image = np.zeros((160, 200), np.uint8)
+    image[PEOPLE] = 255
+    for number in range(count):
+        path = folder / CROWD.video / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), image)
+
+
+def test_masked_people_do_not_move_the_camera(tmp_path: Path) -> None:
+    frames = crowd(36)  # more than are in memory at once
+    write_masks(tmp_path, 36)
+    no_flow = Mock(spec=Shard)
+    misled = streams.warped_to_items(frames, streams.Job(settings(None)), no_flow, CROWD)
+    masked = streams.warped_to_items(frames, streams.Job(settings(tmp_path)), no_flow, CROWD)
+    assert (misled.accepted, misled.still) == (1.0, 0.0)
+    assert (masked.accepted, masked.still) == (1.0, 1.0)
+    greys = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
+    plain = quantise(tvl1.estimate(greys[:-1], greys[1:], **FAST), 20.0)
+    assert masked.encoded == [encode_field(field, 3) for field in plain]
+    assert misled.encoded != masked.encoded
+
+
+def test_a_mask_that_is_missing_late_in_a_video_is_named(tmp_path: Path) -> None:
+    write_masks(tmp_path, 35)
+    with pytest.raises(InputError, match=r"crowd/1.avi/00035.png of crowd/1.avi is missing"):
+        streams.warped_to_items(crowd(36), streams.Job(settings(tmp_path)), Mock(spec=Shard), CROWD)

@@ -1,0 +1,94 @@
+"""Which backend a job works with, how GPUs are reserved, and how threads are shared out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atw import plan as plan_module
+from atw.files import InputError
+from atw.flow import cuda, engine
+from atw.plan import Plan
+from atw.preprocess import backend as backend_module
+from atw.preprocess.backend import job_backend
+from atw.preprocess.shard import Cores
+
+
+@pytest.mark.parametrize("name", ["cuda", "opencv-cuda"])
+def test_a_gpu_that_was_not_given_is_an_error(name: str) -> None:
+    with pytest.raises(InputError, match=f"flow.backend {name} needs a GPU.*--resources gpu=1"), job_backend(name, 0):
+        pass
+
+
+def test_auto_without_a_gpu_stays_on_the_cpu_even_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
+    monkeypatch.setattr(engine, "_auto", [])
+    with job_backend("auto", 0) as name:
+        assert name == "numba"
+
+
+def test_auto_with_a_gpu_holds_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
+    monkeypatch.setattr(engine, "_auto", [])
+    monkeypatch.setattr(cuda.device, "visible_devices", lambda: ["GPU-a-test-only"])
+    with job_backend("auto", 1) as name:
+        assert name == "cuda"
+        with pytest.raises(InputError, match=r"GPU-a-test-only.* in use"), cuda.claim(wait_seconds=0):
+            pass
+    with cuda.claim(wait_seconds=0) as device:
+        assert device == "GPU-a-test-only"
+
+
+def test_a_backend_by_name_needs_no_gpu_on_the_cpu() -> None:
+    for wanted in ("numba", "opencv"):
+        with job_backend(wanted, 0) as name:
+            assert name == wanted
+    assert set(backend_module.ON_GPU) < set(engine.BACKENDS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "device", "package", "gpus"),
+    [
+        ("auto", True, True, 1),
+        ("auto", False, True, 0),
+        ("auto", True, False, 0),
+        ("numba", True, True, 0),
+        ("opencv", True, True, 0),
+        ("cuda", False, False, 1),
+        ("opencv-cuda", False, False, 1),
+    ],
+)
+def test_jobs_of_flow_reserve_a_gpu_where_they_will_use_one(
+    backend: str, device: bool, package: bool, gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "NVIDIA_DEVICE", tmp_path if device else tmp_path / "none")
+    found: Any = object() if package else None
+    monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda _: found)
+    plan = Plan({"datasets": {"demo": {"kind": "demo"}}, "flow": {"backend": backend}})
+    assert plan.flow_gpus("demo") == gpus
+
+
+def test_threads_go_to_the_videos_in_work() -> None:
+    cores = Cores(8)
+    assert cores.share() == 8
+    with cores.one_video():
+        assert cores.share() == 8
+        with cores.one_video():
+            assert cores.share() == 4
+            with cores.one_video():
+                assert cores.share() == 2
+    many = Cores(2)
+    with many.one_video(), many.one_video(), many.one_video():
+        assert many.share() == 1
+
+
+def test_a_video_that_fails_gives_its_threads_back() -> None:
+    cores = Cores(4)
+
+    def fail() -> None:
+        with cores.one_video():
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert cores.share() == 4
