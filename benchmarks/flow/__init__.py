@@ -1,0 +1,1 @@
+"""How fast the flow backends are, and how good."""

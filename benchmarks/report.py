@@ -1,0 +1,52 @@
+"""Tables of a report, shown on a terminal and written as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table as RichTable
+
+
+class Table(NamedTuple):
+    """A table of finished text; `notes` are sentences that stand below it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """`value` with so many significant digits, so many decimals below 1; a dash where there is no value."""
+    if value is None:
+        return "-"
+    if value == 0:
+        return "0"
+    decimals = max(0, digits - len(f"{abs(value):.0f}")) if abs(value) >= 1 else digits
+    return f"{value:.{decimals}f}"
+
+
+def show(console: Console, tables: Sequence[Table]) -> None:
+    """Print the tables."""
+    for table in tables:
+        drawn = RichTable(title=table.title, caption="\n".join(table.notes), caption_justify="left")
+        for index, column in enumerate(table.columns):
+            drawn.add_column(column, justify="left" if index < 2 else "right")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+
+
+def markdown(title: str, command: str, facts: Mapping[str, str], tables: Sequence[Table], method: Sequence[str]) -> str:
+    """A page: what was measured where, the tables, and how it was done."""
+    lines = [f"# {title}", "", f"Written by `{command}`; not to be edited.", ""]
+    lines += [f"- {name}: {value}" for name, value in facts.items()]
+    for table in tables:
+        lines += ["", f"## {table.title}", ""]
+        lines.append(f"| {' | '.join(table.columns)} |")
+        lines.append(f"|{'|'.join(' --- ' if index < 2 else ' ---: ' for index in range(len(table.columns)))}|")
+        lines += [f"| {' | '.join(row)} |" for row in table.rows]
+        for note in table.notes:
+            lines += ["", note]
+    lines += ["", "## Method", "", *(f"- {sentence}" for sentence in method)]
+    return "\n".join(lines) + "\n"
