@@ -28,7 +28,7 @@ from benchmarks.camera.matches import descriptors, displaced, mutual, tracked
 from benchmarks.camera.scenes import MOTIONS, Scene, make_scenes, miss_px
 from benchmarks.report import Table, markdown, number, show
 
-PAGE = Path(__file__).parents[1] / "docs/benchmarks/camera.md"
+PAGE = Path("docs/benchmarks/camera.md")
 LOST_PX = 0.5
 BOUND_PX = 20.0
 DENSE = WarpParameters(distance=3.0)

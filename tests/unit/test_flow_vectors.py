@@ -107,7 +107,7 @@ def test_older_processors_find_the_same_flow(processor: str, features: str, tmp_
     here = estimate(*(np.ascontiguousarray(side) for side in pairs), preset="opencv24", backend="numba")
     there = np.load(tmp_path / "flow.npy")
     assert np.abs(here).max() > 1
-    assert np.abs(levels(here) - levels(there)).mean() < 0.05
+    assert np.abs(levels(here) - levels(there)).mean() < 0.1
 
 
 COMPILE = """

@@ -159,7 +159,7 @@ def linearise_row(
     weight: Any,
 ) -> None:
     """Fill the coefficients of row `y`, which starts at `row` of the state."""
-    emit.estimate(root_bits=20)
+    emit.estimate(root_bits=20, quotient_bits=20)
     builder = emit.builder
     right, bottom, across = (emit.broadcast(emit.to_float(size)) for size in (width, height, y))
     weights = emit.broadcast(weight)

@@ -129,12 +129,13 @@ class Emitter:
         self.builder = builder
         self._triple, _, self._features = context.codegen().magic_tuple()
 
-    def estimate(self, root_bits: int) -> None:
-        """Let 1 / x and 1 / sqrt(x) of this kernel be the processor's estimate, with Newton steps as needed.
+    def estimate(self, *, root_bits: int, quotient_bits: int) -> None:
+        """Let 1 / sqrt(x) and 1 / x of this kernel be the processor's estimate, good to that many bits or more.
 
-        The roots get `root_bits` or more, the quotients 20. A step doubles the bits.
+        A Newton step doubles the bits, so that there are as many as it takes.
         """
-        roots, quotients = (math.ceil(math.log2(max(bits / self._estimated_bits(), 1))) for bits in (root_bits, 20))
+        given = self._estimated_bits()
+        roots, quotients = (math.ceil(math.log2(max(bits / given, 1))) for bits in (root_bits, quotient_bits))
         # LLVM reads these from the function, and loses them if that is inlined into one that lacks them. Some AVX-512
         # machines are tuned to half vectors, where the estimate would be the shorter one.
         for attribute in (
