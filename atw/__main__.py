@@ -44,12 +44,14 @@ def shard(
     dataset: DatasetText,
     flow: Annotated[Path | None, typer.Option(help="flow shard of the same videos (stream warped)")] = None,
     threads: Threads = 1,
+    gpus: Gpus = 0,
 ) -> None:
     """Write one shard of one stream: decode, compute, encode."""
     from atw import config, datasets
     from atw.preprocess.shard import make
 
-    make(out, config.load_json(settings), datasets.from_json(dataset), flow_path=flow, threads=threads)
+    given = datasets.from_json(dataset)
+    make(out, config.load_json(settings), given, flow_path=flow, threads=threads, gpus=gpus)
 
 
 @app.command()
@@ -137,6 +139,49 @@ def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_defaul
     from atw.evaluate.result import print_result
 
     print_result(result)
+
+
+@app.command()
+def flow(
+    video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
+    out: Annotated[Path, typer.Option(help="shard to write: an HDF5 file, see docs/shards.md", show_default=False)],
+    preview: Annotated[
+        Path | None, typer.Option(help=".mp4: frames beside flow in colours; .png: a sheet of 16 fields")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="opencv4, opencv24 or fast")] = "opencv4",
+    backend: Annotated[str, typer.Option(help="see `atw doctor`; auto takes the fastest usable one")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="pairs in work at a time; all cores unless given")] = None,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
+    warped: Annotated[bool, typer.Option("--warped", help="take the camera's motion out")] = False,
+    bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
+) -> None:
+    """Compute the optical flow of one video."""
+    from atw.doctor.machine import usable_cores
+    from atw.preprocess.preview import check_paths, write_preview
+    from atw.preprocess.single import Choice, write_flow
+
+    if (width is None) != (height is None):
+        raise InputError("only one of --width and --height is given; give both, or none for the size of the video")
+    check_paths(video, out, preview)
+    choice = Choice(preset=preset, backend=backend, bound=bound, warped=warped, threads=threads or usable_cores())
+    write_flow(video, out, choice, size=(width, height) if width and height else None)
+    if preview:
+        write_preview(video, out, preview)
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+    measure: Annotated[bool, typer.Option(help="time the flow backends, some seconds each")] = True,
+) -> None:
+    """Say what this machine can do, and how fast it computes flow."""
+    from atw.doctor import examine, show
+
+    report = examine(measure=measure)
+    show(report, as_json=as_json)
+    if not report["works"]:
+        sys.exit(1)
 
 
 @app.command()

@@ -34,10 +34,10 @@ class Meter:
         self._start = self._shown = time.monotonic()
         self._lock = threading.Lock()
 
-    def advance(self, units: int = 0, note: str = "") -> None:
-        """One more step, which was worth `units` units beyond those counted already."""
+    def advance(self, units: int = 0, note: str = "", *, steps: int = 1) -> None:
+        """So many more steps, which were worth `units` units beyond those counted already."""
         with self._lock:
-            self._done += 1
+            self._done += steps
             self._units += units
             self._show(note, due=self._done == self._total)
 

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import cv2
 import h5py
@@ -36,6 +36,14 @@ from atw.files import InputError, atomic_path, digest
 FORMAT = 2
 ZERO = 128  # the stored value of no motion
 _COPY_BYTES = 1 << 24
+
+
+class Encoded(Protocol):
+    """Encoded items of a video: a list, or something that does not keep them in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
 
 
 @dataclass
@@ -144,7 +152,7 @@ class Writer:
             # Fixed length: HDF5 keeps no checksum of variable-length strings, and can hang on damaged ones.
             self._file.attrs[name] = np.bytes_(text.encode()) if isinstance(text, str) else text
 
-    def add(self, entry: Entry, items: Sequence[bytes]) -> None:
+    def add(self, entry: Entry, items: Encoded) -> None:
         """Append a video; `first` and `count` of the entry are filled in here."""
         entry.first, entry.count = self._items, len(items)
         if self._rgb:

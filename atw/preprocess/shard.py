@@ -70,7 +70,7 @@ def _write(
     members = dataset.members(settings["shard"], settings["preprocess"]["shards"])
     what = f"{settings['stream']} of shard {settings['shard']} of {dataset.name}"
     with (
-        create(out, _attributes(settings, dataset.name, backend)) as writer,
+        create(out, attributes(settings, dataset.name, backend)) as writer,
         meter(what, "pairs" if backend else "frames", len(members)) as progress,
     ):
         cores = Cores(threads)
@@ -86,9 +86,10 @@ def _write(
                 log.info("repaired %s: %s", entry.video, entry.repaired)
 
 
-def _attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:
+def attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:
+    """What a shard says of itself; `backend` is the one in effect, None for rgb."""
     preprocess = settings["preprocess"]
-    attributes = {
+    found = {
         "stream": settings["stream"],
         "dataset": dataset,
         "shard": settings["shard"],
@@ -101,8 +102,8 @@ def _attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> 
         given = streams.estimator(settings)
         overrides = {name: value for name, value in given.items() if name not in ("preset", "backend")}
         used = asdict(tvl1.parameters(given["preset"], **overrides))
-        attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO, "flow": used | {"backend": backend}}
-    return attributes
+        found |= {"bound": settings["flow"]["bound"], "zero": ZERO, "flow": used | {"backend": backend}}
+    return found
 
 
 _SOFTWARE = ("atw", "av", "numba", "numpy", "opencv-contrib-python-headless")
@@ -185,14 +186,18 @@ def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Ent
     except BadVideoError as reason:
         if flow and known:
             _require_same_file(audit, known, flow)
-        items = streams.Items()
+        items = streams.Items([])
         entry.quarantined = str(reason)
+    describe(entry, audit)
+    items.describe(entry)
+    return entry, list(items.encoded)
+
+
+def describe(entry: Entry, audit: Audit) -> None:
+    """Copy to a row of the index what the decoder found."""
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
     entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
     entry.repaired = "; ".join(audit.repaired)
-    entry.clipped, entry.accepted, entry.still = items.clipped, items.accepted, items.still
-    entry.inliers, entry.residual = items.inliers, items.residual
-    return entry, items.encoded
 
 
 def _of_same_file(frames: Iterator[Frame], audit: Audit, known: Entry, flow: Shard) -> Iterator[Frame]:

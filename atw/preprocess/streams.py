@@ -1,33 +1,50 @@
 """What each stream stores of a video: functions from decoded frames to encoded items, in bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
+from atw.flow.pairs import each_pair
 from atw.preprocess.masks import read_masks
-from atw.shards import Entry, Shard, dequantise, encode_field, encode_frame, quantise
+from atw.shards import Encoded, Entry, Shard, dequantise, encode_field, encode_frame, quantise
 from atw.videos import Frame
 
-_BLOCK = 32  # frames in memory at once
+# Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
+_BLOCK_PIXELS = 1 << 22
+
+
+_NOTHING = np.empty((0, 0), np.uint8)
+
+
+class Room(Encoded, Protocol):
+    """Where encoded items are collected."""
+
+    def extend(self, items: Iterable[bytes], /) -> None:
+        """Add items at the end."""
 
 
 @dataclass
 class Items:
     """The encoded items of one video and what the index says about them beside the decoder's audit."""
 
-    encoded: list[bytes] = field(default_factory=list)
+    encoded: Room
     clipped: float = 0.0
     accepted: float = 0.0
     still: float = 0.0
     inliers: float = 0.0
     residual: float = 0.0
+
+    def describe(self, entry: Entry) -> None:
+        """Copy to a row of the index what it says about them."""
+        entry.clipped, entry.accepted, entry.still = self.clipped, self.accepted, self.still
+        entry.inliers, entry.residual = self.inliers, self.residual
 
 
 @dataclass(frozen=True)
@@ -38,18 +55,20 @@ class Job:
         settings: what `atw.config.shard_settings` gives.
         threads: says how many a video may use at the moment.
         count: is told of each number of items finished.
+        room: makes the place for the items of a video.
     """
 
     settings: dict[str, Any]
     threads: Callable[[], int] = lambda: 1
     count: Callable[[int], None] = lambda _: None
+    room: Callable[[], Room] = list
 
 
 def frames_to_items(frames: Iterable[Frame], job: Job) -> Items:
     """rgb: every frame as a JPEG image."""
-    items = Items()
+    items = Items(job.room())
     for frame in frames:
-        items.encoded.append(encode_frame(frame, job.settings["preprocess"]["jpeg_quality"]))
+        items.encoded.extend([encode_frame(frame, job.settings["preprocess"]["jpeg_quality"])])
         job.count(1)
     return items
 
@@ -57,23 +76,26 @@ def frames_to_items(frames: Iterable[Frame], job: Job) -> Items:
 def flow_to_items(frames: Iterable[Frame], job: Job) -> Items:
     """flow: TV-L1 from each frame to the next."""
     packer = _FieldPacker(job)
-    for previous, following in _pairs(frames):
+    for previous, following in _pairs(frames, job.threads):
         packer.add(tvl1.estimate(previous, following, threads=job.threads(), **estimator(job.settings)))
     return packer.items
 
 
-def warped_to_items(frames: Iterable[Frame], job: Job, flow: Shard, entry: Entry) -> Items:
-    """warped: TV-L1 again after the camera's motion, found with the help of the stored flow if so set, is taken out."""
+def warped_to_items(frames: Iterable[Frame], job: Job, flow: Shard | None, entry: Entry) -> Items:
+    """warped: TV-L1 again after the camera's motion, found with the help of the stored flow if so set, is taken out.
+
+    `flow` is the flow shard in which `entry` is the video's row; matches of the kind "tracks" do without.
+    """
     packer = _FieldPacker(job)
     settings = job.settings
     warp = warp_parameters(settings)
     masks = settings["warp"]["masks"]
     cameras = []
     first = 0
-    for previous, following in _pairs(frames):
+    for previous, following in _pairs(frames, job.threads):
         count = len(previous)
         known = None
-        if warp.matches != "tracks":
+        if flow and warp.matches != "tracks":
             known = dequantise(flow.fields(entry, first, count), settings["flow"]["bound"])
         mask = None
         if masks is not None:
@@ -83,7 +105,8 @@ def warped_to_items(frames: Iterable[Frame], job: Job, flow: Shard, entry: Entry
             previous, following, known, warp=warp, mask=mask, threads=job.threads(), **estimator(settings)
         )
         packer.add(fields)
-        cameras += found
+        # Without the images, of which a long video has too many.
+        cameras += [replace(camera, warped=_NOTHING) for camera in found]
         first += count
     _summarise(cameras, packer.items)
     return packer.items
@@ -112,28 +135,33 @@ class _FieldPacker:
     """Quantises and compresses fields as they come, and keeps count of clipped displacements."""
 
     def __init__(self, job: Job) -> None:
+        self._job = job
         self._bound: float = job.settings["flow"]["bound"]
-        self._level: int = job.settings["preprocess"]["zstd_level"]
-        self._count = job.count
         self._clipped = self._values = 0
-        self.items = Items()
+        self.items = Items(job.room())
 
     def add(self, fields: NDArray[np.float32]) -> None:
-        self.items.encoded += [encode_field(levels, self._level) for levels in quantise(fields, self._bound)]
+        encoded: dict[int, bytes] = {}
+
+        def encode(index: int) -> None:
+            levels = quantise(fields[index], self._bound)
+            encoded[index] = encode_field(levels, self._job.settings["preprocess"]["zstd_level"])
+
+        each_pair(encode, len(fields), self._job.threads())
+        self.items.encoded.extend(encoded[index] for index in range(len(fields)))
         self._clipped += int(np.count_nonzero(np.abs(fields) > self._bound))
         self._values += fields.size
         self.items.clipped = self._clipped / self._values
-        self._count(len(fields))
+        self._job.count(len(fields))
 
 
-def _pairs(frames: Iterable[Frame]) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Consecutive grey frames in blocks: (previous, next), each uint8 [up to _BLOCK, H, W]."""
+def _pairs(
+    frames: Iterable[Frame], threads: Callable[[], int]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Consecutive grey frames in blocks: (previous, next), each uint8 [pairs, H, W], enough for all threads."""
     greys = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
-    block = list(islice(greys, 1))
-    while True:
-        block += islice(greys, _BLOCK)
-        if len(block) < 2:
-            return
-        stacked = np.stack(block)
-        yield stacked[:-1], stacked[1:]
-        block = block[-1:]
+    last = list(islice(greys, 1))
+    while more := list(islice(greys, max(threads(), _BLOCK_PIXELS // last[0].size))):
+        images = np.stack(last + more)
+        yield images[:-1], images[1:]
+        last = more[-1:]

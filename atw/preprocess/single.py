@@ -1,0 +1,157 @@
+"""Flow of a single video as a shard of its own, threads working on pairs of frames."""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from atw import flow as tvl1
+from atw.config import RECIPES, Flow, Preprocess, Warp
+from atw.files import InputError
+from atw.flow.parameters import SMALLEST_SIDE_PX
+from atw.preprocess import streams
+from atw.preprocess.shard import attributes, describe
+from atw.progress import meter
+from atw.shards import Entry, create
+from atw.videos import Audit, BadVideoError, Frame, read
+
+DATASET = "single"  # stands in the shard in place of a dataset's name
+_LARGEST_BOUND_PX = 1000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """How to compute and store the flow.
+
+    Args:
+        preset: of TV-L1, see `atw.flow.parameters`.
+        backend: of `atw.flow.estimate`.
+        bound: px; displacements beyond it are clipped.
+        warped: take the camera's motion out (stream `warped`).
+        threads: pairs of frames worked on at the same time.
+
+    Raises:
+        InputError: an impossible value, or a backend that cannot run here.
+    """
+
+    preset: str = "opencv4"
+    backend: str = "auto"
+    bound: float = 20.0
+    warped: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        tvl1.parameters(self.preset)
+        tvl1.resolve_backend(self.backend)
+        if not 0 < self.bound <= _LARGEST_BOUND_PX:
+            raise InputError(f"the bound is {self.bound} px; give a number above 0 and up to {_LARGEST_BOUND_PX:g}")
+
+    @property
+    def stream(self) -> str:
+        """The stream of the shard."""
+        return "warped" if self.warped else "flow"
+
+
+def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] | None = None) -> Entry:
+    """Write the flow of `video` as a shard `out` that holds nothing else; returns its row of the index.
+
+    `size` is the working width and height in px, None for that of the video. At equal size the fields are those of the
+    workflow's shards. The video is decoded twice, first to see whether all of it can be, and never whole in memory. A
+    file at `out` is replaced once the new one is whole.
+
+    Raises InputError for a video that cannot be used, with the reason, and for an impossible size.
+    """
+    audit = look_through(video)
+    width, height = size or (audit.width, audit.height)
+    if min(width, height) < SMALLEST_SIDE_PX:
+        raise InputError(
+            f"flow of {video} at {width} x {height} px is not possible; "
+            f"choose a width and a height of at least {SMALLEST_SIDE_PX} px"
+        )
+    backend = tvl1.resolve_backend(choice.backend)
+    settings = _settings(choice, width, height)
+    entry = Entry(video=video.name, label="")
+    describe(entry, audit)
+    with (
+        create(out, attributes(settings, DATASET, backend)) as writer,
+        tempfile.TemporaryFile(dir=out.parent) as file,
+        meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,
+    ):
+        job = streams.Job(
+            settings,
+            threads=lambda: choice.threads,
+            count=lambda pairs: progress.advance(pairs, steps=pairs),
+            room=lambda: Spool(file),
+        )
+        frames = decoded(video, width, height)
+        if choice.warped:
+            items = streams.warped_to_items(frames, job, None, entry)
+        else:
+            items = streams.flow_to_items(frames, job)
+        items.describe(entry)
+        writer.add(entry, items.encoded)
+    return entry
+
+
+def look_through(video: Path) -> Audit:
+    """Decode a video once and say what was found.
+
+    Raises InputError with the reason if it cannot be used.
+    """
+    audit = Audit()
+    for _ in _read(video, audit, SMALLEST_SIDE_PX, SMALLEST_SIDE_PX):
+        pass
+    return audit
+
+
+def decoded(video: Path, width: int, height: int) -> Iterator[Frame]:
+    """The frames of a video at the working size, uint8 [height, width, 3] BGR; errors as in `look_through`."""
+    return _read(video, Audit(), width, height)
+
+
+def _read(video: Path, audit: Audit, width: int, height: int) -> Iterator[Frame]:
+    limits = Preprocess()
+    try:
+        yield from read(
+            video, audit, width=width, height=height, max_pixels=limits.max_pixels, max_frames=limits.max_frames
+        )
+    except BadVideoError as reason:
+        raise InputError(f"video {video} cannot be used: {reason}") from None
+
+
+def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
+    """As in the shards of a dataset, apart from the names of members, which there are none of."""
+    size = {"width": width, "height": height}
+    flow = {"preset": choice.preset, "backend": choice.backend, "bound": choice.bound}
+    settings = {
+        "recipes": {name: RECIPES[name] for name in (("flow", "warped") if choice.warped else ("flow",))},
+        "dataset": DATASET,
+        "stream": choice.stream,
+        "shard": DATASET,
+        "preprocess": Preprocess().model_dump(mode="json", exclude={"jpeg_quality", "shards"}) | size,
+        "flow": Flow().model_dump(mode="json") | flow,
+    }
+    return settings | ({"warp": Warp().model_dump(mode="json")} if choice.warped else {})
+
+
+class Spool:
+    """Encoded items in a file, for those of a long video do not fit into memory."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lengths: list[int] = []
+
+    def extend(self, items: Iterable[bytes]) -> None:
+        """Write items at the end."""
+        for item in items:
+            self._file.write(item)
+            self._lengths.append(len(item))
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(0)
+        for length in self._lengths:
+            yield self._file.read(length)

@@ -1,0 +1,313 @@
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from atw import doctor
+from atw.doctor import machine, software, speed
+from atw.flow.engine import BACKENDS, Backend
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "atw", "doctor", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def program(folder: Path, name: str, content: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{content}\n")
+    path.chmod(0o755)
+
+
+def write(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+
+
+def test_programs_get_json() -> None:
+    done = run("--json", "--no-measure")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["works"] is True
+    assert set(report["flow"]["backends"]) == set(BACKENDS)
+    assert report["flow"]["backends"]["numba"] == {"what": "on the CPU", "unusable": None, "pairs_per_second": None}
+    assert report["flow"]["auto"] in BACKENDS
+    assert report["machine"]["cores"] >= 1
+
+
+def test_people_get_lines() -> None:
+    done = run("--no-measure")
+    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    assert lines["verdict"].strip() == "flow and decoding work"
+    assert "mpeg4" in lines["decoding"]
+    assert "on the CPU" in lines["flow backend numba"]
+    assert "pairs/s" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    report = doctor.examine(measure=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    doctor.show(report, as_json=False)
+    shown = capsys.readouterr().out
+    assert shown.startswith("┏")
+    assert "flow backend numba" in shown
+
+
+def test_a_library_that_is_broken_costs_its_part_and_the_verdict(tmp_path: Path) -> None:
+    write(tmp_path / "numba" / "__init__.py", "raise ImportError('numba needs something that is not there')\n")
+    write(tmp_path / "av" / "__init__.py", "raise OSError('libavcodec.so: cannot open')\n")
+    done = run("--no-measure", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "FAILS: ImportError: numba needs something that is not there" in done.stdout
+    assert "FAILS: OSError: libavcodec.so: cannot open" in done.stdout
+    assert "flow or decoding does NOT work" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_cores_are_those_of_the_affinity() -> None:
+    code = "from atw.doctor.machine import usable_cores; print(usable_cores())"
+    core = str(min(os.sched_getaffinity(0)))
+    if not Path("/usr/bin/taskset").exists():
+        pytest.skip("taskset is not installed")
+    done = subprocess.run(["taskset", "-c", core, sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "cores"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000\n", "a/cpu.max": "max 100000\n"}, 2),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "300000 100000\n"}, 3),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/\n", {}, 8),
+        (
+            "5:cpuset:/\n3:cpu,cpuacct:/a\n",
+            {"cpu/a/cpu.cfs_quota_us": "400000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("3:cpu:/a\n", {"cpu/a/cpu.cfs_quota_us": "-1\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_cores_are_limited_by_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: str, files: dict[str, str], cores: int
+) -> None:
+    write(tmp_path / "proc/self/cgroup", membership)
+    for name, content in files.items():
+        write(tmp_path / "sys/fs/cgroup" / name, content)
+    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert machine.usable_cores() == cores
+
+
+@pytest.mark.parametrize(
+    ("membership", "name", "content", "limited"),
+    [
+        ("0::/a\n", "a/memory.max", "1048576\n", True),
+        ("0::/a\n", "a/memory.max", "max\n", False),
+        ("4:memory:/a\n", "memory/a/memory.limit_in_bytes", "1048576\n", True),
+        ("4:memory:/a\n", "memory/a/memory.limit_in_bytes", "9223372036854771712\n", False),
+    ],
+)
+def test_memory_is_limited_by_the_control_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, membership: str, name: str, content: str, limited: bool
+) -> None:
+    write(tmp_path / "proc/self/cgroup", membership)
+    write(tmp_path / "sys/fs/cgroup" / name, content)
+    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    total, available = machine.memory_bytes()
+    assert total == (1 << 20 if limited else psutil.virtual_memory().total)
+    assert 0 < available <= total
+
+
+@pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="Linux on x86-64 only")
+def test_vector_instructions_are_those_of_the_kernel() -> None:
+    line = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    flags = set(line.partition(":")[2].split())
+    for name in ("avx2", "fma", "avx512f"):
+        assert (name in machine.simd()) == (name in flags), name
+
+
+def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(
+        tmp_path,
+        "nvidia-smi",
+        'echo "$1" | grep -q compute_cap || exit 9\n'
+        'echo "NVIDIA H200, 580.95.05, 143771, 9.0"\necho "NVIDIA GB10, 580.95.05, [N/A], 12.1"',
+    )
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    found = machine.gpus()
+    assert found == {
+        "devices": [
+            {"name": "NVIDIA H200", "driver": "580.95.05", "memory_gib": 140.4, "compute_capability": "9.0"},
+            {"name": "NVIDIA GB10", "driver": "580.95.05", "memory_gib": None, "compute_capability": "12.1"},
+        ],
+        "why_none": None,
+        "cuda_visible_devices": "1",
+    }
+    rows = dict(doctor._gpu_rows(found))
+    assert rows["GPU 0"] == "NVIDIA H200, 140.4 GiB, driver 580.95.05, compute capability 9.0"
+    assert rows["GPU 1"] == "NVIDIA GB10, driver 580.95.05, compute capability 12.1"
+    assert rows["CUDA_VISIBLE_DEVICES"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "no NVIDIA driver: nvidia-smi is not installed"),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", "nvidia-smi fails: NVIDIA-SMI has failed"),
+        ("", "nvidia-smi lists none"),
+        ("exec sleep 20", "nvidia-smi does not answer within 0.2 s"),
+    ],
+)
+def test_why_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None, reason: str) -> None:
+    if content is not None:
+        program(tmp_path, "nvidia-smi", content)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(machine, "_SMI_SECONDS", 0.2 if content == "exec sleep 20" else 10)
+    assert doctor._gpu_rows(machine.gpus()) == [("GPU", f"none: {reason}")]
+
+
+class OpenCvWithCuda:
+    """What a build of OpenCV with CUDA says of itself on a machine without a driver."""
+
+    __version__ = "4.14.0"
+
+    class cuda:  # noqa: N801
+        OpticalFlowDual_TVL1 = object
+
+        @staticmethod
+        def getCudaEnabledDeviceCount() -> int:  # noqa: N802
+            return -1
+
+    class optflow:  # noqa: N801
+        DualTVL1OpticalFlow_create = object
+
+    @staticmethod
+    def getBuildInformation() -> str:  # noqa: N802
+        return (
+            "  Other third-party libraries:\n    VA:                          NO\n\n"
+            "  NVIDIA CUDA:                   YES (ver 13.0, no extra features)\n"
+            "    NVIDIA GPU arch:             80 90\n    NVIDIA PTX archs:\n\n  Python 3:\n"
+        )
+
+
+def test_opencv_with_cuda_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", OpenCvWithCuda)
+    found = software.opencv()
+    assert found == {
+        "version": "4.14.0",
+        "built_with_cuda": "13.0",
+        "built_for_gpus": "80 90",
+        "cuda_devices": 0,
+        "tvl1": True,
+        "tvl1_cuda": True,
+    }
+    text = "4.14.0, built with CUDA 13.0 for compute capability 80 90, no device found; TV-L1: CPU and CUDA"
+    assert doctor._opencv_rows(found) == [("OpenCV", text)]
+
+
+def test_this_opencv_says_what_it_is() -> None:
+    import cv2
+
+    found = software.opencv()
+    with_cuda = hasattr(cv2.cuda, "OpticalFlowDual_TVL1")
+    assert (found["built_with_cuda"] is not None) == found["tvl1_cuda"] == with_cuda
+    assert found["tvl1"]
+    assert ("built without CUDA" in doctor._opencv_rows(found)[0][1]) != with_cuda
+
+
+def test_decoding_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert software.decoding()["fails"] is None
+    assert software.decoding()["codecs"]["mpeg4"]
+    monkeypatch.setattr(software, "CODECS", ("mpeg4", "libx264", "nonsense"))
+    assert software.decoding()["codecs"] == {"mpeg4": True, "libx264": False, "nonsense": False}
+    black = np.zeros((32, 32, 3), np.uint8)
+    monkeypatch.setattr("atw.videos.read", lambda *_, **__: iter([black] * 3))
+    assert software.decoding()["fails"] == "three frames of brightness 60, 120 and 180 were read as [0.0, 0.0, 0.0]"
+
+
+def test_slurm_and_ray_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert software.slurm()["version"] is None
+    program(tmp_path, "sbatch", "echo slurm 24.05.3")
+    assert software.slurm()["version"] == "slurm 24.05.3"
+    assert doctor._ray_rows(software.ray())[0][1].endswith(", RAY_ADDRESS=10.0.0.1:6379")
+    assert software._version("no-such-package") is None
+
+
+def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def still(prev: Any, *_: object) -> Any:
+        return np.zeros((len(prev), 2, *prev.shape[1:]), np.float32)
+
+    def broken(*_: object) -> Any:
+        raise RuntimeError("no kernel image")
+
+    backends = {
+        "absent": Backend("a", lambda: "not installed", broken),
+        "broken-cuda": Backend("b", lambda: None, broken),
+        "wrong": Backend("w", lambda: None, still),
+        "numba": BACKENDS["numba"],
+    }
+    for place in ("atw.doctor.speed.BACKENDS", "atw.flow.engine.BACKENDS"):
+        monkeypatch.setattr(place, backends)
+    monkeypatch.setattr(speed, "_LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(speed, "PRESETS", ("fast",))
+    report = speed.backends(cores=2, measure=True)
+    found = report["backends"]
+    assert report["auto"] == "numba"
+    assert found["absent"]["unusable"] == "not installed"
+    assert found["broken-cuda"]["unusable"] == "fails: RuntimeError: no kernel image"
+    assert found["wrong"]["unusable"] == "gives wrong flow: [0.0, 0.0] px for a motion of [3.4, -1.7] px"
+    rates = found["numba"]["pairs_per_second"]["fast"]
+    assert set(rates) == {1, 2}
+    assert all(1 < rate < 10_000 for rate in rates.values())
+    assert "timing numba" in capsys.readouterr().err
+    rows = dict(doctor._flow_rows(report))
+    assert rows["flow by auto"] == "numba"
+    assert rows["flow backend absent"] == "cannot run: not installed"
+    assert "pairs/s with 1 thread, " in rows["flow backend numba"]
+
+
+def test_the_rate_is_pairs_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    sizes = []
+
+    def working(prev: Any, _following: Any, **_: object) -> None:
+        nonlocal now
+        sizes.append(len(prev))
+        now += 0.02 + len(prev) / 50
+
+    monkeypatch.setattr(speed, "estimate", working)
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    # 32 pairs are the first to take half a second: 0.02 + 0.64.
+    assert speed.pairs_per_second("any", "fast", 2) == round(32 / 0.66, 1)
+    assert sizes == [4, 8, 16, 32]
+
+
+def test_the_rendered_pictures_move_as_said() -> None:
+    prev, following = speed.texture(3)
+    assert prev.shape == following.shape == (3, 256, 340)
+    assert np.array_equal(prev[0], prev[2])
+    assert prev.std() > 20
+    # Brightness differs by gradient times motion: least squares gives the motion, half of it back from each picture.
+    mean = (prev[0].astype(float) + following[0]) / 2
+    down, across = np.gradient(mean)
+    inside = np.s_[20:-20, 20:-20]
+    gradients = np.stack([across[inside].ravel(), down[inside].ravel()], axis=1)
+    change = (prev[0].astype(float) - following[0])[inside].ravel()
+    motion, *_ = np.linalg.lstsq(gradients, change)
+    assert np.sign(motion).tolist() == [1, -1]
+    assert motion == pytest.approx([3.4, -1.7], rel=0.35)

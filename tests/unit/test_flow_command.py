@@ -1,0 +1,294 @@
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import h5py
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from atw import flow as tvl1
+from atw.files import InputError
+from atw.flow.wheel import flow_to_colours
+from atw.preprocess import preview, streams
+from atw.preprocess.preview import check_paths, full_length, write_preview
+from atw.preprocess.single import Choice, write_flow
+from atw.shards import Shard, dequantise, quantise
+
+Image = NDArray[np.uint8]
+MovingFrames = Callable[..., list[Image]]
+WriteMjpeg = Callable[[Path, Sequence[Image]], Path]
+
+
+@pytest.fixture
+def video(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> Path:
+    return write_mjpeg(tmp_path / "videos" / "one.avi", moving_frames(9))
+
+
+def greys(video: Path, size: tuple[int, int] | None = None) -> Image:
+    """The frames in grey, by another decoder."""
+    capture = cv2.VideoCapture(str(video))
+    frames = []
+    while (read := capture.read())[0]:
+        image = cv2.resize(read[1], size) if size else read[1]
+        frames.append(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+    return np.stack(frames)
+
+
+def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "atw", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_the_command_writes_flow_and_both_previews(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "flow.h5"
+    done = run("flow", video, "--out", out, "--preset", "fast", "--threads", "2", "--preview", tmp_path / "p.png")
+    assert done.returncode == 0, done.stderr
+    images = greys(video)
+    expected = tvl1.estimate(images[:-1], images[1:], preset="fast")
+    with h5py.File(out) as file:  # as anyone would read it
+        bound = file.attrs["bound"]
+        flow = (file["data"][:].astype(np.float32) - file.attrs["zero"]) * (2 * bound / 255)
+        used = json.loads(file.attrs["flow"])
+    assert bound == 20
+    assert np.abs(flow - expected).max() <= bound / 255 + 1e-4
+    assert np.median(flow[:, 0, 8:-8, 8:-8]) == pytest.approx(-2, abs=0.2)
+    assert (used["backend"], used["warps"], used["iterations"]) == (tvl1.resolve_backend("auto"), 3, 30)
+    assert cv2.imread(str(tmp_path / "p.png")) is not None
+    assert "8 of 8" in done.stderr
+    assert sorted(path.name for path in out.parent.iterdir()) == ["flow.h5"]
+
+
+def test_a_bad_video_gives_its_reason_and_leaves_nothing(video: Path, tmp_path: Path) -> None:
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) // 2])
+    out = tmp_path / "new" / "flow.h5"
+    done = run("flow", video, "--out", out, "--preview", tmp_path / "p.mp4")
+    assert done.returncode == 2
+    assert f"error: video {video} cannot be used: truncated: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["videos"]
+
+
+def test_a_bad_video_leaves_an_old_file_alone(tmp_path: Path) -> None:
+    out = tmp_path / "flow.h5"
+    out.write_bytes(b"old")
+    with pytest.raises(InputError, match="missing file"):
+        write_flow(tmp_path / "none.avi", out, Choice())
+    assert out.read_bytes() == b"old"
+
+
+def test_one_of_width_and_height_is_not_enough(video: Path, tmp_path: Path) -> None:
+    done = run("flow", video, "--out", tmp_path / "flow.h5", "--width", "48")
+    assert done.returncode == 2
+    assert "only one of --width and --height" in done.stderr
+
+
+@pytest.mark.parametrize("warped", [False, True])
+def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped: bool) -> None:
+    choice = Choice(preset="fast", bound=5.0, warped=warped)
+    entry = write_flow(video, tmp_path / "flow.h5", choice, size=(48, 40))
+    images = greys(video, (48, 40))
+    expected = tvl1.estimate(images[:-1], images[1:], preset="fast")
+    if warped:
+        expected, cameras = tvl1.estimate_warped(
+            images[:-1], images[1:], None, warp=tvl1.WarpParameters(), preset="fast"
+        )
+        accepted = [camera for camera in cameras if camera.accepted]
+        assert entry.accepted == len(accepted) / 8
+        assert entry.still == sum(camera.still for camera in cameras) / 8
+    with Shard(tmp_path / "flow.h5") as shard:
+        assert shard.entries == [entry]
+        assert shard.stream == ("warped" if warped else "flow")
+        assert np.array_equal(shard.fields(entry, 0, 8), quantise(expected, 5.0))
+        settings = shard.attributes["settings"]
+    assert (entry.video, entry.label, entry.decoded, entry.width, entry.height) == ("one.avi", "", 9, 64, 48)
+    assert entry.clipped == np.mean(np.abs(expected) > 5.0)
+    assert (settings["flow"]["preset"], settings["preprocess"]["width"]) == ("fast", 48)
+    assert ("warp" in settings) == warped
+
+
+def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
+    from atw import config
+    from atw.datasets import Dataset
+    from atw.preprocess.shard import make
+
+    (tmp_path / "list.csv").write_text("path,label,subset\none.avi,a,train\n")
+    location = {"kind": "folder", "root": str(video.parent), "lists": str(tmp_path / "list.csv")}
+    raw: dict[str, Any] = {
+        "datasets": {"mine": location},
+        "preprocess": {"width": 48, "height": 40, "shards": 1},
+        "flow": {"preset": "fast"},
+        "evaluate": {"crop": 40},
+    }
+    settings = config.load(raw)
+    dataset = Dataset(config.location(settings, "mine"))
+    for stream, warped in (("flow", False), ("warped", True)):
+        plan = config.shard_settings(settings, "mine", stream)
+        plan |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
+        flow = tmp_path / "flow.h5" if warped else None
+        make(tmp_path / f"{stream}.h5", plan, dataset, flow_path=flow, threads=1)
+        write_flow(video, tmp_path / "single.h5", Choice(preset="fast", warped=warped), size=(48, 40))
+        with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
+            assert np.array_equal(ours.fields(ours.entries[0], 0, 8), theirs.fields(theirs.entries[0], 0, 8))
+            for name in ("preprocess", "flow", "recipes", "warp"):
+                given, planned = ours.attributes["settings"].get(name), theirs.attributes["settings"].get(name)
+                if name == "preprocess":
+                    planned = {key: value for key, value in planned.items() if key != "shards"}
+                assert given == planned
+            assert ours.attributes["flow"] == theirs.attributes["flow"]
+            assert ours.attributes["software"] == theirs.attributes["software"]
+
+
+def test_neither_threads_nor_blocks_change_a_byte(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_flow(video, tmp_path / "one.h5", Choice(preset="fast"))
+    write_flow(video, tmp_path / "three.h5", Choice(preset="fast", threads=3))
+    monkeypatch.setattr(streams, "_BLOCK_PIXELS", 1)
+    write_flow(video, tmp_path / "blocks.h5", Choice(preset="fast"))
+    content = (tmp_path / "one.h5").read_bytes()
+    assert (tmp_path / "three.h5").read_bytes() == content
+    assert (tmp_path / "blocks.h5").read_bytes() == content
+
+
+def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def counting(previous: Image, *_: object, **__: object) -> Any:
+        seen.append(len(previous))
+        raise InputError("enough")
+
+    monkeypatch.setattr(streams.tvl1, "estimate", counting)
+    monkeypatch.setattr(streams, "_BLOCK_PIXELS", 3 * 64 * 48)
+    for threads, pairs in ((1, 3), (2, 3), (5, 5)):
+        with pytest.raises(InputError, match="enough"):
+            write_flow(video, video.parent / "flow.h5", Choice(threads=threads))
+        assert seen.pop() == pairs
+    assert not (video.parent / "flow.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preset": "slow"}, "unknown flow preset 'slow'"),
+        ({"backend": "fpga"}, "unknown flow backend 'fpga'"),
+        ({"bound": 0.0}, "the bound is 0.0 px"),
+        ({"bound": float("nan")}, "the bound is nan px"),
+    ],
+)
+def test_impossible_choices_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Choice(**given)
+
+
+def test_a_video_too_small_for_flow_is_refused(
+    tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg
+) -> None:
+    video = write_mjpeg(tmp_path / "small.avi", moving_frames(4, width=64, height=8))
+    with pytest.raises(InputError, match="at 64 x 8 px is not possible; choose a width and a height of at least 16 px"):
+        write_flow(video, tmp_path / "flow.h5", Choice())
+
+
+@pytest.fixture
+def flow(video: Path, tmp_path: Path) -> Path:
+    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    return tmp_path / "flow.h5"
+
+
+def test_the_full_length_is_the_99th_percentile(flow: Path, write_shard: Callable[..., Any]) -> None:
+    with Shard(flow) as shard:
+        lengths = np.hypot(*dequantise(shard.fields(shard.entries[0], 0, 8), 20.0).swapaxes(0, 1))
+        # Rounded up to tenths of a pixel; the bins of the histogram are finer.
+        assert np.percentile(lengths, 99) <= full_length(shard) <= np.percentile(lengths, 99) + 0.12
+    still = flow.parent / "still.h5"
+    write_shard(still, "flow", {"a/1.avi": 3})
+    with Shard(still) as shard:
+        noise = np.hypot(*dequantise(shard.fields(shard.entries[0], 0, 3), 20.0).swapaxes(0, 1))
+        assert full_length(shard) == pytest.approx(np.percentile(noise, 99), abs=0.3)
+
+
+def test_a_still_video_is_shown_as_still(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> None:
+    video = write_mjpeg(tmp_path / "still.avi", moving_frames(1) * 5)
+    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    with Shard(tmp_path / "flow.h5") as shard:
+        assert full_length(shard) == 1.0
+
+
+def film_frames(path: Path) -> list[Image]:
+    with av.open(str(path)) as film:
+        return [frame.to_ndarray(format="bgr24") for frame in film.decode(video=0)]
+
+
+@pytest.mark.parametrize("encoder", ["libx264", "mpeg4"])
+def test_the_film_shows_frames_beside_flow(
+    video: Path, flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
+) -> None:
+    if encoder == "mpeg4":
+        monkeypatch.setattr(preview, "_ENCODERS", preview._ENCODERS[1:])
+    out = tmp_path / "film.mp4"
+    write_preview(video, flow, out)
+    frames = film_frames(out)
+    assert len(frames) == 8
+    assert frames[0].shape == (240, 640, 3)
+    with av.open(str(out)) as film:
+        stream = film.streams.video[0]
+        assert (stream.codec_context.name, stream.average_rate) == ("h264" if encoder == "libx264" else "mpeg4", 25)
+    capture = cv2.VideoCapture(str(video))
+    with Shard(flow) as shard:
+        full = full_length(shard)
+        for number, picture in enumerate(frames):
+            frame = cv2.resize(capture.read()[1], (320, 240))
+            field = dequantise(shard.fields(shard.entries[0], number, 1), 20.0)[0]
+            colours = cv2.resize(flow_to_colours(field, full_px=full)[..., ::-1], (320, 240))
+            assert np.abs(picture[:, :320].astype(int) - frame).mean() < 12
+            difference = np.abs(picture[:, 320:].astype(int) - colours).mean(axis=2)
+            assert difference[:, :250].mean() < 16
+            assert difference[-10:, -10:].mean() > 60  # the legend's corner
+
+
+def test_the_sheet_shows_sixteen_pairs_spread_over_the_video(
+    tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg
+) -> None:
+    images = [np.full((48, 64, 3), 5 * number, np.uint8) for number in range(32)]
+    video = write_mjpeg(tmp_path / "ramp.avi", images)
+    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    write_preview(video, tmp_path / "flow.h5", tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    rows = 225  # of a tile 300 px wide
+    assert sheet.shape == (96 + 4 * 2 * rows, 4 * 300, 3)
+    # Every second frame of 31: the brightness of a tile says which it is.
+    for place, (line, column) in enumerate(itertools.product(range(4), range(4))):
+        tile = sheet[96 + 2 * rows * line :, 300 * column : 300 * (column + 1)]
+        assert np.median(tile[:rows]) == pytest.approx(5 * 2 * place, abs=2)
+
+
+def test_a_short_video_has_as_many_tiles_as_fields(video: Path, flow: Path, tmp_path: Path) -> None:
+    write_preview(video, flow, tmp_path / "sheet.png")
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape == (96 + 2 * 2 * 225, 4 * 300, 3)
+    with Shard(flow) as shard:
+        field = dequantise(shard.fields(shard.entries[0], 5, 1), 20.0)[0]
+        colours = cv2.resize(flow_to_colours(field, full_px=full_length(shard))[..., ::-1], (300, 225))
+    shown = sheet[96 + 3 * 225 : 96 + 4 * 225, 300:600]  # field 5 is the second of the second line
+    assert np.abs(shown.astype(int) - colours).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("out", "picture", "message"),
+    [
+        ("flow.h5", "p.gif", r"preview p.gif must be an .mp4 or a .png file"),
+        ("v.mp4", None, "are not all different files"),
+        ("flow.h5", "./v.mp4", "are not all different files"),
+        ("p.png", "p.png", "are not all different files"),
+    ],
+)
+def test_no_file_is_written_over_another(out: str, picture: str | None, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_paths(Path("v.mp4"), Path(out), Path(picture) if picture else None)
+    check_paths(Path("v.mp4"), Path("flow.h5"), None)
