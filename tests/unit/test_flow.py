@@ -84,6 +84,24 @@ def test_result_depends_on_neither_threads_nor_batch() -> None:
     np.testing.assert_array_equal(together, np.stack(alone))
 
 
+def test_result_does_not_depend_on_what_the_thread_did_before() -> None:
+    scene = texture(2, 64, 90)
+    pair = moved(scene, 0, 0)[None], moved(scene, 2.5, -1)[None]
+    expected = estimate(*pair, backend="numba")
+    other = moved(texture(3, 64, 90), 0, 0)[None]
+    for preset in ("opencv4", "fast"):
+        for first, second in ((other, pair[0]), (other[:, :40, :50].copy(), pair[1][:, :40, :50].copy())):
+            estimate(first, second, preset=preset, backend="numba")
+            np.testing.assert_array_equal(estimate(*pair, backend="numba"), expected)
+
+
+@pytest.mark.parametrize(("side", "kept"), [(64, True), (1040, False)])
+def test_memory_of_large_images_is_given_back(side: int, kept: bool) -> None:
+    image = np.zeros((1, side, side), np.uint8)
+    estimate(image, image, backend="numba", preset="fast", warps=1, iterations=1)
+    assert ("solver" in cpu._of_thread.__dict__) == kept
+
+
 @pytest.mark.parametrize("backend", ["numba", "opencv"])
 @pytest.mark.parametrize("preset", ["opencv4", "fast"])
 def test_no_motion_gives_zero_flow(backend: str, preset: str) -> None:
