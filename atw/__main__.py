@@ -17,11 +17,15 @@ app = typer.Typer(
     "run `snakemake --cores 2 results/demo/split1/fused.json` for all of them in order.",
 )
 
+shards_app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
+app.add_typer(shards_app, name="shards")
+
 Out = Annotated[Path, typer.Argument(help="file to write", show_default=False)]
 SettingsText = Annotated[str, typer.Option("--settings", help="JSON of the settings that this stage depends on")]
 DatasetText = Annotated[str, typer.Option("--dataset", help="JSON that says where videos and lists are")]
 ComputeText = Annotated[str, typer.Option("--compute", help="JSON of the `compute` section")]
 Shards = Annotated[list[Path], typer.Argument(help="shards of the split's videos", show_default=False)]
+AnyShards = Annotated[list[Path], typer.Argument(help="shards, or folders of shards", show_default=False)]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
 
@@ -35,6 +39,21 @@ def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
     given = config.load_json(settings)
     sizes = {name: given[name] for name in ("split", "train_per_class", "test_per_class", "seed")}
     write_dataset(out.parent, **sizes, processes=threads)
+
+
+@app.command()
+def download(
+    out: Out,
+    dataset: DatasetText,
+    archives: Annotated[
+        str, typer.Option(help="JSON of the addresses or files to take instead of the official")
+    ] = "{}",
+) -> None:
+    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there."""
+    from atw import config
+    from atw.download.dataset import download as fetch_and_unpack
+
+    fetch_and_unpack(out, config.load_json(dataset), config.load_json(archives))
 
 
 @app.command()
@@ -52,6 +71,25 @@ def shard(
 
     given = datasets.from_json(dataset)
     make(out, config.load_json(settings), given, flow_path=flow, threads=threads, gpus=gpus)
+
+
+@app.command()
+def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText) -> None:
+    """List the quarantined and repaired videos of a split; refuse to go on when they are too many."""
+    from atw import config, datasets
+    from atw.preprocess import audit
+
+    audit.audit(out, shards, config.load_json(settings), datasets.from_json(dataset))
+
+
+@app.command()
+def quarantine(
+    out: Out, audits: Annotated[list[Path], typer.Argument(help="quarantine.csv of each split", show_default=False)]
+) -> None:
+    """List the quarantined and repaired videos of a dataset."""
+    from atw.preprocess.audit import merge
+
+    merge(out, audits)
 
 
 @app.command()
@@ -190,6 +228,51 @@ def settings() -> None:
     from atw.reference import markdown
 
     print(markdown(), end="")
+
+
+@shards_app.command("info")
+def shards_info(
+    paths: AnyShards, as_json: Annotated[bool, typer.Option("--json", help="for programs, with more")] = False
+) -> None:
+    """Say what shards hold: videos, items, settings, sizes. Status 1: one cannot be read."""
+    from atw.shards.inspect import info
+
+    _exit_with(info(paths, as_json=as_json))
+
+
+@shards_app.command("verify")
+def shards_verify(paths: AnyShards) -> None:
+    """Check every byte of shards. Status 0: whole, 1: damage, each named with its remedy."""
+    from atw.shards.inspect import verify
+
+    count, damage = verify(paths)
+    _exit_with(damage)
+    print(f"{count} shards are whole")
+
+
+@shards_app.command("export")
+def shards_export(
+    paths: AnyShards,
+    out: Annotated[Path, typer.Option(help="folder to write to", show_default=False)],
+    video: Annotated[list[str] | None, typer.Option(help="id of a video; all unless given")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="frames: jpg (as stored) or png; flow: flo (px) or png-flow (stored levels)"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier export")] = False,
+) -> None:
+    """Write frames or flow fields as files, a folder a video."""
+    from atw.shards.export import export
+
+    written = export(paths, out, videos=video or (), form=form, overwrite=overwrite)
+    print(f"{len(written)} videos in {out}")
+
+
+def _exit_with(messages: list[str]) -> None:
+    for message in messages:
+        print(f"damaged: {message}", file=sys.stderr)
+    if messages:
+        sys.exit(1)
 
 
 def main() -> None:

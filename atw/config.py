@@ -7,10 +7,11 @@ The workflow imports this module, `atw.plan` and `atw.datasets` again in every r
 
 import json
 import re
+import string
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from atw.files import InputError
 
@@ -18,7 +19,17 @@ Stream = Literal["rgb", "flow", "warped"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
-RECIPES = {"render": 1, "rgb": 1, "flow": 2, "warped": 2, "train": 1, "score": 1, "fuse": 1, "summary": 1}
+RECIPES = {
+    "render": 1,
+    "rgb": 2,
+    "flow": 3,
+    "warped": 3,
+    "audit": 1,
+    "train": 1,
+    "score": 1,
+    "fuse": 1,
+    "summary": 1,
+}
 
 
 class Section(BaseModel):
@@ -37,6 +48,13 @@ class Preprocess(Section):
     shards: int = Field(16, ge=1, le=100_000, description="shard files per stream; about 256 videos each is good")
     max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine a video with more pixels a frame than this")
     max_frames: int = Field(100_000, ge=2, description="quarantine a video with more frames than this")
+    quarantine_limit: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="nothing is trained when more than this share of a split's videos is quarantined; one always may "
+        "be, unless it is 0; a change decodes nothing again",
+    )
 
 
 class Flow(Section):
@@ -302,22 +320,124 @@ class StreamOverrides(Overrides):
 _ALLOW_MISSING = "quarantine listed videos that are not there, instead of refusing the list"
 
 
-class OfficialDataset(StreamOverrides):
+class Archives(StreamOverrides):
+    """What `atw download` takes instead of the official addresses, which die often."""
+
+    videos_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
+    )
+    videos_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+    )
+    lists_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
+    )
+    lists_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+    )
+
+    def archives(self) -> dict[str, str | None]:
+        """These settings alone, which no result depends on."""
+        return self.model_dump(mode="json", include=set(Archives.model_fields) - set(StreamOverrides.model_fields))
+
+
+class OfficialDataset(Archives):
     """UCF-101 or HMDB-51 with its official lists of three splits."""
 
     kind: Literal["ucf101", "hmdb51"]
     root: str = Field(description="folder of the videos, one folder a class in it; never written to")
-    lists: str = Field(description="folder of the official list files")
+    lists: str = Field(description="folder of the official list files, or their archive as it was downloaded")
     allow_missing: bool = Field(False, description=_ALLOW_MISSING)
+
+
+class KineticsDataset(StreamOverrides):
+    """Kinetics with its official lists; one split, trained on `train`."""
+
+    kind: Literal["kinetics"]
+    root: str = Field(description="folder of the clips; never written to")
+    lists: str = Field(
+        description="folder or archive with train.csv and validate.csv (or val.csv, test.csv), or one CSV file with all"
+    )
+    path: str = Field(
+        "{label}/{id}_{start}_{end}.mp4",
+        description="where a clip is in `root`: {label} or {label_underscored}, {subset} as in the list, {id} and "
+        "{start}, {end} in seconds of six digits",
+    )
+    test_on: Literal["validate", "test"] = Field("validate", description="the list that is tested on")
+    allow_missing: bool = Field(True, description=_ALLOW_MISSING + "; clips vanish from the site they come from")
+
+    @field_validator("path")
+    @classmethod
+    def _placeholders_are_known(cls, path: str) -> str:
+        known = {"label", "label_underscored", "subset", "id", "start", "end"}
+        try:
+            parts = [(name, form, how) for _, name, form, how in string.Formatter().parse(path) if name is not None]
+        except ValueError as error:
+            raise ValueError(f"is no pattern: {error}") from None
+        if any(name not in known or form or how for name, form, how in parts) or "{id}" not in path:
+            raise ValueError(f"must hold {{id}}, and in braces nothing but {', '.join(sorted(known))}")
+        return path
+
+
+class SomethingDataset(StreamOverrides):
+    """Something-Something V2 with its official lists; one split, tested on the validation list."""
+
+    kind: Literal["somethingv2"]
+    root: str = Field(description="folder of the videos, <id>.webm; never written to")
+    lists: str = Field(description="folder or archive with something-something-v2-{train,validation,labels}.json")
+    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
+
+
+_DRAWN = ("splits", "test_share", "split_seed", "group", "extensions")
 
 
 class FolderDataset(StreamOverrides):
-    """Any folder of videos with CSV lists: columns path, label, subset (train or test), optionally group."""
+    """Any folder of videos, with CSV lists (columns path, label, subset, optionally group) or a directory per class."""
 
     kind: Literal["folder"]
-    root: str = Field(description="folder that the paths in the lists start from; never written to")
-    lists: str = Field(description="CSV file; {split} stands for the number of the split, 1, 2, ...")
+    root: str = Field(
+        description="folder that the paths in the lists start from; without lists, that of the classes; "
+        "never written to"
+    )
+    lists: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV file; {split} stands for the number of the split, 1, 2, ...; empty: drawn once from the "
+        "directories below `root`, as the keys below say, into lists/<name>/",
+    )
     allow_missing: bool = Field(False, description=_ALLOW_MISSING)
+    splits: int = Field(3, ge=1, le=100, description="splits to draw, each by itself")
+    test_share: float = Field(0.3, gt=0, lt=1, description="share of test videos in each class")
+    split_seed: int = Field(0, ge=0, description="of the draw")
+    group: str = Field(
+        "",
+        description="regular expression with one group in parentheses, searched in the file's name: videos of one "
+        "group never straddle train and test; empty: each video by itself",
+    )
+    extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
+        (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts"),
+        strict=False,
+        min_length=1,
+        description="endings of video files, in upper or lower case",
+    )
+
+    @field_validator("group")
+    @classmethod
+    def _pattern_has_one_group(cls, group: str) -> str:
+        try:
+            groups = re.compile(group).groups
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        if group and groups != 1:
+            raise ValueError(f"needs one group in parentheses, has {groups}: write (?:...) for the others")
+        return group
+
+    @model_validator(mode="after")
+    def _lists_are_drawn_or_given(self) -> Self:
+        needless = sorted(self.model_fields_set & set(_DRAWN))
+        if self.lists and needless:
+            raise ValueError(f"{needless[0]} is for splits that are drawn; leave out it, or `lists`")
+        return self
 
 
 class DemoDataset(StreamOverrides):
@@ -328,11 +448,13 @@ class DemoDataset(StreamOverrides):
     test_per_class: int = Field(20, ge=1, le=1000, description="test videos of each class")
 
 
-Dataset = Annotated[OfficialDataset | FolderDataset | DemoDataset, Field(discriminator="kind")]
-DATASET: TypeAdapter[OfficialDataset | FolderDataset | DemoDataset] = TypeAdapter(Dataset)
-_KINDS: dict[str, type[StreamOverrides]] = {
+AnyDataset = OfficialDataset | KineticsDataset | SomethingDataset | FolderDataset | DemoDataset
+Dataset = Annotated[AnyDataset, Field(discriminator="kind")]
+KINDS: dict[str, type[StreamOverrides]] = {
     "ucf101": OfficialDataset,
     "hmdb51": OfficialDataset,
+    "kinetics": KineticsDataset,
+    "somethingv2": SomethingDataset,
     "folder": FolderDataset,
     "demo": DemoDataset,
 }
@@ -378,7 +500,7 @@ class Config(StreamOverrides):
                     effective(self, dataset, stream, experiment)
         return self
 
-    def dataset(self, name: str) -> "OfficialDataset | FolderDataset | DemoDataset":
+    def dataset(self, name: str) -> AnyDataset:
         """The dataset of that name, or an error that lists those there are."""
         if name not in self.datasets:
             known = ", ".join(sorted(self.datasets))
@@ -415,7 +537,7 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(problem['loc'])}")
         elif problem["type"] == "union_tag_not_found":
-            lines.append(f"  {where}: needs a `kind`, one of {', '.join(_KINDS)}")
+            lines.append(f"  {where}: needs a `kind`, one of {', '.join(KINDS)}")
         else:
             shown = "" if isinstance(problem["input"], dict) else f" (value {problem['input']!r})"
             message = problem["msg"].removeprefix("Value error, ")
@@ -430,7 +552,7 @@ def _allowed(place: Sequence[int | str]) -> str:
         # datasets, experiments and streams are followed by a name, a dataset's name by its kind.
         if part == "datasets":
             next(parts)
-            model = _KINDS[str(next(parts))]
+            model = KINDS[str(next(parts))]
         elif part in ("experiments", "streams"):
             next(parts)
             model = Experiment if part == "experiments" else Overrides
@@ -469,7 +591,9 @@ def location(config: Config, dataset: str) -> dict[str, Any]:
     It is kept apart from the settings, so that moving a collection to another disk computes nothing again.
     """
     given = config.dataset(dataset)
-    own = set(type(given).model_fields) - set(StreamOverrides.model_fields)
+    own = set(type(given).model_fields) - set(Archives.model_fields)
+    if isinstance(given, FolderDataset) and given.lists:
+        own -= set(_DRAWN)
     return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
 
 
@@ -485,11 +609,17 @@ def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
     """What the bytes of a shard of `stream` depend on, apart from the videos."""
     settings = effective(config, dataset, stream)
     used = ["preprocess"] + {"rgb": [], "flow": ["flow"], "warped": ["flow", "warp"]}[stream]
-    unused = {"preprocess": {"zstd_level"} if stream == "rgb" else {"jpeg_quality"}}
+    unused = {"preprocess": {"quarantine_limit", "zstd_level" if stream == "rgb" else "jpeg_quality"}}
     # Warped flow starts from the flow shard, so both of its recipes count.
     recipes = {name: RECIPES[name] for name in ([stream] if stream != "warped" else ["flow", "warped"])}
     sections = settings.model_dump(mode="json", include=set(used), exclude=unused)
     return {"recipes": recipes, "dataset": dataset, "stream": stream, **sections}
+
+
+def audit_settings(config: Config, dataset: str) -> dict[str, Any]:
+    """What the list of quarantined videos depends on, apart from the shards and the split's list."""
+    limit = effective(config, dataset, "rgb").preprocess.quarantine_limit
+    return {"recipe": RECIPES["audit"], "dataset": dataset, "quarantine_limit": limit}
 
 
 def train_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:

@@ -1,13 +1,30 @@
 """Files that are either whole or absent, and the digests that name their contents."""
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
+import platform
+import re
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+log = logging.getLogger("atw")
+_POLL_SECONDS = 0.2
+_REMEDIES = {
+    errno.ENOSPC: "free some space, and start again",
+    errno.EDQUOT: "free some space, and start again",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), and start again",
+    errno.EROFS: "choose a folder that can be written to",
+}
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class InputError(Exception):
@@ -21,27 +38,145 @@ class InputError(Exception):
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename it, on failure remove it.
 
-    A reader of `path` therefore sees the old file, the whole new file or none, whenever the writer is killed.
+    A reader of `path` therefore sees the old file, the whole new file or none, whenever the writer is killed. A second
+    writer waits for the first, and removes what killed ones have left.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to or has vanished.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY)
+    with _explained(path), _only_writer(path):
+        with _explained(path, own=True):
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            os.close(handle)
+        temporary = Path(name)
         try:
-            os.fsync(directory)
+            yield temporary
+            with _explained(path, own=True):
+                _flush(temporary)
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o666 & ~umask)
+                temporary.replace(path)
+                _flush(path.parent)
         finally:
-            os.close(directory)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path`, which gets that name on success and is removed on failure.
+
+    Args:
+        path: of the folder.
+        replace: an old folder of that name goes away at the end.
+
+    Raises:
+        InputError: as `atomic_path`, and where the folder exists and is not to be replaced.
+    """
+    with _explained(path), _only_writer(path):
+        if path.exists() and not replace:
+            raise InputError(f"{path} exists already; ask for it to be overwritten, or choose another folder")
+        with _explained(path, own=True):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        try:
+            yield temporary
+            with _explained(path, own=True):
+                umask = os.umask(0)
+                os.umask(umask)
+                temporary.chmod(0o777 & ~umask)
+                if path.exists():
+                    shutil.rmtree(path)
+                temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _explained(path: Path, *, own: bool = False) -> Iterator[None]:
+    """Name the target and a remedy where the disk is at fault; `own` calls can fail for no other reason."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or (not own and error.errno not in _REMEDIES):
+            raise
+        remedy = _REMEDIES.get(error.errno, "look whether its folder is there and can be written to")
+        raise InputError(f"cannot write {path}: {os.strerror(error.errno)}; {remedy}") from None
+
+
+@contextlib.contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    """Hold the lock of a target; what temporary files there are beside it belong to nobody then."""
+    lock_path = path.with_name(f".{path.name}.lock")
+    with _explained(path, own=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _locked(lock_path, path)
+        if lock:
+            _remove_rests(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            # While it is held: whoever waits for this file looks whether it still is the one of that name.
+            lock_path.unlink()
+        if lock:
+            lock.close()
+
+
+def _locked(lock_path: Path, path: Path) -> IO[str] | None:
+    """The open lock file once it is held, None on a file system without locks."""
+    own = f"{os.getpid()} on {platform.node()}"
+    told = False
+    while True:
+        lock = lock_path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_file(lock, lock_path):
+                lock.truncate(0)
+                lock.write(own)
+                lock.flush()
+                return lock
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read()
+            if holder == own:
+                lock.close()
+                raise InputError(f"{path} is being written by this process already") from None
+            if not told:
+                log.warning("waiting for process %s, which is writing %s", holder, path)
+                told = True
+            time.sleep(_POLL_SECONDS)
+        except OSError as error:
+            lock.close()
+            if error.errno in _NO_LOCKS:
+                return None
+            raise
+        lock.close()
+
+
+def _is_file(stream: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_rests(path: Path) -> None:
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
+    for rest in path.parent.iterdir():
+        if name.fullmatch(rest.name):
+            if rest.is_dir():
+                shutil.rmtree(rest, ignore_errors=True)
+            else:
+                rest.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -33,9 +33,10 @@ class Plan:
         self._datasets: dict[str, Dataset] = {}
 
     def dataset(self, name: str) -> Dataset:
-        """A dataset whose videos are there."""
+        """A dataset whose videos are there, and its lists; splits of a folder without lists are drawn here."""
         if name not in self._datasets:
             dataset = Dataset(config.location(self.config, name))
+            dataset.draw_splits()
             dataset.require_videos()
             self._datasets[name] = dataset
         return self._datasets[name]
@@ -65,6 +66,18 @@ class Plan:
         dataset = _names(run)[0]
         names = self.dataset(dataset).shard_names(split, self._shard_count(dataset))
         return [f"{self.config.shards}/{dataset}/{stream}/{name}.h5" for name in names]
+
+    def audited_shards(self, dataset: str, split: str) -> list[str]:
+        """Paths of the shards that tell which videos are bad: those of one stream that is needed anyway."""
+        return self.shards(dataset, split, config.fused_streams(self.config, dataset, "")[0])
+
+    def audit_settings(self, dataset: str, split: str) -> dict[str, Any]:
+        """All that the list of a split's quarantined videos depends on, the split's list included."""
+        return config.audit_settings(self.config, dataset) | self._split(dataset, split)
+
+    def audit(self, run: str, split: str) -> str:
+        """Path of the list of quarantined videos that a training waits for; experiments share their dataset's."""
+        return f"results/{_names(run)[0]}/{split}/quarantine.csv"
 
     def weights(self, run: str, stream: str) -> str | None:
         """The file of ImageNet weights that a network starts from; None is from scratch."""

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atw.config import STREAM_DEFAULTS, Config, DemoDataset, FolderDataset, OfficialDataset, Settings, StreamOverrides
+from atw.config import KINDS, STREAM_DEFAULTS, Config, Settings, StreamOverrides
 
 _HEAD = """# Configuration
 
@@ -26,7 +26,7 @@ An experiment is a named set of sections under `experiments:`; its results are i
 def markdown() -> str:
     """The whole reference."""
     parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
-    for model in (OfficialDataset, FolderDataset, DemoDataset):
+    for model in dict.fromkeys(KINDS.values()):
         choices = model.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
         kinds = " or ".join(f"`{choice}`" for choice in choices)
         parts += [

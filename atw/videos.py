@@ -2,9 +2,14 @@
 
 PyAV with a single thread, so that the order and number of frames never depend on the machine; each damaged packet costs
 its own frames only, where other readers stop in silence.
+
+A file is foreign data: frames, pixels and processor time are limited, and docs/security.md says what that leaves open.
+Damage is what the decoder reports, in the frames themselves and in those predicted from them; a changed byte that still
+decodes, as most do in VP9, nobody can see.
 """
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +26,13 @@ _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manife
 # Containers count frames loosely (HMDB-51's headers declare one too many); beyond this the video is truncated.
 _MISSING_FRAMES = 2
 _MISSING_SHARE = 0.02
+_DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
+_UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is variable
+# Containers whose duration is written in the file; others have libav guess it from what is there.
+_DURATION_IN_HEADER = {"asf", "flv", "matroska"}
+_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those the place of 0x47
+_MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
+_PIXEL_SLACK = 4  # inside libav, where sizes are rounded up to whole blocks
 
 
 class BadVideoError(Exception):
@@ -59,43 +71,96 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
         BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
     """
     _check_file(path, audit)
-    damaged = damaged_inside = 0
-    turned = False
-    with _open(path) as container:
-        stream = _video_stream(container)
+    findings = _Findings()
+    with _open(path, max_pixels) as container:
+        stream = _video_stream(container, max_pixels)
+        _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
         audit.declared = stream.frames or None
         audit.fps = float(stream.average_rate or 0)
+        if _has_unreadable_metadata(container, stream):
+            audit.repaired.append("metadata is not UTF-8")
         size = None
-        for frame, errors in _decode(container, stream):
-            damaged += errors
+        for frame in _decode(container, stream):
             if frame is None:
+                findings.add_error()
                 continue
             if size is None:
                 size = (frame.width, frame.height)
-                if frame.width * frame.height > max_pixels:
-                    raise BadVideoError(
-                        f"absurd size: {frame.width} x {frame.height} is over {max_pixels} pixels a frame"
-                    )
+                _check_pixels(*size, max_pixels)
             elif size != (frame.width, frame.height):
                 raise BadVideoError(f"changed size midway: {size[0]} x {size[1]}, then {frame.width} x {frame.height}")
             if audit.decoded == max_frames:
                 raise BadVideoError(f"too long: more than {max_frames} frames")
             audit.decoded += 1
-            damaged += frame.is_corrupt
-            if not frame.is_corrupt:
-                damaged_inside = damaged  # sound frames follow this damage: it is not the end of a cut file
+            findings.add(frame)
             image = frame.to_ndarray(format="bgr24")
             quarter_turns = round(frame.rotation / 90) % 4
             if quarter_turns:
                 image = np.rot90(image, quarter_turns)
-                turned = True
+                findings.turned = True
             audit.height, audit.width = image.shape[:2]
             yield _resize(image, width, height)
-    _judge(audit, damaged, damaged_inside, turned)
+        promised = _promised_seconds(container, stream)
+        cut = container.format.name == "mpegts" and _ends_inside_packet(path)
+    _judge(audit, findings, promised, cut)
+
+
+@dataclass
+class _Findings:
+    """What packets and frames say of the state of a video.
+
+    Args:
+        errors: packets without a frame because they are damaged.
+        flagged: frames that the decoder calls corrupt.
+        damaged: those, and the frames predicted from them or from a lost one: all up to the next key frame.
+        inside: sound frames follow damage, so it is not the end of a cut file.
+        turned: frames are rotated as the header says.
+        end_seconds: when the last frame ends.
+        times_seconds: when each frame is shown.
+    """
+
+    errors: int = 0
+    flagged: int = 0
+    damaged: int = 0
+    inside: bool = False
+    turned: bool = False
+    end_seconds: float = 0.0
+    times_seconds: list[float] = field(default_factory=list)
+    _tainted: bool = False
+
+    def add_error(self) -> None:
+        self.errors += 1
+        self._tainted = True
+
+    def add(self, frame: av.VideoFrame) -> None:
+        if frame.is_corrupt:
+            self.flagged += 1
+            self._tainted = True
+        else:
+            self.inside = bool(self.errors or self.flagged)
+            self._tainted = self._tainted and not frame.key_frame
+        self.damaged += self._tainted
+        if frame.time is not None:
+            self.times_seconds.append(frame.time)
+            self.end_seconds = max(self.end_seconds, frame.time + float(frame.duration * frame.time_base))
+
+    def rate(self) -> tuple[bool, int]:
+        """Whether the frame rate is variable, and how many frames are missing between others where it is not."""
+        if len(self.times_seconds) < 3:
+            return False, 0
+        gaps = np.diff(np.sort(self.times_seconds))  # AVI counts places, not times, where frames are reordered
+        usual = np.median(gaps)
+        # Matroska rounds to whole milliseconds; AVI files of constant rate skip a place now and then.
+        uneven = np.abs(gaps - usual) > 0.5 * usual + 0.002
+        if np.mean(uneven) > _UNEVEN_SHARE:
+            return True, 0
+        return False, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1)))
 
 
 def _check_file(path: Path, audit: Audit) -> None:
     try:
+        if path.exists() and not path.is_file():
+            raise BadVideoError("unreadable file: not a regular file")  # a pipe or a device would never end
         with path.open("rb") as stream:
             audit.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         if not path.stat().st_size:
@@ -106,11 +171,19 @@ def _check_file(path: Path, audit: Audit) -> None:
         raise BadVideoError(f"unreadable file: {error.strerror}") from None
 
 
-def _open(path: Path) -> av.container.InputContainer:
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadVideoError(f"absurd size: {width} x {height} is over {max_pixels} pixels a frame")
+
+
+def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
     try:
         # An absolute path is never taken for a protocol, whatever characters it has.
         container = av.open(
-            str(path.absolute()), metadata_errors="replace", container_options={"protocol_whitelist": "file"}
+            str(path.absolute()),
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file"},
+            options={"max_pixels": str(_PIXEL_SLACK * max_pixels)},
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadVideoError(f"not a video: {_reason(error)}") from None
@@ -120,7 +193,7 @@ def _open(path: Path) -> av.container.InputContainer:
     return container
 
 
-def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+def _video_stream(container: av.container.InputContainer, max_pixels: int) -> av.video.stream.VideoStream:
     if not container.streams.video:
         raise BadVideoError("no video stream")
     stream = container.streams.video[0]
@@ -128,46 +201,101 @@ def _video_stream(container: av.container.InputContainer) -> av.video.stream.Vid
         raise BadVideoError("no decoder for its video stream")
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": str(_PIXEL_SLACK * max_pixels)}
     return stream
+
+
+def _has_unreadable_metadata(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
+    texts = [text for metadata in (container.metadata, stream.metadata) for item in metadata.items() for text in item]
+    return any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
+
+
+def _promised_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
+    """When the header says that the video ends; None where it says nothing."""
+    if not _DURATION_IN_HEADER & set(container.format.name.split(",")):
+        return None
+    parts = stream.metadata.get("DURATION", "").split(":")  # hours:minutes:seconds, Matroska's for the one stream
+    try:
+        hours, minutes, seconds = map(float, parts)
+        return 3600 * hours + 60 * minutes + seconds
+    except ValueError:
+        pass
+    alone = len(container.streams) == 1  # else sound may go on after the last frame
+    return container.duration / av.time_base if alone and container.duration else None
+
+
+def _ends_inside_packet(path: Path) -> bool:
+    """Whether a transport stream, which promises no length, is cut inside one of its packets."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    for size, place in _TRANSPORT_PACKETS:
+        if len(head) > place + size and head[place] == head[place + size] == 0x47:
+            return path.stat().st_size % size != 0
+    return False
 
 
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> Iterator[tuple[av.VideoFrame | None, int]]:
-    """Frames in order, each with the number of errors met before it; errors alone come with None."""
+) -> Iterator[av.VideoFrame | None]:
+    """Frames in order; None stands for damage in their place.
+
+    Raises:
+        BadVideoError: it takes too long; what the caller does with the frames does not count.
+    """
     packets = container.demux(stream)
+    seconds = 0.0
     while True:
+        start = time.thread_time()
+        packet = None
+        frames: list[av.VideoFrame | None]
         try:
             packet = next(packets, None)
+            if packet is None:
+                return
+            frames = list(packet.decode())
         except (av.error.FFmpegError, OSError):
-            yield None, 1
-            return  # the container cannot be read on from here
+            frames = [None]
+        seconds += time.thread_time() - start
+        yield from frames
         if packet is None:
-            return
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, OSError):
-            yield None, 1
-            continue
-        for frame in frames:
-            yield frame, 0
+            return  # the container cannot be read on from here
+        if seconds > _MAX_SECONDS:
+            raise BadVideoError(f"too slow: decoding took more than {_MAX_SECONDS:g} s of processor time")
 
 
-def _judge(audit: Audit, damaged: int, damaged_inside: int, turned: bool) -> None:
+def _judge(audit: Audit, findings: _Findings, promised: float | None, cut: bool) -> None:
     if audit.decoded == 0:
-        raise BadVideoError("corrupt: no frame can be decoded" if damaged else "zero frames")
-    missing = (audit.declared or 0) - audit.decoded
-    if missing > max(_MISSING_FRAMES, _MISSING_SHARE * (audit.declared or 0)):
-        cause = "corrupt in the middle" if damaged_inside else "truncated"
-        raise BadVideoError(f"{cause}: {audit.decoded} of {audit.declared} frames can be decoded")
+        raise BadVideoError("corrupt: no frame can be decoded" if findings.errors else "zero frames")
+    _check_length(audit, findings, promised, cut)
+    variable, holes = findings.rate()
+    if audit.declared is None and holes > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+        raise BadVideoError(f"corrupt in the middle: {holes} frames are missing between {audit.decoded}")
     if audit.decoded == 1:
         raise BadVideoError("one frame: no motion to see")
-    if damaged:
-        audit.repaired.append(f"{damaged} damaged packets or frames")
-    if audit.declared is not None and missing:
+    if findings.damaged > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+        raise BadVideoError(f"corrupt in the middle: {findings.damaged} of {audit.decoded} frames are damaged")
+    if findings.errors or findings.flagged:
+        audit.repaired.append(f"{findings.errors + findings.flagged} damaged packets or frames")
+    elif variable:
+        audit.repaired.append("variable frame rate: frames are taken as they come")
+    if audit.declared not in (None, audit.decoded):
         audit.repaired.append(f"header declares {audit.declared} frames")
-    if turned:
+    if findings.turned:
         audit.repaired.append("rotated as its header says")
+
+
+def _check_length(audit: Audit, findings: _Findings, promised: float | None, cut: bool) -> None:
+    declared = audit.declared or 0
+    if declared - audit.decoded > max(_MISSING_FRAMES, _MISSING_SHARE * declared):
+        cause = "corrupt in the middle" if findings.inside else "truncated"
+        raise BadVideoError(f"{cause}: {audit.decoded} of {declared} frames can be decoded")
+    if promised and findings.end_seconds:
+        missing_seconds = promised - findings.end_seconds
+        some_frames = _MISSING_FRAMES * findings.end_seconds / audit.decoded
+        if missing_seconds > max(some_frames, _MISSING_SHARE * promised):
+            raise BadVideoError(f"truncated: {findings.end_seconds:.2f} of {promised:.2f} s can be decoded")
+    if cut:
+        raise BadVideoError(f"truncated: the file ends inside a packet, after {audit.decoded} frames")
 
 
 def _resize(image: Frame, width: int, height: int) -> Frame:

@@ -2,17 +2,21 @@
 
 The contract of a dataset is one function that reads its lists, `listed(location, split) -> list[Listed]`, and an entry
 in `_LISTINGS`; docs/datasets.md shows one in 30 lines. Classes, shards, digests and checks follow from the lists.
+Datasets have hundreds of thousands of videos, and every job of a plan asks: what is read or computed once is kept.
 """
 
 import functools
 import hashlib
 import json
+import logging
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atw.datasets import demo, folder, hmdb51, ucf101
+from atw.datasets import demo, draw, folder, hmdb51, kinetics, somethingv2, ucf101
+from atw.datasets.found import present
 from atw.datasets.listed import Listed, Location
 from atw.files import InputError, digest
 
@@ -20,9 +24,24 @@ _LISTINGS: dict[str, Callable[[Location, int], list[Listed]]] = {
     "demo": demo.listed,
     "folder": folder.listed,
     "hmdb51": hmdb51.listed,
+    "kinetics": kinetics.listed,
+    "somethingv2": somethingv2.listed,
     "ucf101": ucf101.listed,
 }
-_COUNTS: dict[str, Callable[[Location], int]] = {"folder": folder.count_splits}
+# How many splits, where not three.
+_COUNTS: dict[str, Callable[[Location], int]] = {
+    "folder": folder.count_splits,
+    "kinetics": lambda _: 1,
+    "somethingv2": lambda _: 1,
+}
+# Class names in label order, where not alphabetical.
+_CLASSES: dict[str, Callable[[Location], tuple[str, ...]]] = {
+    "demo": lambda _: demo.CLASSES,
+    "somethingv2": somethingv2.classes,
+    "ucf101": ucf101.classes,
+}
+
+log = logging.getLogger("atw")
 
 
 class NoVideosError(InputError):
@@ -80,12 +99,11 @@ class Dataset:
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order: that of the official list where there is one, else alphabetical."""
-        if self.kind == "ucf101":
-            return ucf101.classes(self._location)
-        if self.kind == "demo":
-            return demo.CLASSES
+        if self.kind in _CLASSES:
+            return _CLASSES[self.kind](self._location)
         return tuple(sorted({row.label for name in self.split_names for row in self.rows(name)}))
 
+    @functools.cache  # noqa: B019
     def split(self, name: str) -> Split:
         """A split with its classes; refuses one in which a class has no training video."""
         rows = self.rows(name)
@@ -102,7 +120,11 @@ class Dataset:
 
     def shard_names(self, split: str, count: int) -> list[str]:
         """The shards, of `count`, that hold the videos of a split."""
-        return sorted({_shard_name(row, count) for row in self.rows(split)})
+        return list(self._shard_names(split, count))
+
+    @functools.cache  # noqa: B019
+    def _shard_names(self, split: str, count: int) -> tuple[str, ...]:
+        return tuple(sorted({_shard_name(row, count) for row in self.rows(split)}))
 
     def members(self, shard: str, count: int) -> list[Listed]:
         """The videos of one shard over all splits, sorted by id, each once."""
@@ -124,17 +146,38 @@ class Dataset:
             shards.setdefault(_shard_name(videos[video], count), []).append(videos[video])
         return shards
 
+    @functools.cache  # noqa: B019
     def members_digest(self, shard: str, count: int) -> str:
         """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and file sizes.
 
         Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256
         of every file it was made from. Generated videos have no size before they are rendered, and need none.
         """
+        root = str(self.root)
         rows = [
-            [listed.video, listed.label, None if self.generated else _size(self.root / listed.video)]
+            [listed.video, listed.label, None if self.generated else _size(f"{root}/{listed.video}")]
             for listed in self.members(shard, count)
         ]
         return digest(rows)
+
+    def draw_splits(self) -> None:
+        """Draw the splits of a folder without lists, if that was not done before, and name videos that are in none.
+
+        Raises:
+            NoVideosError: the folder of the videos does not exist.
+            InputError: no splits can be drawn, or those there were drawn by other settings.
+        """
+        if self.kind != "folder" or self._location["lists"]:
+            return
+        self._require_root()
+        new = draw.write_lists(self._location)
+        if new:
+            lists = Path(draw.drawn_lists(self._location)).parent
+            log.warning(
+                "dataset %s: %d videos came after its splits were drawn and are left out, first %s. Add them to the "
+                "lists in %s, or move that folder away to draw anew",
+                *(self.name, len(new), new[0], lists),
+            )
 
     def require_videos(self) -> None:
         """Refuse to start when videos of the lists are not there.
@@ -145,13 +188,9 @@ class Dataset:
         """
         if self.generated:
             return
-        if not self.root.is_dir():
-            raise NoVideosError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there, or "
-                f"set datasets.{self.name}.root in config.yaml to where they are"
-            )
-        listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
-        missing = [video for video in listed if not (self.root / video).is_file()]
+        self._require_root()
+        listed = {row.video for name in self.split_names for row in self.rows(name)}
+        missing = sorted(listed - present(str(self.root), listed))
         if not missing or (self._location.get("allow_missing", False) and len(missing) < len(listed)):
             return
         raise InputError(
@@ -159,6 +198,13 @@ class Dataset:
             f"{', '.join(missing[:3])}. Put them there, take them from the lists, set datasets.{self.name}.root to the "
             f"folder that the paths start from, or datasets.{self.name}.allow_missing to true to quarantine them"
         )
+
+    def _require_root(self) -> None:
+        if not self.root.is_dir():
+            raise NoVideosError(
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there, or "
+                f"set datasets.{self.name}.root in config.yaml to where they are"
+            )
 
 
 def _check(place: str, rows: Iterable[Listed]) -> None:
@@ -182,9 +228,9 @@ def _shard_name(row: Listed, count: int) -> str:
     return f"{row.block * count + value % count:05d}"
 
 
-def _size(path: Path) -> int | None:
+def _size(path: str) -> int | None:
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a Path for every video takes longer than the question
     except OSError:
         return None
 

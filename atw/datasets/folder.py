@@ -1,17 +1,21 @@
-"""Any folder of videos: a CSV file per split with columns path, label, subset and optionally group."""
+"""Any folder of videos: a CSV file per split with columns path, label, subset and optionally group.
+
+The lists are the user's own, or drawn once by `atw.datasets.draw`.
+"""
 
 import csv
 import io
 from pathlib import Path
 from typing import Literal
 
-from atw.datasets.listed import Listed, Location, checked_video, read_lines
+from atw.datasets.draw import drawn_lists
+from atw.datasets.listed import Listed, Location, checked_video, read_text
 from atw.files import InputError
 
 
 def count_splits(location: Location) -> int:
     """How many splits there are: one, or as many numbered files as exist without a gap."""
-    if "{split}" not in location["lists"]:
+    if location["lists"] and "{split}" not in location["lists"]:
         return 1
     count = 0
     while _path(location, count + 1).is_file():
@@ -27,22 +31,24 @@ def count_splits(location: Location) -> int:
 def listed(location: Location, split: int) -> list[Listed]:
     """The videos of a split; further columns are allowed and ignored."""
     path = _path(location, split)
-    reader = csv.DictReader(io.StringIO("\n".join(read_lines(path))), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path.parent, path.name), newline=""), strict=True)
     rows = []
     try:
         missing = {"path", "label", "subset"} - set(reader.fieldnames or ())
         if missing:
             raise InputError(f"{path}, line 1: no column {', '.join(sorted(missing))}; needed are path,label,subset")
-        for number, row in enumerate(reader, start=2):
-            place = f"{path}, line {number}"
-            if row["subset"] not in ("train", "test") or not row["label"] or row["path"] is None:
+        for row in reader:
+            place = f"{path}, line {reader.line_num}"
+            given = (row["subset"] or "").rstrip()
+            if given not in ("train", "test") or not row["label"] or row["path"] is None:
                 raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {dict(row)}")
-            subset: Literal["train", "test"] = "train" if row["subset"] == "train" else "test"
-            rows.append(Listed(checked_video(row["path"], place), row["label"], subset, group=row.get("group") or ""))
+            subset: Literal["train", "test"] = "train" if given == "train" else "test"
+            group = (row.get("group") or "").rstrip()
+            rows.append(Listed(checked_video(row["path"], place), row["label"], subset, group))
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file: {error}") from None
     return rows
 
 
 def _path(location: Location, split: int) -> Path:
-    return Path(location["lists"].replace("{split}", str(split)))
+    return Path((location["lists"] or drawn_lists(location)).replace("{split}", str(split)))

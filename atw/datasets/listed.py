@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from atw.datasets.archive import list_file
 from atw.files import InputError
 
 Location = dict[str, Any]  # what atw.config.location gives: name, kind, root, and lists or sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """One line of a list.
 
@@ -36,14 +37,18 @@ def checked_video(name: str, place: str) -> str:
     return str(path)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The non-empty lines of a list file without line ends or trailing blanks."""
+def read_text(lists: Path, name: str) -> str:
+    """The text of the list file `name` in a folder or archive of lists, without a byte order mark, line ends kept."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return list_file(lists, name).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(
-            f"list file {path} does not exist: put the dataset's lists there, or correct `lists` in config.yaml"
+            f"list file {lists / name} does not exist: put the dataset's lists there, or correct `lists` in config.yaml"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"list file {path} cannot be read: {error}") from None
-    return [line.rstrip() for line in text.splitlines() if line.strip()]
+        raise InputError(f"list file {lists / name} cannot be read: {error}") from None
+
+
+def read_lines(lists: Path, name: str) -> list[str]:
+    """The non-empty lines of a list file without line ends or trailing blanks."""
+    return [line.rstrip() for line in read_text(lists, name).splitlines() if line.strip()]

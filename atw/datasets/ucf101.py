@@ -9,12 +9,12 @@ from atw.files import InputError
 
 def classes(location: Location) -> tuple[str, ...]:
     """The class names of classInd.txt in its order (`1 ApplyEyeMakeup` is label 0)."""
-    path = Path(location["lists"]) / "classInd.txt"
+    folder = Path(location["lists"])
     names = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(folder, "classInd.txt"), start=1):
         match = re.fullmatch(r"(\d+) (\S+)", line)
         if not match or int(match[1]) != number:
-            raise InputError(f"{path}, line {number}: expected `{number} ClassName`, found {line!r}")
+            raise InputError(f"{folder / 'classInd.txt'}, line {number}: expected `{number} ClassName`, found {line!r}")
         names.append(match[2])
     return tuple(names)
 
@@ -22,11 +22,12 @@ def classes(location: Location) -> tuple[str, ...]:
 def listed(location: Location, split: int) -> list[Listed]:
     """The videos of a split; the class is the folder's name, for HandstandPushups holds files of another spelling."""
     known = set(classes(location))
+    folder = Path(location["lists"])
     rows = []
     for subset in ("train", "test"):
-        path = Path(location["lists"]) / f"{subset}list{split:02d}.txt"
-        for number, line in enumerate(read_lines(path), start=1):
-            place = f"{path}, line {number}"
+        name = f"{subset}list{split:02d}.txt"
+        for number, line in enumerate(read_lines(folder, name), start=1):
+            place = f"{folder / name}, line {number}"
             video = checked_video(re.sub(r"(\.avi) \d+$", r"\1", line), place)
             label = video.partition("/")[0]
             group = re.search(r"_(g\d+)_c\d+\.avi$", video)

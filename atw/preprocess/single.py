@@ -129,7 +129,8 @@ def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
         "dataset": DATASET,
         "stream": choice.stream,
         "shard": DATASET,
-        "preprocess": Preprocess().model_dump(mode="json", exclude={"jpeg_quality", "shards"}) | size,
+        "preprocess": Preprocess().model_dump(mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit"})
+        | size,
         "flow": Flow().model_dump(mode="json") | flow,
     }
     return settings | ({"warp": Warp().model_dump(mode="json")} if choice.warped else {})

@@ -3,13 +3,16 @@
 import copy
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 import torchvision
 
-from tests.rules.conftest import BAD, CONFIG, Workplace, write_video
+from tests.rules.conftest import BAD, CONFIG, REPOSITORY, Workplace, write_video
 
 TARGET = "results/tiny/split1/fused.json"
 # Never made: a job that fails on it takes away no file that other tests look at.
@@ -34,8 +37,9 @@ def config(workplace: Workplace) -> Iterator[dict]:
         ("model", "consensus", "max", DOWNSTREAM),
         ("warp", "corners", 77, {"warped": 2, "train": 1, "score": 1, "fuse": 1}),
         ("flow", "bound", 9, {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
-        ("preprocess", "jpeg_quality", 90, {"frames": 2, "train": 1, "score": 1, "fuse": 1}),
-        ("preprocess", "width", 96, {"frames": 2, "flow": 2, "warped": 2, **DOWNSTREAM}),
+        ("preprocess", "quarantine_limit", 0.3, {"audit": 1}),
+        ("preprocess", "jpeg_quality", 90, {"frames": 2, "audit": 1, "train": 1, "score": 1, "fuse": 1}),
+        ("preprocess", "width", 96, {"frames": 2, "audit": 1, "flow": 2, "warped": 2, **DOWNSTREAM}),
         ("compute", "train_threads", 2, {}),
     ],
 )
@@ -63,6 +67,7 @@ def test_a_stream_without_weight_is_not_trained(workplace: Workplace, config: di
     workplace.write_config(config)
     assert workplace.jobs("results/other/split1/fused.json") == {
         "frames": 2,
+        "audit": 1,
         "flow": 2,
         "train": 2,
         "score": 2,
@@ -77,10 +82,71 @@ def test_an_added_video_remakes_only_its_shard(workplace: Workplace, config: dic
     write_video(video, "left", 99)
     try:
         path.write_text(before + "left/one more.avi,left,train\n")
-        assert workplace.jobs(TARGET) == {"frames": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+        assert workplace.jobs(TARGET) == {"frames": 1, "audit": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
     finally:
         path.write_text(before)
         video.unlink()
+
+
+def test_a_removed_video_remakes_only_its_shard(workplace: Workplace, config: dict) -> None:
+    path = workplace.folder / "lists/split1.csv"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace(f"{BAD},up,test\n", ""))
+        assert BAD not in path.read_text()
+        assert workplace.jobs(TARGET) == {"frames": 1, "audit": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+    finally:
+        path.write_text(before)
+
+
+def test_no_change_plans_nothing(workplace: Workplace, config: dict) -> None:
+    assert workplace.jobs(TARGET) == {}
+
+
+@pytest.mark.parametrize(
+    ("stage", "expected"),
+    [
+        ("rgb", {"frames": 2, "audit": 1, "train": 1, "score": 1, "fuse": 1}),
+        ("flow", {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
+        ("warped", {"warped": 2, "train": 1, "score": 1, "fuse": 1}),
+        ("train", DOWNSTREAM),
+        ("score", {"score": 3, "fuse": 1}),
+        ("fuse", {"fuse": 1}),
+    ],
+)
+def test_a_raised_recipe_number_reruns_what_depends_on_it(
+    workplace: Workplace,
+    config: dict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    expected: dict[str, int],
+) -> None:
+    # The repository as the next commit would have it.
+    for name in ("atw", "workflow", "envs"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "Snakefile", tmp_path)
+    source = tmp_path / "atw/config.py"
+    text = source.read_text(encoding="utf-8")
+    raised, count = re.subn(rf'("{stage}": )\d+', r"\g<1>99", text)
+    assert count == 1
+    source.write_text(raised, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert workplace.jobs("--snakefile", str(tmp_path / "Snakefile"), TARGET) == expected
+
+
+def test_another_folder_takes_the_shards_of_this_one(workplace: Workplace, config: dict, tmp_path: Path) -> None:
+    other = Workplace(tmp_path)
+    for name in ("videos", "lists"):
+        (tmp_path / name).symlink_to(workplace.folder / name)
+    other.write_config({**config, "shards": str(workplace.folder / "shards")})
+    shards = {path: path.stat().st_mtime_ns for path in (workplace.folder / "shards/tiny").rglob("*.h5")}
+    assert len(shards) == 6
+    model = "results/tiny/split1/warped/model.pt"
+    other.snakemake(model)
+    assert (tmp_path / model).is_file()
+    assert not (tmp_path / "shards").exists()
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
 
 
 @pytest.mark.parametrize(
@@ -142,7 +208,7 @@ def test_a_missing_video_is_quarantined_where_that_is_allowed(workplace: Workpla
     workplace.write_config(config)
     try:
         path.write_text(before + "left/unknown.avi,left,train\n")
-        assert workplace.jobs(TARGET) == {"frames": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+        assert workplace.jobs(TARGET) == {"frames": 1, "audit": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
     finally:
         path.write_text(before)
 

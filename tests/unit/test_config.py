@@ -10,6 +10,8 @@ from atw.files import InputError
 
 ROOT = Path(__file__).parents[2]
 FOLDER = {"kind": "folder", "root": "videos", "lists": "list.csv"}
+KINETICS = {"kind": "kinetics", "root": "videos", "lists": "lists"}
+DRAWN = {"kind": "folder", "root": "videos"}
 UCF101 = {"kind": "ucf101", "root": "videos", "lists": "lists"}
 
 
@@ -80,9 +82,7 @@ def test_every_setting_is_described(section: str) -> None:
         assert field.description, f"{section}.{name}"
 
 
-@pytest.mark.parametrize(
-    "dataset", [config.OfficialDataset, config.FolderDataset, config.DemoDataset], ids=lambda model: str(model.__name__)
-)
+@pytest.mark.parametrize("dataset", list(dict.fromkeys(config.KINDS.values())), ids=lambda model: str(model.__name__))
 def test_every_key_of_a_dataset_is_described(dataset: type[config.StreamOverrides]) -> None:
     for name in set(dataset.model_fields) - set(config.StreamOverrides.model_fields) - {"kind"}:
         assert dataset.model_fields[name].description, name
@@ -164,7 +164,18 @@ def test_a_dataset_may_bear_a_sections_name() -> None:
         (nested("seed", -1), ["seed", "-1", "greater than or equal to 0"]),
         (nested("datasets.mine.kind", "ucf"), ["datasets.mine", "'ucf'", "ucf101", "hmdb51", "folder", "demo"]),
         (nested("datasets.mine.root", "x"), ["datasets.mine", "`kind`", "ucf101", "hmdb51", "folder", "demo"]),
-        (nested("datasets.mine", {"kind": "folder"}), ["datasets.mine.root", "datasets.mine.lists", "required"]),
+        (nested("datasets.mine", {"kind": "folder"}), ["datasets.mine.root", "required"]),
+        (nested("datasets.mine", {"kind": "ucf101"}), ["datasets.mine.root", "datasets.mine.lists", "required"]),
+        (nested("datasets.mine", {**FOLDER, "splits": 3}), ["splits is for splits that are drawn", "leave out"]),
+        (nested("datasets.mine", {**DRAWN, "group": "["}), ["datasets.mine.group", "is no regular expression"]),
+        (
+            nested("datasets.mine", {**DRAWN, "group": "(a)(b)"}),
+            ["datasets.mine.group", "needs one group in parentheses, has 2"],
+        ),
+        (nested("datasets.mine", {**DRAWN, "extensions": ["mp4"]}), ["datasets.mine.extensions.0", "pattern"]),
+        (nested("datasets.mine", {**KINETICS, "path": "{label}.mp4"}), ["datasets.mine.path", "must hold {id}"]),
+        (nested("datasets.mine", {**KINETICS, "path": "{id.x}.mp4"}), ["datasets.mine.path", "nothing but end, id"]),
+        (nested("datasets.mine", {**KINETICS, "path": "{id"}), ["datasets.mine.path", "is no pattern"]),
         (nested("datasets", {"a b": UCF101}), ["datasets", "'a b'", "letters, digits"]),
         (nested("datasets", {"experiments": UCF101}), ["'experiments'", "cannot name a folder"]),
     ],

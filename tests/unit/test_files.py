@@ -1,6 +1,8 @@
+import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from atw.files import atomic_path, digest, file_digest, write_json
+from atw.files import InputError, atomic_folder, atomic_path, digest, file_digest, write_json
 
 HANGING_WRITER = """
 import sys, time
@@ -75,20 +77,117 @@ def test_a_killed_writer_changes_nothing(tmp_path: Path, old: str | None) -> Non
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert (path.read_text() if path.exists() else None) == old
-    # What is left of the killed writer is hidden and never taken for a result.
-    assert all(name.startswith(".") and name.endswith(".tmp") for name in names(tmp_path) if name != "result.txt")
+    # What is left of the killed writer is hidden and never taken for a result, and goes away with the next writer.
+    rests = [name for name in names(tmp_path) if name != "result.txt"]
+    assert len(rests) == 2
+    assert all(name.startswith(".result.txt.") and name.endswith((".tmp", ".lock")) for name in rests)
     with atomic_path(path) as temporary:
         temporary.write_text("whole")
     assert path.read_text() == "whole"
-
-
-def test_two_writers_of_one_file_do_not_mix(tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    with atomic_path(path) as first, atomic_path(path) as second:
-        first.write_text("first")
-        second.write_text("second")
-    assert path.read_text() == "first"  # the one that ended last
     assert names(tmp_path) == ["result.txt"]
+
+
+@pytest.mark.timeout(60)
+def test_a_second_writer_waits_for_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "result.txt"
+    # Names that the first one's temporary file must not be taken for.
+    others = [".result.txt.tmp", ".result.txt.more.abcdefgh.tmp", ".result.txtx.abcdefgh.tmp"]
+    for name in others:
+        (tmp_path / name).write_text("of somebody else")
+    writer = HANGING_WRITER.replace("60", "2")
+    child = subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "written\n"
+        with atomic_path(path) as temporary:
+            assert path.read_text() == "new, but only half of"  # the first one has ended, and was not disturbed
+            temporary.write_text("second")
+        assert child.wait() == 0
+    assert path.read_text() == "second"
+    assert f"waiting for process {child.pid} on " in caplog.text
+    assert names(tmp_path) == sorted([*others, "result.txt"])
+
+
+def test_a_writer_does_not_wait_for_itself(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with atomic_path(path) as temporary:
+        with pytest.raises(InputError, match=r"result.txt is being written by this process"), atomic_path(path):
+            pass
+        temporary.write_text("first")
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["result.txt"]
+
+
+RACING_WRITER = """
+import sys
+from pathlib import Path
+from atw.files import atomic_path
+
+path = Path(sys.argv[1])
+for _ in range(40):
+    with atomic_path(path) as temporary:
+        assert [rest for rest in path.parent.glob(".*.tmp")] == [temporary]
+        temporary.write_text(sys.argv[2] * 1000)
+    assert len(path.read_text()) == 1000
+"""
+
+
+@pytest.mark.timeout(120)
+def test_racing_writers_come_one_after_the_other(tmp_path: Path) -> None:
+    children = [
+        subprocess.Popen([sys.executable, "-c", RACING_WRITER, str(tmp_path / "result.txt"), letter]) for letter in "ab"
+    ]
+    assert [child.wait() for child in children] == [0, 0]
+    assert names(tmp_path) == ["result.txt"]
+
+
+def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    (tmp_path / ".result.txt.abcdefgh.tmp").write_text("perhaps of a living writer")
+    with atomic_path(tmp_path / "result.txt") as temporary:
+        temporary.write_text("new")
+    assert names(tmp_path) == [".result.txt.abcdefgh.tmp", "result.txt"]
+
+
+def test_a_vanished_folder_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "share" / "result.txt"
+    message = r"cannot write .*share/result.txt: No such file.*look whether its folder"
+    with pytest.raises(InputError, match=message), atomic_path(path) as temporary:
+        temporary.write_text("new")
+        shutil.rmtree(path.parent)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS])
+def test_a_disk_that_refuses_is_named(tmp_path: Path, error: int) -> None:
+    message = rf"cannot write .*result.txt: {os.strerror(error)}; "
+    with pytest.raises(InputError, match=message), atomic_path(tmp_path / "result.txt"):
+        raise OSError(error, "whatever the library says")
+    assert names(tmp_path) == []
+
+
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing.txt"), atomic_path(tmp_path / "result.txt"):
+        (tmp_path / "nothing.txt").read_text()
+
+
+def test_a_folder_appears_whole_and_is_replaced_only_when_asked(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "frames"
+    with atomic_folder(path) as temporary:
+        (temporary / "0").write_text("old")
+        assert not path.exists()
+    with pytest.raises(InputError, match=r"frames exists already"), atomic_folder(path):
+        pass
+    with pytest.raises(RuntimeError), atomic_folder(path, replace=True):
+        raise RuntimeError
+    assert names(path) == ["0"]
+    with atomic_folder(path, replace=True) as temporary:
+        (temporary / "1").write_text("new")
+    assert names(path) == ["1"]
+    assert names(path.parent) == ["frames"]
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])

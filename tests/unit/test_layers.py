@@ -22,6 +22,7 @@ GROUPS = {
     "atw.videos": (1, "inputs"),
     "atw.reference": (1, "reference"),
     "atw.plan": (2, "plan"),
+    "atw.download": (2, "download"),
     "atw.flow": (2, "preprocess"),
     "atw.preprocess": (2, "preprocess"),
     "atw.doctor": (3, "doctor"),
@@ -40,7 +41,7 @@ RESERVED = {
     "torchvision": {"model"},
     "numba": {"preprocess"},
     "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software"},
-    "h5py": {"atw.shards", "atw.evaluate.scores"},
+    "h5py": {"atw.shards.layout", "atw.shards.reader", "atw.shards.writer", "atw.evaluate.scores"},
     "pydantic": {"atw.config", "atw.reference"},
     "typer": {"main"},
 }

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_levels_are_off_by_half_a_level_at_most(shares: list[float], bound: floa
     error = np.abs(dequantise(levels, bound).astype(np.float64) - flow.astype(np.float64))
     # Levels 1 and 255 lie 127 steps from zero, that is at 254/255 of the bound.
     inside = np.abs(flow) <= bound * 254 / 255
-    assert (error[inside] <= bound / 255 * (1 + 1e-5)).all()
+    assert (error[inside] <= bound / 255 * (1 + 1e-4)).all()  # float32 adds its own
     assert set(levels[flow > bound].tolist()) <= {255}
     assert set(levels[flow < -bound].tolist()) <= {1}
 
@@ -212,8 +213,8 @@ def test_the_flow_layout_is_the_documented_one(tmp_path: Path, write_shard: Writ
 def test_the_digest_is_that_of_items_and_index(tmp_path: Path) -> None:
     fields = np.random.default_rng(0).integers(1, 256, (2, 2, 24, 32), dtype=np.uint8)
     items = [encode_field(field, 3) for field in fields]
-    attributes = {"stream": "flow", "width": 32, "height": 24, "settings": {"preprocess": {"zstd_level": 3}}}
-    with create(tmp_path / "0.h5", attributes) as writer:
+    attributes = {"stream": "flow", "width": 32, "height": 24, "bound": 20.0}
+    with create(tmp_path / "0.h5", attributes | {"settings": {"preprocess": {"zstd_level": 3}}}) as writer:
         writer.add(Entry("v", "l"), items)
     rows = json.dumps([dataclasses.asdict(Entry("v", "l", 0, 2))], sort_keys=True)
     with Shard(tmp_path / "0.h5") as shard:
@@ -224,6 +225,7 @@ def test_the_digest_is_that_of_items_and_index(tmp_path: Path) -> None:
 def test_two_writes_give_identical_bytes(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
     for folder in ("one", "another, longer"):
         write_shard(tmp_path / folder / "00000.h5", stream, VIDEOS)
+        time.sleep(1.1)  # HDF5's times are whole seconds
     assert (tmp_path / "one" / "00000.h5").read_bytes() == (tmp_path / "another, longer" / "00000.h5").read_bytes()
 
 
@@ -349,11 +351,11 @@ def test_a_folder_is_no_shard(tmp_path: Path) -> None:
         Shard(tmp_path)
 
 
-@pytest.mark.parametrize("attributes", [{}, {"format": 1}, {"format": "2"}, {"title": "of something else"}])
+@pytest.mark.parametrize("attributes", [{}, {"format": 1}, {"format": np.bytes_(b"2")}, {"title": "of something else"}])
 def test_another_format_is_refused(tmp_path: Path, attributes: dict[str, Any]) -> None:
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file.attrs.update(attributes)
-    found = attributes.get("format")
+    found = {1: "1", np.bytes_(b"2"): "2"}.get(attributes.get("format"), "None")
     with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 2; delete the file"):
         Shard(tmp_path / "0.h5")
 

@@ -45,13 +45,24 @@ def decode_with_opencv(path: Path) -> list[Image]:
 
 
 def write(
-    path: Path, frames: Sequence[Image], codec: str, *, turn: int = 0, title: str = "", movflags: str = ""
+    path: Path,
+    frames: Sequence[Image],
+    codec: str,
+    *,
+    turn: int = 0,
+    title: str = "",
+    movflags: str = "",
+    gop: int = 12,
 ) -> Path:
-    """A video in the container of the path's suffix; `turn` goes into the header, in degrees counterclockwise."""
+    """A video in the container of the path's suffix with a key frame in `gop` frames.
+
+    `turn` goes into the header, in degrees counterclockwise.
+    """
     with av.open(str(path), "w", options={"movflags": movflags} if movflags else {}) as output:
         stream: Any = output.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
+        stream.gop_size = gop
         if turn:
             stream.set_display_rotation(turn)
         if title:
@@ -240,7 +251,7 @@ def test_up_to_two_missing_frames_are_repaired(tmp_path: Path, write_mjpeg: Writ
 
 @pytest.mark.parametrize(("name", "codec"), [("v.avi", "mpeg4"), ("v.mp4", "libx264"), ("v.ts", "mpeg4")])
 def test_damage_in_the_middle_costs_the_frames_that_it_hits(tmp_path: Path, name: str, codec: str) -> None:
-    path = write(tmp_path / name, noise(30), codec)
+    path = write(tmp_path / name, noise(30), codec, gop=6 if codec == "libx264" else 12)
     good, _ = decode(path)
     content = bytearray(path.read_bytes())
     middle = int(len(content) * 0.6)

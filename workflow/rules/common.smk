@@ -66,8 +66,15 @@ def get_all_splits(wildcards):
 
 
 @explained
+def get_all_audits(wildcards):
+    return expand(
+        "results/{dataset}/{split}/quarantine.csv", dataset=wildcards.dataset, split=PLAN.splits(wildcards.dataset)
+    )
+
+
+@explained
 def get_all_summaries(wildcards):
-    """The summary of every dataset whose folder of videos is there; the others are named."""
+    """The summary, and the list of bad videos, of every dataset whose folder of videos is there; the others are named."""
     targets = []
     for name in PLAN.datasets:
         try:
@@ -75,7 +82,7 @@ def get_all_summaries(wildcards):
         except NoVideosError as error:
             print(f"left out of `all`: {error}", file=sys.stderr)
         else:
-            targets.append(f"results/{name}/summary.json")
+            targets += [f"results/{name}/summary.json", f"results/{name}/quarantine.csv"]
     return targets
 
 

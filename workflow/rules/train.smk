@@ -1,6 +1,7 @@
 rule train:
     input:
         shards=from_plan(PLAN.shards, "run", "split", "stream"),
+        audit=ancient(from_plan(PLAN.audit, "run", "split")),
         weights=from_plan(PLAN.weights, "run", "stream"),
     output:
         model="results/{run}/{split}/{stream}/model.pt",

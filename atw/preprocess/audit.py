@@ -1,0 +1,117 @@
+"""What is wrong with the videos of a split, as its shards recorded it, and whether too many are to train on."""
+
+import csv
+import logging
+import math
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from atw.datasets import Dataset
+from atw.files import InputError, atomic_path
+from atw.shards import Entry, Shard
+
+log = logging.getLogger("atw")
+_ROUNDING = 1e-9  # .07 x 100 is 7.000000000000001
+_NAMED = 20  # quarantined videos in the message; all are in the log
+
+
+@dataclass(frozen=True, order=True)
+class Finding:
+    """A row of quarantine.csv.
+
+    Args:
+        video: id.
+        label: class name.
+        verdict: quarantined is left out, repaired is used all the same.
+        reason: why, in words.
+    """
+
+    video: str
+    label: str
+    verdict: str
+    reason: str
+
+
+_COLUMNS = [column.name for column in fields(Finding)]
+
+
+def allowed(videos: int, limit: float) -> int:
+    """How many of `videos` may be quarantined: the share `limit` rounded down, but one, unless the limit is 0."""
+    return max(1, math.floor(videos * limit + _ROUNDING)) if limit else 0
+
+
+def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -> None:
+    """Write quarantine.csv of a split: its quarantined and repaired videos with the reasons, sorted by id.
+
+    Args:
+        out: path of the CSV file.
+        shard_paths: shards of one stream with all of the split's videos; the decoder's verdict is the same in each.
+        settings: what `atw.plan.Plan.audit_settings` gives.
+        dataset: whose lists name the videos.
+
+    Raises:
+        InputError: more videos are quarantined than the limit allows, or a video is in none of the shards.
+    """
+    entries: dict[str, Entry] = {}
+    for path in shard_paths:
+        with Shard(path) as shard:
+            entries |= {entry.video: entry for entry in shard.entries}
+    listed = dataset.rows(settings["split"])
+    missing = [row.video for row in listed if row.video not in entries]
+    if missing:
+        raise InputError(
+            f"{missing[0]} is in the list but in none of the shards, {shard_paths[0]} and so on; "
+            "run the workflow, which makes the outdated ones again"
+        )
+    findings = sorted(_findings(entries[row.video] for row in listed))
+    for finding in findings:
+        log.info("%s %s: %s", finding.verdict, finding.video, finding.reason)
+    _check_limit(findings, len(listed), settings)
+    _write(out, findings)
+
+
+def merge(out: Path, paths: list[Path]) -> None:
+    """Write quarantine.csv of a dataset from those of its splits, each video once."""
+    _write(out, sorted({finding for path in paths for finding in _read(path)}))
+
+
+def _findings(entries: Iterable[Entry]) -> Iterable[Finding]:
+    for entry in entries:
+        if entry.quarantined:
+            yield Finding(entry.video, entry.label, "quarantined", entry.quarantined)
+        elif entry.repaired:
+            yield Finding(entry.video, entry.label, "repaired", entry.repaired)
+
+
+def _check_limit(findings: list[Finding], videos: int, settings: dict[str, Any]) -> None:
+    bad = [finding for finding in findings if finding.verdict == "quarantined"]
+    limit = settings["quarantine_limit"]
+    if len(bad) <= allowed(videos, limit):
+        return
+    rows = [f"  {finding.video}: {finding.reason}" for finding in bad[:_NAMED]]
+    if len(bad) > _NAMED:
+        rows.append(f"  and {len(bad) - _NAMED} more, all in the log of this job")
+    raise InputError(
+        "\n".join(
+            (
+                f"{len(bad)} of the {videos} videos of {settings['dataset']}, {settings['split']}, cannot be used, and "
+                f"preprocess.quarantine_limit is {limit:g}, so {allowed(videos, limit)} may be left out:",
+                *rows,
+                "Replace these files or take them from the lists; to train without them, raise "
+                f"datasets.{settings['dataset']}.preprocess.quarantine_limit in config.yaml to "
+                f"{math.ceil(len(bad) / videos * 1000) / 1000:g} or more",
+            )
+        )
+    )
+
+
+def _write(out: Path, findings: Iterable[Finding]) -> None:
+    with atomic_path(out) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([_COLUMNS, *map(astuple, findings)])
+
+
+def _read(path: Path) -> list[Finding]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return [Finding(**row) for row in csv.DictReader(file)]

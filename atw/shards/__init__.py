@@ -1,0 +1,35 @@
+"""The shard format, version 2: one HDF5 file per dataset, stream and shard, readable with plain h5py and hdf5plugin.
+
+    rgb           data    uint8 [bytes]                 JPEG images one after the other
+                  offset  int64 [items + 1]             image i is data[offset[i]:offset[i + 1]]
+    flow, warped  data    uint8 [items, 2, H, W]        a chunk a field, compressed with Zstandard; channel 0 is x
+    all           crc32   uint32 [items]                of each item's stored bytes: the image, or the compressed chunk
+                  index/* one row a video, sorted by id (see `Entry`); a quarantined video has a reason and no items
+    attributes    format, stream, dataset, shard, width, height, bound, zero, items, digest, checksum; as JSON settings,
+                  software and flow, the effective parameters and the backend of flow and warped
+
+A video's items are `first` to `first + count - 1`: n frames in rgb, n - 1 fields in flow and warped, field i going from
+frame i to frame i + 1. Displacements are quantised to 1..255 with zero at 128, so a horizontal flip is exactly 256 - v.
+`digest` is the SHA-256 over index and items, `checksum` that of the canonical JSON form of the list of the other
+attributes and the rows of the index; nothing in the file depends on when, where or how fast it was written.
+
+`layout` holds rows and levels, `writer` and `reader` the file; `inspect` and `export` are what people do with shards.
+"""
+
+from atw.shards.layout import FORMAT, ZERO, Entry, dequantise, encode_field, encode_frame, quantise
+from atw.shards.reader import Shard
+from atw.shards.writer import Encoded, Writer, create
+
+__all__ = [
+    "FORMAT",
+    "ZERO",
+    "Encoded",
+    "Entry",
+    "Shard",
+    "Writer",
+    "create",
+    "dequantise",
+    "encode_field",
+    "encode_frame",
+    "quantise",
+]

@@ -1,0 +1,142 @@
+"""What shards hold and whether it is whole: `atw shards info` and `atw shards verify`."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from atw.files import InputError
+from atw.progress import meter
+from atw.shards.reader import REMEDY, Shard
+
+_COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")
+_NUMBERS = ("videos", "items", "quarantined", "size")
+_TABLE_WIDTH = 120  # where the output is no terminal
+
+
+def find(paths: Sequence[Path]) -> list[Path]:
+    """The shards that files and folders stand for, those of a folder sorted by path.
+
+    Raises:
+        InputError: a path does not exist, or a folder holds no shard.
+    """
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(path.rglob("*.h5")) if path.is_dir() else [path]
+        if not path.exists():
+            raise InputError(f"{path} does not exist; give shards, or folders that hold some")
+        if not inside:
+            raise InputError(f"folder {path} holds no shard, that is, no .h5 file; give another one")
+        found += [shard for shard in inside if shard not in found]
+    return found
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """What a shard says of itself, as `atw shards info --json` gives it."""
+    with Shard(path) as shard:
+        attributes, entries = shard.attributes, shard.entries
+        names = ("stream", "dataset", "shard", "width", "height", "bound", "zero", "items", "digest", "flow")
+        known = {name: attributes[name] for name in names if name in attributes}
+        return {
+            "path": str(path),
+            **known,
+            "videos": len(entries),
+            "bytes": path.stat().st_size,
+            "quarantined": {entry.video: entry.quarantined for entry in entries if entry.quarantined},
+            "repaired": {entry.video: entry.repaired for entry in entries if entry.repaired},
+            "settings": attributes["settings"],
+            "software": attributes.get("software", {}),
+        }
+
+
+def info(paths: Sequence[Path], *, as_json: bool) -> list[str]:
+    """Print what the shards hold, as a table or as a JSON list; returns a message for each that cannot be read."""
+    described, messages = [], []
+    for path in find(paths):
+        try:
+            described.append(describe(path))
+        except InputError as error:
+            messages.append(str(error))
+    if as_json:
+        print(json.dumps(described, indent=2, ensure_ascii=False))
+    else:
+        _print_table(described)
+    return messages
+
+
+def _print_table(described: Sequence[dict[str, Any]]) -> None:
+    table = Table(*_COLUMNS)
+    for column in table.columns:
+        column.justify = "right" if column.header in _NUMBERS else "left"
+    for shard in described:
+        row = shard | {
+            "quarantined": len(shard["quarantined"]),
+            "settings": _in_short(shard),
+            "size": f"{shard['bytes'] / 1e6:.1f} MB",
+        }
+        table.add_row(*(escape(str(row.get(name, ""))) for name in _COLUMNS))
+    size = sum(shard["bytes"] for shard in described) / 1e6
+    counts = [sum(shard["videos"] for shard in described), sum(shard["items"] for shard in described)]
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_TABLE_WIDTH)
+    console.print(table)
+    console.print(f"{len(described)} shards, {counts[0]} videos, {counts[1]} items, {size:.1f} MB", highlight=False)
+
+
+def _in_short(shard: dict[str, Any]) -> str:
+    settings = shard["settings"]
+    preprocess, flow, warp = (settings.get(name, {}) for name in ("preprocess", "flow", "warp"))
+    words = [f"{shard['width']} x {shard['height']} px"]
+    if shard["stream"] == "rgb":
+        words.append(f"JPEG {preprocess.get('jpeg_quality', '')}")
+    else:
+        words += [f"bound {shard['bound']:g} px", str(flow.get("preset", "")), shard.get("flow", {}).get("backend", "")]
+    if shard["stream"] == "warped":
+        words.append(str(warp.get("matches", "")))
+    return ", ".join(filter(None, words))
+
+
+def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
+    """Read every byte of the shards; returns how many there are, and a message for each damage.
+
+    Checked are attributes and index, the checksum and the declared size of every item, and the digest over all.
+    """
+    shards = find(paths)
+    messages: list[str] = []
+    with meter("verifying", "items", len(shards)) as progress:
+        for path in shards:
+            items = 0
+            try:
+                with Shard(path) as shard:
+                    items = int(shard.attributes["items"])
+                    messages += _damage(shard)
+            except InputError as error:
+                messages.append(str(error))
+            progress.advance(items)
+    return len(shards), messages
+
+
+def _damage(shard: Shard) -> Iterator[str]:
+    """A message for each video with damaged items, which names the first of them."""
+    sha256 = hashlib.sha256()
+    whole = True
+    for entry in shard.entries:
+        found = []
+        for number in range(entry.count):
+            try:
+                sha256.update(shard.stored(entry, number))
+            except InputError as error:
+                found.append(str(error))
+        if found:
+            whole = False
+            yield found[0] + (f" ({len(found) - 1} more items of this video are damaged)" if found[1:] else "")
+    sha256.update(json.dumps([asdict(entry) for entry in shard.entries], sort_keys=True).encode())
+    if whole and sha256.hexdigest() != shard.digest:
+        yield f"shard {shard.path} is damaged or no shard (the digest of index and items differs); {REMEDY}"

@@ -1,0 +1,119 @@
+"""Rows of the index, attributes, quantised displacements, and items as they are stored."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from atw.files import digest
+
+FORMAT = 2
+ZERO = 128  # the stored value of no motion
+_JSON = ("settings", "software", "flow")
+
+
+@dataclass
+class Entry:
+    """One video of a shard: a row of `index`.
+
+    Args:
+        video: id.
+        label: class name.
+        first: its first item.
+        count: its items, 0 when quarantined.
+        decoded: frames decoded.
+        declared: frames its header promises, -1 where it says nothing.
+        fps: frames a second, 0 where unknown.
+        width: original width, pixels.
+        height: original height, pixels.
+        repaired: what was mended, "" when nothing was.
+        quarantined: why the video is left out, "" when it is not.
+        sha256: of the video file.
+        clipped: share of displacements beyond the bound (flow, warped).
+        accepted: share of pairs whose homography was accepted (warped).
+        still: share of pairs between which the camera stood still; they are among the accepted (warped).
+        inliers: mean share of matches that agree with the homography (warped).
+        residual: mean distance of those matches from it, pixels (warped).
+    """
+
+    video: str
+    label: str
+    first: int = 0
+    count: int = 0
+    decoded: int = 0
+    declared: int = -1
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    repaired: str = ""
+    quarantined: str = ""
+    sha256: str = ""
+    clipped: float = 0.0
+    accepted: float = 0.0
+    still: float = 0.0
+    inliers: float = 0.0
+    residual: float = 0.0
+
+
+def quantise(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
+    """Displacements in pixels as 1..255: round(128 + 255 d / (2 bound)), half to even, clipped and never 0.
+
+    The step, 2 bound / 255 pixels, is the one of the field; only zero sits on a level of its own.
+    """
+    levels: NDArray[np.uint8] = np.clip(np.rint(flow * np.float32(255 / (2 * bound))) + ZERO, 1, 255).astype(np.uint8)
+    return levels
+
+
+def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
+    """Displacements in pixels from stored levels, off by half a level (bound / 255 pixels) at most unless clipped."""
+    return (levels.astype(np.float32) - ZERO) * np.float32(2 * bound / 255)
+
+
+def encode_frame(frame: NDArray[np.uint8], quality: int) -> bytes:
+    """A BGR frame as JPEG with 4:2:0 chroma."""
+    options = [
+        cv2.IMWRITE_JPEG_QUALITY,
+        quality,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
+    ]
+    _, encoded = cv2.imencode(".jpg", frame, options)
+    return encoded.tobytes()
+
+
+def encode_field(field: NDArray[np.uint8], level: int) -> bytes:
+    """A quantised field [2, H, W] as the Zstandard frame that HDF5's filter reads."""
+    compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
+    return compressor.compress(np.ascontiguousarray(field).tobytes())
+
+
+def checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
+    """What the attribute `checksum` is: the digest of the other attributes and the rows of the index."""
+    covered = {name: value for name, value in attributes.items() if name != "checksum"}
+    return digest([covered, [asdict(entry) for entry in entries]])
+
+
+def read_attributes(file: h5py.File) -> dict[str, Any]:
+    """The attributes of a shard, those that are JSON parsed; ValueError as in `read_attribute`."""
+    found = {name: read_attribute(file, name) for name in file.attrs}
+    return found | {name: json.loads(str(found[name])) for name in _JSON if name in found}
+
+
+def read_attribute(file: h5py.File, name: str) -> int | float | str:
+    """An attribute of a shard.
+
+    Raises:
+        ValueError: it is neither a number nor text of fixed length.
+    """
+    # Looked at before it is read: HDF5 can hang on damaged variable-length text.
+    stored = file.attrs.get_id(name)
+    if stored.dtype.kind not in "iufS" or stored.shape != ():
+        raise ValueError(f"the attribute {name} is neither a number nor text of fixed length")
+    value: int | float | bytes = file.attrs[name].item()
+    return value.decode() if isinstance(value, bytes) else value

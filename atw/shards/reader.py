@@ -1,0 +1,237 @@
+"""Reading a shard, which may be damaged, or come from someone who means harm: nothing in it is believed unchecked."""
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import cv2
+import h5py
+import hdf5plugin
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from atw.files import InputError
+from atw.shards.layout import FORMAT, Entry, checksum, read_attribute, read_attributes
+
+REMEDY = "delete the file, and the workflow makes it again"
+_STREAMS = ("rgb", "flow", "warped")
+_LARGEST_SIDE_PX = 4096  # as in the configuration
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
+
+
+class Shard:
+    """A shard opened for reading.
+
+    The file is opened read-only in this process: an HDF5 handle must not cross a fork.
+
+    Raises:
+        InputError: not a shard, of another format version, or damaged; names the file and the remedy.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with self._reading():
+            file = self._file = h5py.File(path, "r")
+        try:
+            with self._reading():
+                self._open(file)
+        except BaseException:
+            file.close()
+            raise
+
+    def _open(self, file: h5py.File) -> None:
+        found = read_attribute(file, "format") if "format" in file.attrs else None
+        if found != FORMAT:
+            raise InputError(f"shard {self.path} has format {found}, this version reads {FORMAT}; {REMEDY}")
+        self.attributes = read_attributes(file)
+        self.entries = _entries(file)
+        # HDF5 itself would believe a wrong label, range or setting.
+        if self.attributes["checksum"] != checksum(self.attributes, self.entries):
+            raise ValueError("the checksum of attributes and index differs")
+        self._check_attributes()
+        items = int(self.attributes["items"])
+        self._checksums = _plain(file, "crc32", np.uint32, items)
+        self._data = _dataset(file, "data")
+        self._offsets = self._checked_offsets(file, items) if self.stream == "rgb" else None
+        if self.stream != "rgb":
+            self._check_fields(items)
+        self._check_ranges(items)
+
+    @property
+    def stream(self) -> str:
+        """rgb, flow or warped."""
+        return str(self.attributes["stream"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over index and items, as the writer recorded it."""
+        return str(self.attributes["digest"])
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise InputError(f"shard {self.path} does not exist; the workflow makes it") from None
+        except _DAMAGE as error:
+            reason = str(error).strip() or type(error).__name__
+            raise InputError(f"shard {self.path} is damaged or no shard ({reason}); {REMEDY}") from None
+
+    def _check_attributes(self) -> None:
+        if self.stream not in _STREAMS:
+            raise ValueError(f"its stream is {self.stream!r}")
+        for name, largest in (("width", _LARGEST_SIDE_PX), ("height", _LARGEST_SIDE_PX), ("items", 1 << 40)):
+            value = self.attributes[name]
+            if not isinstance(value, int) or not 0 <= value <= largest:
+                raise ValueError(f"its {name} is {value!r}")
+        if not isinstance(self.attributes["digest"], str) or not isinstance(self.attributes["settings"], dict):
+            raise ValueError("its digest or its settings are no such thing")
+        if self.stream != "rgb" and not self.attributes["bound"] > 0:
+            raise ValueError(f"its bound is {self.attributes['bound']!r}")
+
+    def _checked_offsets(self, file: h5py.File, items: int) -> NDArray[Any]:
+        offsets = _plain(file, "offset", np.int64, items + 1)
+        data = self._data
+        if data.dtype != np.uint8 or data.ndim != 1 or data.chunks or data.id.get_storage_size() != len(data):
+            raise ValueError("data is not a block of bytes")
+        if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) < 0).any():
+            raise ValueError("the offsets of the images are impossible")
+        return offsets
+
+    def _check_fields(self, items: int) -> None:
+        data = self._data
+        filters = data.id.get_create_plist()
+        numbers = [filters.get_filter(place)[0] for place in range(filters.get_nfilters())]
+        if data.dtype != np.uint8 or data.chunks != (1, *self.item_shape) or numbers != [hdf5plugin.Zstd.filter_id]:
+            raise ValueError("data is not chunks of a field each, compressed with Zstandard")
+        if data.shape != (items, *self.item_shape):
+            raise ValueError(f"{items} items promised, data has the shape {data.shape}")
+
+    def _check_ranges(self, items: int) -> None:
+        listed = sum(entry.count for entry in self.entries)
+        if items != listed:
+            raise ValueError(f"{items} items promised, {listed} in the index")
+        if len({entry.video for entry in self.entries}) < len(self.entries):
+            raise ValueError("a video is listed twice")
+        firsts = [*(entry.first for entry in self.entries), items]
+        for entry, (first, following) in zip(self.entries, pairwise(firsts), strict=True):
+            if entry.count < 0 or first + entry.count != following or first < 0:
+                raise ValueError(f"{entry.video!r} has the impossible items {first} to {first + entry.count - 1}")
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Shape of a field: (2, H, W)."""
+        return (2, int(self.attributes["height"]), int(self.attributes["width"]))
+
+    def stored(self, entry: Entry, number: int) -> bytes:
+        """The bytes of an item of a video as they are in the file, checked: a JPEG image, or a Zstandard frame.
+
+        Raises:
+            InputError: damaged; names the file, the item, the video and the remedy.
+        """
+        with self._reading():
+            return self._item(entry, number)
+
+    def _item(self, entry: Entry, number: int) -> bytes:
+        item = entry.first + number
+        name = f"{'frame' if self.stream == 'rgb' else 'field'} {number} of {entry.video}"
+        if self._offsets is not None:
+            stored: bytes = self._data[self._offsets[item] : self._offsets[item + 1]].tobytes()
+        else:
+            # HDF5's Zstandard filter does not look at the checksum inside the frame.
+            unfiltered, stored = self._data.id.read_direct_chunk((item, 0, 0, 0))
+            if unfiltered:
+                raise ValueError(f"{name} is not compressed")
+        if zlib.crc32(stored) != self._checksums[item]:
+            raise ValueError(f"the checksum of {name} differs")
+        # A decoder would take memory for whatever size the item says.
+        _, height, width = self.item_shape
+        if self._offsets is not None:
+            fits = _has_size(stored, height, width)
+        else:
+            fits = zstandard.frame_content_size(stored) == 2 * height * width
+        if not fits:
+            raise ValueError(f"{name} is not of {width} x {height} px")
+        return stored
+
+    def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
+        """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
+        out = np.empty((len(numbers), *self.item_shape[1:], 3), np.uint8)
+        for row, number in enumerate(numbers):
+            with self._reading():
+                image = cv2.imdecode(np.frombuffer(self._item(entry, int(number)), np.uint8), cv2.IMREAD_COLOR)
+                if image is None:
+                    raise ValueError(f"frame {number} of {entry.video} is no image")
+                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out[row])
+        return out
+
+    def fields(self, entry: Entry, first: int, count: int) -> NDArray[np.uint8]:
+        """`count` consecutive quantised fields of a video: uint8 [count, 2, H, W]."""
+        out = np.empty((count, *self.item_shape), np.uint8)
+        start = entry.first + first
+        with self._reading():
+            for number in range(first, first + count):
+                self._item(entry, number)
+            self._data.read_direct(out, np.s_[start : start + count])
+        return out
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> "Shard":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
+    """A dataset that lies in this very file: links and external storage could show any file of the reader's."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is missing, or a link to somewhere else")
+    found = parent[name]
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+        raise ValueError(f"{name} is no dataset of this file")
+    return found
+
+
+def _plain(parent: h5py.Group, name: str, dtype: Any, rows: int) -> NDArray[Any]:
+    """A whole dataset of one dimension, no larger than the file in which it stands uncompressed."""
+    found = _dataset(parent, name)
+    if (dtype and found.dtype != dtype) or found.dtype.kind not in "iufS" or found.shape != (rows,):
+        raise ValueError(f"{name} has the type {found.dtype} and the shape {found.shape}, not ({rows},)")
+    if found.chunks or found.id.get_storage_size() != rows * found.dtype.itemsize:
+        raise ValueError(f"{name} is not stored whole")
+    values: NDArray[Any] = found[:]
+    return values
+
+
+def _entries(file: h5py.File) -> list[Entry]:
+    if not isinstance(file.get("index", getlink=True), h5py.HardLink):
+        raise ValueError("index is missing, or a link to somewhere else")
+    index = file["index"]
+    rows = len(_dataset(index, "video"))
+    columns = {}
+    for column in fields(Entry):
+        dtype = None if column.type is str else np.int64 if column.type is int else np.float64
+        values = _plain(index, column.name, dtype, rows)
+        columns[column.name] = [value.decode() for value in values] if column.type is str else values.tolist()
+    return [Entry(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+def _has_size(image: bytes, height: int, width: int) -> bool:
+    """Whether a JPEG image declares this size."""
+    place = 2
+    while image[:2] == b"\xff\xd8" and place + 9 <= len(image) and image[place] == 0xFF:
+        marker, length = image[place + 1], int.from_bytes(image[place + 2 : place + 4], "big")
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return struct.unpack_from(">HH", image, place + 5) == (height, width)
+        place += 2 + length
+    return False

@@ -1,0 +1,169 @@
+"""Writing a shard: whole or not at all."""
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import h5py
+import hdf5plugin
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.files import atomic_path
+from atw.shards.layout import FORMAT, Entry, checksum, read_attributes
+
+_COPY_BYTES = 1 << 24
+
+
+class Encoded(Protocol):
+    """Encoded items of a video: a list, or something that does not keep them in memory."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[bytes]: ...
+
+
+class Writer:
+    """Adds videos to a shard in order of their ids; items come encoded, so that many threads can encode them."""
+
+    def __init__(self, file: h5py.File, spool: IO[bytes], attributes: dict[str, Any]) -> None:
+        self._file = file
+        self._spool = spool
+        self._rgb = attributes["stream"] == "rgb"
+        self._entries: list[Entry] = []
+        self._items = 0
+        self._digest = hashlib.sha256()
+        self._offsets = [0]
+        self._checksums: list[int] = []
+        self._describe({"format": FORMAT, **attributes})
+        if not self._rgb:
+            shape = (2, int(attributes["height"]), int(attributes["width"]))
+            level = attributes["settings"]["preprocess"]["zstd_level"]
+            self._data = file.create_dataset(
+                "data",
+                (0, *shape),
+                "uint8",
+                maxshape=(None, *shape),
+                chunks=(1, *shape),
+                **hdf5plugin.Zstd(clevel=level),
+            )
+
+    def _describe(self, attributes: dict[str, Any]) -> None:
+        for name, value in attributes.items():
+            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            # Fixed length: HDF5 keeps no checksum of variable-length strings, and can hang on damaged ones.
+            self._file.attrs[name] = np.bytes_(text.encode()) if isinstance(text, str) else text
+
+    def add(self, entry: Entry, items: Encoded) -> None:
+        """Append a video; `first` and `count` of the entry are filled in here."""
+        entry.first, entry.count = self._items, len(items)
+        if self._rgb:
+            for item in items:
+                self._spool.write(item)
+                self._offsets.append(self._offsets[-1] + len(item))
+        else:
+            self._data.resize(self._items + len(items), axis=0)
+            for number, item in enumerate(items, start=self._items):
+                self._data.id.write_direct_chunk((number, 0, 0, 0), item)
+        for item in items:
+            self._checksums.append(zlib.crc32(item))
+            self._digest.update(item)
+        self._items += len(items)
+        self._entries.append(entry)
+
+    def finish(self) -> str:
+        """Write the index and the digest; returns the digest."""
+        if self._rgb:
+            # A contiguous dataset needs its size, known only now; a chunked one would read far more than a frame.
+            data = self._file.create_dataset("data", (self._offsets[-1],), "uint8")
+            self._spool.seek(0)
+            for start in range(0, self._offsets[-1], _COPY_BYTES):
+                piece = np.frombuffer(self._spool.read(_COPY_BYTES), np.uint8)
+                data[start : start + len(piece)] = piece
+            self._file["offset"] = np.array(self._offsets, np.int64)
+        self._file["crc32"] = np.array(self._checksums, np.uint32)
+        index = self._file.create_group("index")
+        for name, column in _columns(self._entries).items():
+            index[name] = column
+        self._digest.update(json.dumps([asdict(entry) for entry in self._entries], sort_keys=True).encode())
+        self._describe({"items": self._items, "digest": self._digest.hexdigest()})
+        self._describe({"checksum": checksum(read_attributes(self._file), self._entries)})
+        return self._digest.hexdigest()
+
+
+def _columns(entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
+    columns: dict[str, NDArray[Any]] = {}
+    for column in fields(Entry):
+        values = [getattr(entry, column.name) for entry in entries]
+        if column.type is str:
+            # Fixed length: variable-length strings read 14 times slower.
+            encoded = [value.encode() for value in values]
+            columns[column.name] = np.array(encoded, f"S{max([1, *map(len, encoded)])}")
+        else:
+            columns[column.name] = np.array(values, np.int64 if column.type is int else np.float64)
+    return columns
+
+
+@contextmanager
+def create(path: Path, attributes: dict[str, Any]) -> Iterator[Writer]:
+    """A writer whose shard appears under `path` whole or not at all.
+
+    Args:
+        path: of the shard.
+        attributes: stream, dataset, shard, width, height, bound, zero, settings and software.
+
+    Raises:
+        InputError: the disk is full or cannot be written to.
+    """
+    with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spool:
+        file = _new_file(temporary)
+        try:
+            writer = Writer(file, spool, attributes)
+            yield writer
+            writer.finish()
+            _flush(file)
+        except BaseException:
+            _abandon(file)
+            raise
+        file.close()
+
+
+def _new_file(path: Path) -> h5py.File:
+    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
+    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
+    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
+    # Data goes to the disk when it is written, where a full disk is an exception; later, HDF5 would crash on it.
+    access.set_sieve_buf_size(0)
+    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
+    creation.set_obj_track_times(False)  # the same content, the same bytes
+    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
+
+
+def _flush(file: h5py.File) -> None:
+    try:
+        file.flush()
+    except RuntimeError as error:
+        number = re.search(r"errno = (\d+)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+
+def _abandon(file: h5py.File) -> None:
+    """Close a file that is not wanted any more: HDF5 writes what it still holds into memory instead.
+
+    On a full disk it could not write it, and crashes when it cannot.
+    """
+    memory = os.memfd_create("abandoned shard")
+    os.dup2(memory, file.id.get_vfd_handle())
+    os.close(memory)
+    with suppress(RuntimeError, OSError):
+        file.close()

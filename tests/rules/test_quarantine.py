@@ -1,0 +1,89 @@
+"""Bad videos are listed with their reasons, and too many of them stop the run before anything is trained."""
+
+import copy
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.rules.conftest import CONFIG, MOTION, Workplace, write_video
+
+TARGET = "results/tiny/split1/fused.json"
+AUDIT = "results/tiny/split1/quarantine.csv"
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "empty": (lambda content: b"", "empty file"),
+    "page": (lambda content: b"<html>404</html>" * 99, "not a video"),
+    "cut": (lambda content: content[: len(content) // 2], "truncated"),
+    "hole": (lambda content: content[:9000] + bytes(len(content) - 12000) + content[-3000:], "corrupt|truncated"),
+    "zeros": (lambda content: bytes(len(content)), "not a video"),
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A dataset of six sound videos and five bad ones."""
+    place = Workplace(tmp_path_factory.mktemp("quarantine"))
+    rows = []
+    for label in MOTION:
+        for number, subset in enumerate(("train", "train", "test")):
+            name = f"{label}/{number}.avi"
+            write_video(place.folder / "videos" / name, label, len(rows))
+            rows.append((name, label, subset))
+    whole = (place.folder / "videos" / rows[0][0]).read_bytes()
+    for number, (name, (damage, _)) in enumerate(DAMAGES.items()):
+        (place.folder / f"videos/left/{name}.avi").write_bytes(damage(whole))
+        rows.append((f"left/{name}.avi", "left", "test" if number % 2 else "train"))
+    place.write_list(rows)
+    place.write_config(configured(None))
+    return place
+
+
+def configured(limit: float | None) -> dict[str, object]:
+    config = copy.deepcopy(CONFIG)
+    if limit is not None:
+        config["datasets"]["tiny"]["preprocess"]["quarantine_limit"] = limit
+    return config
+
+
+def read(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return {row["video"]: row for row in csv.DictReader(file)}
+
+
+def test_too_many_bad_videos_stop_the_run_before_training(place: Workplace) -> None:
+    run = place.snakemake(TARGET, check=False)
+    assert run.returncode != 0
+    output = run.stdout + run.stderr
+    assert "5 of the 11 videos of tiny, split1, cannot be used" in output
+    assert "preprocess.quarantine_limit is 0.05, so 1 may be left out" in output
+    assert "datasets.tiny.preprocess.quarantine_limit in config.yaml to 0.455 or more" in output
+    for name, (_, expected) in DAMAGES.items():
+        line = next(line for line in output.splitlines() if f"  left/{name}.avi: " in line)
+        assert line.partition(": ")[2].startswith(tuple(expected.split("|")))
+    assert "Traceback" not in output
+    assert not (place.folder / AUDIT).exists()
+    assert not list(place.folder.glob("results/tiny/split1/*/model.pt"))
+
+
+def test_a_higher_limit_lets_the_corpus_run_to_its_result(place: Workplace) -> None:
+    place.write_config(configured(0.455))
+    before = {path: path.stat().st_mtime_ns for path in place.folder.glob("shards/tiny/*/*.h5")}
+    place.snakemake(TARGET, "results/tiny/quarantine.csv")
+    assert before
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    rows = read(place.folder / AUDIT)
+    assert set(rows) == {f"left/{name}.avi" for name in DAMAGES}
+    assert {row["verdict"] for row in rows.values()} == {"quarantined"}
+    assert read(place.folder / "results/tiny/quarantine.csv") == rows
+    fused = json.loads((place.folder / TARGET).read_text())
+    named = {bad["video"]: bad["reason"] for bad in fused["videos"]["quarantined"]}
+    assert named == {video: row["reason"] for video, row in rows.items()}
+
+
+def test_another_limit_trains_nothing_again(place: Workplace) -> None:
+    place.write_config(configured(0.6))
+    assert place.jobs(TARGET) == {"audit": 1}
+    place.write_config(configured(0.455))
+    assert place.jobs(TARGET) == {}

@@ -1,0 +1,108 @@
+"""The pipeline killed at random moments and continued by the documented two steps: the same as an undisturbed run."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from tests.rules.conftest import REPOSITORY, Workplace
+
+TARGET = "results/tiny/split1/fused.json"
+MOMENTS = 6  # for each kind of kill
+
+
+def start(place: Workplace) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return subprocess.Popen(
+        [*command, "--rerun-incomplete", TARGET],
+        cwd=place.folder,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def tree(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    return []
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGKILL)
+
+
+def comparable(place: Workplace) -> tuple[Any, dict[str, torch.Tensor]]:
+    """The result, and the networks' parameters in place of the digests of their files, which hold a temporary name."""
+    fused = json.loads((place.folder / TARGET).read_text())
+    parameters = {}
+    for stream, provenance in fused["provenance"].items():
+        del provenance["model"]["sha256"]
+        model = torch.load((place.folder / TARGET).parent / stream / "model.pt", weights_only=True)
+        parameters |= {f"{stream} {name}": value for name, value in model["parameters"].items()}
+    return fused, parameters
+
+
+def shards(place: Workplace) -> dict[str, bytes]:
+    folder = place.folder / "shards"
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(workplace: Workplace) -> tuple[float, Workplace]:
+    """Seconds that a whole run takes, and where it was."""
+    begin = time.monotonic()
+    workplace.snakemake(TARGET)
+    return time.monotonic() - begin, workplace
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("victim", ["everything", "snakemake alone"])
+def test_kills_change_nothing(undisturbed: tuple[float, Workplace], tmp_path: Path, victim: str) -> None:
+    seconds, whole = undisturbed
+    place = Workplace(tmp_path)
+    for name in ("videos", "lists"):
+        shutil.copytree(whole.folder / name, tmp_path / name)
+    shutil.copy(whole.folder / "config.yaml", tmp_path)
+    rng = random.Random(victim)
+    killed = 0
+    for _ in range(MOMENTS):
+        run = start(place)
+        try:
+            # Short enough that most attempts are killed; each gets further than the one before.
+            run.wait(rng.uniform(1, seconds / 3))
+            break
+        except subprocess.TimeoutExpired:
+            killed += 1
+        processes = tree(run.pid)
+        kill(processes if victim == "everything" else processes[:1])
+        run.wait()
+        if victim == "snakemake alone":
+            # A training that goes on is waited for, as its message asks.
+            psutil.wait_procs(processes[1:], timeout=120)
+        psutil.wait_procs(processes, timeout=30)
+        assert not [path for path in tmp_path.glob("shards/**/*.h5") if path.stat().st_size == 0]
+        place.snakemake("--unlock")
+    assert killed >= 3
+    place.snakemake(TARGET, "--rerun-incomplete")
+    assert shards(place) == shards(whole)
+    (found, found_parameters), (expected, parameters) = comparable(place), comparable(whole)
+    assert found == expected
+    assert found_parameters.keys() == parameters.keys()
+    assert all(torch.equal(found_parameters[name], parameters[name]) for name in parameters)

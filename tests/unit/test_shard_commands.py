@@ -1,0 +1,269 @@
+"""`atw shards info`, `verify` and `export`, as a person calls them."""
+
+import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from typer.testing import CliRunner
+
+from atw.__main__ import app
+from atw.files import InputError
+from atw.shards import Shard, dequantise
+from atw.shards.export import export, safe_path
+from atw.shards.inspect import find, verify
+
+Stored = dict[str, NDArray[np.uint8]]
+WriteShard = Callable[..., Stored]
+
+VIDEOS = {"a/0.avi": 0, "a/1.avi": 3, "b/it's #2 & é.avi": 2}
+
+
+@pytest.fixture
+def shards(tmp_path: Path, write_shard: WriteShard) -> dict[str, Stored]:
+    """A folder `shards` with two shards of frames and one of each kind of flow; what each holds, by relative path."""
+    stored = {}
+    for name, stream, videos in (
+        ("rgb/00000.h5", "rgb", VIDEOS),
+        ("rgb/00001.h5", "rgb", {"c/3.avi": 1}),
+        ("flow/00000.h5", "flow", VIDEOS),
+        ("warped/00000.h5", "warped", VIDEOS),
+    ):
+        stored[name] = write_shard(tmp_path / "shards" / name, stream, videos)
+    return stored
+
+
+def call(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["shards", *map(str, arguments)])
+
+
+def flip_item(path: Path, item: int) -> None:
+    """Change a byte of the stored bytes of an item."""
+    with h5py.File(path, "r") as file:
+        if "offset" in file:
+            place = file["data"].id.get_offset() + int(file["offset"][item]) + 30
+        else:
+            place = file["data"].id.get_chunk_info_by_coord((item, 0, 0, 0)).byte_offset + 30
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0x10
+    path.write_bytes(content)
+
+
+def test_info_as_a_table(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    run = call("info", tmp_path / "shards")
+    assert run.exit_code == 0
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in run.stdout.splitlines() if "│" in line]
+    assert [row[:6] for row in rows] == [
+        ["flow", "mine", "00000", "3", "5", "1"],
+        ["rgb", "mine", "00000", "3", "5", "1"],
+        ["rgb", "mine", "00001", "1", "1", "0"],
+        ["warped", "mine", "00000", "3", "5", "1"],
+    ]
+    assert rows[0][6] == "32 x 24 px, bound 20 px, opencv4"
+    assert rows[1][6] == "32 x 24 px, JPEG 95"
+    assert rows[3][6] == "32 x 24 px, bound 20 px, opencv4, tracks"
+    assert "4 shards, 10 videos, 16 items" in run.stdout
+
+
+def test_info_as_json(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    run = call("info", "--json", tmp_path / "shards/flow/00000.h5", tmp_path / "shards/rgb")
+    assert run.exit_code == 0
+    flow, *rgb = json.loads(run.stdout)
+    assert [shard["shard"] for shard in rgb] == ["00000", "00001"]
+    assert (flow["stream"], flow["bound"], flow["zero"], flow["items"]) == ("flow", 20.0, 128, 5)
+    assert flow["quarantined"] == {"a/0.avi": "truncated: 1 of 9 frames can be decoded"}
+    assert flow["settings"]["flow"]["preset"] == "opencv4"
+    with Shard(tmp_path / "shards/flow/00000.h5") as shard:
+        assert flow["digest"] == shard.digest
+    assert flow["bytes"] == (tmp_path / "shards/flow/00000.h5").stat().st_size
+
+
+def test_info_names_what_cannot_be_read_and_shows_the_rest(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    (tmp_path / "shards/flow/00000.h5").write_bytes(b"no HDF5")
+    run = call("info", "--json", tmp_path / "shards")
+    assert run.exit_code == 1
+    assert [shard["stream"] for shard in json.loads(run.stdout)] == ["rgb", "rgb", "warped"]
+    assert "flow/00000.h5 is damaged or no shard" in run.stderr
+
+
+def test_verify_finds_whole_shards_whole(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    run = call("verify", tmp_path / "shards")
+    assert (run.exit_code, run.stdout) == (0, "4 shards are whole\n")
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_verify_names_every_damage(tmp_path: Path, shards: dict[str, Stored], stream: str) -> None:
+    damaged = tmp_path / "shards" / stream / "00000.h5"
+    for item in (1, 2, 4):
+        flip_item(damaged, item)
+    (tmp_path / "shards/warped/00000.h5").write_bytes((tmp_path / "shards/warped/00000.h5").read_bytes()[:-100])
+    run = call("verify", tmp_path / "shards")
+    assert run.exit_code == 1
+    assert "whole" not in run.stdout
+    first, second, third = sorted(line for line in run.stderr.splitlines() if line.startswith("damaged: "))
+    name = "frame" if stream == "rgb" else "field"
+    assert f"{damaged} is damaged" in first
+    assert f"checksum of {name} 1 of a/1.avi differs" in first
+    assert "delete the file, and the workflow makes it again" in first
+    assert first.endswith("(1 more items of this video are damaged)")
+    assert f"checksum of {name} 1 of b/it's #2 & é.avi differs" in second
+    assert second.endswith("makes it again")
+    assert f"{tmp_path / 'shards/warped/00000.h5'} is damaged" in third
+
+
+def test_verify_looks_at_the_digest(tmp_path: Path, shards: dict[str, Stored], write_shard: WriteShard) -> None:
+    # Two images changed places, and their checksums with them, as no flipped bit would do.
+    path = tmp_path / "shards/rgb/00000.h5"
+    with h5py.File(path, "r+") as file:
+        offset, data, crc32 = file["offset"][:], file["data"][:], file["crc32"][:]
+        images = [data[first:last] for first, last in itertools.pairwise(offset)]
+        images[0], images[1] = images[1], images[0]
+        file["data"][:] = np.concatenate(images)
+        file["offset"][:] = np.cumsum([0, *map(len, images)])
+        file["crc32"][:] = crc32[[1, 0, 2, 3, 4]]
+    count, damage = verify([path])
+    assert count == 1
+    (message,) = damage
+    assert "the digest of index and items differs" in message
+
+
+def test_paths_that_are_no_shards(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="nowhere does not exist; give shards"):
+        find([tmp_path / "nowhere"])
+    with pytest.raises(InputError, match="empty holds no shard"):
+        find([tmp_path / "shards", tmp_path / "empty"])
+    assert len(find([tmp_path / "shards/rgb/00000.h5", tmp_path / "shards"])) == 4
+    run = subprocess.run(
+        [sys.executable, "-m", "atw", "shards", "verify", "nowhere"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert run.returncode == 2
+    assert run.stderr == "error: nowhere does not exist; give shards, or folders that hold some\n"
+
+
+def read_flo(path: Path) -> NDArray[np.float32]:
+    """A Middlebury file as [H, W, 2], by its description: tag, width, height, then u and v of each pixel by rows."""
+    content = path.read_bytes()
+    assert content[:4] == b"PIEH"
+    width, height = np.frombuffer(content, "<i4", 2, 4)
+    assert len(content) == 12 + 8 * width * height
+    return np.frombuffer(content, "<f4", offset=12).reshape(height, width, 2)
+
+
+def test_frames_as_they_are_stored(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    run = call("export", tmp_path / "shards/rgb", "--out", tmp_path / "out")
+    assert (run.exit_code, run.stdout) == (0, f"3 videos in {tmp_path / 'out'}\n")
+    for name in ("rgb/00000.h5", "rgb/00001.h5"):
+        for video, frames in shards[name].items():
+            folder = tmp_path / "out/rgb" / video
+            if len(frames) == 0:
+                assert not folder.exists()  # quarantined
+                continue
+            assert sorted(path.name for path in folder.iterdir()) == [f"{i:05d}.jpg" for i in range(len(frames))]
+            with Shard(tmp_path / "shards" / name) as shard:
+                entry = next(entry for entry in shard.entries if entry.video == video)
+                for number in range(entry.count):
+                    assert (folder / f"{number:05d}.jpg").read_bytes() == shard.stored(entry, number)
+
+
+def test_frames_as_png(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    (folder,) = export([tmp_path / "shards/rgb/00000.h5"], tmp_path / "out", videos=["a/1.avi"], form="png")
+    assert folder == tmp_path / "out/rgb/a/1.avi"
+    for number, frame in enumerate(shards["rgb/00000.h5"]["a/1.avi"]):
+        image = cv2.imread(str(folder / f"{number:05d}.png"))
+        assert image is not None
+        assert np.array_equal(image[..., ::-1], frame)
+
+
+@pytest.mark.parametrize("stream", ["flow", "warped"])
+def test_flow_as_flo(tmp_path: Path, shards: dict[str, Stored], stream: str) -> None:
+    export([tmp_path / "shards" / stream], tmp_path / "out")
+    for video, fields in shards[f"{stream}/00000.h5"].items():
+        for number, field in enumerate(fields):
+            written = tmp_path / "out" / stream / video / f"{number:05d}.flo"
+            assert np.array_equal(read_flo(written), dequantise(field, 20.0).transpose(1, 2, 0))
+            read = cv2.readOpticalFlow(str(written))
+            assert np.array_equal(read, dequantise(field, 20.0).transpose(1, 2, 0))
+
+
+def test_flow_as_levels(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    (folder,) = export([tmp_path / "shards/flow"], tmp_path / "out", videos=["a/1.avi"], form="png-flow")
+    for number, field in enumerate(shards["flow/00000.h5"]["a/1.avi"]):
+        for axis, levels in zip("xy", field, strict=True):
+            image = cv2.imread(str(folder / f"{number:05d}_{axis}.png"), cv2.IMREAD_UNCHANGED)
+            assert np.array_equal(image, levels)
+    assert len(list(folder.iterdir())) == 6
+
+
+def test_nothing_is_overwritten_unless_asked(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    paths, out = [tmp_path / "shards/rgb/00000.h5"], tmp_path / "out"
+    (folder,) = export(paths, out, videos=["a/1.avi"])
+    (folder / "00000.jpg").write_bytes(b"mine")
+    with pytest.raises(InputError, match=r"a/1.avi exists already"):
+        export(paths, out, videos=["a/1.avi"])
+    assert (folder / "00000.jpg").read_bytes() == b"mine"
+    export(paths, out, videos=["a/1.avi"], form="png", overwrite=True)
+    assert sorted(path.suffix for path in folder.iterdir()) == [".png"] * 3
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds notes.txt, which is no export"):
+        export(paths, out, videos=["a/1.avi"], overwrite=True)
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_damaged_video_is_not_exported(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    flip_item(tmp_path / "shards/rgb/00000.h5", 2)
+    with pytest.raises(InputError, match=r"checksum of frame 2 of a/1.avi differs"):
+        export([tmp_path / "shards/rgb/00000.h5"], tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "videos", "form", "message"),
+    [
+        ("rgb", [], "flo", "is of stream rgb and has no flo; export it as jpg or png"),
+        ("flow", [], "jpg", "is of stream flow and has no jpg; export it as flo or png-flow"),
+        ("rgb", ["a/1.avi", "z.avi"], None, "no such video in these shards: z.avi"),
+        ("rgb", ["a/0.avi"], None, "a/0.avi is quarantined in shard .*: truncated"),
+    ],
+)
+def test_what_cannot_be_exported(
+    tmp_path: Path, shards: dict[str, Stored], path: str, videos: list[str], form: str | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        export([tmp_path / "shards" / path], tmp_path / "out", videos=videos, form=form)
+
+
+HOSTILE = ["/etc/passwd", "../../up", "a/../../b", "..", ".", "", "a//b", "c:\\x", "nul\nline", "50%", "a/./b", "..."]
+
+
+def test_hostile_ids_stay_in_the_folder(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "0.h5", "rgb", dict.fromkeys(HOSTILE, 1))
+    export([tmp_path / "0.h5"], tmp_path / "deep/er/out")
+    written = list(tmp_path.rglob("*.jpg"))
+    assert len(written) == len(HOSTILE)
+    assert all(path.resolve().is_relative_to(tmp_path / "deep/er/out/rgb") for path in written)
+
+
+@given(st.lists(st.text("a./\\%\n:é", max_size=8), min_size=2, max_size=2, unique=True))
+def test_safe_paths_are_inside_and_distinct(ids: list[str]) -> None:
+    paths = [PurePosixPath("/out", safe_path(video)) for video in ids]
+    for path in paths:
+        assert path.is_relative_to("/out")
+        assert path != PurePosixPath("/out")
+        assert not {"..", "."} & set(path.parts)
+    assert paths[0] != paths[1]
+
+
+def test_usual_names_stay_what_they_are() -> None:
+    name = "Wave Hands/v_[#1] & (2) it's; @+~!.avi"
+    assert safe_path(name) == Path(name)
