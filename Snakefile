@@ -1,6 +1,7 @@
 # From raw videos to results/{dataset}/{split}/fused.json. Every path there is:
 #
 #   data/{dataset}/...                                 raw videos, never written to (rendered for a demo dataset)
+#   data/downloads/{dataset}.json                      made when asked for: the dataset's archives, fetched and unpacked
 #   shards/{dataset}/{stream}/{shard}.h5               frames, flow and warped flow, shared by all splits and experiments
 #   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it
 #   results/{run}/{split}/fused.json                   the three streams together: the result
@@ -30,6 +31,7 @@ wildcard_constraints:
     shard=r"\d{5}",
 
 
+include: "workflow/rules/download.smk"
 include: "workflow/rules/render.smk"
 include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/train.smk"

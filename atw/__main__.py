@@ -38,6 +38,21 @@ def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
 
 
 @app.command()
+def download(
+    out: Out,
+    dataset: DatasetText,
+    archives: Annotated[
+        str, typer.Option(help="JSON of the addresses or files to take instead of the official")
+    ] = "{}",
+) -> None:
+    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there."""
+    from atw import config
+    from atw.download.dataset import download as fetch_and_unpack
+
+    fetch_and_unpack(out, config.load_json(dataset), config.load_json(archives))
+
+
+@app.command()
 def shard(
     out: Out,
     settings: SettingsText,

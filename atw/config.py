@@ -302,7 +302,28 @@ class StreamOverrides(Overrides):
 _ALLOW_MISSING = "quarantine listed videos that are not there, instead of refusing the list"
 
 
-class OfficialDataset(StreamOverrides):
+class Archives(StreamOverrides):
+    """What `atw download` takes instead of the official addresses, which die often."""
+
+    videos_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
+    )
+    videos_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+    )
+    lists_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
+    )
+    lists_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+    )
+
+    def archives(self) -> dict[str, str | None]:
+        """These settings alone, which no result depends on."""
+        return self.model_dump(mode="json", include=set(Archives.model_fields) - set(StreamOverrides.model_fields))
+
+
+class OfficialDataset(Archives):
     """UCF-101 or HMDB-51 with its official lists of three splits."""
 
     kind: Literal["ucf101", "hmdb51"]
@@ -469,7 +490,7 @@ def location(config: Config, dataset: str) -> dict[str, Any]:
     It is kept apart from the settings, so that moving a collection to another disk computes nothing again.
     """
     given = config.dataset(dataset)
-    own = set(type(given).model_fields) - set(StreamOverrides.model_fields)
+    own = set(type(given).model_fields) - set(Archives.model_fields)
     return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
 
 

@@ -146,9 +146,11 @@ class Dataset:
         if self.generated:
             return
         if not self.root.is_dir():
+            official = self.kind in ("hmdb51", "ucf101")
+            fetch = f" or run `snakemake --cores 1 data/downloads/{self.name}.json`," if official else ""
             raise NoVideosError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there, or "
-                f"set datasets.{self.name}.root in config.yaml to where they are"
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
+                f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"
             )
         listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
         missing = [video for video in listed if not (self.root / video).is_file()]

@@ -22,6 +22,7 @@ GROUPS = {
     "atw.videos": (1, "inputs"),
     "atw.reference": (1, "reference"),
     "atw.plan": (2, "plan"),
+    "atw.download": (2, "download"),
     "atw.flow": (2, "preprocess"),
     "atw.preprocess": (2, "preprocess"),
     "atw.doctor": (3, "doctor"),

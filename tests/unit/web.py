@@ -1,0 +1,96 @@
+"""A file server on the loopback interface that knows byte ranges, and breaks off where a test wants it to."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Web(ThreadingHTTPServer):
+    """Serves the files of a folder.
+
+    Attributes:
+        requests: path, Range and If-Range of every request, in order.
+        break_after: bytes of each answer after which the connection is cut; 0 never cuts.
+        seconds_a_block: pause after every 64 KiB.
+        tag: ETag of every file; "" sends none.
+        page: answer with this web page instead.
+        say_length: whether answers have a Content-Length.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+        self.requests: list[tuple[str, str | None, str | None]] = []
+        self.break_after = 0
+        self.seconds_a_block = 0.0
+        self.tag = '"one"'
+        self.page = ""
+        self.say_length = True
+
+    def address(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{name}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Web
+
+    def do_GET(self) -> None:
+        wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
+        self.server.requests.append((self.path, wanted, condition))
+        path = self.server.folder / self.path.lstrip("/")
+        if self.server.page:
+            self._answer(200, self.server.page.encode(), {"Content-Type": "text/html; charset=utf-8"})
+        elif not path.is_file():
+            self.send_error(404)
+        else:
+            self._send_file(path.read_bytes(), wanted if condition in (None, self.server.tag) else None)
+
+    def _send_file(self, content: bytes, wanted: str | None) -> None:
+        headers = {"ETag": self.server.tag} if self.server.tag else {}
+        if wanted is None:
+            self._answer(200, content, headers)
+            return
+        first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        if first >= len(content):
+            self.send_error(416)
+            return
+        headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        self._answer(206, content[first:], headers)
+
+    def _answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if self.server.say_length:
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        limit = self.server.break_after or len(content)
+        for start in range(0, min(limit, len(content)), 1 << 16):
+            try:
+                self.wfile.write(content[start : min(start + (1 << 16), limit)])
+            except OSError:
+                break
+            time.sleep(self.server.seconds_a_block)
+        self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Web]:
+    """A server that runs for the `with` block."""
+    server = Web(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

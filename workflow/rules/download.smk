@@ -1,0 +1,22 @@
+from atw.config import Archives
+
+
+# No other rule asks for it. On a cluster it runs where Snakemake does, for nodes often reach no network.
+localrules:
+    download,
+
+
+rule download:
+    output:
+        "data/downloads/{dataset}.json",
+    log:
+        "logs/download/{dataset}.log",
+    wildcard_constraints:
+        dataset="|".join(name for name, given in PLAN.config.datasets.items() if isinstance(given, Archives)) or "(?!)",
+    conda:
+        "../../envs/atw.yaml"
+    resources:
+        dataset=from_plan(PLAN.location, "dataset"),
+        archives=from_plan(lambda name: PLAN.config.dataset(name).archives(), "dataset"),
+    shell:
+        "python -m atw download {output:q} --dataset {resources.dataset:q} --archives {resources.archives:q} &> {log:q}"
