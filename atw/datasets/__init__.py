@@ -201,9 +201,11 @@ class Dataset:
 
     def _require_root(self) -> None:
         if not self.root.is_dir():
+            official = self.kind in ("hmdb51", "ucf101")
+            fetch = f" or run `snakemake --cores 1 data/downloads/{self.name}.json`," if official else ""
             raise NoVideosError(
-                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there, or "
-                f"set datasets.{self.name}.root in config.yaml to where they are"
+                f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
+                f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"
             )
 
 

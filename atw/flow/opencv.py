@@ -40,6 +40,19 @@ def one_opencv_thread() -> Iterator[None]:
                 cv2.setNumThreads(_threads_before)
 
 
+def _schedule(settings: Parameters) -> dict[str, float]:
+    """The settings that OpenCV's two solvers call by the same names."""
+    return {
+        "tau": settings.tau,
+        "lambda_": settings.lambda_,
+        "theta": settings.theta,
+        "nscales": settings.levels,
+        "warps": settings.warps,
+        "epsilon": settings.epsilon,
+        "scaleStep": settings.scale_step,
+    }
+
+
 def unusable() -> str | None:
     """Why OpenCV's CPU code cannot run here, None where it can."""
     if hasattr(cv2, "optflow"):
@@ -58,16 +71,7 @@ def solve(prev: Images, next_: Images, settings: Parameters, threads: int) -> Fl
 
     def fill(index: int) -> None:
         solver = optflow.DualTVL1OpticalFlow_create(
-            tau=settings.tau,
-            lambda_=settings.lambda_,
-            theta=settings.theta,
-            nscales=settings.levels,
-            warps=settings.warps,
-            epsilon=settings.epsilon,
-            innnerIterations=settings.iterations,
-            outerIterations=1,
-            scaleStep=settings.scale_step,
-            medianFiltering=1,
+            **_schedule(settings), innnerIterations=settings.iterations, outerIterations=1, medianFiltering=1
         )
         flow[index] = solver.calc(prev[index], next_[index], None).transpose(2, 0, 1)
 
@@ -90,16 +94,7 @@ def solve_on_cuda(prev: Images, next_: Images, settings: Parameters, threads: in
     """Flow [B, 2, H, W] in px between checked batches [B, H, W], one pair after the other on the GPU."""
     del threads
     cuda: Any = cv2.cuda
-    solver = cuda.OpticalFlowDual_TVL1.create(
-        tau=settings.tau,
-        lambda_=settings.lambda_,
-        theta=settings.theta,
-        nscales=settings.levels,
-        warps=settings.warps,
-        epsilon=settings.epsilon,
-        iterations=settings.iterations,
-        scaleStep=settings.scale_step,
-    )
+    solver = cuda.OpticalFlowDual_TVL1.create(**_schedule(settings), iterations=settings.iterations)
     # On the default stream each of its many kernels would wait for the device.
     stream = cuda.Stream()
     first, second, found = cuda.GpuMat(), cuda.GpuMat(), cuda.GpuMat()

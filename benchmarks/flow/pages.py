@@ -15,7 +15,7 @@ METHOD = (
     "Video pairs are consecutive grey frames resized to the working size, the clips taken from their folders in "
     "turn and the pairs of a clip lying evenly in it.",
     "One core: CPU time of the one thread that computes a pair, median of three rounds; in a round everybody "
-    "computes one pair before anybody computes the next. Pairs/s is one over the median over the pairs.",
+    "computes four pairs before anybody computes the next four. Pairs/s is one over the median over the pairs.",
     "Times OpenCV: the median over the pairs of the ratio within a pair. OpenCV's CPU code is its "
     "DualTVL1OpticalFlow with the same schedule: no median filter, one outer loop, the preset's iterations as inner "
     "ones.",

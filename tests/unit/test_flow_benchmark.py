@@ -91,20 +91,23 @@ def test_stored_levels_are_those_of_a_shard() -> None:
 # Timing
 
 
-def test_in_turn_takes_everybody_through_a_pair_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_turn_takes_everybody_through_some_pairs_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, int]] = []
     clock = [0.0]
     cost = {("a", 0): [1.0, 9.0, 2.0], ("a", 1): [4.0, 4.0, 4.0], ("b", 0): [6.0, 5.0, 7.0], ("b", 1): [3.0, 1.0, 2.0]}
+    cost |= {("a", 2): [8.0, 8.0, 8.0], ("b", 2): [5.0, 5.0, 5.0]}
     monkeypatch.setattr(timing, "time", types.SimpleNamespace(thread_time=lambda: clock[0]))
+    monkeypatch.setattr(timing, "PAIRS_A_TURN", 2)
 
     def run(name: str, pair: int) -> None:
         done = calls[2:].count((name, pair))
         calls.append((name, pair))
         clock[0] += cost[name, pair][done] if len(calls) > 2 else 100.0
 
-    found = timing.in_turn({name: partial(run, name) for name in "ab"}, pairs=2, rounds=3)
-    assert calls == [("a", 0), ("b", 0)] + 3 * [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert {name: seconds.tolist() for name, seconds in found.items()} == {"a": [2.0, 4.0], "b": [6.0, 2.0]}
+    found = timing.in_turn({name: partial(run, name) for name in "ab"}, pairs=3, rounds=3)
+    turn = [("a", 0), ("a", 1), ("b", 0), ("b", 1), ("a", 2), ("b", 2)]
+    assert calls == [("a", 0), ("b", 0)] + 3 * turn
+    assert {name: seconds.tolist() for name, seconds in found.items()} == {"a": [2.0, 4.0, 8.0], "b": [6.0, 2.0, 5.0]}
 
 
 def test_ratio_is_the_median_of_ratios() -> None:

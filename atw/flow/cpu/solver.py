@@ -7,8 +7,9 @@ from atw.flow.cpu.pyramid import enlarge, fill_pyramid
 from atw.flow.pairs import FloatArray, Images
 from atw.flow.parameters import Parameters, pyramid_sizes
 
-# Iterations that sweep the image together. Like OpenCV's CUDA code, look at the update after every second one.
-BLOCK = 10
+# Iterations that sweep the image together: the more, the rarer a level comes from memory, as long as the rows in work
+# stay in the second-level cache. Like OpenCV's CUDA code, look at the update after every second one.
+BLOCK = 30
 BLOCK_WITH_TEST = 2
 
 
