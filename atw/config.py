@@ -16,6 +16,8 @@ from atw.files import InputError
 
 Stream = Literal["rgb", "flow", "warped"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
+# The flow backends that need one.
+ON_GPU = ("cuda", "opencv-cuda")
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
 RECIPES = {"render": 1, "rgb": 1, "flow": 2, "warped": 2, "train": 1, "score": 1, "fuse": 1, "summary": 1}

@@ -136,6 +136,16 @@ class Dataset:
         ]
         return digest(rows)
 
+    def missing_videos(self) -> tuple[list[str], int]:
+        """The listed videos that ought to be in the root and are not, and how many are listed.
+
+        Where the dataset allows videos to be missing, that is none of them unless all are.
+        """
+        listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
+        missing = [video for video in listed if not (self.root / video).is_file()]
+        allowed = self._location.get("allow_missing", False) and len(missing) < len(listed)
+        return [] if allowed else missing, len(listed)
+
     def require_videos(self) -> None:
         """Refuse to start when videos of the lists are not there.
 
@@ -152,12 +162,11 @@ class Dataset:
                 f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
                 f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"
             )
-        listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
-        missing = [video for video in listed if not (self.root / video).is_file()]
-        if not missing or (self._location.get("allow_missing", False) and len(missing) < len(listed)):
+        missing, listed = self.missing_videos()
+        if not missing:
             return
         raise InputError(
-            f"dataset {self.name}: {len(missing)} of the {len(listed)} listed videos are not in {self.root}, first "
+            f"dataset {self.name}: {len(missing)} of the {listed} listed videos are not in {self.root}, first "
             f"{', '.join(missing[:3])}. Put them there, take them from the lists, set datasets.{self.name}.root to the "
             f"folder that the paths start from, or datasets.{self.name}.allow_missing to true to quarantine them"
         )
