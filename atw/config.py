@@ -17,6 +17,8 @@ from atw.files import InputError
 
 Stream = Literal["rgb", "flow", "warped"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)
+# The flow backends that need one.
+ON_GPU = ("cuda", "opencv-cuda")
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
 RECIPES = {

@@ -134,7 +134,7 @@ class Plan:
         backend = config.effective(self.config, dataset, "flow").flow.backend
         if backend == "auto":
             return int(NVIDIA_DEVICE.exists() and importlib.util.find_spec("numba_cuda") is not None)
-        return int(backend in ("cuda", "opencv-cuda"))
+        return int(backend in config.ON_GPU)
 
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards

@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
@@ -11,15 +10,11 @@ import numpy as np
 from llvmlite import binding
 
 import atw
+from atw.doctor.machine import processor, usable_cores
 from atw.files import digest, file_digest
 from atw.flow.engine import BACKENDS
 
 _PACKAGES = ("numba", "llvmlite", "numba-cuda", "cupy-cuda13x", "cucim-cu13")
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, str]:
@@ -35,21 +30,12 @@ def describe() -> dict[str, str]:
     sources = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*.py"))}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "CPU": f"{_cpu_model()}, {cores()} cores used, LLVM's name {binding.get_host_cpu_name()}",
+        "CPU": f"{processor()}, {usable_cores()} cores used, LLVM's name {binding.get_host_cpu_name()}",
         "GPU": _gpu(),
         "system": f"{platform.system()} {platform.machine()}",
         "software": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "flow sources": f"SHA-256 {digest(sources)[:16]}",
     }
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _gpu() -> str:

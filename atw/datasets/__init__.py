@@ -179,6 +179,16 @@ class Dataset:
                 *(self.name, len(new), new[0], lists),
             )
 
+    def missing_videos(self) -> tuple[list[str], int]:
+        """The listed videos that ought to be in the root and are not, and how many are listed.
+
+        Where the dataset allows videos to be missing, that is none of them unless all are.
+        """
+        listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
+        missing = sorted(set(listed) - present(str(self.root), listed))
+        allowed = self._location.get("allow_missing", False) and len(missing) < len(listed)
+        return [] if allowed else missing, len(listed)
+
     def require_videos(self) -> None:
         """Refuse to start when videos of the lists are not there.
 
@@ -189,12 +199,11 @@ class Dataset:
         if self.generated:
             return
         self._require_root()
-        listed = {row.video for name in self.split_names for row in self.rows(name)}
-        missing = sorted(listed - present(str(self.root), listed))
-        if not missing or (self._location.get("allow_missing", False) and len(missing) < len(listed)):
+        missing, listed = self.missing_videos()
+        if not missing:
             return
         raise InputError(
-            f"dataset {self.name}: {len(missing)} of the {len(listed)} listed videos are not in {self.root}, first "
+            f"dataset {self.name}: {len(missing)} of the {listed} listed videos are not in {self.root}, first "
             f"{', '.join(missing[:3])}. Put them there, take them from the lists, set datasets.{self.name}.root to the "
             f"folder that the paths start from, or datasets.{self.name}.allow_missing to true to quarantine them"
         )

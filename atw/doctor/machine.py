@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
     memory, available = memory_bytes()
     folder = Path.cwd()
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": usable_cores(),
         "cores_of_machine": os.cpu_count() or 1,
         "busy_cores": round(os.getloadavg()[0], 1),
@@ -84,7 +84,8 @@ def _quota(file: Path) -> tuple[int, int]:
     return (max(0, int(quota)) if quota != "max" else 0), int(period)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     for line in cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):

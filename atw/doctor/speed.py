@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import ON_GPU
 from atw.flow import estimate
 from atw.flow.engine import BACKENDS
 
@@ -53,7 +54,7 @@ def fault(name: str) -> str | None:
 
 def _speed(name: str, cores: int) -> dict[str, dict[int, float]]:
     # A GPU works on whole batches, whatever the number of threads.
-    counts = [1] if "cuda" in name else sorted({1, cores})
+    counts = [1] if name in ON_GPU else sorted({1, cores})
     return {preset: {threads: pairs_per_second(name, preset, threads) for threads in counts} for preset in PRESETS}
 
 

@@ -202,13 +202,11 @@ def _unpacked(archive: Path, folder: Path, pattern: str) -> Path:
 
 
 def _require_listed(location: Location, files: dict[str, Path]) -> None:
-    dataset = Dataset(location)
-    listed = sorted({row.video for name in dataset.split_names for row in dataset.rows(name)})
-    missing = [video for video in listed if not (dataset.root / video).is_file()]
-    if missing and not (location.get("allow_missing", False) and len(missing) < len(listed)):
+    missing, listed = Dataset(location).missing_videos()
+    if missing:
         name = location["name"]
         raise InputError(
-            f"{' and '.join(str(path) for path in files.values())}: {len(missing)} of the {len(listed)} listed videos "
+            f"{' and '.join(str(path) for path in files.values())}: {len(missing)} of the {listed} listed videos "
             f"are not there, first {', '.join(missing[:3])}. Set datasets.{name}.videos_from or lists_from to other "
             f"archives, or datasets.{name}.allow_missing to true to do without these videos"
         )

@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from atw.config import ON_GPU
 from atw.files import InputError
 from atw.flow import cuda, resolve_backend
 
-ON_GPU = ("cuda", "opencv-cuda")
 log = logging.getLogger("atw")
 
 

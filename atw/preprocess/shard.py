@@ -23,7 +23,7 @@ from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
 from atw.progress import meter
-from atw.shards import ZERO, Entry, Shard, create
+from atw.shards import ZERO, Encoded, Entry, Shard, create
 from atw.videos import Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
@@ -145,14 +145,14 @@ class _Sources:
 
 def _in_order(
     members: Sequence[Listed], job: streams.Job, sources: _Sources, cores: Cores
-) -> Iterator[tuple[Entry, list[bytes]]]:
+) -> Iterator[tuple[Entry, Encoded]]:
     """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
 
-    def work(listed: Listed) -> tuple[Entry, list[bytes]]:
+    def work(listed: Listed) -> tuple[Entry, Encoded]:
         with cores.one_video():
             return _one_video(listed, job, sources)
 
-    waiting: deque[Future[tuple[Entry, list[bytes]]]] = deque()
+    waiting: deque[Future[tuple[Entry, Encoded]]] = deque()
     with ThreadPoolExecutor(cores.threads) as pool:
         try:
             for listed in members:
@@ -165,7 +165,7 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Entry, list[bytes]]:
+def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Entry, Encoded]:
     flow, known = sources.flow, sources.known.get(listed.video)
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
@@ -190,7 +190,7 @@ def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Ent
         entry.quarantined = str(reason)
     describe(entry, audit)
     items.describe(entry)
-    return entry, list(items.encoded)
+    return entry, items.encoded
 
 
 def describe(entry: Entry, audit: Audit) -> None:

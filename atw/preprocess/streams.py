@@ -18,8 +18,6 @@ from atw.videos import Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
 _BLOCK_PIXELS = 1 << 22
-
-
 _NOTHING = np.empty((0, 0), np.uint8)
 
 

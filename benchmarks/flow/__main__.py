@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from atw.doctor.machine import usable_cores
 from atw.files import InputError, atomic_path, write_json
 from atw.flow import estimate, parameters
 from atw.flow.opencv import one_opencv_thread
@@ -81,7 +82,7 @@ def measure(video: Pairs, truth: list[TruthPair], *, opencv_cuda: Path | None) -
     everybody = contestants()
     results: dict[str, Any] = {"facts": machine.describe(), "pairs": video.names, "unusable": unusable()}
     results["size_px"] = list(video.first.shape[:0:-1])
-    results["cores"] = machine.cores()
+    results["cores"] = usable_cores()
     seconds = one_core_seconds(everybody, video)
     results["peaks"], iterations = roofline_shares(everybody, video)
     moved = moved_pairs(video.second[:MOVED_FRAMES])

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from atw.config import ON_GPU
 from atw.flow import estimate
 from atw.flow.engine import BACKENDS
 from atw.flow.pairs import FloatArray, Images, each_pair
 from atw.flow.parameters import PRESETS
 
-ON_GPU = ("cuda", "opencv-cuda")
 REFERENCE = "opencv"
 _opencv: Any = cv2
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from atw.doctor.machine import usable_cores
 from atw.flow import estimate, parameters
 from atw.flow.cuda.layout import work
 from atw.flow.engine import BACKENDS
 from atw.flow.pairs import FloatArray, Images
 from atw.flow.parameters import Parameters
-from benchmarks import machine
 from benchmarks.flow import quality, timing
 from benchmarks.flow.roofline import Peaks
 from benchmarks.material import Pairs
@@ -58,7 +58,7 @@ def flow(video: Pairs, settings: Parameters, backend: str) -> FloatArray:
 def solve(first: Images, second: Images, settings: Parameters, backend: str) -> FloatArray:
     """`estimate` with every parameter given, on all cores."""
     given = dataclasses.asdict(settings)
-    return estimate(first, second, backend=backend, threads=machine.cores(), **given)
+    return estimate(first, second, backend=backend, threads=usable_cores(), **given)
 
 
 def measure_ours(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:

@@ -152,11 +152,11 @@ class Emitter:
         return 12 if self._triple.startswith(("x86_64", "i686")) else 8
 
     @contextmanager
-    def loop(self, count: Any, step: int = LANES) -> Iterator[Any]:
-        """Emit what is inside for 0, step, 2 step, .. below `count`, an int64; gives that number."""
-        rounds = self.builder.sdiv(self.builder.add(count, _INT64(step - 1)), _INT64(step))
+    def loop(self, count: Any) -> Iterator[Any]:
+        """Emit what is inside for 0, LANES, 2 LANES, .. below `count`, an int64; gives that number."""
+        rounds = self.builder.sdiv(self.builder.add(count, _INT64(LANES - 1)), _INT64(LANES))
         with cgutils.for_range(self.builder, rounds) as loop:
-            yield self.builder.mul(loop.index, _INT64(step))
+            yield self.builder.mul(loop.index, _INT64(LANES))
 
     def address(self, array: Any, index: Any) -> Any:
         """Pointer to an element of an array."""
@@ -166,14 +166,14 @@ class Emitter:
         """The float32 values from `offset` elements after a pointer on."""
         return Vector(self.builder, self.builder.load(self._at(pointer, offset, _FLOAT, lanes), align=4))
 
-    def load_int16(self, pointer: Any, lanes: int = LANES) -> Vector:
+    def load_int16(self, pointer: Any) -> Vector:
         """The int16 values at a pointer, as float32."""
-        loaded = self.builder.load(self._at(pointer, 0, ir.IntType(16), lanes), align=2)
-        return Vector(self.builder, self.builder.sitofp(loaded, ir.VectorType(_FLOAT, lanes)))
+        loaded = self.builder.load(self._at(pointer, 0, ir.IntType(16), LANES), align=2)
+        return Vector(self.builder, self.builder.sitofp(loaded, ir.VectorType(_FLOAT, LANES)))
 
-    def store(self, vector: Vector, pointer: Any, offset: int = 0) -> None:
-        """Write the lanes from `offset` elements after a pointer on."""
-        self.builder.store(vector.value, self._at(pointer, offset, _FLOAT, vector.lanes), align=4)
+    def store(self, vector: Vector, pointer: Any) -> None:
+        """Write the lanes from a pointer on."""
+        self.builder.store(vector.value, self._at(pointer, 0, _FLOAT, vector.lanes), align=4)
 
     def store_int16(self, vector: Vector, pointer: Any) -> None:
         """Write the lanes, rounded to the nearest whole number, as int16."""
@@ -186,13 +186,13 @@ class Emitter:
             pointer = self.builder.gep(pointer, [_INT64(offset)])
         return self.builder.bitcast(pointer, ir.VectorType(kind, lanes).as_pointer())
 
-    def broadcast(self, scalar: Any, lanes: int = LANES) -> Vector:
+    def broadcast(self, scalar: Any) -> Vector:
         """A float32 in every lane; a constant number may be given as well."""
-        kind = ir.VectorType(_FLOAT, lanes)
+        kind = ir.VectorType(_FLOAT, LANES)
         if isinstance(scalar, int | float):
-            return Vector(self.builder, ir.Constant(kind, [float(scalar)] * lanes))
+            return Vector(self.builder, ir.Constant(kind, [float(scalar)] * LANES))
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, _INT32(0))
-        return Vector(self.builder, first).pick([0] * lanes)
+        return Vector(self.builder, first).pick([0] * LANES)
 
     def count_up(self, start: Any) -> Vector:
         """start, start + 1, .. for an int64."""
