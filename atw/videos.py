@@ -32,7 +32,6 @@ _UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is
 _DURATION_IN_HEADER = {"asf", "flv", "matroska"}
 _TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those the place of 0x47
 _MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
-_PIXEL_SLACK = 4  # inside libav, where sizes are rounded up to whole blocks
 
 
 class BadVideoError(Exception):
@@ -176,6 +175,11 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise BadVideoError(f"absurd size: {width} x {height} is over {max_pixels} pixels a frame")
 
 
+def _inner_pixels(max_pixels: int) -> str:
+    """The limit inside libav, which counts whole blocks and a border of them."""
+    return str(4 * max_pixels + 2**20)
+
+
 def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
     try:
         # An absolute path is never taken for a protocol, whatever characters it has.
@@ -183,7 +187,7 @@ def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
             str(path.absolute()),
             metadata_errors="replace",
             container_options={"protocol_whitelist": "file"},
-            options={"max_pixels": str(_PIXEL_SLACK * max_pixels)},
+            options={"max_pixels": _inner_pixels(max_pixels)},
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadVideoError(f"not a video: {_reason(error)}") from None
@@ -201,7 +205,7 @@ def _video_stream(container: av.container.InputContainer, max_pixels: int) -> av
         raise BadVideoError("no decoder for its video stream")
     stream.thread_type = "NONE"
     stream.codec_context.thread_count = 1
-    stream.codec_context.options = {"max_pixels": str(_PIXEL_SLACK * max_pixels)}
+    stream.codec_context.options = {"max_pixels": _inner_pixels(max_pixels)}
     return stream
 
 

@@ -54,8 +54,10 @@ LIMITS = {"max_pixels": 4096 * 2304, "max_frames": 100_000}
 
 def encode(path: Path, frames: list[Image], codec: str, times: list[int] | None = None, **options: str) -> bytes:
     """A video with a key frame in twelve; `times` are those of the frames in 1/25 s."""
-    with av.open(str(path), "w", options=options) as output:
+    # The same bytes everywhere, so that the same damage hits the same place: no random ids, one thread.
+    with av.open(str(path), "w", options={"fflags": "bitexact", **options}) as output:
         stream: Any = output.add_stream(codec, rate=25)
+        stream.thread_count = 1
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.gop_size, stream.bit_rate = 12, 1_000_000

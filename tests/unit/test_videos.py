@@ -63,6 +63,7 @@ def write(
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.gop_size = gop
+        stream.thread_count = 1  # the same bytes whatever the number of cores
         if turn:
             stream.set_display_rotation(turn)
         if title:
@@ -263,7 +264,8 @@ def test_damage_in_the_middle_costs_the_frames_that_it_hits(tmp_path: Path, name
         next((number for number, image in enumerate(good) if np.array_equal(frame, image)), -1) for frame in frames
     ]
     intact = [number for number in matches if number >= 0]
-    assert 15 <= len(intact) < 30  # noise is predicted from nothing, so no frame drags another one along
+    # Noise is predicted from nothing, so no frame drags another one along; a lost one may stand as the one before.
+    assert 15 <= len(set(intact)) < 30
     assert intact == sorted(intact)
     assert intact[0] == 0
     assert intact[-1] == 29
