@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import InputError, atomic_path
+from atw.hdf5 import new_file
 
 FORMAT = 1
 _NAMES = ("stream", "dataset", "split", "experiment")
@@ -86,7 +87,7 @@ def write_scores(path: Path, scores: Scores) -> None:
             f"the {scores.stream} scores of {scores.videos[int(finite.argmin())]} are not finite, so the training "
             "diverged; lower train.learning_rate and train the stream again"
         )
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_file(temporary) as file:
         file.attrs.update({name: getattr(scores, name) for name in _NAMES})
         file.attrs.update({"format": FORMAT, "subset": "test", "provenance": json.dumps(scores.provenance)})
         for name, dtype in _ARRAYS.items():

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import os
-import re
 import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -18,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import atomic_path
+from atw.hdf5 import new_file
 from atw.shards.layout import FORMAT, Entry, checksum, read_attributes
 
 _COPY_BYTES = 1 << 24
@@ -123,47 +122,11 @@ def create(path: Path, attributes: dict[str, Any]) -> Iterator[Writer]:
     Raises:
         InputError: the disk is full or cannot be written to.
     """
-    with atomic_path(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as spool:
-        file = _new_file(temporary)
-        try:
-            writer = Writer(file, spool, attributes)
-            yield writer
-            writer.finish()
-            _flush(file)
-        except BaseException:
-            _abandon(file)
-            raise
-        file.close()
-
-
-def _new_file(path: Path) -> h5py.File:
-    access = h5py.h5p.create(h5py.h5p.FILE_ACCESS)
-    access.set_libver_bounds(h5py.h5f.LIBVER_V110, h5py.h5f.LIBVER_V110)
-    access.set_fclose_degree(h5py.h5f.CLOSE_STRONG)
-    # Data goes to the disk when it is written, where a full disk is an exception; later, HDF5 would crash on it.
-    access.set_sieve_buf_size(0)
-    creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
-    creation.set_obj_track_times(False)  # the same content, the same bytes
-    return h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
-
-
-def _flush(file: h5py.File) -> None:
-    try:
-        file.flush()
-    except RuntimeError as error:
-        number = re.search(r"errno = (\d+)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
-
-
-def _abandon(file: h5py.File) -> None:
-    """Close a file that is not wanted any more: HDF5 writes what it still holds into memory instead.
-
-    On a full disk it could not write it, and crashes when it cannot.
-    """
-    memory = os.memfd_create("abandoned shard")
-    os.dup2(memory, file.id.get_vfd_handle())
-    os.close(memory)
-    with suppress(RuntimeError, OSError):
-        file.close()
+    with (
+        atomic_path(path) as temporary,
+        tempfile.TemporaryFile(dir=path.parent) as spool,
+        new_file(temporary) as file,
+    ):
+        writer = Writer(file, spool, attributes)
+        yield writer
+        writer.finish()

@@ -45,8 +45,9 @@ def save_model(
         "settings": task.settings,
         "provenance": provenance | {"software": software},
     }
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    # An open file: the name of one that torch opens itself would get into its bytes.
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def load_model(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:

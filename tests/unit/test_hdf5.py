@@ -1,0 +1,52 @@
+"""New HDF5 files on a disk without room for them: an exception, and a process that lives on."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Its own process: HDF5 that meets a full disk must not crash it, not even at its end.
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from atw.hdf5 import new_file
+
+try:
+    with new_file(Path(sys.argv[1])) as file:
+        file.attrs["text"] = "x" * 100
+        numbers = np.random.default_rng(0).random((30, 400), np.float32)
+        file.create_dataset("plain", data=numbers)
+        file.create_dataset("summed", data=numbers, fletcher32=True)
+        file.create_dataset("chunked", data=numbers, chunks=(1, 400), fletcher32=True)
+        file["names"] = ["name"] * 50
+except OSError as error:
+    sys.exit(f"no room: {error.errno}")
+"""
+
+
+def write(path: Path, largest_bytes: int = -1) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WRITER, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_bytes, largest_bytes)),
+    )
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.h5", "b.h5"):
+        assert write(tmp_path / name).returncode == 0
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.6, 0.8, 0.95, 0.99, 1.0])
+def test_no_room_is_an_exception(tmp_path: Path, share: float) -> None:
+    assert write(tmp_path / "whole.h5").returncode == 0
+    largest_bytes = int((tmp_path / "whole.h5").stat().st_size * share) - 1
+    run = write(tmp_path / "cut.h5", largest_bytes)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "no room: 27"
