@@ -19,7 +19,7 @@ import torch
 from tests.rules.conftest import REPOSITORY, Workplace
 
 TARGET = "results/tiny/split1/fused.json"
-MOMENTS = 6  # for each kind of kill
+MOMENTS = 10  # for each kind of kill
 
 
 def start(place: Workplace) -> subprocess.Popen[bytes]:
