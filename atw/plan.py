@@ -4,6 +4,7 @@ A run is a dataset, or an experiment on it: `ucf101`, `ucf101/experiments/averag
 the configuration itself, for every remote job does it.
 """
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Plan:
         count = settings["preprocess"]["shards"]
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
-        return settings | {"shard": shard, "members": self.dataset(dataset).members_digest(shard, count)}
+        return settings | {"shard": shard, "members": self._members_digest(dataset, shard, count)}
 
     def split_of_shard(self, dataset: str, shard: str) -> int:
         """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
@@ -135,6 +136,10 @@ class Plan:
         if backend == "auto":
             return int(NVIDIA_DEVICE.exists() and importlib.util.find_spec("numba_cuda") is not None)
         return int(backend in config.ON_GPU)
+
+    @functools.cache  # noqa: B019 - one look at each file, for all streams
+    def _members_digest(self, dataset: str, shard: str, count: int) -> str:
+        return self.dataset(dataset).members_digest(shard, count)
 
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards

@@ -146,12 +146,13 @@ class Dataset:
             shards.setdefault(_shard_name(videos[video], count), []).append(videos[video])
         return shards
 
-    @functools.cache  # noqa: B019
     def members_digest(self, shard: str, count: int) -> str:
         """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and file sizes.
 
         Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256
         of every file it was made from. Generated videos have no size before they are rendered, and need none.
+
+        Looks at the files each time, so that a job can tell whether they are still those it was planned for.
         """
         root = str(self.root)
         rows = [

@@ -48,11 +48,7 @@ def make(
             cannot run.
     """
     stream = settings["stream"]
-    count = settings["preprocess"]["shards"]
-    if dataset.members_digest(settings["shard"], count) != settings["members"]:
-        raise InputError(
-            f"the videos of dataset {dataset.name} have changed since this job was planned; start the workflow again"
-        )
+    _require_planned(dataset, settings)
     cv2.setNumThreads(1)  # videos are the unit of parallel work
     if stream == "rgb":
         _write(out, settings, dataset, None, threads)
@@ -62,6 +58,14 @@ def make(
         Shard(flow_path) if flow_path else nullcontext() as flow,
     ):
         _write(out, settings, dataset, flow, threads, backend)
+
+
+def _require_planned(dataset: Dataset, settings: dict[str, Any]) -> None:
+    if dataset.members_digest(settings["shard"], settings["preprocess"]["shards"]) != settings["members"]:
+        raise InputError(
+            f"the videos of dataset {dataset.name} in {dataset.root} are not those that this job was planned for: they "
+            "changed, or their drive is gone. Nothing was written; start the workflow again when they are there"
+        )
 
 
 def _write(
@@ -84,6 +88,8 @@ def _write(
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
             elif entry.repaired:
                 log.info("repaired %s: %s", entry.video, entry.repaired)
+        # A drive that vanished midway makes missing files of good videos.
+        _require_planned(dataset, settings)
 
 
 def attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:

@@ -99,6 +99,39 @@ def test_a_removed_video_remakes_only_its_shard(workplace: Workplace, config: di
         path.write_text(before)
 
 
+def test_a_second_split_reuses_every_shard(workplace: Workplace, config: dict) -> None:
+    second = workplace.folder / "lists/split2.csv"
+    first = second.with_name("split1.csv").read_text()
+    try:
+        second.write_text("\n".join(swapped(line) for line in first.splitlines()) + "\n")
+        assert workplace.jobs("results/tiny/split2/fused.json") == {"audit": 1, **DOWNSTREAM}
+    finally:
+        second.unlink()
+
+
+def swapped(line: str) -> str:
+    """A line of a list with its video in the other subset."""
+    video, comma, subset = line.rpartition(",")
+    return video + comma + {"train": "test", "test": "train"}.get(subset, subset)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(workplace: Workplace, config: dict) -> None:
+    lock = workplace.folder / ".snakemake/locks/0.output.lock"
+    assert lock.parent.is_dir()
+    lock.write_text(str(workplace.folder / TARGET) + "\n")  # as a run that makes it writes it
+    try:
+        config["datasets"]["tiny"]["fusion"] = {"add": "probabilities"}
+        workplace.write_config(config)
+        before = (workplace.folder / TARGET).read_bytes()
+        run = workplace.snakemake(TARGET, check=False)
+        assert run.returncode != 0
+        assert "Directory cannot be locked" in run.stderr
+        assert "--unlock" in run.stderr
+        assert (workplace.folder / TARGET).read_bytes() == before
+    finally:
+        lock.unlink()
+
+
 def test_no_change_plans_nothing(workplace: Workplace, config: dict) -> None:
     assert workplace.jobs(TARGET) == {}
 

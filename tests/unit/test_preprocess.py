@@ -12,6 +12,7 @@ from atw import config
 from atw import flow as tvl1
 from atw.datasets import Dataset
 from atw.files import InputError
+from atw.preprocess import shard as shard_making
 from atw.preprocess import streams
 from atw.preprocess.shard import make
 from atw.shards import Entry, Shard, dequantise, quantise
@@ -245,9 +246,29 @@ def test_videos_that_changed_since_the_job_was_planned_are_refused(project: Proj
     planned = project.settings(stream)
     with (project.root / GOOD[0]).open("ab") as file:
         file.write(b"more")
-    with pytest.raises(InputError, match="the videos of dataset mine have changed since this job was planned"):
+    with pytest.raises(
+        InputError, match=r"the videos of dataset mine in .* are not those that this job was planned for"
+    ):
         make(project.path(stream), planned, project.dataset(), flow_path=None, threads=1)
     assert not project.path(stream).exists()
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
+def test_a_drive_that_vanishes_midway_quarantines_nothing(
+    project: Project, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    flow = project.make("flow", place="earlier") if stream == "warped" else None
+    decode = shard_making.read
+
+    def vanish(path: Path, *arguments: Any, **limits: Any) -> Any:
+        if path.name == Path(GOOD[1]).name and project.root.exists():
+            project.root.rename(project.folder / "unplugged")
+        return decode(path, *arguments, **limits)
+
+    monkeypatch.setattr(shard_making, "read", vanish)
+    with pytest.raises(InputError, match=r"is not the file that shard|their drive is gone\. Nothing was written"):
+        make(project.path(stream), project.settings(stream), project.dataset(), flow_path=flow, threads=1)
+    assert not list(project.path(stream).parent.glob("*"))
 
 
 def test_a_flow_shard_that_lacks_a_video_is_refused(project: Project) -> None:
