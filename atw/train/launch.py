@@ -215,9 +215,17 @@ def _worker(config: dict[str, Any]) -> None:
         if rank:
             ray.train.report(metrics)
             return
-        with tempfile.TemporaryDirectory() as directory:
-            torch.save(state | {"hardware": _hardware(device)}, Path(directory) / _STATE)
-            ray.train.report(metrics, checkpoint=Checkpoint.from_directory(directory))
+        try:
+            with tempfile.TemporaryDirectory() as directory:
+                # An open file raises OSError where torch's own raises whatever it likes.
+                with (Path(directory) / _STATE).open("wb") as stream:
+                    torch.save(state | {"hardware": _hardware(device)}, stream)
+                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(directory))
+        except OSError as error:
+            raise InputError(
+                f"cannot write a checkpoint into {folder}, by way of {tempfile.gettempdir()}: {error}; free some space "
+                "there and start again: training goes on from its last checkpoint"
+            ) from None
 
     loop.run(
         task,

@@ -128,3 +128,29 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
     assert "resumed at iteration" in log
     history = (workplace.folder / MODEL).with_name("history.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in history] == list(range(1, iterations + 1))
+
+
+@pytest.mark.timeout(300)
+def test_a_full_disk_under_the_checkpoints_is_explained(workplace: Workplace) -> None:
+    config = copy.deepcopy(CONFIG)
+    config["seed"] = 13
+    config["datasets"]["tiny"]["compute"] |= {"retries": 0}
+    workplace.write_config(config)
+    model = workplace.folder / MODEL
+    folder = workplace.folder / "checkpoints/tiny/split1/flow"
+    folder.mkdir(parents=True, exist_ok=True)
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(folder)], capture_output=True)
+    if mount.returncode:
+        pytest.skip(f"no file system can be mounted here: {mount.stderr.decode()}")
+    try:
+        run = workplace.snakemake(MODEL, "--force", check=False)
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    assert run.returncode != 0
+    assert not model.exists()
+    line = next(
+        line for line in run.stdout.splitlines() + run.stderr.splitlines() if line.lstrip().startswith("error: ")
+    )
+    assert "cannot write a checkpoint into" in line
+    assert "No space left on device" in line
+    assert "free some space" in line
