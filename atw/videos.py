@@ -74,15 +74,12 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
     with _open(path, max_pixels) as container:
         stream = _video_stream(container, max_pixels)
         _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
-        audit.declared = stream.frames or None
+        audit.declared = _declared_frames(container, stream)
         audit.fps = float(stream.average_rate or 0)
         if _has_unreadable_metadata(container, stream):
             audit.repaired.append("metadata is not UTF-8")
         size = None
-        for frame in _decode(container, stream):
-            if frame is None:
-                findings.add_error()
-                continue
+        for frame in _decode(container, stream, findings):
             if size is None:
                 size = (frame.width, frame.height)
                 _check_pixels(*size, max_pixels)
@@ -92,11 +89,7 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
                 raise BadVideoError(f"too long: more than {max_frames} frames")
             audit.decoded += 1
             findings.add(frame)
-            image = frame.to_ndarray(format="bgr24")
-            quarter_turns = round(frame.rotation / 90) % 4
-            if quarter_turns:
-                image = np.rot90(image, quarter_turns)
-                findings.turned = True
+            image = _as_shown(frame, findings)
             audit.height, audit.width = image.shape[:2]
             yield _resize(image, width, height)
         promised = _promised_seconds(container, stream)
@@ -113,7 +106,9 @@ class _Findings:
         flagged: frames that the decoder calls corrupt.
         damaged: those, and the frames predicted from them or from a lost one: all up to the next key frame.
         inside: sound frames follow damage, so it is not the end of a cut file.
-        turned: frames are rotated as the header says.
+        broken_end: the last packet is damaged.
+        turned: frames are rotated or mirrored as the header says.
+        skewed: the header asks for what is neither.
         end_seconds: when the last frame ends.
         times_seconds: when each frame is shown.
     """
@@ -122,14 +117,16 @@ class _Findings:
     flagged: int = 0
     damaged: int = 0
     inside: bool = False
+    broken_end: bool = False
     turned: bool = False
+    skewed: bool = False
     end_seconds: float = 0.0
     times_seconds: list[float] = field(default_factory=list)
     _tainted: bool = False
 
     def add_error(self) -> None:
         self.errors += 1
-        self._tainted = True
+        self._tainted = self.broken_end = True
 
     def add(self, frame: av.VideoFrame) -> None:
         if frame.is_corrupt:
@@ -144,7 +141,7 @@ class _Findings:
             self.end_seconds = max(self.end_seconds, frame.time + float(frame.duration * frame.time_base))
 
     def rate(self) -> tuple[bool, int]:
-        """Whether the frame rate is variable, and how many frames are missing between others where it is not."""
+        """Whether the frame rate is variable, and how many frames would fill the gaps where it is not."""
         if len(self.times_seconds) < 3:
             return False, 0
         gaps = np.diff(np.sort(self.times_seconds))  # AVI counts places, not times, where frames are reordered
@@ -154,6 +151,37 @@ class _Findings:
         if np.mean(uneven) > _UNEVEN_SHARE:
             return True, 0
         return False, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1)))
+
+
+def _declared_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int | None:
+    """How many frames the header promises to show; None where it says nothing."""
+    if "mov" in container.format.name.split(",") and stream.frames:
+        # Of a video cut without coding it anew, all samples are counted, but its edit list shows only some of them.
+        return sum(not entry.is_discard for entry in stream.index_entries)
+    return stream.frames or None
+
+
+def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
+    """A frame as BGR, turned and mirrored by quarter turns as its header says."""
+    image: Frame = frame.to_ndarray(format="bgr24")
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return image
+    # Row vectors: a pixel at column p and row q is shown at column a p + c q and row b p + d q.
+    a, b, _, c, d = (number / 65536 for number in np.frombuffer(data, np.int32)[:5].tolist())
+    largest = max(map(abs, (a, b, c, d)))
+    a, b, c, d = (round(number / largest) if largest else 0 for number in (a, b, c, d))
+    if (a, b, c, d) == (1, 0, 0, 1):
+        return image
+    if a and d and not b and not c:
+        columns, rows = a, d
+    elif b and c and not a and not d:
+        image, columns, rows = image.transpose(1, 0, 2), c, b
+    else:
+        findings.skewed = True
+        return image
+    findings.turned = True
+    return image[::rows, ::columns]
 
 
 def _check_file(path: Path, audit: Audit) -> None:
@@ -198,9 +226,9 @@ def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
 
 
 def _video_stream(container: av.container.InputContainer, max_pixels: int) -> av.video.stream.VideoStream:
-    if not container.streams.video:
+    stream = container.streams.best("video")  # no cover image, which is a stream of one frame
+    if stream is None:
         raise BadVideoError("no video stream")
-    stream = container.streams.video[0]
     if stream.codec_context is None:
         raise BadVideoError("no decoder for its video stream")
     stream.thread_type = "NONE"
@@ -239,9 +267,9 @@ def _ends_inside_packet(path: Path) -> bool:
 
 
 def _decode(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> Iterator[av.VideoFrame | None]:
-    """Frames in order; None stands for damage in their place.
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings
+) -> Iterator[av.VideoFrame]:
+    """Frames in order; damage in their place is told to `findings`.
 
     Raises:
         BadVideoError: it takes too long; what the caller does with the frames does not count.
@@ -251,14 +279,16 @@ def _decode(
     while True:
         start = time.thread_time()
         packet = None
-        frames: list[av.VideoFrame | None]
+        frames: list[av.VideoFrame] = []
         try:
             packet = next(packets, None)
             if packet is None:
                 return
             frames = list(packet.decode())
+            if packet.size:  # the last, empty one asks for the frames that are held back
+                findings.broken_end = any(frame.is_corrupt for frame in frames)
         except (av.error.FFmpegError, OSError):
-            frames = [None]
+            findings.add_error()
         seconds += time.thread_time() - start
         yield from frames
         if packet is None:
@@ -272,20 +302,27 @@ def _judge(audit: Audit, findings: _Findings, promised: float | None, cut: bool)
         raise BadVideoError("corrupt: no frame can be decoded" if findings.errors else "zero frames")
     _check_length(audit, findings, promised, cut)
     variable, holes = findings.rate()
-    if audit.declared is None and holes > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
-        raise BadVideoError(f"corrupt in the middle: {holes} frames are missing between {audit.decoded}")
+    damaged = findings.errors or findings.flagged
+    gaps = holes if audit.declared is None else 0
+    # A camera may pause, so time without frames is damage only beside other signs of it.
+    if damaged and gaps > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+        raise BadVideoError(f"corrupt in the middle: {gaps} frames are missing between {audit.decoded}")
     if audit.decoded == 1:
         raise BadVideoError("one frame: no motion to see")
     if findings.damaged > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
         raise BadVideoError(f"corrupt in the middle: {findings.damaged} of {audit.decoded} frames are damaged")
-    if findings.errors or findings.flagged:
+    if damaged:
         audit.repaired.append(f"{findings.errors + findings.flagged} damaged packets or frames")
+    elif gaps:
+        audit.repaired.append(f"pauses between frames, {gaps} frames long in all")
     elif variable:
         audit.repaired.append("variable frame rate: frames are taken as they come")
     if audit.declared not in (None, audit.decoded):
         audit.repaired.append(f"header declares {audit.declared} frames")
     if findings.turned:
-        audit.repaired.append("rotated as its header says")
+        audit.repaired.append("turned as its header says")
+    if findings.skewed:
+        audit.repaired.append("its header asks for a turn by no quarter, which is passed over")
 
 
 def _check_length(audit: Audit, findings: _Findings, promised: float | None, cut: bool) -> None:
@@ -298,7 +335,7 @@ def _check_length(audit: Audit, findings: _Findings, promised: float | None, cut
         some_frames = _MISSING_FRAMES * findings.end_seconds / audit.decoded
         if missing_seconds > max(some_frames, _MISSING_SHARE * promised):
             raise BadVideoError(f"truncated: {findings.end_seconds:.2f} of {promised:.2f} s can be decoded")
-    if cut:
+    if cut or (findings.broken_end and audit.declared is None and promised is None):
         raise BadVideoError(f"truncated: the file ends inside a packet, after {audit.decoded} frames")
 
 

@@ -37,6 +37,10 @@ BASES = {  # name: encoder, options of the container
     "mpeg2.ts": ("mpeg2video", {}),
     "h264.ts": ("libx264", {}),
 }
+ENCODERS = {
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    "libx264": {"x264-params": "mbtree=0"},  # its macroblock tree depends on what was in memory before
+}
 # Where the decoder notices what is wrong: elsewhere most changed bytes make other frames that are as good as any.
 NOTICED = ("mpeg4.avi", "mpeg4.mp4", "h264.mp4", "h264.mkv")
 UNNOTICED = {("h264.mp4", "block inverted")}  # inside one picture, whose arithmetic coding makes another one of it
@@ -61,8 +65,7 @@ def encode(path: Path, frames: list[Image], codec: str, times: list[int] | None 
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         stream.gop_size, stream.bit_rate = 12, 1_000_000
-        if codec == "libvpx-vp9":
-            stream.options = {"deadline": "realtime", "cpu-used": "8"}
+        stream.options = ENCODERS.get(codec, {})
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
             frame.time_base, frame.pts = Fraction(1, 25), times[number] if times else number
@@ -169,13 +172,13 @@ def test_a_damaged_video_is_decoded_rightly_or_left_out(
     path = tmp_path / base
     path.write_bytes(DAMAGES[damage](content))
     try:
-        frames, _ = decode(path)
+        frames, audit = decode(path)
     except BadVideoError as error:
         assert str(error).startswith(REASONS)
         assert damage not in ("garbage behind the end", "twice in one file") or base.endswith(".ts")
         return
     if base in NOTICED and (base, damage) not in UNNOTICED:
-        assert len(frames) >= COUNT - 2
+        assert len(frames) >= COUNT - 2 or audit.repaired  # lost time is named
         expected = good + good if damage == "twice in one file" else good
         assert strangers(frames, expected) <= max(2, 0.1 * COUNT)
 
@@ -292,6 +295,94 @@ def test_what_is_mended_is_named(tmp_path: Path, sound: dict[str, tuple[bytes, l
     (tmp_path / "w.avi").write_bytes(content[:header] + (COUNT + 2).to_bytes(4, "little") + content[header + 4 :])
     frames, audit = decode(tmp_path / "w.avi")
     assert (len(frames), audit.repaired) == (COUNT, [f"header declares {COUNT + 2} frames"])
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts"])
+def test_a_pause_is_no_damage_and_named(
+    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], suffix: str
+) -> None:
+    _, good = sound["h264.mp4"]
+    encode(tmp_path / f"v.{suffix}", good, "libx264", [number + 20 * (number > 25) for number in range(COUNT)])
+    frames, audit = decode(tmp_path / f"v.{suffix}")
+    assert (len(frames), audit.repaired) == (COUNT, ["pauses between frames, 20 frames long in all"])
+
+
+def test_a_fragmented_video_that_ends_inside_a_packet_is_truncated(
+    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
+) -> None:
+    _, good = sound["h264.mp4"]
+    path = tmp_path / "v.mp4"
+    content = encode(path, good, "libx264", movflags="frag_keyframe+empty_moov")
+    assert (len(decode(path)[0]), decode(path)[1].repaired) == (COUNT, [])
+    path.write_bytes(content[: len(content) // 2])
+    assert reason(path).startswith("truncated: the file ends inside a packet")
+
+
+def test_a_video_cut_without_coding_it_anew_is_whole(
+    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
+) -> None:
+    (tmp_path / "v.mp4").write_bytes(sound["h264.mp4"][0])
+    # The cut keeps all samples since the key frame before it, and an edit list that shows those from 0.6 s on.
+    with av.open(str(tmp_path / "v.mp4")) as whole, av.open(str(tmp_path / "cut.mp4"), "w") as cut_video:
+        source = whole.streams.video[0]
+        stream = cut_video.add_stream_from_template(source)
+        start = round(0.6 / source.time_base)
+        for packet in whole.demux(source):
+            if packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - start, packet.dts - start, stream
+                cut_video.mux(packet)
+    frames, audit = decode(tmp_path / "cut.mp4")
+    assert (len(frames), audit.declared, audit.repaired) == (COUNT - 15, COUNT - 15, [])
+
+
+def test_a_cover_image_is_not_the_video(tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]) -> None:
+    (tmp_path / "v.mp4").write_bytes(sound["mpeg4.mp4"][0])
+    with av.open(str(tmp_path / "v.mp4")) as whole, av.open(str(tmp_path / "cover.mkv"), "w") as covered:
+        cover: Any = covered.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 16, 16, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        stream = covered.add_stream_from_template(whole.streams.video[0])
+        covered.mux(cover.encode(av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")))
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                covered.mux(packet)
+    assert len(decode(tmp_path / "cover.mkv")[0]) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((-1, 0, 0, 1), lambda image: image[:, ::-1]),
+        ((1, 0, 0, -1), lambda image: image[::-1]),
+        ((0, 1, -1, 0), lambda image: np.rot90(image, -1)),
+        ((0, 1, 1, 0), lambda image: image.transpose(1, 0, 2)),
+        ((0, 0, 0, 0), lambda image: image),
+        ((0.7, 0.7, -0.7, 0.7), lambda image: image),
+    ],
+    ids=["mirrored", "upside down", "clockwise", "transposed", "singular", "skewed"],
+)
+def test_frames_are_turned_and_mirrored_by_the_matrix_of_the_header(
+    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], matrix: tuple[float, ...], expected: Any
+) -> None:
+    content, good = sound["mpeg4.mp4"]
+    header = content.index(b"tkhd") + 4 + 40  # version 0: the matrix a b u c d v x y w
+    a, b, c, d = (int(number * 65536).to_bytes(4, "big", signed=True) for number in matrix)
+    damaged = bytearray(content)
+    for place, number in ((0, a), (4, b), (12, c), (16, d)):
+        damaged[header + place : header + place + 4] = number
+    path = tmp_path / "v.mp4"
+    path.write_bytes(damaged)
+    shown = [expected(image) for image in good]
+    height, width = shown[0].shape[:2]
+    audit = Audit()
+    frames = list(read(path, audit, width=width, height=height, **LIMITS))
+    assert all(np.array_equal(frame, image) for frame, image in zip(frames, shown, strict=True))
+    turned = "its header asks for a turn by no quarter, which is passed over"
+    if matrix[0] in (0.7,) or not any(matrix):
+        assert audit.repaired == [turned]
+    else:
+        assert audit.repaired == ["turned as its header says"]
 
 
 def test_a_shard_of_the_whole_corpus_is_made(tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]) -> None:
