@@ -81,6 +81,11 @@ class Dataset:
         """Whether the videos are rendered by the workflow rather than found on disk."""
         return self.kind == "demo"
 
+    @property
+    def allow_missing(self) -> bool:
+        """Whether listed videos may be absent: they are quarantined, and count towards no limit."""
+        return bool(self._location.get("allow_missing", False))
+
     @functools.cached_property
     def split_names(self) -> tuple[str, ...]:
         """`split1`, `split2`, ... as many as the lists hold."""
@@ -187,7 +192,7 @@ class Dataset:
         """
         listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
         missing = sorted(set(listed) - present(str(self.root), listed))
-        allowed = self._location.get("allow_missing", False) and len(missing) < len(listed)
+        allowed = self.allow_missing and len(missing) < len(listed)
         return [] if allowed else missing, len(listed)
 
     def require_videos(self) -> None:
