@@ -36,15 +36,15 @@ _DAMAGES = (
 
 def list_names(lists: Path) -> list[str]:
     """Names of the list files in a folder or archive, sorted; in an archive folders are looked through."""
-    if lists.is_file():
-        return sorted(_members_of(lists))
     try:
+        if lists.is_file():
+            return sorted(_members_of(lists))
         return sorted(path.name for path in lists.iterdir() if _is_list(path.name))
     except FileNotFoundError:
         return []
     except OSError as error:
         raise InputError(
-            f"the folder of lists {lists} cannot be read: {error.strerror}; correct `lists` in config.yaml, or look "
+            f"the lists in {lists} cannot be read: {error.strerror}; correct `lists` in config.yaml, or look "
             "whether its drive is there and its permissions are right"
         ) from None
 

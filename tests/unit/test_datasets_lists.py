@@ -255,8 +255,10 @@ def test_files_that_macos_adds_are_no_lists(tmp_path: Path, kind: str, packed: s
 
 def test_a_folder_of_lists_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "lists").symlink_to("lists")
-    with pytest.raises(InputError, match=r"folder of lists .*/lists cannot be read: Too many levels"):
+    with pytest.raises(InputError, match=r"the lists in .*/lists cannot be read: Too many levels"):
         dataset(tmp_path, tmp_path / "lists", kind="hmdb51").rows("split1")
+    with pytest.raises(InputError, match=r"the lists in .*/xxx.* cannot be read: File name too long; correct `lists`"):
+        dataset(tmp_path, tmp_path / ("x" * 300), kind="hmdb51").rows("split1")
 
 
 def test_a_rar_archive_without_libarchive_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
