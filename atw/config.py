@@ -55,7 +55,7 @@ class Preprocess(Section):
         ge=0,
         le=1,
         description="nothing is trained when more than this share of a split's videos is quarantined; one always may "
-        "be, unless it is 0; a change decodes nothing again",
+        "be, unless it is 0; videos that allow_missing lets be absent do not count; a change decodes nothing again",
     )
 
 
@@ -319,7 +319,10 @@ class StreamOverrides(Overrides):
         return self
 
 
-_ALLOW_MISSING = "quarantine listed videos that are not there, instead of refusing the list"
+_ALLOW_MISSING = (
+    "quarantine listed videos that are not there, instead of refusing the list; they do not count towards "
+    "preprocess.quarantine_limit"
+)
 
 
 class Archives(StreamOverrides):
@@ -417,7 +420,25 @@ class FolderDataset(StreamOverrides):
         "group never straddle train and test; empty: each video by itself",
     )
     extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
-        (".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts"),
+        (
+            ".avi",
+            ".mp4",
+            ".mkv",
+            ".webm",
+            ".mov",
+            ".mpg",
+            ".mpeg",
+            ".m4v",
+            ".wmv",
+            ".flv",
+            ".ts",
+            ".3gp",
+            ".3g2",
+            ".mts",
+            ".m2ts",
+            ".asf",
+            ".ogv",
+        ),
         strict=False,
         min_length=1,
         description="endings of video files, in upper or lower case",

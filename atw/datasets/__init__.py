@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from atw.datasets import demo, draw, folder, hmdb51, kinetics, somethingv2, ucf101
-from atw.datasets.found import present
+from atw.datasets.found import present, unreadable
 from atw.datasets.listed import Listed, Location
+from atw.datasets.tree import Scan, scan, shown
 from atw.files import InputError, digest
 
 _LISTINGS: dict[str, Callable[[Location, int], list[Listed]]] = {
@@ -80,6 +81,11 @@ class Dataset:
     def generated(self) -> bool:
         """Whether the videos are rendered by the workflow rather than found on disk."""
         return self.kind == "demo"
+
+    @property
+    def allow_missing(self) -> bool:
+        """Whether listed videos may be absent: they are quarantined, and count towards no limit."""
+        return bool(self._location.get("allow_missing", False))
 
     @functools.cached_property
     def split_names(self) -> tuple[str, ...]:
@@ -162,7 +168,7 @@ class Dataset:
         return digest(rows)
 
     def draw_splits(self) -> None:
-        """Draw the splits of a folder without lists, if that was not done before, and name videos that are in none.
+        """Draw the splits of a folder without lists, if that was not done before, and name what is in none.
 
         Raises:
             NoVideosError: the folder of the videos does not exist.
@@ -171,13 +177,29 @@ class Dataset:
         if self.kind != "folder" or self._location["lists"]:
             return
         self._require_root()
-        new = draw.write_lists(self._location)
+        found = scan(self.root, self._location["extensions"])
+        self._warn_of(found)
+        draw.write_lists(self._location, found)
+        listed = {row.video for name in self.split_names for row in self.rows(name)}
+        new = [video for video in found.videos if video not in listed]
         if new:
             lists = Path(draw.drawn_lists(self._location)).parent
             log.warning(
                 "dataset %s: %d videos came after its splits were drawn and are left out, first %s. Add them to the "
                 "lists in %s, or move that folder away to draw anew",
                 *(self.name, len(new), new[0], lists),
+            )
+
+    def _warn_of(self, found: Scan) -> None:
+        if found.left_out:
+            log.warning(
+                "dataset %s: %d files below %s are left out: %s",
+                *(self.name, len(found.left_out), self.root, shown(found.left_out)),
+            )
+        if found.empty:
+            log.warning(
+                "dataset %s: %d directories in %s are no classes, for no file in them ends in one of %s: %s",
+                *(self.name, len(found.empty), self.root, ", ".join(self._location["extensions"]), shown(found.empty)),
             )
 
     def missing_videos(self) -> tuple[list[str], int]:
@@ -187,7 +209,7 @@ class Dataset:
         """
         listed = sorted({row.video for name in self.split_names for row in self.rows(name)})
         missing = sorted(set(listed) - present(str(self.root), listed))
-        allowed = self._location.get("allow_missing", False) and len(missing) < len(listed)
+        allowed = self.allow_missing and len(missing) < len(listed)
         return [] if allowed else missing, len(listed)
 
     def require_videos(self) -> None:
@@ -210,7 +232,11 @@ class Dataset:
         )
 
     def _require_root(self) -> None:
-        if not self.root.is_dir():
+        try:
+            there = self.root.is_dir()
+        except OSError as error:
+            raise unreadable(str(self.root), error) from None
+        if not there:
             official = self.kind in ("hmdb51", "ucf101")
             fetch = f" or run `snakemake --cores 1 data/downloads/{self.name}.json`," if official else ""
             raise NoVideosError(

@@ -5,9 +5,11 @@ ZIP and tar need nothing but Python. RAR, in which HMDB-51 is published, is hand
 
 import functools
 import io
+import lzma
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,17 +18,35 @@ from pathlib import Path, PurePosixPath
 from atw.files import InputError
 
 _SUFFIXES = (".txt", ".csv", ".json")
+_MAX_MESSAGE = 2000  # bytes of what bsdtar says
 _MAX_BYTES = 512 * 2**20  # of all lists of an archive; those of Kinetics-700 have 40 MB
+
+# OSError is what damaged bzip2 is to Python, and RuntimeError a ZIP with a password.
+_DAMAGES = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 
 
 def list_names(lists: Path) -> list[str]:
     """Names of the list files in a folder or archive, sorted; in an archive folders are looked through."""
-    if lists.is_file():
-        return sorted(_members_of(lists))
     try:
-        return sorted(path.name for path in lists.iterdir() if path.suffix in _SUFFIXES)
+        if lists.is_file():
+            return sorted(_members_of(lists))
+        return sorted(path.name for path in lists.iterdir() if _is_list(path.name))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(
+            f"the lists in {lists} cannot be read: {error.strerror}; correct `lists` in config.yaml, or look "
+            "whether its drive is there and its permissions are right"
+        ) from None
 
 
 def list_file(lists: Path, name: str) -> bytes:
@@ -42,6 +62,12 @@ def list_file(lists: Path, name: str) -> bytes:
     if name not in members:
         raise FileNotFoundError(name)
     return members[name]
+
+
+def _is_list(name: str) -> bool:
+    """Whether a path is that of a list; macOS puts a `._train.csv` of its own beside each, or below __MACOSX."""
+    path = PurePosixPath(name)
+    return path.suffix in _SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
 
 
 def _members_of(archive: Path) -> dict[str, bytes]:
@@ -62,7 +88,7 @@ def _members(archive: Path, _mtime_ns: int, _size: int) -> dict[str, bytes]:
             short = PurePosixPath(name).name
             if found.setdefault(short, content) != content:
                 raise InputError(f"{archive} holds two different files {short}: unpack it and name the right folder")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGES as error:
         raise InputError(f"{archive} cannot be read: {error}; get the archive again, or unpack it by hand") from None
     return found
 
@@ -71,14 +97,14 @@ def _read(archive: Path) -> Iterator[tuple[str, bytes]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
             for entry in zipped.infolist():
-                if entry.filename.endswith(_SUFFIXES):
+                if _is_list(entry.filename):
                     with zipped.open(entry) as stream:
                         yield entry.filename, stream.read(_MAX_BYTES + 1)
         return
     whole = archive if tarfile.is_tarfile(archive) else io.BytesIO(_as_tar(archive))
     with tarfile.open(whole) if isinstance(whole, Path) else tarfile.open(fileobj=whole) as packed:
         for member in packed:
-            listing = packed.extractfile(member) if member.isfile() and member.name.endswith(_SUFFIXES) else None
+            listing = packed.extractfile(member) if member.isfile() and _is_list(member.name) else None
             if listing:
                 yield member.name, listing.read(_MAX_BYTES + 1)
 
@@ -93,13 +119,18 @@ def _as_tar(archive: Path) -> bytes:
         )
     # @ makes the entries of an archive those of the new one; an absolute path is no option.
     command = [program, "-cf", "-", "--format=pax", f"@{archive.resolve()}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
+    # A pipe for the messages would fill while the content is read, and both sides wait.
+    with (
+        tempfile.TemporaryFile() as messages,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
+    ):
+        assert process.stdout
         content = process.stdout.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
             process.kill()
             raise InputError(f"{archive} unpacks to more than {_MAX_BYTES} bytes: is it the archive of the lists?")
-        message = process.stderr.read().decode(errors="replace").strip()
-    if process.returncode:
-        raise InputError(f"{archive} cannot be read: {message}; get the archive again, or unpack it by hand")
+        if process.wait():
+            messages.seek(0)
+            message = messages.read(_MAX_MESSAGE).decode(errors="replace").strip()
+            raise InputError(f"{archive} cannot be read: {message}; get the archive again, or unpack it by hand")
     return content

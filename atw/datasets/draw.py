@@ -6,60 +6,24 @@ moves few of the others. Classes are filled up to their share of test videos in 
 
 import csv
 import hashlib
-import json
-import os
 import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from atw.datasets.listed import Location, read_json
+from atw.datasets.tree import Scan, require_classes
 from atw.files import InputError, write_json
-
-if TYPE_CHECKING:
-    from atw.datasets.listed import Location
 
 _SETTINGS = ("splits", "test_share", "split_seed", "group", "extensions")
 
 
-def drawn_lists(location: "Location") -> str:
+def drawn_lists(location: Location) -> str:
     """Where the drawn lists of a dataset are; `{split}` stands for the number of the split."""
     return f"lists/{location['name']}/split{{split}}.csv"
-
-
-def scan(root: Path, extensions: Sequence[str]) -> list[str]:
-    """The videos below `root`, sorted, as paths relative to it; names that begin with a dot are passed over.
-
-    Raises:
-        InputError: a video lies in no class directory, or its name cannot stand in a list.
-    """
-    wanted = tuple(extension.lower() for extension in extensions)
-    videos = sorted(name for name in _files(str(root)) if name.lower().endswith(wanted))
-    for name in videos:
-        if "/" not in name:
-            raise InputError(
-                f"{root}/{name}: a video must lie in the directory of its class, {root}/<class>/...; move it, or take "
-                "it away"
-            )
-        if not name.isprintable() or "\\" in name:
-            raise InputError(f"{root}: {name!r} has characters that cannot stand in a list; rename the file")
-    return videos
-
-
-def _files(root: str) -> Iterator[str]:
-    seen: set[tuple[int, int]] = set()
-    for folder, inner, names in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link to a folder above it
-            inner.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        relative = os.path.relpath(folder, root)
-        prefix = "" if relative == "." else relative + "/"
-        yield from (prefix + name for name in names if not name.startswith("."))
 
 
 def assign(videos: Sequence[str], groups: Sequence[str], *, test_share: float, seed: int, split: int) -> list[bool]:
@@ -128,31 +92,23 @@ def _with_every_class(
     return tested
 
 
-def write_lists(location: "Location") -> list[str]:
-    """Draw the splits of a dataset unless that was done before, and write them down.
-
-    Returns:
-        the videos that are in the folder and in no list: those that came after the draw.
+def write_lists(location: Location, found: Scan) -> None:
+    """Draw the splits of a dataset from what its folder holds, and write them down, unless that was done before.
 
     Raises:
         InputError: the lists were drawn by other settings than those given, or there is nothing to draw from.
     """
     root, folder = Path(location["root"]), Path(drawn_lists(location)).parent
     settings = {name: location[name] for name in _SETTINGS}
-    videos = scan(root, location["extensions"])
     if not folder.exists():
-        if not videos:
-            raise InputError(
-                f"dataset {location['name']}: no file below {root} ends in one of {', '.join(location['extensions'])}; "
-                f"put the videos there, or correct datasets.{location['name']}.extensions in config.yaml"
-            )
+        require_classes(found, root, location["extensions"])
         if folder.resolve().is_relative_to(root.resolve()):
             raise InputError(
                 f"dataset {location['name']}: its lists, {folder}, would be written into its root, {root}, which is "
                 "never written to: name a folder that holds only the classes as root"
             )
-        _write_new(folder, videos, settings)
-    return _require_same(folder, settings, videos)
+        _write_new(folder, found.videos, settings)
+    _require_same(folder, settings)
 
 
 def _write_new(folder: Path, videos: list[str], settings: dict[str, Any]) -> None:
@@ -179,37 +135,35 @@ def _write_new(folder: Path, videos: list[str], settings: dict[str, Any]) -> Non
             shutil.rmtree(whole)  # another process was first, with the same lists
 
 
-def _require_same(folder: Path, settings: dict[str, Any], videos: Iterable[str]) -> list[str]:
-    try:
-        known = json.loads((folder / "drawn.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+def _require_same(folder: Path, settings: dict[str, Any]) -> None:
+    if not (folder / "drawn.json").is_file():
         raise InputError(
             f"{folder} holds no drawn.json, so its lists were not drawn from the folder: name them as `lists`, "
             f"{folder}/split{{split}}.csv, or move {folder} away"
-        ) from None
+        )
+    known = read_json(folder, "drawn.json")
+    if not isinstance(known, dict):
+        raise InputError(
+            f"{folder / 'drawn.json'} is not as it was written: restore it, or move {folder} away to draw anew"
+        )
     changed = [name for name in _SETTINGS if known.get(name) != settings[name]]
     if changed:
         raise InputError(
             f"the lists in {folder} were drawn with {changed[0]}: {known.get(changed[0])!r}, config.yaml says "
             f"{settings[changed[0]]!r}. Lists once drawn stay: restore the setting, or move {folder} away to draw anew"
         )
-    listed: set[str] = set()
-    for path in folder.glob("split*.csv"):
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            listed.update(row[0] for row in csv.reader(stream) if row)
-    return [video for video in videos if video not in listed]
 
 
 def _label(video: str) -> str:
-    return video.partition("/")[0]
+    return video.partition("/")[0].strip()
 
 
 def _group(video: str, pattern: str) -> str:
     if not pattern:
         return video
     match = re.search(pattern, PurePosixPath(video).name)
-    if not match or not match[1]:
+    if not match or not (match[1] or "").strip():
         raise InputError(
             f"{video}: the pattern {pattern!r} of `group` finds no group in the file's name; correct it in config.yaml"
         )
-    return match[1]
+    return match[1].strip()

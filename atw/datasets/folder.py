@@ -4,7 +4,9 @@ The lists are the user's own, or drawn once by `atw.datasets.draw`.
 """
 
 import csv
+import glob
 import io
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -14,40 +16,73 @@ from atw.files import InputError
 
 
 def count_splits(location: Location) -> int:
-    """How many splits there are: one, or as many numbered files as exist without a gap."""
+    """How many splits there are: one, or as many as there are numbered files.
+
+    Raises:
+        InputError: there is no file, one is missing between the others, or they are not those that were drawn.
+    """
     if location["lists"] and "{split}" not in location["lists"]:
         return 1
-    count = 0
-    while _path(location, count + 1).is_file():
-        count += 1
-    if not count:
+    numbers = _numbers(location["lists"] or drawn_lists(location))
+    if not location["lists"]:
+        return _drawn_count(location, numbers)
+    if not numbers:
         raise InputError(
             f"dataset {location['name']}: list file {_path(location, 1)} does not exist; create it with the columns "
             f"path,label,subset, or correct datasets.{location['name']}.lists in config.yaml"
         )
-    return count
+    missing = min(set(range(1, max(numbers) + 2)) - numbers)
+    if missing < max(numbers):
+        raise InputError(
+            f"dataset {location['name']}: list file {_path(location, missing)} does not exist, but "
+            f"{_path(location, max(numbers))} does; splits are numbered from 1 without a gap: put it back, or rename "
+            "the others"
+        )
+    return len(numbers)
 
 
 def listed(location: Location, split: int) -> list[Listed]:
-    """The videos of a split; further columns are allowed and ignored."""
+    """The videos of a split; further columns are allowed and ignored, as are blanks around all but the path."""
     path = _path(location, split)
     reader = csv.DictReader(io.StringIO(read_text(path.parent, path.name), newline=""), strict=True)
     rows = []
     try:
-        missing = {"path", "label", "subset"} - set(reader.fieldnames or ())
+        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+        missing = {"path", "label", "subset"} - set(reader.fieldnames)
         if missing:
             raise InputError(f"{path}, line 1: no column {', '.join(sorted(missing))}; needed are path,label,subset")
         for row in reader:
             place = f"{path}, line {reader.line_num}"
-            given = (row["subset"] or "").rstrip()
-            if given not in ("train", "test") or not row["label"] or row["path"] is None:
+            label, given, group = ((row.get(column) or "").strip() for column in ("label", "subset", "group"))
+            if given not in ("train", "test") or not label or row["path"] is None:
                 raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {dict(row)}")
             subset: Literal["train", "test"] = "train" if given == "train" else "test"
-            group = (row.get("group") or "").rstrip()
-            rows.append(Listed(checked_video(row["path"], place), row["label"], subset, group))
+            rows.append(Listed(checked_video(row["path"], place), label, subset, group))
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file: {error}") from None
     return rows
+
+
+def _drawn_count(location: Location, numbers: set[int]) -> int:
+    """The number of splits that were drawn, when their lists are all there and no others."""
+    count: int = location["splits"]
+    differing = sorted(numbers ^ set(range(1, count + 1)))
+    if differing:
+        path = _path(location, differing[0])
+        state = "was not drawn" if differing[0] in numbers else "is missing"
+        raise InputError(
+            f"dataset {location['name']}: {count} splits were drawn, as {path.parent / 'drawn.json'} says, but {path} "
+            f"{state}. Lists once drawn stay: restore them as they were, or move {path.parent} away to draw anew"
+        )
+    return count
+
+
+def _numbers(pattern: str) -> set[int]:
+    """The numbers of the files that a pattern with `{split}` stands for."""
+    first, *others = pattern.split("{split}")
+    wanted = re.compile(re.escape(first) + "([1-9][0-9]*)" + r"\1".join(re.escape(other) for other in others))
+    files = glob.glob("*".join(glob.escape(part) for part in (first, *others)))  # noqa: PTH207 - the pattern is text
+    return {int(match[1]) for match in map(wanted.fullmatch, files) if match and Path(match[0]).is_file()}
 
 
 def _path(location: Location, split: int) -> Path:

@@ -3,9 +3,15 @@
 import os
 from collections.abc import Iterable
 
+from atw.files import InputError
+
 
 def present(root: str, names: Iterable[str]) -> set[str]:
-    """Those of the paths, relative to `root` with forward slashes, that are files."""
+    """Those of the paths, relative to `root` with forward slashes, that are files.
+
+    Raises:
+        InputError: a folder or a link cannot be looked at.
+    """
     wanted: dict[str, set[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
@@ -23,3 +29,14 @@ def _files(folder: str, wanted: set[str]) -> list[str]:
             return [entry.name for entry in entries if entry.name in wanted and entry.is_file()]
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise unreadable(str(error.filename or folder), error) from None
+
+
+def unreadable(path: str, error: OSError) -> InputError:
+    """What to say of a file or folder of a dataset's videos that the system cannot look at."""
+    text = path.rstrip("/").encode(errors="backslashreplace").decode()
+    return InputError(
+        f"{text} cannot be read: {error.strerror}; look whether its drive is there and its permissions are "
+        "right, or take it away from the videos"
+    )

@@ -1,5 +1,6 @@
 """What every list of videos comes down to."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -47,6 +48,16 @@ def read_text(lists: Path, name: str) -> str:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"list file {lists / name} cannot be read: {error}") from None
+
+
+def read_json(lists: Path, name: str) -> Any:
+    """The content of the JSON file `name` in a folder or archive of lists."""
+    try:
+        return json.loads(read_text(lists, name))
+    except ValueError as error:
+        raise InputError(f"{lists / name}: not JSON: {error}") from None
+    except RecursionError:
+        raise InputError(f"{lists / name}: not the JSON of a list: too deeply nested") from None
 
 
 def read_lines(lists: Path, name: str) -> list[str]:

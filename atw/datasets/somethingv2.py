@@ -1,21 +1,20 @@
 """Something-Something V2: JSON lists; one split, tested on validation; label order is that of the labels file."""
 
-import json
+import re
 from pathlib import Path
 from typing import Any, Literal
 
 from atw.datasets.archive import list_names
-from atw.datasets.listed import Listed, Location, checked_video, read_text
+from atw.datasets.listed import Listed, Location, checked_video, read_json
 from atw.files import InputError
 
 
 def classes(location: Location) -> tuple[str, ...]:
     """The class names by their numbers: templates without brackets, `Holding something next to something`."""
     place, content = _load(Path(location["lists"]), "labels")
-    try:
-        numbers = {int(number): name for name, number in content.items()}
-    except (AttributeError, TypeError, ValueError):
-        raise InputError(f"{place}: expected an object of class names and their numbers") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{place}: expected an object of class names and their numbers")
+    numbers = {_number(number, name, place): name for name, number in content.items()}
     if sorted(numbers) != list(range(len(content))):
         raise InputError(f"{place}: the numbers of the classes must be 0 to {len(content) - 1}, each once")
     return tuple(numbers[number] for number in range(len(content)))
@@ -51,7 +50,14 @@ def _load(folder: Path, what: str) -> tuple[str, Any]:
             f"{folder} holds no something-something-v2-{what}.json: put the dataset's lists there, or correct `lists` "
             "in config.yaml"
         )
-    try:
-        return f"{folder / name}", json.loads(read_text(folder, name))
-    except ValueError as error:
-        raise InputError(f"{folder / name}: not JSON: {error}") from None
+    return f"{folder / name}", read_json(folder, name)
+
+
+def _number(number: Any, name: str, place: str) -> int:
+    """The number of a class, which the official labels have as text."""
+    # A bool is an int to Python.
+    if isinstance(number, int) and not isinstance(number, bool):
+        return number
+    if isinstance(number, str) and re.fullmatch("[0-9]{1,9}", number):
+        return int(number)
+    raise InputError(f"{place}: the number of class {name!r} must be a whole number, found {str(number)[:40]!r}")

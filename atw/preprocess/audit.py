@@ -14,6 +14,7 @@ from atw.shards import Entry, Shard
 
 log = logging.getLogger("atw")
 _ROUNDING = 1e-9  # .07 x 100 is 7.000000000000001
+_MISSING = "missing file"  # the verdict of atw.videos
 _NAMED = 20  # quarantined videos in the message; all are in the log
 
 
@@ -52,7 +53,8 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
         dataset: whose lists name the videos.
 
     Raises:
-        InputError: more videos are quarantined than the limit allows, or a video is in none of the shards.
+        InputError: more videos are quarantined than the limit allows, or a video is in none of the shards. Where the
+            dataset allows videos to be missing, those that are do not count, neither as bad nor as videos.
     """
     entries: dict[str, Entry] = {}
     for path in shard_paths:
@@ -68,7 +70,8 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
     findings = sorted(_findings(entries[row.video] for row in listed))
     for finding in findings:
         log.info("%s %s: %s", finding.verdict, finding.video, finding.reason)
-    _check_limit(findings, len(listed), settings)
+    absent = {finding for finding in findings if dataset.allow_missing and finding.reason == _MISSING}
+    _check_limit([finding for finding in findings if finding not in absent], len(listed) - len(absent), settings)
     _write(out, findings)
 
 

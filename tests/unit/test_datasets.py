@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,12 +202,69 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> Non
     assert len(dataset("folder", path).split("split1").train) == 2
 
 
-def test_numbered_lists_are_splits_up_to_the_first_gap(tmp_path: Path) -> None:
-    for number in (1, 2, 4):
-        write_folder(tmp_path / f"list{number}.csv", *GOOD)
-    assert dataset("folder", tmp_path / "list{split}.csv").split_names == ("split1", "split2")
+def test_numbered_lists_are_splits(tmp_path: Path) -> None:
+    for name in ("list1.csv", "list2.csv", "list02.csv", "list.csv", "list3.csv.bak", "list3x.csv"):
+        write_folder(tmp_path / name, *GOOD)
+    mine = dataset("folder", tmp_path / "list{split}.csv")
+    assert mine.split_names == ("split1", "split2")
     with pytest.raises(InputError, match="has no split4; it has split1, split2"):
-        dataset("folder", tmp_path / "list{split}.csv").rows("split4")
+        mine.rows("split4")
+
+
+@pytest.mark.parametrize("pattern", ["list{split}.csv", "[a] {split}/list.csv", "{split}/list{split}.csv"])
+@pytest.mark.parametrize(("numbers", "missing"), [((1, 2, 4), 3), ((2,), 1), ((1, 12), 2)])
+def test_a_gap_in_the_numbers_of_the_lists_is_refused(
+    tmp_path: Path, pattern: str, numbers: tuple[int, ...], missing: int
+) -> None:
+    for number in numbers:
+        write_folder(tmp_path / pattern.replace("{split}", str(number)), *GOOD)
+    with pytest.raises(InputError) as error:
+        _ = dataset("folder", tmp_path / pattern).split_names
+    assert f"{tmp_path / pattern.replace('{split}', str(missing))} does not exist, but" in str(error.value)
+
+
+def test_blanks_belong_to_no_column(tmp_path: Path) -> None:
+    rows = ("a/1.mp4, fight ,train , g1", "a/2.mp4,fight, train,g1 ", "a/3.mp4,fight\u00a0,test,g2")
+    split = dataset("folder", write_folder(tmp_path / "l.csv", *rows, header="path, label,subset , group ")).split(
+        "split1"
+    )
+    assert split.classes == ("fight",)
+    assert [(row.label, row.subset, row.group) for row in (*split.train, *split.test)] == [
+        ("fight", "train", "g1"),
+        ("fight", "train", "g1"),
+        ("fight", "test", "g2"),
+    ]
+
+
+def test_a_label_of_blanks_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="line 2: needs a path, a label"):
+        dataset("folder", write_folder(tmp_path / "l.csv", "a/1.mp4, ,train,")).rows("split1")
+
+
+def test_videos_that_cannot_be_looked_at_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lists = write_folder(tmp_path / "list.csv", *GOOD)
+    for row in GOOD:
+        write(tmp_path / row.partition(",")[0], row)
+    (tmp_path / "c").symlink_to("c")
+    looping = write_folder(tmp_path / "loop.csv", *GOOD, "c/1.mp4,calm,train,")
+    with pytest.raises(InputError, match=f"{tmp_path}/c cannot be read: Too many levels of symbolic links; look"):
+        dataset("folder", looping, tmp_path).require_videos()
+    long = write_folder(tmp_path / "long.csv", *GOOD, f"{'x' * 300}/1.mp4,calm,train,")
+    with pytest.raises(InputError, match=r"xxx cannot be read: File name too long"):
+        dataset("folder", long, tmp_path).require_videos()
+    with pytest.raises(InputError, match=r"yyy cannot be read: File name too long"):
+        dataset("folder", lists, tmp_path / ("y" * 300)).require_videos()
+    dataset("folder", lists, tmp_path).require_videos()
+    real = os.scandir
+
+    def stale(path: str) -> Any:
+        if path == f"{tmp_path}/b":
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(InputError, match=f"{tmp_path}/b cannot be read: Stale file handle; look whether its drive"):
+        dataset("folder", lists, tmp_path).require_videos()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Splits drawn from a folder with a directory per class."""
 
 import csv
+import errno
 import logging
+import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ from hypothesis import strategies as st
 
 from atw import config
 from atw.datasets import Dataset, NoVideosError
-from atw.datasets.draw import assign, scan
+from atw.datasets.draw import assign
+from atw.datasets.tree import scan
 from atw.files import InputError
 from atw.plan import Plan
 
@@ -126,15 +130,12 @@ def test_lists_of_somebody_else_are_not_taken_for_drawn_ones(root: Path) -> None
 
 
 def test_what_cannot_be_drawn_is_explained(root: Path) -> None:
-    with pytest.raises(InputError, match=r"no file below .* ends in one of \.mkv"):
+    with pytest.raises(InputError, match=r"no file in a directory of a class, .* ends in one of \.mkv"):
         drawn(root, extensions=[".mkv"])
     with pytest.raises(InputError, match=r"a/a_p0_0.avi: the pattern '\(x\)' of `group` finds no group"):
         drawn(root, group="(x)")
     with pytest.raises(InputError, match=r"class a has videos of one group only \(10 in all\)"):
         drawn(root, group="^(.)")
-    touch(root / "loose.avi")
-    with pytest.raises(InputError, match=r"loose.avi: a video must lie in the directory of its class"):
-        drawn(root)
     with pytest.raises(NoVideosError, match="absent, does not exist"):
         drawn(root / "absent")
     assert not Path("lists/mine").exists()
@@ -150,16 +151,183 @@ def test_the_root_is_never_written_to(root: Path, monkeypatch: pytest.MonkeyPatc
 def test_scan_goes_by_extension_and_passes_over_hidden_names(tmp_path: Path) -> None:
     for name in ("a/1.avi", "a/deep/er/2.MP4", "a/notes.txt", "a/._1.avi", ".cache/3.avi", "b c/it's #1 & (x);.avi"):
         touch(tmp_path / name)
-    (tmp_path / "a" / "deep" / "loop").symlink_to(tmp_path)
     found = scan(tmp_path, (".avi", ".mp4"))
-    assert found == ["a/1.avi", "a/deep/er/2.MP4", "b c/it's #1 & (x);.avi"]
+    assert found.videos == ["a/1.avi", "a/deep/er/2.MP4", "b c/it's #1 & (x);.avi"]
+    assert (found.left_out, found.empty) == ([], [])
 
 
-@pytest.mark.parametrize("name", ["a/x\ny.avi", "a/x\\y.avi", "a/\udcff.avi"])
-def test_a_name_that_no_list_can_hold_is_refused(tmp_path: Path, name: str) -> None:
-    touch(tmp_path / name)
-    with pytest.raises(InputError, match="cannot stand in a list; rename the file"):
-        scan(tmp_path, (".avi",))
+@pytest.mark.parametrize("ending", ["3gp", "3g2", "mts", "m2ts", "asf", "ogv"])
+def test_endings_of_cameras_and_phones_are_known(root: Path, ending: str) -> None:
+    for number in (1, 2):
+        touch(root / "c" / f"{number}.{ending.upper()}")
+    assert drawn(root).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("mark", ["\u00a0", "\u3000", "\u200d", "\u202f", "\u2028"])
+def test_names_with_unusual_blanks_go_through_the_lists(root: Path, mark: str) -> None:
+    touch(root / f"a{mark}c" / f"Screen{mark}1.avi")
+    touch(root / f"a{mark}c" / f"Screen{mark}2.avi")
+    assert f"a{mark}c/Screen{mark}1.avi" in [row.video for row in drawn(root).rows("split1")]
+
+
+@pytest.mark.parametrize(
+    "name", ["a/x\ny.avi", "a/x\\y.avi", "a/\udcff.avi", "a/\x1b[2J.avi", "a\nb/1.avi", "loose.avi"]
+)
+def test_what_no_list_can_hold_is_left_out_by_name(root: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    touch(root / name)
+    mine = drawn(root)
+    assert sorted(row.video for row in mine.rows("split1")) == VIDEOS
+    shown = name if "/1.avi" not in name else "a\nb"
+    assert f"1 files below {root} are left out: {shown!r} (" in caplog.text
+
+
+def test_what_is_no_regular_file_is_left_out_by_name(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "a" / "dead.avi").symlink_to("nothing.avi")
+    (root / "a" / "self.avi").symlink_to("self.avi")
+    (root / "away").symlink_to("no folder")
+    os.mkfifo(root / "b" / "pipe.avi")
+    os.mkfifo(root / "b" / "control")
+    touch(root.parent / "elsewhere.bin")
+    (root / "b" / "link.avi").symlink_to(root.parent / "elsewhere.bin")
+    mine = drawn(root)
+    assert sorted(row.video for row in mine.rows("split1")) == sorted([*VIDEOS, "b/link.avi"])
+    assert (
+        f"4 files below {root} are left out: 'a/dead.avi' (broken link), 'a/self.avi' (broken link), "
+        "'away' (broken link), 'b/pipe.avi' (no regular file)"
+    ) in caplog.text
+
+
+def test_many_names_are_cut_short(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(12):
+        touch(root / f"{number:02d}.avi")
+    drawn(root)
+    assert "'09.avi' (in no directory of a class) and 2 more" in caplog.text
+
+
+def test_directories_without_a_known_ending_are_named(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(root / "c" / "1.xyz")
+    touch(root / "d" / "deep" / "readme.txt")
+    assert drawn(root).classes == ("a", "b")
+    assert f"2 directories in {root} are no classes" in caplog.text
+    assert caplog.text.rstrip().endswith(": c, d")
+
+
+def test_one_class_is_too_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in range(4):
+        touch(tmp_path / "v" / "a" / f"{number}.avi")
+    with pytest.raises(InputError, match=r"only one class has videos, a\. Two classes are the least"):
+        drawn(tmp_path / "v")
+    touch(tmp_path / "v" / "b" / "1.xyz")
+    with pytest.raises(InputError, match=r"only one class has videos, a; no file in b ends in one of \.avi"):
+        drawn(tmp_path / "v")
+    assert not Path("lists").exists()
+
+
+def test_videos_in_no_directory_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path / "v" / "1.avi")
+    with pytest.raises(InputError, match=r"no file in a directory of a class.*Left out: '1.avi' \(in no directory"):
+        drawn(tmp_path / "v")
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("Training", "val"), ("train", "validation", "test", "extra")])
+def test_subsets_are_not_taken_for_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        touch(tmp_path / "v" / name / "a" / "1.avi")
+        touch(tmp_path / "v" / name / "b" / "2.avi")
+    with pytest.raises(
+        InputError, match=r"are subsets of a split, not classes.* name the folder .* or write the lists"
+    ):
+        drawn(tmp_path / "v")
+    assert not Path("lists").exists()
+
+
+def test_a_class_may_be_called_train(root: Path) -> None:
+    touch(root / "train" / "1.avi")
+    touch(root / "train" / "2.avi")
+    assert drawn(root).classes == ("a", "b", "train")
+
+
+def test_blanks_around_a_name_are_no_part_of_the_label(root: Path) -> None:
+    touch(root / "c " / "1.avi")
+    touch(root / "c " / "2.avi")
+    assert drawn(root).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a ", "directory 'a ' is that of 'a'"), (" ", "directory ' ' is empty")]
+)
+def test_names_that_are_one_label_are_refused(root: Path, name: str, message: str) -> None:
+    touch(root / name / "1.avi")
+    with pytest.raises(InputError, match=message):
+        drawn(root)
+
+
+@pytest.mark.parametrize("folder", ["", "b", "b/deep"])
+def test_a_folder_that_cannot_be_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    touch(root / "b" / "deep" / "1.avi")
+    real = os.scandir
+
+    def refused(path: str) -> Any:
+        if Path(path) == root / folder:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(InputError, match=f"{root / folder} cannot be read: Permission denied; look whether"):
+        drawn(root)
+    assert not Path("lists").exists()
+
+
+@pytest.mark.parametrize("name", ["0", "zz"])
+def test_links_are_followed_but_not_in_circles(root: Path, name: str) -> None:
+    (root / "a" / name).symlink_to(root)
+    (root / "b" / name).symlink_to("../b")
+    touch(root.parent / "elsewhere" / "1.avi")
+    (root / "b" / f"{name}more").symlink_to(root.parent / "elsewhere")
+    assert scan(root, (".avi",)).videos == sorted([*VIDEOS, f"b/{name}more/1.avi"])
+
+
+@pytest.mark.parametrize("name", ["0", "zz"])
+def test_one_directory_is_not_two_classes(root: Path, name: str) -> None:
+    (root / name).symlink_to("a")
+    first, second = sorted((name, "a"))
+    with pytest.raises(InputError, match=f"({first} and {second}|{second} and {first}) are the same directory"):
+        drawn(root)
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "[" * 100_000, b"\xff\xfe"])
+def test_a_damaged_record_of_the_draw_is_named(root: Path, content: str | bytes) -> None:
+    drawn(root)
+    Path("lists/mine/drawn.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError, match=r"lists/mine/drawn.json"):
+        drawn(root)
+
+
+def test_a_damaged_drawn_list_is_named(root: Path) -> None:
+    drawn(root)
+    Path("lists/mine/split2.csv").write_bytes(b"path,label,subset\n\xff\xfe")
+    with pytest.raises(InputError, match=r"lists/mine/split2.csv cannot be read"):
+        drawn(root)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_lost_drawn_list_is_named(root: Path, number: int) -> None:
+    mine = drawn(root)
+    path = Path(f"lists/mine/split{number}.csv")
+    path.unlink()
+    for again in (lambda: drawn(root), lambda: Dataset(mine._location).split_names):
+        with pytest.raises(InputError, match=rf"3 splits were drawn, as .*drawn.json says, but {path} is missing"):
+            again()
+
+
+def test_a_list_beside_the_drawn_ones_is_named(root: Path) -> None:
+    drawn(root)
+    shutil.copy("lists/mine/split1.csv", "lists/mine/split4.csv")
+    with pytest.raises(InputError, match=r"lists/mine/split4.csv was not drawn"):
+        drawn(root)
 
 
 @settings(max_examples=150, deadline=None)

@@ -142,6 +142,10 @@ def test_something_lists(tmp_path: Path, prefix: str) -> None:
     [
         ({"labels": {"Holding something": "0", "x": "2"}}, "labels.json: the numbers of the classes must be 0 to 1"),
         ({"labels": ["Holding something"]}, "labels.json: expected an object of class names"),
+        *(
+            ({"labels": {"Holding something": number, "x": "1"}}, "number of class 'Holding something' must be a whole")
+            for number in (1e999, 0.7, 0.0, False, None, [], "0.0", " 0", "\u0660", "9" * 5000)
+        ),
         ({"train": {}}, "train.json: expected a list"),
         ({"train": [{"id": 3, "template": "Holding [something]"}]}, "train.json, video 1: expected an object"),
         ({"train": [{"id": "3", "template": "Eating [something]"}]}, "video 1: class 'Eating something' is not in"),
@@ -160,6 +164,15 @@ def test_something_lists_that_are_absent_or_no_json_are_named(tmp_path: Path) ->
     write(write_something(tmp_path) / "something-something-v2-train.json", "[")
     with pytest.raises(InputError, match=r"train.json: not JSON"):
         dataset(tmp_path, tmp_path, kind="somethingv2").rows("split1")
+    write(tmp_path / "something-something-v2-train.json", "[" * 100_000)
+    with pytest.raises(InputError, match=r"train.json: .* too deeply nested"):
+        dataset(tmp_path, tmp_path, kind="somethingv2").rows("split1")
+
+
+def test_something_numbers_may_be_numbers(tmp_path: Path) -> None:
+    labels = {"Putting something on something": 1, "Holding something": "0"}
+    mine = dataset(tmp_path, write_something(tmp_path, labels=labels), kind="somethingv2")
+    assert mine.classes == ("Holding something", "Putting something on something")
 
 
 def pack(folder: Path, archive: Path) -> Path:
@@ -207,6 +220,47 @@ def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
         dataset(tmp_path, tmp_path / "lists.zip", kind="ucf101").rows("split1")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("at", range(40, 120, 8))
+def test_other_compressions_in_a_damaged_zip_are_named(tmp_path: Path, method: int, at: int) -> None:
+    with zipfile.ZipFile(tmp_path / "lists.zip", "w", method) as zipped:
+        zipped.writestr("classInd.txt", "".join(f"{number} Class{number * 7919 % 1000}\n" for number in range(1, 500)))
+    content = bytearray((tmp_path / "lists.zip").read_bytes())
+    content[at : at + 8] = bytes(byte ^ 255 for byte in content[at : at + 8])
+    (tmp_path / "lists.zip").write_bytes(content)
+    with pytest.raises(InputError, match=r"lists.zip cannot be read: .*get the archive again"):
+        _ = dataset(tmp_path, tmp_path / "lists.zip", kind="ucf101").classes
+
+
+@pytest.mark.parametrize("packed", ["", "lists.zip", "lists.tar.gz"])
+@pytest.mark.parametrize("kind", ["kinetics", "hmdb51"])
+def test_files_that_macos_adds_are_no_lists(tmp_path: Path, kind: str, packed: str) -> None:
+    writer = write_kinetics if kind == "kinetics" else write_hmdb51
+    plain = dataset(tmp_path, writer(tmp_path / "plain"), kind=kind)
+    folder = writer(tmp_path / "mac")
+    for path in sorted(folder.iterdir()):
+        (folder / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+        write(folder / "__MACOSX" / path.name, "resources")
+        write(folder / "__MACOSX" / f"._{path.name}", "resources")
+    lists = folder
+    if packed == "lists.zip":
+        with zipfile.ZipFile(tmp_path / packed, "w") as zipped:
+            for path in sorted(folder.rglob("*")):
+                zipped.write(path, path.relative_to(folder))
+        lists = tmp_path / packed
+    elif packed:
+        lists = pack(folder, tmp_path / packed)
+    assert dataset(tmp_path, lists, kind=kind).rows("split1") == plain.rows("split1")
+
+
+def test_a_folder_of_lists_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lists").symlink_to("lists")
+    with pytest.raises(InputError, match=r"the lists in .*/lists cannot be read: Too many levels"):
+        dataset(tmp_path, tmp_path / "lists", kind="hmdb51").rows("split1")
+    with pytest.raises(InputError, match=r"the lists in .*/xxx.* cannot be read: File name too long; correct `lists`"):
+        dataset(tmp_path, tmp_path / ("x" * 300), kind="hmdb51").rows("split1")
+
+
 def test_a_rar_archive_without_libarchive_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lists.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -235,6 +289,28 @@ def test_other_archives_go_through_bsdtar(tmp_path: Path, monkeypatch: pytest.Mo
     other.write_bytes(b"Rar!\x1a\x07\x01\x00")
     with pytest.raises(InputError, match=r"other.rar cannot be read: wrong"):
         dataset(tmp_path, other, kind="hmdb51").rows("split1")
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_a_talkative_bsdtar_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    folder = write_hmdb51(tmp_path / "lists")
+    with tarfile.open(tmp_path / "as.tar", "w") as packed:
+        packed.add(folder, "lists")
+    archive = tmp_path / "lists.rar"
+    archive.write_bytes(b"Rar!\x1a\x07\x01\x00")
+    script = tmp_path / "bsdtar"
+    # More than a pipe holds; it gives up by itself, so that the test ends where nobody reads it.
+    talk = """timeout 5 sh -c 'head -c 1000000 /dev/zero | tr "\\0" w >&2' || exit 3"""
+    script.write_text(f'#!/bin/sh\n{talk}\ncat "{tmp_path}/as.tar"; exit {status}\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    mine = dataset(tmp_path, archive, kind="hmdb51")
+    if status:
+        with pytest.raises(InputError, match=r"lists.rar cannot be read: www") as error:
+            mine.rows("split1")
+        assert len(str(error.value)) < 5000
+    else:
+        assert mine.rows("split1") == dataset(tmp_path, folder, kind="hmdb51").rows("split1")
 
 
 @pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed")

@@ -22,6 +22,8 @@ def explained(function):
             return function(*args)
         except InputError as error:
             raise WorkflowError(str(error)) from None
+        except OSError as error:
+            raise WorkflowError(f"{error}; look whether its drive is there and its permissions are right") from None
 
     return wrapper
 

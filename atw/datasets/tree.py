@@ -1,0 +1,167 @@
+"""What lies in a folder with a directory per class: its videos, and all that looks like one and is left out."""
+
+import errno
+import os
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from atw.datasets.found import unreadable
+from atw.files import InputError
+
+_TRAIN = {"train", "training"}
+_TEST = {"test", "testing", "val", "valid", "validate", "validation"}
+_SHOWN = 10  # names in a message
+
+_Identity = tuple[int, int]  # device and inode
+
+
+@dataclass
+class Scan:
+    """A folder as it was found, paths relative to it and sorted; names that begin with a dot are passed over.
+
+    Args:
+        videos: those that a list can name.
+        left_out: what is no video, or cannot be named, and why, in words.
+        classes: the directories directly below the folder.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    classes: list[str] = field(default_factory=list)
+
+    @property
+    def empty(self) -> list[str]:
+        """The classes without a video."""
+        filled = {video.partition("/")[0] for video in self.videos}
+        return [name for name in self.classes if name not in filled]
+
+
+def scan(root: Path, extensions: Sequence[str]) -> Scan:
+    """Look through `root`. Links are followed, but not to a folder that leads to them.
+
+    Raises:
+        InputError: a folder cannot be read, or two paths lead to the same folder of videos.
+    """
+    found = Scan()
+    wanted = tuple(extension.lower() for extension in extensions)
+    homes: dict[_Identity, str] = {}
+    open_folders: list[tuple[str, frozenset[_Identity]]] = [("", frozenset())]
+    while open_folders:
+        prefix, above = open_folders.pop()
+        own = _identity(f"{root}/{prefix}")
+        if own in above:
+            continue
+        known = len(found.videos)
+        for entry in _entries(f"{root}/{prefix}"):
+            name = prefix + entry.name
+            if _kind(entry) == "folder":
+                if not _can_be_listed(entry.name):
+                    found.left_out.append(f"{name!r} (a name that cannot stand in a list)")
+                    continue
+                open_folders.append((f"{name}/", above | {own}))
+                if not prefix:
+                    found.classes.append(name)
+            else:
+                _file(entry, name, wanted, found)
+        if len(found.videos) > known and homes.setdefault(own, prefix) != prefix:
+            raise InputError(
+                f"{root}: {homes[own].rstrip('/')} and {prefix.rstrip('/')} are the same directory, so one video would "
+                "be two; take one of the links away"
+            )
+    for names in (found.videos, found.left_out, found.classes):
+        names.sort()
+    return found
+
+
+def require_classes(found: Scan, root: Path, extensions: Sequence[str]) -> None:
+    """Refuse a folder that splits cannot be drawn from.
+
+    Raises:
+        InputError: there are fewer than two classes, or the directories are those of a split and not classes.
+    """
+    remedy = "name the folder that holds the classes as root, or write the lists by hand and name them as `lists`"
+    names = {name.strip().casefold() for name in found.classes}
+    if names & _TRAIN and names & _TEST:
+        raise InputError(
+            f"{root}: the directories {shown(found.classes)} are subsets of a split, not classes, and each would be "
+            f"taken for a class: {remedy}"
+        )
+    endings = ", ".join(extensions)
+    if not found.videos:
+        left_out = f" Left out: {shown(found.left_out)}." if found.left_out else ""
+        raise InputError(
+            f"{root}: no file in a directory of a class, {root}/<class>/..., ends in one of {endings}; put the videos "
+            f"there, or correct `extensions` in config.yaml.{left_out}"
+        )
+    filled = sorted(set(found.classes) - set(found.empty))
+    if len(filled) < 2:
+        empty = f"; no file in {shown(found.empty)} ends in one of {endings}" if found.empty else ""
+        raise InputError(
+            f"{root}: only one class has videos, {filled[0]}{empty}. Two classes are the least: put the videos of "
+            f"another one there, correct `extensions` in config.yaml, or {remedy}"
+        )
+    labels: dict[str, str] = {}
+    for name in filled:
+        other = labels.setdefault(name.strip(), name)
+        if other != name or not name.strip():
+            raise InputError(
+                f"{root}: without the blanks around it, which belong to no label, the name of the directory {name!r} "
+                + (f"is that of {other!r}" if name.strip() else "is empty")
+                + "; rename the directory"
+            )
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], found: Scan) -> None:
+    kind = _kind(entry)
+    # A broken link says not even whether it was a folder.
+    if kind != "broken link" and not name.lower().endswith(wanted):
+        return
+    if not _can_be_listed(entry.name):
+        found.left_out.append(f"{name!r} (a name that cannot stand in a list)")
+    elif kind != "file":
+        found.left_out.append(f"{name!r} ({kind})")
+    elif "/" not in name:
+        found.left_out.append(f"{name!r} (in no directory of a class)")
+    else:
+        found.videos.append(name)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise unreadable(folder, error) from None
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    try:
+        if entry.is_dir():
+            return "folder"
+        if entry.is_file():
+            return "file"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise unreadable(entry.path, error) from None
+    return "broken link" if entry.is_symlink() else "no regular file"
+
+
+def _identity(folder: str) -> _Identity:
+    try:
+        status = Path(folder).stat()
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    return status.st_dev, status.st_ino
+
+
+def _can_be_listed(name: str) -> bool:
+    """Whether a list can hold the name: backslashes are refused there, and what is no text or controls a terminal."""
+    return "\\" not in name and not any(unicodedata.category(character) in ("Cc", "Cs") for character in name)

@@ -1,0 +1,36 @@
+"""What is wrong with files and folders of a dataset is one message with a remedy while the workflow plans."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.rules.conftest import Workplace
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    for name in ("a/1.avi", "a/2.avi", "b/1.avi", "b/2.avi"):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return Workplace(tmp_path)
+
+
+def planned(place: Workplace, **keys: object) -> str:
+    place.write_config({"datasets": {"mine": {"kind": "folder", "root": "videos", **keys}}})
+    run = place.snakemake("--dry-run", "results/mine/split1/quarantine.csv", check=False)
+    assert run.returncode != 0
+    assert "most recent call last" not in run.stdout + run.stderr
+    return run.stdout + run.stderr
+
+
+def test_a_folder_of_videos_that_leads_in_circles(place: Workplace) -> None:
+    (place.folder / "videos/c").symlink_to("c")
+    place.write_list([("a/1.avi", "a", "train"), ("c/1.avi", "a", "test")])
+    output = planned(place, lists="lists/split{split}.csv")
+    assert "videos/c cannot be read: Too many levels of symbolic links; look whether its drive is there" in output
+
+
+def test_what_the_system_refuses_otherwise(place: Workplace) -> None:
+    (place.folder / "lists").write_text("a file where the drawn lists ought to go")
+    assert "File exists: 'lists'; look whether" in planned(place)
