@@ -13,6 +13,7 @@ from rich.table import Table
 
 from atw.files import InputError
 from atw.progress import meter
+from atw.shards.layout import Entry
 from atw.shards.reader import REMEDY, Shard
 
 _COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")
@@ -106,7 +107,8 @@ def _in_short(shard: dict[str, Any]) -> str:
 def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
     """Read every byte of the shards; returns how many there are, and a message for each damage.
 
-    Checked are attributes and index, the checksum and the declared size of every item, and the digest over all.
+    Checked are attributes and index, the checksum and the declared size of every item, whether it can be decoded, and
+    the digest over all.
     """
     shards = find(paths)
     messages: list[str] = []
@@ -132,6 +134,7 @@ def _damage(shard: Shard) -> Iterator[str]:
         for number in range(entry.count):
             try:
                 sha256.update(shard.stored(entry, number))
+                _decode(shard, entry, number)
             except InputError as error:
                 found.append(str(error))
         if found:
@@ -140,3 +143,10 @@ def _damage(shard: Shard) -> Iterator[str]:
     sha256.update(json.dumps([asdict(entry) for entry in shard.entries], sort_keys=True).encode())
     if whole and sha256.hexdigest() != shard.digest:
         yield f"shard {shard.path} is damaged or no shard (the digest of index and items differs); {REMEDY}"
+
+
+def _decode(shard: Shard, entry: Entry, number: int) -> None:
+    if shard.stream == "rgb":
+        shard.frames(entry, [number])
+    else:
+        shard.fields(entry, number, 1)
