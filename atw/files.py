@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ _REMEDIES = {
     errno.EROFS: "choose a folder that can be written to",
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_held: set[tuple[int, int, Path]] = set()  # process, thread and target of each writer: who forks takes it along
 
 
 class InputError(Exception):
@@ -118,12 +120,15 @@ def _only_writer(path: Path) -> Iterator[None]:
     lock_path = path.with_name(f".{path.name}.lock")
     with _explained(path, own=True):
         path.parent.mkdir(parents=True, exist_ok=True)
+        held = (os.getpid(), threading.get_ident(), path.parent.resolve() / path.name)
+        if held in _held:
+            raise InputError(f"{path} is being written by this process already")
         lock = _locked(lock_path, path)
-        if lock:
-            _remove_rests(path)
+        _held.add(held)
     try:
         yield
     finally:
+        _held.discard(held)
         with contextlib.suppress(OSError):
             # While it is held: whoever waits for this file looks whether it still is the one of that name.
             lock_path.unlink()
@@ -133,25 +138,21 @@ def _only_writer(path: Path) -> Iterator[None]:
 
 def _locked(lock_path: Path, path: Path) -> IO[str] | None:
     """The open lock file once it is held, None on a file system without locks."""
-    own = f"{os.getpid()} on {platform.node()}"
     told = False
     while True:
-        lock = lock_path.open("a+", encoding="utf-8")
+        lock = lock_path.open("a+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_file(lock, lock_path):
+                _remove_rests(path)
                 lock.truncate(0)
-                lock.write(own)
+                lock.write(f"{os.getpid()} on {platform.node()}")
                 lock.flush()
                 return lock
         except BlockingIOError:
             lock.seek(0)
-            holder = lock.read()
-            if holder == own:
-                lock.close()
-                raise InputError(f"{path} is being written by this process already") from None
             if not told:
-                log.warning("waiting for process %s, which is writing %s", holder, path)
+                log.warning("waiting for process %s, which is writing %s", lock.read(), path)
                 told = True
             time.sleep(_POLL_SECONDS)
         except OSError as error:
@@ -165,7 +166,9 @@ def _locked(lock_path: Path, path: Path) -> IO[str] | None:
 def _is_file(stream: IO[str], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         return False
 
 

@@ -1,12 +1,15 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,11 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
 
 
 def test_the_new_file_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
@@ -115,6 +123,60 @@ def test_a_writer_does_not_wait_for_itself(tmp_path: Path) -> None:
             pass
         temporary.write_text("first")
     assert path.read_text() == "first"
+    assert names(tmp_path) == ["result.txt"]
+
+
+def test_a_second_thread_waits_for_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with ThreadPoolExecutor(1) as pool:
+        with atomic_path(path) as temporary:
+            second = pool.submit(write_text, path, "second")
+            time.sleep(0.3)
+            assert not second.done()
+            temporary.write_text("first")
+        second.result(timeout=30)
+    assert path.read_text() == "second"
+    assert names(tmp_path) == ["result.txt"]
+
+
+@pytest.mark.timeout(60)
+def test_a_writer_that_has_the_same_number_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    # As in two containers with one host name: the lock names what this process calls itself too.
+    path = tmp_path / "result.txt"
+    writer = f"import os\nos.getpid = lambda: {os.getpid()}\n" + HANGING_WRITER.replace("60", "1")
+    child = subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "written\n"
+        write_text(path, "second")
+        assert child.wait() == 0
+    assert path.read_text() == "second"
+
+
+def test_a_writer_that_forks_is_not_itself_in_the_child(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with atomic_path(path) as temporary:
+        child = multiprocessing.get_context("fork").Process(target=write_text, args=(path, "child"))
+        child.start()
+        child.join(0.5)
+        assert child.is_alive()
+        temporary.write_text("parent")
+    child.join(30)
+    assert child.exitcode == 0
+    assert path.read_text() == "child"
+
+
+def test_a_lock_that_vanished_on_a_network_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = [OSError(errno.ESTALE, "Stale file handle")] * 2
+
+    def samestat(*stats: os.stat_result) -> bool:
+        if stale:
+            raise stale.pop()
+        return stats[0].st_ino == stats[1].st_ino
+
+    monkeypatch.setattr("os.path.samestat", samestat)
+    write_text(tmp_path / "result.txt", "new")
+    assert stale == []
     assert names(tmp_path) == ["result.txt"]
 
 
