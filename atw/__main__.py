@@ -269,8 +269,10 @@ def shards_export(
 
 
 def _exit_with(messages: list[str]) -> None:
+    from atw.shards.inspect import printable
+
     for message in messages:
-        print(f"damaged: {message}", file=sys.stderr)
+        print(f"damaged: {printable(message)}", file=sys.stderr)
     if messages:
         sys.exit(1)
 

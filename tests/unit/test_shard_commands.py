@@ -1,7 +1,9 @@
 """`atw shards info`, `verify` and `export`, as a person calls them."""
 
+import errno
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from typer.testing import CliRunner
 
 from atw.__main__ import app
 from atw.files import InputError
-from atw.shards import Shard, dequantise
+from atw.shards import Entry, Shard, create, dequantise, encode_frame
 from atw.shards.export import export, safe_path
 from atw.shards.inspect import find, verify
 
@@ -149,6 +151,66 @@ def test_paths_that_are_no_shards(tmp_path: Path, shards: dict[str, Stored]) -> 
     )
     assert run.returncode == 2
     assert run.stderr == "error: nowhere does not exist; give shards, or folders that hold some\n"
+
+
+def test_linked_folders_are_looked_into(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "flow").symlink_to(tmp_path / "shards/flow")
+    (linked / "again").symlink_to(linked)  # a loop
+    (linked / "twice").symlink_to(tmp_path / "shards/flow")
+    assert find([linked]) == [linked / "flow/00000.h5"]
+    assert len(find([linked, tmp_path / "shards"])) == 4
+    run = call("verify", linked)
+    assert (run.exit_code, run.stdout) == (0, "1 shards are whole\n")
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, shards: dict[str, Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("flow"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(InputError, match=r"folder .*shards/flow cannot be read: Permission denied"):
+        find([tmp_path / "shards"])
+
+
+HOSTILE_TEXT = "\x1b]0;mine\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
+@pytest.mark.parametrize("section", [[], "text", 1, None, {"preset": [1], "jpeg_quality": {}, "matches": []}])
+def test_settings_of_any_kind_are_shown(tmp_path: Path, stream: str, section: object) -> None:
+    settings = dict.fromkeys(("preprocess", "flow", "warp"), section) | {"preprocess": {"zstd_level": 3}}
+    attributes = {"stream": stream, "dataset": "mine", "shard": "0", "width": 32, "height": 24, "bound": 20.0}
+    with create(tmp_path / "0.h5", attributes | {"settings": settings}) as writer:
+        writer._describe({"flow": np.bytes_(json.dumps(section).encode())})
+        writer._describe({"settings": dict.fromkeys(settings, section)})
+    run = call("info", tmp_path)
+    assert run.exit_code == 0, run.output
+    assert "32 x 24 px" in run.stdout
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_text_of_a_shard_does_not_steer_the_terminal(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "0.h5"
+    attributes = {"stream": "rgb", "dataset": HOSTILE_TEXT, "shard": "0", "width": 32, "height": 24}
+    with create(path, attributes | {"settings": {"preprocess": {"jpeg_quality": HOSTILE_TEXT}}}) as writer:
+        image = encode_frame(np.zeros((24, 32, 3), np.uint8), 95)
+        writer.add(Entry(HOSTILE_TEXT, HOSTILE_TEXT), [image])
+    flip_item(path, 0)
+    runs = [call("info", path, *["--json"] * as_json), call("verify", path)]
+    assert [run.exit_code for run in runs] == [0, 1]
+    for run in runs:
+        assert not set(run.stdout + run.stderr) & set("\x1b\x07\x9b\u202e")
+    assert "\\u001b]0;mine" in runs[1].stderr
+    if as_json:
+        assert json.loads(runs[0].stdout)[0]["dataset"] == HOSTILE_TEXT
 
 
 def read_flo(path: Path) -> NDArray[np.float32]:
