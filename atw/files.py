@@ -26,6 +26,7 @@ _REMEDIES = {
     errno.EROFS: "choose a folder that can be written to",
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _held: set[tuple[int, int, Path]] = set()  # process, thread and target of each writer: who forks takes it along
 
 
@@ -34,6 +35,11 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text of others with what would steer a terminal escaped as in JSON; tabs and ends of lines stay."""
+    return _NOT_PRINTED.sub(lambda character: f"\\u{ord(character[0]):04x}", text)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,14 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atw.files import InputError
+from atw.files import InputError, printable
 from atw.progress import meter
 from atw.shards.layout import Entry
 from atw.shards.reader import REMEDY, Shard
 
 _COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")
 _NUMBERS = ("videos", "items", "quarantined", "size")
-_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _TABLE_WIDTH = 120  # where the output is no terminal
 
 
@@ -56,11 +54,6 @@ def _inside(folder: Path) -> Iterator[Path]:
         seen.add(os.path.realpath(place))
         folders.sort()
         yield from (Path(place, name) for name in files if name.endswith(".h5"))
-
-
-def printable(text: str) -> str:
-    """Text from a shard with what would steer a terminal escaped as in JSON, tabs and ends of lines left alone."""
-    return _NOT_PRINTED.sub(lambda character: f"\\u{ord(character[0]):04x}", text)
 
 
 def describe(path: Path) -> dict[str, Any]:
