@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from atw.files import InputError
+from atw.files import InputError, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -260,17 +260,21 @@ def shards_export(
         typer.Option("--format", help="frames: jpg (as stored) or png; flow: flo (px) or png-flow (stored levels)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier export")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="keep the videos that are there, and go on with the others")
+    ] = False,
 ) -> None:
-    """Write frames or flow fields as files, a folder a video."""
+    """Write frames or flow fields as files, a folder a video: OUT/dataset/stream/id."""
     from atw.shards.export import export
 
-    written = export(paths, out, videos=video or (), form=form, overwrite=overwrite)
-    print(f"{len(written)} videos in {out}")
+    exported = export(paths, out, videos=video or (), form=form, overwrite=overwrite, skip_existing=skip_existing)
+    there = f", {len(exported.kept)} of them from before" if exported.kept else ""
+    print(f"{len(exported.written) + len(exported.kept)} videos in {out}{there}")
 
 
 def _exit_with(messages: list[str]) -> None:
     for message in messages:
-        print(f"damaged: {message}", file=sys.stderr)
+        print(f"damaged: {printable(message)}", file=sys.stderr)
     if messages:
         sys.exit(1)
 
@@ -281,7 +285,7 @@ def main() -> None:
     try:
         app()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.filename is None and error.errno is None:

@@ -9,8 +9,9 @@ import logging
 import os
 import platform
 import re
+import secrets
 import shutil
-import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ _REMEDIES = {
     errno.EROFS: "choose a folder that can be written to",
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_held: set[tuple[int, int, Path]] = set()  # process, thread and target of each writer: who forks takes it along
 
 
 class InputError(Exception):
@@ -32,6 +35,11 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+def printable(text: str) -> str:
+    """Text of others with what would steer a terminal escaped as in JSON; tabs and ends of lines stay."""
+    return _NOT_PRINTED.sub(lambda character: f"\\u{ord(character[0]):04x}", text)
 
 
 @contextlib.contextmanager
@@ -46,16 +54,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with _explained(path), _only_writer(path):
         with _explained(path, own=True):
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-            os.close(handle)
-        temporary = Path(name)
+            temporary = _beside(path)
+            temporary.touch(exist_ok=False)
         try:
             yield temporary
             with _explained(path, own=True):
                 _flush(temporary)
-                umask = os.umask(0)
-                os.umask(umask)
-                temporary.chmod(0o666 & ~umask)
                 temporary.replace(path)
                 _flush(path.parent)
         finally:
@@ -69,7 +73,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Args:
         path: of the folder.
-        replace: an old folder of that name goes away at the end.
+        replace: an old folder of that name goes away once the new one is there.
 
     Raises:
         InputError: as `atomic_path`, and where the folder exists and is not to be replaced.
@@ -78,18 +82,51 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         if path.exists() and not replace:
             raise InputError(f"{path} exists already; ask for it to be overwritten, or choose another folder")
         with _explained(path, own=True):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+            temporary = _beside(path)
+            temporary.mkdir()
         try:
             yield temporary
             with _explained(path, own=True):
-                umask = os.umask(0)
-                os.umask(umask)
-                temporary.chmod(0o777 & ~umask)
-                if path.exists():
-                    shutil.rmtree(path)
-                temporary.replace(path)
+                for folder, _, files in os.walk(temporary):
+                    for place in (*files, "."):
+                        _flush(Path(folder, place))
+                _exchange(path, temporary)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new name for what shall once be `path`; made with it, files and folders get the permissions of the umask."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _exchange(path: Path, new: Path) -> None:
+    """Rename a folder; the old one goes away after that, and never before."""
+    old = path.with_name(f".{path.name}.old")
+    if path.exists():
+        path.replace(old)
+    try:
+        new.replace(path)
+    except OSError:
+        _settle_old(path)
+        raise
+    _flush(path.parent)
+    _settle_old(path)
+
+
+def _settle_old(path: Path) -> None:
+    """Put back the old folder, which has been renamed, unless a new one has taken its place: then it goes away."""
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.replace(path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
@@ -118,12 +155,15 @@ def _only_writer(path: Path) -> Iterator[None]:
     lock_path = path.with_name(f".{path.name}.lock")
     with _explained(path, own=True):
         path.parent.mkdir(parents=True, exist_ok=True)
+        held = (os.getpid(), threading.get_ident(), path.parent.resolve() / path.name)
+        if held in _held:
+            raise InputError(f"{path} is being written by this process already")
         lock = _locked(lock_path, path)
-        if lock:
-            _remove_rests(path)
+        _held.add(held)
     try:
         yield
     finally:
+        _held.discard(held)
         with contextlib.suppress(OSError):
             # While it is held: whoever waits for this file looks whether it still is the one of that name.
             lock_path.unlink()
@@ -133,25 +173,24 @@ def _only_writer(path: Path) -> Iterator[None]:
 
 def _locked(lock_path: Path, path: Path) -> IO[str] | None:
     """The open lock file once it is held, None on a file system without locks."""
-    own = f"{os.getpid()} on {platform.node()}"
     told = False
     while True:
-        lock = lock_path.open("a+", encoding="utf-8")
+        # Whoever is killed leaves it behind; a look at each folder for each of its files would be quadratic.
+        left_behind = lock_path.exists()
+        lock = lock_path.open("a+", encoding="utf-8", errors="replace")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_file(lock, lock_path):
+                if left_behind or os.fstat(lock.fileno()).st_size:
+                    _remove_rests(path)
                 lock.truncate(0)
-                lock.write(own)
+                lock.write(f"{os.getpid()} on {platform.node()}")
                 lock.flush()
                 return lock
         except BlockingIOError:
             lock.seek(0)
-            holder = lock.read()
-            if holder == own:
-                lock.close()
-                raise InputError(f"{path} is being written by this process already") from None
             if not told:
-                log.warning("waiting for process %s, which is writing %s", holder, path)
+                log.warning("waiting for process %s, which is writing %s", lock.read(), path)
                 told = True
             time.sleep(_POLL_SECONDS)
         except OSError as error:
@@ -165,7 +204,9 @@ def _locked(lock_path: Path, path: Path) -> IO[str] | None:
 def _is_file(stream: IO[str], path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ESTALE):
+            raise
         return False
 
 
@@ -173,10 +214,8 @@ def _remove_rests(path: Path) -> None:
     name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}\.tmp")
     for rest in path.parent.iterdir():
         if name.fullmatch(rest.name):
-            if rest.is_dir():
-                shutil.rmtree(rest, ignore_errors=True)
-            else:
-                rest.unlink(missing_ok=True)
+            _remove(rest)
+    _settle_old(path)
 
 
 def write_json(path: Path, content: Any) -> None:

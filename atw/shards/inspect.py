@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from atw.files import InputError
+from atw.files import InputError, printable
 from atw.progress import meter
+from atw.shards.layout import Entry
 from atw.shards.reader import REMEDY, Shard
 
 _COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")
@@ -21,20 +23,37 @@ _TABLE_WIDTH = 120  # where the output is no terminal
 
 
 def find(paths: Sequence[Path]) -> list[Path]:
-    """The shards that files and folders stand for, those of a folder sorted by path.
+    """The shards that files and folders stand for, those of a folder sorted by path; each is named once.
+
+    Linked folders are looked into, each folder once.
 
     Raises:
-        InputError: a path does not exist, or a folder holds no shard.
+        InputError: a path does not exist, or a folder cannot be read or holds no shard.
     """
-    found: list[Path] = []
+    found: dict[str, Path] = {}
     for path in paths:
-        inside = sorted(path.rglob("*.h5")) if path.is_dir() else [path]
         if not path.exists():
             raise InputError(f"{path} does not exist; give shards, or folders that hold some")
+        inside = sorted(_inside(path)) if path.is_dir() else [path]
         if not inside:
             raise InputError(f"folder {path} holds no shard, that is, no .h5 file; give another one")
-        found += [shard for shard in inside if shard not in found]
-    return found
+        for shard in inside:
+            found.setdefault(os.path.realpath(shard), shard)
+    return list(found.values())
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"folder {error.filename} cannot be read: {error.strerror}; look at its permissions")
+
+    seen = set()
+    for place, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
+        if os.path.realpath(place) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(place))
+        folders.sort()
+        yield from (Path(place, name) for name in files if name.endswith(".h5"))
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -64,7 +83,7 @@ def info(paths: Sequence[Path], *, as_json: bool) -> list[str]:
         except InputError as error:
             messages.append(str(error))
     if as_json:
-        print(json.dumps(described, indent=2, ensure_ascii=False))
+        print(printable(json.dumps(described, indent=2, ensure_ascii=False)))
     else:
         _print_table(described)
     return messages
@@ -80,7 +99,7 @@ def _print_table(described: Sequence[dict[str, Any]]) -> None:
             "settings": _in_short(shard),
             "size": f"{shard['bytes'] / 1e6:.1f} MB",
         }
-        table.add_row(*(escape(str(row.get(name, ""))) for name in _COLUMNS))
+        table.add_row(*(escape(printable(str(row.get(name, "")))) for name in _COLUMNS))
     size = sum(shard["bytes"] for shard in described) / 1e6
     counts = [sum(shard["videos"] for shard in described), sum(shard["items"] for shard in described)]
     console = Console()
@@ -91,22 +110,32 @@ def _print_table(described: Sequence[dict[str, Any]]) -> None:
 
 
 def _in_short(shard: dict[str, Any]) -> str:
-    settings = shard["settings"]
-    preprocess, flow, warp = (settings.get(name, {}) for name in ("preprocess", "flow", "warp"))
+    preprocess, flow, warp = (_section(shard["settings"], name) for name in ("preprocess", "flow", "warp"))
     words = [f"{shard['width']} x {shard['height']} px"]
     if shard["stream"] == "rgb":
         words.append(f"JPEG {preprocess.get('jpeg_quality', '')}")
     else:
-        words += [f"bound {shard['bound']:g} px", str(flow.get("preset", "")), shard.get("flow", {}).get("backend", "")]
+        words += [
+            f"bound {shard['bound']:g} px",
+            str(flow.get("preset", "")),
+            str(_section(shard, "flow").get("backend", "")),
+        ]
     if shard["stream"] == "warped":
         words.append(str(warp.get("matches", "")))
     return ", ".join(filter(None, words))
 
 
+def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of settings, empty where a shard of somebody else has none, or something else in its place."""
+    section = settings.get(name)
+    return section if isinstance(section, dict) else {}
+
+
 def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
     """Read every byte of the shards; returns how many there are, and a message for each damage.
 
-    Checked are attributes and index, the checksum and the declared size of every item, and the digest over all.
+    Checked are attributes and index, the checksum and the declared size of every item, whether it can be decoded, and
+    the digest over all.
     """
     shards = find(paths)
     messages: list[str] = []
@@ -132,6 +161,7 @@ def _damage(shard: Shard) -> Iterator[str]:
         for number in range(entry.count):
             try:
                 sha256.update(shard.stored(entry, number))
+                _decode(shard, entry, number)
             except InputError as error:
                 found.append(str(error))
         if found:
@@ -140,3 +170,10 @@ def _damage(shard: Shard) -> Iterator[str]:
     sha256.update(json.dumps([asdict(entry) for entry in shard.entries], sort_keys=True).encode())
     if whole and sha256.hexdigest() != shard.digest:
         yield f"shard {shard.path} is damaged or no shard (the digest of index and items differs); {REMEDY}"
+
+
+def _decode(shard: Shard, entry: Entry, number: int) -> None:
+    if shard.stream == "rgb":
+        shard.frames(entry, [number])
+    else:
+        shard.fields(entry, number, 1)

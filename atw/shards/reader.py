@@ -22,7 +22,10 @@ from atw.shards.layout import FORMAT, Entry, checksum, read_attribute, read_attr
 REMEDY = "delete the file, and the workflow makes it again"
 _STREAMS = ("rgb", "flow", "warped")
 _LARGEST_SIDE_PX = 4096  # as in the configuration
-_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError)
+_END_OF_IMAGE = b"\xff\xd9"
+# A frame is as its pixels lie: an image of somebody else may ask to be turned when it is shown.
+_DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, zstandard.ZstdError)
 
 
 class Shard:
@@ -158,6 +161,9 @@ class Shard:
             fits = zstandard.frame_content_size(stored) == 2 * height * width
         if not fits:
             raise ValueError(f"{name} is not of {width} x {height} px")
+        # Some decoders fill what is missing of an image with whatever lies in memory.
+        if self._offsets is not None and not stored.endswith(_END_OF_IMAGE):
+            raise ValueError(f"{name} is cut off")
         return stored
 
     def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
@@ -165,20 +171,28 @@ class Shard:
         out = np.empty((len(numbers), *self.item_shape[1:], 3), np.uint8)
         for row, number in enumerate(numbers):
             with self._reading():
-                image = cv2.imdecode(np.frombuffer(self._item(entry, int(number)), np.uint8), cv2.IMREAD_COLOR)
+                image = cv2.imdecode(np.frombuffer(self._item(entry, int(number)), np.uint8), _DECODING)
                 if image is None:
                     raise ValueError(f"frame {number} of {entry.video} is no image")
+                # OpenCV would leave `out` as it is, and give a new array, were the shapes not the same.
+                if image.shape != out[row].shape:
+                    raise ValueError(f"frame {number} of {entry.video} has the shape {image.shape} when decoded")
                 cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out[row])
         return out
 
     def fields(self, entry: Entry, first: int, count: int) -> NDArray[np.uint8]:
         """`count` consecutive quantised fields of a video: uint8 [count, 2, H, W]."""
         out = np.empty((count, *self.item_shape), np.uint8)
-        start = entry.first + first
-        with self._reading():
-            for number in range(first, first + count):
-                self._item(entry, number)
-            self._data.read_direct(out, np.s_[start : start + count])
+        decompressor = zstandard.ZstdDecompressor()
+        for row, number in enumerate(range(first, first + count)):
+            with self._reading():
+                stored = self._item(entry, number)
+                try:
+                    # HDF5's filter gives what lies in memory where a frame is cut off.
+                    levels = np.frombuffer(decompressor.decompress(stored), np.uint8)
+                except zstandard.ZstdError as error:
+                    raise ValueError(f"field {number} of {entry.video} cannot be unpacked: {error}") from None
+                out[row] = levels.reshape(self.item_shape)
         return out
 
     def close(self) -> None:

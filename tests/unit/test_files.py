@@ -1,12 +1,15 @@
 import errno
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,11 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text)
 
 
 def test_the_new_file_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
@@ -118,6 +126,60 @@ def test_a_writer_does_not_wait_for_itself(tmp_path: Path) -> None:
     assert names(tmp_path) == ["result.txt"]
 
 
+def test_a_second_thread_waits_for_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with ThreadPoolExecutor(1) as pool:
+        with atomic_path(path) as temporary:
+            second = pool.submit(write_text, path, "second")
+            time.sleep(0.3)
+            assert not second.done()
+            temporary.write_text("first")
+        second.result(timeout=30)
+    assert path.read_text() == "second"
+    assert names(tmp_path) == ["result.txt"]
+
+
+@pytest.mark.timeout(60)
+def test_a_writer_that_has_the_same_number_elsewhere_is_waited_for(tmp_path: Path) -> None:
+    # As in two containers with one host name: the lock names what this process calls itself too.
+    path = tmp_path / "result.txt"
+    writer = f"import os\nos.getpid = lambda: {os.getpid()}\n" + HANGING_WRITER.replace("60", "1")
+    child = subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "written\n"
+        write_text(path, "second")
+        assert child.wait() == 0
+    assert path.read_text() == "second"
+
+
+def test_a_writer_that_forks_is_not_itself_in_the_child(tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    with atomic_path(path) as temporary:
+        child = multiprocessing.get_context("fork").Process(target=write_text, args=(path, "child"))
+        child.start()
+        child.join(0.5)
+        assert child.is_alive()
+        temporary.write_text("parent")
+    child.join(30)
+    assert child.exitcode == 0
+    assert path.read_text() == "child"
+
+
+def test_a_lock_that_vanished_on_a_network_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stale = [OSError(errno.ESTALE, "Stale file handle")] * 2
+
+    def samestat(*stats: os.stat_result) -> bool:
+        if stale:
+            raise stale.pop()
+        return stats[0].st_ino == stats[1].st_ino
+
+    monkeypatch.setattr("os.path.samestat", samestat)
+    write_text(tmp_path / "result.txt", "new")
+    assert stale == []
+    assert names(tmp_path) == ["result.txt"]
+
+
 RACING_WRITER = """
 import sys
 from pathlib import Path
@@ -190,17 +252,115 @@ def test_a_folder_appears_whole_and_is_replaced_only_when_asked(tmp_path: Path) 
     assert names(path.parent) == ["frames"]
 
 
+def test_the_old_folder_is_there_until_the_new_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "0").write_text("old")
+    rename = Path.replace
+
+    def fail(old: Path, new: Path) -> Path:
+        if old.name.endswith(".tmp"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return rename(old, new)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(InputError, match=r"cannot write .*frames: No space"), atomic_folder(path, replace=True):
+        pass
+    assert (path / "0").read_text() == "old"
+    assert names(tmp_path) == ["frames"]
+
+
+def test_an_old_folder_is_put_back_after_a_kill_between_two_names(tmp_path: Path) -> None:
+    kill = f"""
+import os, signal, sys
+from pathlib import Path
+from atw.files import atomic_folder
+
+rename = Path.replace
+
+def replace(old, new):
+    if old.name.endswith(".tmp"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(old, new)
+
+Path.replace = replace
+with atomic_folder(Path({str(tmp_path / "frames")!r}), replace=True):
+    pass
+"""
+    path = tmp_path / "frames"
+    path.mkdir()
+    (path / "0").write_text("old")
+    assert subprocess.run([sys.executable, "-c", kill], check=False).returncode == -signal.SIGKILL
+    with pytest.raises(InputError, match=r"frames exists already"), atomic_folder(path):
+        pass
+    assert (path / "0").read_text() == "old"
+    assert names(tmp_path) == ["frames"]
+
+
+def test_a_link_is_replaced_and_what_it_shows_stays(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/0").write_text("of somebody else")
+    (tmp_path / "frames").symlink_to("elsewhere")
+    with atomic_folder(tmp_path / "frames", replace=True) as temporary:
+        (temporary / "1").write_text("new")
+    assert names(tmp_path / "elsewhere") == ["0"]
+    assert names(tmp_path / "frames") == ["1"]
+    assert names(tmp_path) == ["elsewhere", "frames"]
+
+
+def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flushed, flush = tmp_path / "frames", [], os.fsync
+
+    def fsync(handle: int) -> None:
+        flushed.append((Path(f"/proc/self/fd/{handle}").readlink().name, path.exists()))
+        flush(handle)
+
+    monkeypatch.setattr("os.fsync", fsync)
+    with atomic_folder(path) as temporary:
+        (temporary / "deep").mkdir()
+        (temporary / "0").write_text("new")
+        (temporary / "deep/1").write_text("new")
+    assert sorted(flushed) == sorted(
+        [("0", False), ("1", False), ("deep", False), (temporary.name, False), (tmp_path.name, True)]
+    )
+
+
+def test_a_folder_is_not_searched_for_each_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(folder: Path) -> None:
+        raise AssertionError(folder)
+
+    monkeypatch.setattr(Path, "iterdir", search)
+    for number in range(3):
+        with atomic_folder(tmp_path / f"{number}") as temporary:
+            (temporary / "0").write_text("new")
+        write_text(tmp_path / f"{number}.txt", "new")
+    monkeypatch.undo()
+    assert names(tmp_path) == ["0", "0.txt", "1", "1.txt", "2", "2.txt"]
+
+
+def test_the_umask_of_the_process_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def umask(mask: int) -> int:
+        raise AssertionError(mask)
+
+    monkeypatch.setattr("os.umask", umask)
+    write_text(tmp_path / "result.txt", "new")
+    with atomic_folder(tmp_path / "frames"):
+        pass
+    assert names(tmp_path) == ["frames", "result.txt"]
+
+
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
 def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     path = tmp_path / "result.txt"
     before = os.umask(umask)
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_text("new")
-        assert os.umask(umask) == umask  # atomic_path put it back
+        write_text(path, "new")
+        with atomic_folder(tmp_path / "frames"):
+            pass
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "frames").stat().st_mode) == 0o777 & ~umask
 
 
 def test_json_is_written_as_people_read_it(tmp_path: Path) -> None:

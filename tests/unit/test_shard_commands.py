@@ -1,7 +1,10 @@
 """`atw shards info`, `verify` and `export`, as a person calls them."""
 
+import errno
 import itertools
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from typer.testing import CliRunner
 
 from atw.__main__ import app
 from atw.files import InputError
-from atw.shards import Shard, dequantise
+from atw.shards import Entry, Shard, create, dequantise, encode_frame
 from atw.shards.export import export, safe_path
 from atw.shards.inspect import find, verify
 
@@ -151,6 +154,70 @@ def test_paths_that_are_no_shards(tmp_path: Path, shards: dict[str, Stored]) -> 
     assert run.stderr == "error: nowhere does not exist; give shards, or folders that hold some\n"
 
 
+def test_linked_folders_are_looked_into(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "flow").symlink_to(tmp_path / "shards/flow")
+    (linked / "again").symlink_to(linked)  # a loop
+    (linked / "twice").symlink_to(tmp_path / "shards/flow")
+    assert find([linked]) == [linked / "flow/00000.h5"]
+    assert len(find([linked, tmp_path / "shards"])) == 4
+    run = call("verify", linked)
+    assert (run.exit_code, run.stdout) == (0, "1 shards are whole\n")
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, shards: dict[str, Stored], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("flow"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(InputError, match=r"folder .*shards/flow cannot be read: Permission denied"):
+        find([tmp_path / "shards"])
+
+
+HOSTILE_TEXT = "\x1b]0;mine\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
+@pytest.mark.parametrize("section", [[], "text", 1, None, {"preset": [1], "jpeg_quality": {}, "matches": []}])
+def test_settings_of_any_kind_are_shown(tmp_path: Path, stream: str, section: object) -> None:
+    settings = dict.fromkeys(("preprocess", "flow", "warp"), section) | {"preprocess": {"zstd_level": 3}}
+    attributes = {"stream": stream, "dataset": "mine", "shard": "0", "width": 32, "height": 24, "bound": 20.0}
+    with create(tmp_path / "0.h5", attributes | {"settings": settings}) as writer:
+        writer._describe({"flow": np.bytes_(json.dumps(section).encode())})
+        writer._describe({"settings": dict.fromkeys(settings, section)})
+    run = call("info", tmp_path)
+    assert run.exit_code == 0, run.output
+    assert "32 x 24 px" in run.stdout
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_text_of_a_shard_does_not_steer_the_terminal(tmp_path: Path, as_json: bool) -> None:
+    path = tmp_path / "0.h5"
+    attributes = {"stream": "rgb", "dataset": HOSTILE_TEXT, "shard": "0", "width": 32, "height": 24}
+    with create(path, attributes | {"settings": {"preprocess": {"jpeg_quality": HOSTILE_TEXT}}}) as writer:
+        image = encode_frame(np.zeros((24, 32, 3), np.uint8), 95)
+        writer.add(Entry(HOSTILE_TEXT, HOSTILE_TEXT), [image])
+    flip_item(path, 0)
+    command = [sys.executable, "-m", "atw", "shards", "export", path, "--out", tmp_path / "out"]
+    runs = [call("info", path, *["--json"] * as_json), call("verify", path)]
+    exported = subprocess.run(command, capture_output=True, text=True)
+    assert (exported.returncode, "\x1b" in exported.stderr) == (2, False)
+    assert "\\u001b]0;mine" in exported.stderr
+    assert [run.exit_code for run in runs] == [0, 1]
+    for run in runs:
+        assert not set(run.stdout + run.stderr) & set("\x1b\x07\x9b\u202e")
+    assert "\\u001b]0;mine" in runs[1].stderr
+    if as_json:
+        assert json.loads(runs[0].stdout)[0]["dataset"] == HOSTILE_TEXT
+
+
 def read_flo(path: Path) -> NDArray[np.float32]:
     """A Middlebury file as [H, W, 2], by its description: tag, width, height, then u and v of each pixel by rows."""
     content = path.read_bytes()
@@ -165,7 +232,7 @@ def test_frames_as_they_are_stored(tmp_path: Path, shards: dict[str, Stored]) ->
     assert (run.exit_code, run.stdout) == (0, f"3 videos in {tmp_path / 'out'}\n")
     for name in ("rgb/00000.h5", "rgb/00001.h5"):
         for video, frames in shards[name].items():
-            folder = tmp_path / "out/rgb" / video
+            folder = tmp_path / "out/mine/rgb" / video
             if len(frames) == 0:
                 assert not folder.exists()  # quarantined
                 continue
@@ -177,8 +244,8 @@ def test_frames_as_they_are_stored(tmp_path: Path, shards: dict[str, Stored]) ->
 
 
 def test_frames_as_png(tmp_path: Path, shards: dict[str, Stored]) -> None:
-    (folder,) = export([tmp_path / "shards/rgb/00000.h5"], tmp_path / "out", videos=["a/1.avi"], form="png")
-    assert folder == tmp_path / "out/rgb/a/1.avi"
+    ((folder,), _) = export([tmp_path / "shards/rgb/00000.h5"], tmp_path / "out", videos=["a/1.avi"], form="png")
+    assert folder == tmp_path / "out/mine/rgb/a/1.avi"
     for number, frame in enumerate(shards["rgb/00000.h5"]["a/1.avi"]):
         image = cv2.imread(str(folder / f"{number:05d}.png"))
         assert image is not None
@@ -190,14 +257,14 @@ def test_flow_as_flo(tmp_path: Path, shards: dict[str, Stored], stream: str) -> 
     export([tmp_path / "shards" / stream], tmp_path / "out")
     for video, fields in shards[f"{stream}/00000.h5"].items():
         for number, field in enumerate(fields):
-            written = tmp_path / "out" / stream / video / f"{number:05d}.flo"
+            written = tmp_path / "out/mine" / stream / video / f"{number:05d}.flo"
             assert np.array_equal(read_flo(written), dequantise(field, 20.0).transpose(1, 2, 0))
             read = cv2.readOpticalFlow(str(written))
             assert np.array_equal(read, dequantise(field, 20.0).transpose(1, 2, 0))
 
 
 def test_flow_as_levels(tmp_path: Path, shards: dict[str, Stored]) -> None:
-    (folder,) = export([tmp_path / "shards/flow"], tmp_path / "out", videos=["a/1.avi"], form="png-flow")
+    ((folder,), _) = export([tmp_path / "shards/flow"], tmp_path / "out", videos=["a/1.avi"], form="png-flow")
     for number, field in enumerate(shards["flow/00000.h5"]["a/1.avi"]):
         for axis, levels in zip("xy", field, strict=True):
             image = cv2.imread(str(folder / f"{number:05d}_{axis}.png"), cv2.IMREAD_UNCHANGED)
@@ -207,7 +274,7 @@ def test_flow_as_levels(tmp_path: Path, shards: dict[str, Stored]) -> None:
 
 def test_nothing_is_overwritten_unless_asked(tmp_path: Path, shards: dict[str, Stored]) -> None:
     paths, out = [tmp_path / "shards/rgb/00000.h5"], tmp_path / "out"
-    (folder,) = export(paths, out, videos=["a/1.avi"])
+    ((folder,), _) = export(paths, out, videos=["a/1.avi"])
     (folder / "00000.jpg").write_bytes(b"mine")
     with pytest.raises(InputError, match=r"a/1.avi exists already"):
         export(paths, out, videos=["a/1.avi"])
@@ -243,15 +310,115 @@ def test_what_cannot_be_exported(
         export([tmp_path / "shards" / path], tmp_path / "out", videos=videos, form=form)
 
 
-HOSTILE = ["/etc/passwd", "../../up", "a/../../b", "..", ".", "", "a//b", "c:\\x", "nul\nline", "50%", "a/./b", "..."]
+def test_two_datasets_do_not_meet(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "0.h5", "rgb", {"a.avi": 1}, dataset="mine")
+    write_shard(tmp_path / "1.h5", "rgb", {"a.avi": 1}, dataset="yours")
+    written, kept = export([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "out")
+    assert written == [tmp_path / "out/mine/rgb/a.avi", tmp_path / "out/yours/rgb/a.avi"]
+    assert kept == []
+
+
+@pytest.mark.parametrize("dataset", ["../..", "/etc", "a/../../..", "."])
+def test_a_hostile_dataset_stays_in_the_folder(tmp_path: Path, dataset: str) -> None:
+    attributes = {"stream": "rgb", "dataset": dataset, "shard": "0", "width": 32, "height": 24}
+    with create(tmp_path / "0.h5", attributes | {"settings": {}}) as writer:
+        writer.add(Entry("a.avi", "a"), [encode_frame(np.zeros((24, 32, 3), np.uint8), 95)])
+    ((folder,), _) = export([tmp_path / "0.h5"], tmp_path / "out")
+    assert folder.resolve().parents[2] == tmp_path / "out"
+    assert (folder / "00000.jpg").is_file()
+
+
+def test_an_interrupted_export_goes_on(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    paths, out = [tmp_path / "shards/rgb"], tmp_path / "out"
+    export(paths, out)
+    first = out / "mine/rgb/a/1.avi"
+    (first / "00000.jpg").write_bytes(b"of the first run")
+    shutil.rmtree(out / "mine/rgb/c/3.avi")
+    run = call("export", *paths, "--out", out, "--skip-existing")
+    assert (run.exit_code, run.stdout) == (0, f"3 videos in {out}, 2 of them from before\n")
+    assert (first / "00000.jpg").read_bytes() == b"of the first run"
+    assert (out / "mine/rgb/c/3.avi/00000.jpg").is_file()
+
+
+@pytest.mark.parametrize("skip_existing", [True, False])
+def test_everything_is_looked_at_before_anything_is_written(
+    tmp_path: Path, shards: dict[str, Stored], skip_existing: bool
+) -> None:
+    # The last video of the second shard is there: as PNG images, which are not those that are asked for.
+    paths, out = [tmp_path / "shards/rgb"], tmp_path / "out"
+    export(paths, out, videos=["c/3.avi"], form="png")
+    message = "3.avi is not an export of this video in this format" if skip_existing else "3.avi exists already"
+    with pytest.raises(InputError, match=message):
+        export(paths, out, skip_existing=skip_existing)
+    with pytest.raises(InputError, match=r"no such video in these shards: z.avi"):
+        export(paths, out, videos=["a/1.avi", "z.avi"])
+    assert [path.name for path in (out / "mine/rgb").iterdir()] == ["c"]
+    with pytest.raises(InputError, match="contradict each other"):
+        export(paths, out, overwrite=True, skip_existing=True)
+
+
+def test_an_incomplete_folder_is_not_taken_for_an_export(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    paths, out = [tmp_path / "shards/flow"], tmp_path / "out"
+    ((folder, _), _) = export(paths, out, form="png-flow")
+    assert len(export(paths, out, form="png-flow", skip_existing=True).kept) == 2
+    (folder / "00000_y.png").unlink()
+    with pytest.raises(InputError, match=r"a/1.avi is not an export of this video"):
+        export(paths, out, form="png-flow", skip_existing=True)
+
+
+def test_two_videos_for_one_folder_are_refused(tmp_path: Path, write_shard: WriteShard) -> None:
+    write_shard(tmp_path / "0.h5", "rgb", {"a.avi": 1, "b": 1, "b/00000.jpg": 1})
+    shutil.copy(tmp_path / "0.h5", tmp_path / "1.h5")
+    with pytest.raises(InputError, match=r"a.avi of shard .*0.h5 and of shard .*1.h5 would both go to .*rgb/a.avi"):
+        export([tmp_path / "0.h5", tmp_path / "1.h5"], tmp_path / "out", videos=["a.avi"])
+    with pytest.raises(InputError, match=r"b/00000.jpg would go into the folder of b;"):
+        export([tmp_path / "0.h5"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_a_folder_stays(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    place = tmp_path / "out/mine/rgb/c/3.avi"
+    place.parent.mkdir(parents=True)
+    place.write_text("mine")
+    with pytest.raises(InputError, match=r"c/3.avi is no folder"):
+        export([tmp_path / "shards/rgb"], tmp_path / "out", overwrite=True)
+    assert place.read_text() == "mine"
+    assert not (tmp_path / "out/mine/rgb/a").exists()
+
+
+def test_ids_that_look_like_temporary_files_stay(tmp_path: Path, write_shard: WriteShard) -> None:
+    ids = [".zz.abcdefgh.tmp", ".zz.lock", ".zz.old", "zz"]
+    write_shard(tmp_path / "0.h5", "rgb", dict.fromkeys(ids, 1))
+    export([tmp_path / "0.h5"], tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out/mine/rgb").iterdir())
+    assert names == ["%2Ezz.abcdefgh.tmp", "%2Ezz.lock", "%2Ezz.old", "zz"]
+
+
+HOSTILE = [
+    "/etc/passwd",
+    "../../up",
+    "a/../../b",
+    "..",
+    ".",
+    "",
+    "a//b",
+    "c:\\x",
+    "nul\nline",
+    "50%",
+    "a/./b",
+    "...",
+    ".hidden",
+]
 
 
 def test_hostile_ids_stay_in_the_folder(tmp_path: Path, write_shard: WriteShard) -> None:
     write_shard(tmp_path / "0.h5", "rgb", dict.fromkeys(HOSTILE, 1))
-    export([tmp_path / "0.h5"], tmp_path / "deep/er/out")
-    written = list(tmp_path.rglob("*.jpg"))
-    assert len(written) == len(HOSTILE)
-    assert all(path.resolve().is_relative_to(tmp_path / "deep/er/out/rgb") for path in written)
+    for number, video in enumerate(HOSTILE):  # each for itself: some would lie in the folder of others
+        out = tmp_path / f"deep/er/out{number}"
+        export([tmp_path / "0.h5"], out, videos=[video])
+        (written,) = set(tmp_path.rglob("*.jpg")) - set(tmp_path.glob("deep/er/*/seen/**/*.jpg"))
+        assert written.resolve().is_relative_to(out / "mine/rgb")
+        (out / "mine").rename(out / "seen")
 
 
 @given(st.lists(st.text("a./\\%\n:é", max_size=8), min_size=2, max_size=2, unique=True))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from atw.files import InputError
 from atw.shards import Entry, Shard
+from atw.shards.inspect import verify
 from atw.shards.layout import checksum
 
 WriteShard = Callable[..., dict[str, NDArray[np.uint8]]]
@@ -163,6 +164,21 @@ def with_size(image: bytes, height: int, width: int) -> bytes:
     return image[:place] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + image[place + 4 :]
 
 
+def replace_image(file: h5py.File, item: int, image: bytes) -> None:
+    """Put other bytes in the place of an image, with offsets and a checksum that are right."""
+    images = [file["data"][first:last].tobytes() for first, last in itertools.pairwise(file["offset"])]
+    images[item] = image
+    replace_dataset(file, "data", data=np.frombuffer(b"".join(images), np.uint8))
+    file["offset"][:] = np.cumsum([0, *map(len, images)])
+    file["crc32"][item] = zlib.crc32(image)
+
+
+def turned(image: bytes) -> bytes:
+    """A JPEG image that asks to be turned by 90 degrees when it is shown (EXIF orientation 6)."""
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    return image[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + image[2:]
+
+
 IMAGES = {
     "larger": jpeg(48, 64),
     "a bomb": with_size(jpeg(24, 32), 65_500, 65_500),
@@ -180,11 +196,7 @@ def test_an_image_of_another_size_is_refused(tmp_path: Path, write_shard: WriteS
     write_shard(path, "rgb", VIDEOS)
     image = IMAGES[name]
     with h5py.File(path, "r+") as file:
-        images = [file["data"][first:last].tobytes() for first, last in itertools.pairwise(file["offset"])]
-        images[3] = image
-        replace_dataset(file, "data", data=np.frombuffer(b"".join(images), np.uint8))
-        file["offset"][:] = np.cumsum([0, *map(len, images)])
-        file["crc32"][3] = zlib.crc32(image)
+        replace_image(file, 3, image)
     with pytest.raises(InputError, match=r"0.h5 .*frame 1 of b.avi is not of 32 x 24 px"):
         read_all(path)
 
@@ -194,12 +206,56 @@ def test_an_image_that_cannot_be_decoded_is_refused(tmp_path: Path, write_shard:
     write_shard(path, "rgb", {"a.avi": 1})
     with h5py.File(path, "r+") as file:
         image = file["data"][:].tobytes()
-        cut = image[: image.index(b"\xff\xc0") + 12]
-        replace_dataset(file, "data", data=np.frombuffer(cut, np.uint8))
-        file["offset"][1] = len(cut)
-        file["crc32"][0] = zlib.crc32(cut)
+        replace_image(file, 0, image[: image.index(b"\xff\xc0") + 19] + b"\xff\xd9")
     with pytest.raises(InputError, match=r"0.h5 .*frame 0 of a.avi is no image"):
         read_all(path)
+
+
+def test_a_frame_is_not_turned(tmp_path: Path, write_shard: WriteShard) -> None:
+    path = tmp_path / "0.h5"
+    stored = write_shard(path, "rgb", VIDEOS)
+    with h5py.File(path, "r+") as file:
+        replace_image(file, 3, turned(file["data"][slice(*file["offset"][3:5])].tobytes()))
+    with Shard(path) as shard:
+        assert np.array_equal(shard.frames(shard.entries[1], range(3)), stored["b.avi"])
+
+
+def test_an_image_of_another_shape_than_it_declares_is_refused(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, "rgb", VIDEOS)
+    monkeypatch.setattr("cv2.imdecode", lambda *_: np.zeros((32, 24, 3), np.uint8))
+    with pytest.raises(InputError, match=r"0.h5 .*frame 0 of a.avi has the shape \(32, 24, 3\) when decoded"):
+        read_all(path)
+
+
+def test_verify_finds_a_frame_that_is_cut_in_half(tmp_path: Path, write_shard: WriteShard) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, "rgb", VIDEOS)
+    with h5py.File(path, "r+") as file:
+        image = file["data"][slice(*file["offset"][3:5])].tobytes()
+        replace_image(file, 3, image[: len(image) // 2])
+    count, (message,) = verify([path])
+    assert count == 1
+    assert f"shard {path} is damaged or no shard (frame 1 of b.avi is cut off)" in message
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_verify_decodes_every_item(tmp_path: Path, write_shard: WriteShard, stream: str) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, stream, VIDEOS)
+    with h5py.File(path, "r+") as file:
+        if stream == "rgb":
+            image = file["data"][slice(*file["offset"][3:5])].tobytes()
+            replace_image(file, 3, image[: image.index(b"\xff\xc0") + 19] + b"\xff\xd9")
+        else:
+            _, field = file["data"].id.read_direct_chunk((3, 0, 0, 0))
+            file["data"].id.write_direct_chunk((3, 0, 0, 0), field[: len(field) // 2])
+            file["crc32"][3] = zlib.crc32(field[: len(field) // 2])
+    _, (message,) = verify([path])
+    assert f"shard {path} is damaged" in message
+    assert "1 of b.avi" in message
 
 
 def test_a_zstandard_bomb_is_refused(tmp_path: Path, write_shard: WriteShard) -> None:
@@ -210,6 +266,16 @@ def test_a_zstandard_bomb_is_refused(tmp_path: Path, write_shard: WriteShard) ->
         file["data"].id.write_direct_chunk((1, 0, 0, 0), bomb)
         file["crc32"][1] = zlib.crc32(bomb)
     with pytest.raises(InputError, match=r"0.h5 .*field 1 of a.avi is not of 32 x 24 px"):
+        read_all(path)
+
+
+def test_a_field_that_is_no_zstandard_frame_is_refused(tmp_path: Path, write_shard: WriteShard) -> None:
+    path = tmp_path / "0.h5"
+    write_shard(path, "flow", VIDEOS)
+    with h5py.File(path, "r+") as file:
+        file["data"].id.write_direct_chunk((1, 0, 0, 0), b"no frame at all")
+        file["crc32"][1] = zlib.crc32(b"no frame at all")
+    with pytest.raises(InputError, match=r"0.h5 is damaged"):
         read_all(path)
 
 
