@@ -1,10 +1,10 @@
 """BN-Inception beside the implementation of the package pretrainedmodels, with the same random weights."""
 
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from pretrainedmodels.models.bninception import bninception
 from torch import Tensor, nn
 
 from atw.files import InputError
@@ -18,6 +18,9 @@ FLOW = 10
 @pytest.fixture(scope="module")
 def reference() -> nn.Module:
     """The independent network; weights of a size that leaves the outputs of different images different."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package is older than some of Python's warnings about source
+        from pretrainedmodels.models.bninception import bninception
     torch.manual_seed(0)
     network = bninception(pretrained=None)
     for module in network.modules():
@@ -73,7 +76,7 @@ def test_both_published_files_compute_what_the_reference_does(reference: nn.Modu
     torch.testing.assert_close(features, reference.features(bgr).mean((2, 3)), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [32, 64, 256])
+@pytest.mark.parametrize("side", [32, 96])
 @torch.no_grad()
 def test_other_sides_are_averaged_over_the_whole_map(reference: nn.Module, side: int, tmp_path: Path) -> None:
     backbone = build(as_published(reference, "fc"), tmp_path / "weights.pth")
