@@ -86,7 +86,6 @@ def update(
         InputError: the loss became infinite or NaN.
     """
     optimizer.zero_grad(set_to_none=True)
-    # summed over videos: loss, right answers, flat attention (all energies equal), share of energies above zero
     totals = torch.zeros(4, device=device)
     waited = 0.0
     for piece in range(cut.pieces):
@@ -102,9 +101,7 @@ def update(
             loss, right = _compare(output.logits, labels, share=share, smoothing=train["label_smoothing"])
             # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
             scaler.scale(loss * (cut.world / cut.batch)).backward()  # type: ignore[no-untyped-call]
-        flat = (output.energies.amax(1) - output.energies.amin(1)) == 0
-        positive = (output.energies > 0).float().mean(1)
-        totals += torch.stack([loss.detach(), right, flat.sum(), positive.sum()])
+        totals += torch.stack([loss.detach(), right, *_state_of_attention(output.energies)])
     if cut.world > 1:
         torch.distributed.all_reduce(totals)
     mean = (totals / cut.batch).tolist()
@@ -130,6 +127,12 @@ def _compare(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) 
     others = labels.flip(0)
     loss_of_others = F.cross_entropy(logits, others, reduction="sum", label_smoothing=smoothing)
     return torch.lerp(loss_of_others, loss, share), torch.lerp((found == others).float().sum(), right, share)
+
+
+def _state_of_attention(energies: Tensor) -> tuple[Tensor, Tensor]:
+    """Videos whose snippets all have the same energy, and the share of energies above 0, both summed over videos."""
+    flat = energies.amax(1) == energies.amin(1)
+    return flat.sum(), (energies > 0).float().mean(1).sum()
 
 
 def _apply(
