@@ -175,20 +175,42 @@ class Train(Section):
     iterations: int = Field(3500, ge=1, description="updates in total")
     batch: int = Field(128, ge=1, description="videos an update, over all workers")
     learning_rate: float = Field(0.001, gt=0, description="initial learning rate")
-    steps: tuple[int, ...] = Field(
-        (2000,), strict=False, description="iterations at which the learning rate is multiplied by 0.1"
+    schedule: Literal["step", "cosine"] = Field(
+        "step", description="of the learning rate: multiplied by 0.1 at `steps`, or half a cosine down to 0 at the end"
     )
-    warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate")
+    steps: int | Annotated[tuple[int, ...], Field(strict=False)] = Field(
+        2000,
+        description="iterations at which the learning rate is multiplied by 0.1: a list, or one number for every so "
+        "many; of the step schedule",
+    )
+    warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate, of either schedule")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD")
     clip: float = Field(40.0, gt=0, description="global norm at which gradients are clipped")
     lr_multipliers: Literal["tsn", "uniform"] = Field("tsn", description="learning rates per group of parameters")
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of each label that is spread evenly over all classes"
+    )
+    mixup: float | None = Field(
+        None,
+        gt=0,
+        description="alpha of the beta distribution of the share with which two videos of a micro-batch, and their "
+        "labels, are mixed; one share an update; empty: no mixing",
+    )
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="decay an update of the moving average of weights and batch norm's statistics, which is then what "
+        "is saved and scored; .999 averages over about the last 1000 updates; empty: the last weights",
+    )
 
     @field_validator("steps")
     @classmethod
-    def _steps_rise(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
-        if list(steps) != sorted(set(steps)) or any(step < 1 for step in steps):
-            raise ValueError("must be iteration numbers of at least 1 in rising order")
+    def _steps_rise(cls, steps: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        numbers = [steps] if isinstance(steps, int) else list(steps)
+        if numbers != sorted(set(numbers)) or any(number < 1 for number in numbers):
+            raise ValueError("must be iteration numbers of at least 1 in rising order, or one number")
         return steps
 
 
@@ -222,8 +244,8 @@ class Fusion(Section):
 class Compute(Section):
     """What a stage may use. It is there for speed, so a change reruns nothing.
 
-    Shards and scores do not depend on it. A network does where dropout or unfrozen batch norm see a part of the batch
-    at a time: `workers` and `microbatch` are recorded with each model.
+    Shards do not depend on it, networks and scores by rounding only; but where dropout, unfrozen batch norm or mixing
+    see a part of the batch at a time, a network depends on `workers` and `microbatch`. It is recorded with each model.
     """
 
     preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
@@ -235,6 +257,17 @@ class Compute(Section):
     )
     loaders: int = Field(2, ge=0, description="processes that read shards for each worker; 0 reads in the worker")
     microbatch: int = Field(32, ge=1, description="videos at once on a device; gradients are summed up to the batch")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="of the backbone in training, the weights being fp32 in any case; fp16 needs a GPU; scores are "
+        "computed in fp32",
+    )
+    channels_last: bool = Field(
+        True, description="keep a pixel's channels together in memory, in training and scoring; faster convolutions"
+    )
+    compile: bool = Field(
+        False, description="compile the network for training, which takes a minute and a C++ compiler, and pays later"
+    )
     checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
     retries: int = Field(2, ge=0, description="restarts of a training whose worker died")
 

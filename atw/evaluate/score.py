@@ -19,6 +19,7 @@ from atw.evaluate.scores import Scores, write_scores
 from atw.files import InputError, file_digest
 from atw.model.network import Output, VideoNetwork
 from atw.progress import meter
+from atw.train.arithmetic import memory_format
 from atw.train.devices import use_gpu
 from atw.train.loop import stack_of
 from atw.train.modelfile import load_model
@@ -59,7 +60,7 @@ def score_videos(
     shards = Shards(shard_paths, settings["shards"])
     _check(model_path, model, settings, list(split.classes), shards)
     device = torch.device("cuda" if use_gpu(compute, reserved=gpus, available=torch.cuda.device_count()) else "cpu")
-    network.to(device)
+    network.to(device).to(memory_format=memory_format(channels_last=compute.channels_last))
     labels = {listed.video: split.classes.index(listed.label) for listed in split.test}
     videos, quarantined = shards.find(list(labels))
     if not videos:

@@ -6,17 +6,15 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 
 import json
 import logging
-import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
@@ -25,10 +23,17 @@ from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
 from atw.progress import meter
+from atw.train.arithmetic import autocast, compile_network, memory_format, scaler_of
 from atw.train.optim import build_optimizer, learning_rate_factor
+from atw.train.update import cut_batch, mixup_share, update
 
 log = logging.getLogger("atw")
 _SEED_STRIDE = 1_000_003  # keeps the dropout of neighbouring seeds, iterations and ranks apart
+_DEAD = (
+    "iteration %d: the attention's rectifier is closed for every snippet of the batch, so the network averages and its "
+    "attention learns nothing; if positive_energies in history.jsonl stays 0, raise model.attention_bias, lower "
+    "train.learning_rate or take another model.attention_activation"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class History:
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._stream = path.open("a", encoding="utf-8")
 
-    def add(self, row: dict[str, float]) -> None:
+    def add(self, row: dict[str, float | None]) -> None:
         """Append a line, readable at once by whoever follows the file."""
         self._stream.write(json.dumps(row) + "\n")
         self._stream.flush()
@@ -99,6 +104,79 @@ def stack_of(settings: dict[str, Any]) -> int:
     return 1 if settings["stream"] == "rgb" else int(settings["sampling"]["stack"])
 
 
+def attention_is_dead(row: dict[str, float | None], model: dict[str, Any]) -> bool:
+    """Whether the rectifier closed for every snippet of an update: all weights were 1/N, and attention learnt nothing.
+
+    `row` is what `update` gave, `model` the `model` settings.
+    """
+    rectified = model["consensus"] == "attention" and model["attention_activation"] == "relu"
+    return rectified and row["positive_energies"] == 0
+
+
+class Training:
+    """All that an update changes, and that a checkpoint therefore holds: weights, their average, optimiser, scaling.
+
+    Args:
+        task: what to train.
+        device: of this worker.
+    """
+
+    def __init__(self, task: Task, device: torch.device) -> None:
+        settings, compute, train = task.settings, task.compute, task.settings["train"]
+        autocast(compute["precision"], device)  # refuses what the device cannot do
+        self.network = build_network(task).to(device)
+        self.network.to(memory_format=memory_format(channels_last=compute["channels_last"]))
+        self.average: AveragedModel | None = None
+        if train["ema"] is not None:
+            average = get_ema_multi_avg_fn(train["ema"])  # type: ignore[no-untyped-call]
+            self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        if compute["compile"]:
+            compile_network(self.network)
+        self.optimizer = build_optimizer(
+            self.network,
+            stream=settings["stream"],
+            learning_rate=train["learning_rate"],
+            momentum=train["momentum"],
+            weight_decay=train["weight_decay"],
+            lr_multipliers=train["lr_multipliers"],
+        )
+        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler = scaler_of(compute["precision"], device)
+
+    def state(self, iteration: int) -> dict[str, Any]:
+        """What `resume` continues from after so many updates; `final_parameters` finds the result in it."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "iteration": iteration,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take over what `state` gave. The scale of fp16 starts anew where the checkpoint was of another precision."""
+        self.network.load_state_dict(state["network"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def set_learning_rate(self, factor: float) -> None:
+        """Move every group to `factor` times its base rate."""
+        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = rate * factor
+
+
+def final_parameters(state: dict[str, Any]) -> dict[str, Tensor]:
+    """The state dictionary that a model file holds and that is scored: of the moving average where there is one."""
+    if state["average"] is None:
+        network: dict[str, Tensor] = state["network"]
+        return network
+    prefix = "module."
+    return {name.removeprefix(prefix): value for name, value in state["average"].items() if name.startswith(prefix)}
+
+
 def run(
     task: Task,
     *,
@@ -108,8 +186,8 @@ def run(
     state: dict[str, Any] | None,
     history_path: Path,
     save: Callable[[dict[str, Any]], None],
-) -> VideoNetwork:
-    """Train to the last iteration and return the network.
+) -> None:
+    """Train to the last iteration.
 
     Args:
         task: what to train.
@@ -124,26 +202,16 @@ def run(
         InputError: unusable shards, weights or settings; or the loss became NaN.
     """
     settings, compute, train = task.settings, task.compute, task.settings["train"]
-    network = build_network(task).to(device)
-    optimizer = build_optimizer(
-        network,
-        stream=settings["stream"],
-        learning_rate=train["learning_rate"],
-        momentum=train["momentum"],
-        weight_decay=train["weight_decay"],
-        lr_multipliers=train["lr_multipliers"],
-    )
-    late = [step for step in train["steps"] if step >= train["iterations"]]
-    if late and rank == 0:
-        log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    training = Training(task, device)
     start = 0
     if state:
-        network.load_state_dict(state["network"])
-        optimizer.load_state_dict(state["optimizer"])
+        training.resume(state)
         start = state["iteration"]
         log.info("resumed at iteration %d of %d", start, train["iterations"])
-    model: nn.Module = DistributedDataParallel(network) if world > 1 else network
+    if rank == 0:
+        _report_late_steps(train)
+    model: nn.Module = DistributedDataParallel(training.network) if world > 1 else training.network
+    cut = cut_batch(batch=train["batch"], rank=rank, world=world, micro=compute["microbatch"])
     pieces = micro_batches(
         start=start,
         stop=train["iterations"],
@@ -154,24 +222,45 @@ def run(
     )
     feed = iter(_loader(task, pieces, device))
     history = History(history_path, start) if rank == 0 else None
-    network.train()
+    told = False
+    training.network.train()
     with meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress:
         for iteration in range(start, train["iterations"]):
-            factor = learning_rate_factor(iteration, steps=tuple(train["steps"]), warmup=train["warmup"])
-            for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-                group["lr"] = rate * factor
+            factor = learning_rate_factor(
+                iteration, **{name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
+            )
+            training.set_learning_rate(factor)
             torch.manual_seed((settings["seed"] * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank)
-            row = _update(model, optimizer, feed, train, compute["microbatch"], rank, world, device)
-            row = {"iteration": iteration + 1, **row, "learning_rate": train["learning_rate"] * factor}
-            if history:
-                history.add(row)
-            progress.advance(train["batch"], f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f}")
+            row = update(
+                model,
+                training.optimizer,
+                training.scaler,
+                feed,
+                train=train,
+                cut=cut,
+                share=mixup_share(train["mixup"], seed=settings["seed"], iteration=iteration),
+                precision=compute["precision"],
+                device=device,
+            )
+            if training.average:
+                training.average.update_parameters(training.network)
             done = iteration + 1
+            if history:
+                history.add({"iteration": done, **row, "learning_rate": train["learning_rate"] * factor})
+                if not told and attention_is_dead(row, settings["model"]):
+                    told = True
+                    log.warning(_DEAD, done)
+            progress.advance(train["batch"], f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f}")
             if done % compute["checkpoint_every"] == 0 or done == train["iterations"]:
-                save({"network": network.state_dict(), "optimizer": optimizer.state_dict(), "iteration": done})
+                save(training.state(done))
     if history:
         history.close()
-    return network
+
+
+def _report_late_steps(train: dict[str, Any]) -> None:
+    late = [] if isinstance(train["steps"], int) else [step for step in train["steps"] if step >= train["iterations"]]
+    if late and train["schedule"] == "step":
+        log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
 
 
 def _loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
@@ -197,53 +286,3 @@ def _loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLo
         persistent_workers=False,
         pin_memory=device.type == "cuda",
     )
-
-
-def _update(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    feed: Any,
-    train: dict[str, Any],
-    micro: int,
-    rank: int,
-    world: int,
-    device: torch.device,
-) -> dict[str, float]:
-    """One update from as many micro-batches as the worker's share of the batch needs; returns what history records."""
-    share = len(range(rank, train["batch"], world))
-    steps = -(-share // micro)
-    optimizer.zero_grad(set_to_none=True)
-    # summed over videos: loss, right answers, flat attention (all energies equal), share of energies above zero
-    totals = torch.zeros(4, device=device)
-    waited = 0.0
-    for step in range(steps):
-        asked = time.perf_counter()
-        snippets, labels = next(feed)
-        waited += time.perf_counter() - asked
-        snippets, labels = snippets.to(device, non_blocking=True), labels.to(device, non_blocking=True)
-        last = step == steps - 1
-        sync = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
-        with sync:
-            output = model(snippets)
-            loss = F.cross_entropy(output.logits, labels, reduction="sum")
-            # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
-            (loss * (world / train["batch"])).backward()
-        flat = (output.energies.amax(1) - output.energies.amin(1)) == 0
-        right = output.logits.argmax(1) == labels
-        positive = (output.energies > 0).float().mean(1)
-        totals += torch.stack([loss.detach(), right.sum(), flat.sum(), positive.sum()])
-    if world > 1:
-        torch.distributed.all_reduce(totals)
-    mean = (totals / train["batch"]).tolist()
-    if not torch.isfinite(totals[0]):
-        raise InputError("the loss is not finite any more: lower train.learning_rate or train.clip in config.yaml")
-    norm = nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], train["clip"])
-    optimizer.step()
-    return {
-        "loss": mean[0],
-        "accuracy": mean[1],
-        "gradient_norm": float(norm),
-        "flat_attention": mean[2],
-        "positive_energies": mean[3],
-        "data_wait_seconds": waited,
-    }

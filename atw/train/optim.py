@@ -8,7 +8,8 @@ bias           2                   no             of the same
 batch_norm     1                   no             scale and shift of the batch norms that are not frozen
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -49,10 +50,7 @@ def parameter_groups(
 def build_optimizer(
     network: nn.Module, *, stream: str, learning_rate: float, momentum: float, weight_decay: float, lr_multipliers: str
 ) -> torch.optim.SGD:
-    """Give SGD over the network's parameter groups, at the learning rates of factor 1.
-
-    `torch.optim.lr_scheduler.LambdaLR` with `learning_rate_factor` moves all groups together.
-    """
+    """Give SGD over the network's parameter groups, at the learning rates of factor 1."""
     groups = parameter_groups(
         network,
         stream=stream,
@@ -63,14 +61,21 @@ def build_optimizer(
     return torch.optim.SGD(groups, lr=learning_rate, momentum=momentum)
 
 
-def learning_rate_factor(iteration: int, *, steps: tuple[int, ...], factor: float = 0.1, warmup: int = 0) -> float:
-    """Give what the base learning rates are multiplied by at `iteration` (from 0).
+def learning_rate_factor(
+    iteration: int, *, schedule: str, steps: int | Sequence[int], iterations: int, warmup: int
+) -> float:
+    """Give what the base learning rates are multiplied by at `iteration` (from 0) of `iterations`.
 
-    Each of `steps` that has been reached multiplies by `factor`: the paper's are (2000, 4000, 6000, ...) for rgb,
-    (12000, 18000) for flow and warped. The first `warmup` iterations rise in equal steps to the full rate.
+    `step`: 0.1 to the power of the number of `steps` reached; one number stands for all its multiples. The paper's are
+    every 2000 for rgb, 12000 and 18000 for flow and warped. `cosine`: (1 + cos(pi iteration / iterations)) / 2, which
+    would be 0 at `iterations`. In either, the first `warmup` iterations rise in equal steps to the full rate.
     """
-    decay = factor ** sum(iteration >= step for step in steps)
-    return decay * min(1.0, (iteration + 1) / warmup) if warmup else decay
+    if schedule == "cosine":
+        factor = (1 + math.cos(math.pi * iteration / iterations)) / 2
+    else:
+        reached = iteration // steps if isinstance(steps, int) else sum(iteration >= step for step in steps)
+        factor = 0.1**reached
+    return factor * min(1.0, (iteration + 1) / warmup) if warmup else factor
 
 
 def _named_groups(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

@@ -8,6 +8,8 @@ from torch import Tensor
 from atw.data import augment
 from atw.data.augment import Box
 from atw.files import InputError
+from atw.model.consensus import AttentionOptions
+from atw.model.network import VideoNetwork
 
 WHOLE = Box(0, 0, 24, 32)
 
@@ -166,3 +168,34 @@ def test_the_result_does_not_share_memory_with_the_frames() -> None:
         for flip in (False, True):
             augment.apply(frames, box=Box(0, 0, 16, 16), size=16, flip=flip, stream=stream).zero_()
         assert torch.equal(frames, before)
+
+
+@pytest.mark.parametrize("stream", ["flow", "warped"])
+@pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
+def test_the_network_input_of_a_flipped_video_is_the_flipped_input_with_x_inverted(stream: str, backbone: str) -> None:
+    network = VideoNetwork(
+        backbone=backbone,
+        stream=stream,
+        classes=2,
+        stack=5,
+        dropout=0,
+        weights=None,
+        consensus="average",
+        segments=2,
+        attention=AttentionOptions(),
+        partial_bn="none",
+    )
+    video = random_flow(2, 5, 2, 24, 32)
+    flipped = video.flip(4)
+    flipped[:, :, 0] = 256 - flipped[:, :, 0].int()  # the levels that a shard of the mirrored video has
+    left = Box(0, 3, 24, 24)
+    right = Box(0, 32 - 3 - 24, 24, 24)
+    plain, mirrored, of_flipped = (
+        network.backbone.normalise(augment.apply(frames, box=box, size=24, flip=flip, stream=stream))
+        for frames, box, flip in ((video, left, False), (video, left, True), (flipped, right, False))
+    )
+    expected = plain.flip(3)
+    expected[:, 0::2] = -expected[:, 0::2]
+    assert plain.shape == (2, 10, 24, 24)
+    assert torch.equal(mirrored, expected)
+    assert torch.equal(of_flipped, expected)

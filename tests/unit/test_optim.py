@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from atw import config
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
@@ -117,45 +118,55 @@ def test_two_steps_are_sgd_with_momentum_by_hand() -> None:
         torch.testing.assert_close(network.get_parameter(name).detach(), value)
 
 
+def factor(iteration: int, **changes: Any) -> float:
+    options = {"schedule": "step", "steps": 2000, "iterations": 18_000, "warmup": 0}
+    return optim.learning_rate_factor(iteration, **options | changes)
+
+
 @pytest.mark.parametrize(
     ("iteration", "rgb", "flow"),
     [
-        (0, 1.0, 1.0),
-        (1999, 1.0, 1.0),
-        (2000, 0.1, 1.0),
-        (3999, 0.1, 1.0),
-        (4000, 0.01, 1.0),
-        (11999, 0.00001, 1.0),
-        (12000, 0.000001, 0.1),
-        (17999, 0.00000001, 0.1),
-        (18000, 0.000000001, 0.01),
+        (0, 1e-3, 5e-3),
+        (1999, 1e-3, 5e-3),
+        (2000, 1e-4, 5e-3),
+        (3999, 1e-4, 5e-3),
+        (4000, 1e-5, 5e-3),
+        (11999, 1e-8, 5e-3),
+        (12000, 1e-9, 5e-4),
+        (17999, 1e-11, 5e-4),
+        (18000, 1e-12, 5e-5),
     ],
 )
-def test_the_papers_schedules(iteration: int, rgb: float, flow: float) -> None:
-    every_2000 = tuple(range(2000, 18001, 2000))
-    assert optim.learning_rate_factor(iteration, steps=every_2000) == pytest.approx(rgb, rel=1e-9)
-    assert optim.learning_rate_factor(iteration, steps=(12000, 18000)) == pytest.approx(flow, rel=1e-9)
+def test_the_papers_learning_rates_by_the_defaults(iteration: int, rgb: float, flow: float) -> None:
+    loaded = config.load({"datasets": {"mine": {"kind": "folder", "root": "r", "lists": "l.csv"}}})
+    for stream, expected in (("rgb", rgb), ("flow", flow), ("warped", flow)):
+        train = config.train_settings(loaded, "mine", stream, "")["train"]
+        schedule = {name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
+        rate = train["learning_rate"] * optim.learning_rate_factor(iteration, **schedule)
+        assert rate == pytest.approx(expected, rel=1e-9)
+
+
+def test_steps_may_be_a_list() -> None:
+    assert [factor(i, steps=[3, 5]) for i in range(7)] == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert factor(10**6, steps=()) == 1
+
+
+def test_the_cosine_falls_from_1_to_0() -> None:
+    cosine = {"schedule": "cosine", "iterations": 12, "steps": 1}
+    found = [factor(i, **cosine) for i in (0, 2, 4, 6, 8, 10, 12)]
+    half_root = 3**0.5 / 4
+    assert found == pytest.approx([1, 0.5 + half_root, 0.75, 0.5, 0.25, 0.5 - half_root, 0])
+    every = [factor(i, **cosine) for i in range(13)]
+    assert every == sorted(every, reverse=True)
+    assert factor(6, **cosine | {"iterations": 24}) == pytest.approx(0.5 + 2**0.5 / 4)
 
 
 def test_warmup_rises_in_equal_steps_and_meets_the_decay() -> None:
-    factors = [optim.learning_rate_factor(i, steps=(5,), factor=0.5, warmup=4) for i in range(7)]
-    assert factors == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.5])
-
-
-def test_a_torch_scheduler_moves_every_group_by_the_factor() -> None:
-    optimizer = optim.build_optimizer(
-        Toy(), stream="flow", learning_rate=0.1, momentum=0.9, weight_decay=0, lr_multipliers="tsn"
-    )
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda i: optim.learning_rate_factor(i, steps=(2,)))
-    seen = []
-    for _ in range(3):
-        seen.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.step()
-        scheduler.step()
-    base = [0.5, 1.0, 0.1, 0.2, 0.1]
-    assert seen[0] == pytest.approx(base)
-    assert seen[1] == pytest.approx(base)
-    assert seen[2] == pytest.approx([lr / 10 for lr in base])
+    found = [factor(i, steps=[2, 5], warmup=4) for i in range(7)]
+    assert found == pytest.approx([0.25, 0.5, 0.075, 0.1, 0.1, 0.01, 0.01])
+    cosine = {"schedule": "cosine", "iterations": 12}
+    assert factor(4, **cosine, warmup=10) == pytest.approx(0.5 * 0.75)
+    assert factor(10, **cosine, warmup=10) == factor(10, **cosine)
 
 
 def test_unknown_multipliers_are_refused() -> None:

@@ -13,9 +13,11 @@ EVERY_LENGTH = range(1, 401)
 @pytest.mark.parametrize("segments", range(1, 9))
 def test_training_starts_stay_in_their_segments_for_every_length(segments: int, stack: int) -> None:
     for positions in EVERY_LENGTH:
-        starts = sampling.training_starts(
-            positions, segments=segments, stack=stack, rng=np.random.default_rng(positions)
+        starts, again = (
+            sampling.training_starts(positions, segments=segments, stack=stack, rng=np.random.default_rng(positions))
+            for _ in range(2)
         )
+        assert (starts == again).all()
         assert starts.shape == (segments,)
         assert starts.dtype == np.int64
         assert (np.diff(starts) >= 0).all()

@@ -1,0 +1,146 @@
+"""One update of a network: micro-batches forward and backward, their gradients summed, clipped and applied.
+
+The loss is the cross-entropy of the videos' scores, averaged over the whole batch. However the batch is cut into
+workers and micro-batches, the gradient is the same, as far as no layer looks at several videos at a time.
+
+Mixup mixes two videos of a micro-batch, snippet by snippet, with one share for the whole update. It mixes levels
+0..255 in float32: normalisation is an affine function, so this is the mixture of the normalised inputs.
+
+Shapes: B videos of a micro-batch, N snippets, K classes.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from atw.files import InputError
+from atw.model.network import Output
+from atw.train.arithmetic import autocast
+
+_MIXUP = 0x6D69787570
+"""Keeps the draws of shares apart from those of samples, which follow from the seed and small numbers too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How the batch of an update is cut: `batch` videos over `world` workers, and a worker's into `pieces`."""
+
+    batch: int
+    world: int
+    pieces: int
+
+
+def cut_batch(*, batch: int, rank: int, world: int, micro: int) -> Cut:
+    """Cut a batch as `atw.data.reader.micro_batches` does, into pieces of at most `micro` videos."""
+    return Cut(batch=batch, world=world, pieces=-(-len(range(rank, batch, world)) // micro))
+
+
+def mixup_share(alpha: float | None, *, seed: int, iteration: int) -> float:
+    """Draw the share of the first video in an update's mixtures, Beta(alpha, alpha); 1 without mixing.
+
+    It follows from seed and iteration alone, so workers agree on it and a resumed run draws it again.
+    """
+    return 1.0 if alpha is None else float(np.random.default_rng([seed, iteration, _MIXUP]).beta(alpha, alpha))
+
+
+def mix(snippets: Tensor, share: float) -> Tensor:
+    """Mix each video [N, C, S, S] of a micro-batch with the one at the mirrored place: float32 [B, N, C, S, S]."""
+    levels = snippets.float()
+    return torch.lerp(levels.flip(0), levels, share)
+
+
+def update(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    feed: Iterator[tuple[Tensor, Tensor]],
+    *,
+    train: dict[str, Any],
+    cut: Cut,
+    share: float,
+    precision: str,
+    device: torch.device,
+) -> dict[str, float | None]:
+    """Make one update and give what history records of it.
+
+    Args:
+        model: the network, or the network under DistributedDataParallel.
+        optimizer: whose learning rates are those of this iteration.
+        scaler: what `scaler_of` gave.
+        feed: micro-batches, snippets uint8 [B, N, C, S, S] and labels int64 [B]; `cut.pieces` are taken.
+        train: the `train` settings.
+        cut: of the batch.
+        share: what `mixup_share` drew.
+        precision: of the forward pass.
+        device: of the model.
+
+    Raises:
+        InputError: the loss became infinite or NaN.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    totals = torch.zeros(4, device=device)
+    waited = 0.0
+    for piece in range(cut.pieces):
+        asked = time.perf_counter()
+        snippets, labels = next(feed)
+        waited += time.perf_counter() - asked
+        snippets, labels = snippets.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        last = piece == cut.pieces - 1
+        sync = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
+        with sync:
+            with autocast(precision, device):
+                output: Output = model(snippets if share == 1 else mix(snippets, share))
+            loss, right = _compare(output.logits, labels, share=share, smoothing=train["label_smoothing"])
+            # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
+            scaler.scale(loss * (cut.world / cut.batch)).backward()  # type: ignore[no-untyped-call]
+        totals += torch.stack([loss.detach(), right, *_state_of_attention(output.energies)])
+    if cut.world > 1:
+        torch.distributed.all_reduce(totals)
+    mean = (totals / cut.batch).tolist()
+    if not torch.isfinite(totals[0]):
+        raise InputError("the loss is not finite any more: lower train.learning_rate or train.clip in config.yaml")
+    return {
+        "loss": mean[0],
+        "accuracy": mean[1],
+        "gradient_norm": _apply(model, optimizer, scaler, train["clip"]),
+        "flat_attention": mean[2],
+        "positive_energies": mean[3],
+        "data_wait_seconds": waited,
+    }
+
+
+def _compare(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Loss and right answers, summed over videos; in a mixture both labels count, each with its share."""
+    loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+    found = logits.argmax(1)
+    right = (found == labels).float().sum()
+    if share == 1:
+        return loss, right
+    others = labels.flip(0)
+    loss_of_others = F.cross_entropy(logits, others, reduction="sum", label_smoothing=smoothing)
+    return torch.lerp(loss_of_others, loss, share), torch.lerp((found == others).float().sum(), right, share)
+
+
+def _state_of_attention(energies: Tensor) -> tuple[Tensor, Tensor]:
+    """Videos whose snippets all have the same energy, and the share of energies above 0, both summed over videos."""
+    flat = energies.amax(1) == energies.amin(1)
+    return flat.sum(), (energies > 0).float().mean(1).sum()
+
+
+def _apply(
+    model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, clip: float
+) -> float | None:
+    """Clip the summed gradients and step; their norm before, or None where fp16 overflowed and nothing was done."""
+    scaler.unscale_(optimizer)
+    norm = float(nn.utils.clip_grad_norm_([p for p in model.parameters() if p.requires_grad], clip))
+    scaler.step(optimizer)
+    scaler.update()
+    return None if scaler.is_enabled() and not np.isfinite(norm) else norm

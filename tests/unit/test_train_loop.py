@@ -1,0 +1,322 @@
+"""Whole trainings in this process, without Ray: resumption, averages, schedules, and what is reported."""
+
+import io
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from atw import config
+from atw.datasets import Dataset, Split
+from atw.evaluate.score import score_videos
+from atw.evaluate.scores import read_scores
+from atw.files import InputError
+from atw.train import loop
+from atw.train.modelfile import load_model, save_model
+
+WriteShard = Callable[..., Any]
+State = dict[str, Any]
+CPU = torch.device("cpu")
+VIDEOS = {"a/1.avi": 9, "a/2.avi": 12, "a/3.avi": 6, "b/1.avi": 7, "b/2.avi": 14, "b/3.avi": 9}
+LISTS = "path,label,subset\n" + "".join(
+    f"{video},{video[0]},{'test' if '3' in video else 'train'}\n" for video in VIDEOS
+)
+PLAIN: dict[str, Any] = {
+    "preprocess": {"width": 32, "height": 24},
+    "sampling": {"segments": 2, "stack": 3},
+    "augment": {"input_size": 16, "scales": [1.0, 0.875]},
+    "model": {"backbone": "tiny", "weights": None, "dropout": 0.5, "partial_bn": "none", "attention_init": "ones"},
+    "train": {"iterations": 7, "batch": 5, "learning_rate": 0.02, "steps": [4], "lr_multipliers": "uniform"},
+    "evaluate": {"crop": 24, "crops": 10},
+    "compute": {"gpus": 0, "loaders": 0, "microbatch": 3, "checkpoint_every": 3},
+}
+EVERYTHING: dict[str, Any] = {
+    "train": {"schedule": "cosine", "warmup": 2, "label_smoothing": 0.1, "mixup": 0.4, "ema": 0.6},
+    "compute": {"precision": "bf16", "channels_last": False},
+}
+
+
+def task_of(folder: Path, write_shard: WriteShard, stream: str = "flow", **changes: dict[str, Any]) -> loop.Task:
+    """A training whose settings are `PLAIN` with sections changed, on a shard that is written once."""
+    lists = folder / "split1.csv"
+    lists.write_text(LISTS, encoding="utf-8")
+    sections = {name: PLAIN[name] | changes.get(name, {}) for name in PLAIN}
+    given = {"kind": "folder", "root": str(folder), "lists": str(folder / "split{split}.csv")}
+    loaded = config.load({"datasets": {"mine": given}, **sections})
+    shard = folder / stream / "00000.h5"
+    if not shard.exists():
+        write_shard(shard, stream, VIDEOS, width=32, height=24)
+    split = Dataset(config.location(loaded, "mine")).split("split1")
+    settings = config.train_settings(loaded, "mine", stream, "")
+    settings |= {
+        "split": "split1",
+        "videos": split.digest(),
+        "shards": config.shard_settings(loaded, "mine", stream),
+    }
+    compute = config.effective(loaded, "mine", stream).compute.model_dump()
+    return loop.Task(settings, compute, split, [shard], None)
+
+
+def trained(
+    task: loop.Task, history: Path, *, state: State | None = None
+) -> tuple[list[dict[str, Any]], dict[int, State]]:
+    """History without waiting times, and the checkpoints by iteration, each as a file gives it back."""
+    checkpoints = {}
+
+    def save(state: State) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        buffer.seek(0)
+        checkpoints[state["iteration"]] = torch.load(buffer, weights_only=True)
+
+    torch.manual_seed(12345)  # whatever was drawn before must not matter
+    loop.run(task, device=CPU, rank=0, world=1, state=state, history_path=history, save=save)
+    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        assert row.pop("data_wait_seconds") >= 0
+    return rows, checkpoints
+
+
+def assert_equal(one: Any, two: Any) -> None:
+    """Equal to the last bit, through dictionaries and lists."""
+    assert type(one) is type(two)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, two)
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_equal(one[key], two[key])
+    elif isinstance(one, list):
+        for left, right in zip(one, two, strict=True):
+            assert_equal(left, right)
+    else:
+        assert one == two
+
+
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_an_interrupted_training_goes_on_to_the_same_result(
+    tmp_path: Path, write_shard: WriteShard, changes: dict[str, Any]
+) -> None:
+    task = task_of(tmp_path, write_shard, **changes)
+    whole, states = trained(task, tmp_path / "whole.jsonl")
+    assert [row["iteration"] for row in whole] == [1, 2, 3, 4, 5, 6, 7]
+    assert list(states) == [3, 6, 7]
+    assert len({row["loss"] for row in whole}) == 7
+    # Killed in iteration 6: the history is ahead of the checkpoint.
+    history = tmp_path / "interrupted.jsonl"
+    lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    history.write_text("".join(lines[:5]), encoding="utf-8")
+    resumed, later = trained(task, history, state=states[3])
+    assert resumed == whole
+    assert list(later) == [6, 7]
+    assert_equal(later[7], states[7])
+
+
+def test_another_seed_gives_another_training(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, train={"iterations": 2})
+    one, _ = trained(task, tmp_path / "one.jsonl")
+    task.settings["seed"] = 1
+    two, _ = trained(task, tmp_path / "two.jsonl")
+    assert one[0]["loss"] != two[0]["loss"]
+
+
+def test_the_moving_average_by_hand_is_what_is_kept(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, train={"ema": 0.6, "iterations": 5}, compute={"checkpoint_every": 1})
+    _, states = trained(task, tmp_path / "h.jsonl")
+    expected = {name: value.double() for name, value in states[1]["network"].items()}
+    for iteration in range(2, 6):
+        for name, value in states[iteration]["network"].items():
+            expected[name] = 0.6 * expected[name] + 0.4 * value.double()
+    kept = loop.final_parameters(states[5])
+    assert kept.keys() == states[5]["network"].keys() == loop.build_network(task).state_dict().keys()
+    counters = 0
+    for name, value in kept.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+        else:
+            counters += 1
+    assert counters == 12  # batch norm's numbers of batches, which no result depends on
+    moved = {name for name, value in kept.items() if not torch.equal(value, states[5]["network"][name])}
+    assert {"backbone.body.conv1.weight", "backbone.body.bn1.running_mean", "consensus.weight"} <= moved
+
+
+def test_the_average_leaves_the_training_itself_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
+    with_average, one = trained(task_of(tmp_path, write_shard, train={"ema": 0.6}), tmp_path / "one.jsonl")
+    without, two = trained(task_of(tmp_path, write_shard), tmp_path / "two.jsonl")
+    assert with_average == without
+    assert_equal(one[7]["network"], two[7]["network"])
+    assert_equal(loop.final_parameters(two[7]), two[7]["network"])
+
+
+def test_the_history_has_the_learning_rates_of_the_schedule(tmp_path: Path, write_shard: WriteShard) -> None:
+    steps, _ = trained(task_of(tmp_path, write_shard), tmp_path / "s.jsonl")
+    assert [row["learning_rate"] for row in steps] == pytest.approx([0.02] * 4 + [0.002] * 3)
+    changed = {"schedule": "cosine", "warmup": 2}
+    cosine, states = trained(task_of(tmp_path, write_shard, train=changed), tmp_path / "c.jsonl")
+    expected = [0.01 * (1 + np.cos(np.pi * i / 7)) * min(1, (i + 1) / 2) for i in range(7)]
+    assert [row["learning_rate"] for row in cosine] == pytest.approx(expected)
+    for group in states[7]["optimizer"]["param_groups"]:
+        assert group["lr"] == pytest.approx(expected[6])
+
+
+def test_each_option_changes_the_training(tmp_path: Path, write_shard: WriteShard) -> None:
+    losses = set()
+    for number, train in enumerate([{}, {"label_smoothing": 0.1}, {"mixup": 0.4}]):
+        rows, _ = trained(task_of(tmp_path, write_shard, train=train | {"iterations": 1}), tmp_path / f"{number}.jsonl")
+        losses.add(rows[0]["loss"])
+    assert len(losses) == 3
+
+
+def test_speed_settings_change_rounding_only(tmp_path: Path, write_shard: WriteShard) -> None:
+    model = {"dropout": 0.0, "partial_bn": "all"}
+    results = {}
+    for name, compute in {
+        "plain": {},
+        "contiguous": {"channels_last": False},
+        "pieces": {"microbatch": 1},
+        "bf16": {"precision": "bf16"},
+    }.items():
+        task = task_of(tmp_path, write_shard, model=model, compute=compute)
+        rows, states = trained(task, tmp_path / f"{name}.jsonl")
+        results[name] = (np.array([row["loss"] for row in rows]), states[7]["network"])
+    losses, network = results["plain"]
+    start = loop.build_network(task).state_dict()
+    moved = max(float((network[name] - start[name]).abs().max()) for name in network)
+    for name, share in (("contiguous", 1e-3), ("pieces", 1e-3), ("bf16", 0.2)):
+        apart = max(float((results[name][1][key] - network[key]).abs().max()) for key in network)
+        assert apart < share * moved
+        np.testing.assert_allclose(results[name][0], losses, rtol=0.05 * share)
+    assert not np.array_equal(results["bf16"][0], losses)
+
+
+def test_the_layout_in_memory_is_the_one_asked_for(tmp_path: Path, write_shard: WriteShard) -> None:
+    for channels_last in (True, False):
+        task = task_of(tmp_path, write_shard, compute={"channels_last": channels_last})
+        weight = loop.Training(task, CPU).network.backbone.body.conv1.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, compute={"precision": "fp16"})
+    with pytest.raises(InputError, match="fp16, which needs a GPU"):
+        loop.run(task, device=CPU, rank=0, world=1, state=None, history_path=tmp_path / "h", save=lambda state: None)
+    assert not (tmp_path / "h").exists()
+
+
+def test_compiling_without_a_compiler_is_refused(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = task_of(tmp_path, write_shard, compute={"compile": True})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(InputError, match=r"compute.compile needs a C\+\+ compiler"):
+        loop.Training(task, CPU)
+
+
+def test_a_closed_rectifier_is_reported_once_and_trains_on(
+    tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = {"attention_bias": -1000.0}
+    with caplog.at_level(logging.WARNING, logger="atw"):
+        rows, states = trained(task_of(tmp_path, write_shard, model=closed), tmp_path / "h.jsonl")
+    [message] = caplog.messages
+    assert message.startswith("iteration 1: the attention's rectifier is closed for every snippet of the batch")
+    assert "raise model.attention_bias" in message
+    assert [row["positive_energies"] for row in rows] == [0] * 7
+    assert [row["flat_attention"] for row in rows] == [1] * 7
+    # No gradient: what moves the attention is weight decay alone.
+    weight = states[3]["network"]["consensus.weight"]
+    velocity, expected = 0.0, 1.0
+    for _ in range(3):
+        velocity = 0.9 * velocity + 5e-4 * expected
+        expected -= 0.02 * velocity
+    torch.testing.assert_close(weight, torch.full_like(weight, expected))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"consensus": "average"},
+        {"consensus": "max"},
+        {"attention_activation": "tanh", "attention_bias": -5.0},
+        {"attention_activation": "none", "attention_bias": -1000.0},
+    ],
+    ids=str,
+)
+def test_nothing_is_reported_where_no_rectifier_is_closed(
+    tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture, model: dict[str, Any]
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="atw"):
+        trained(task_of(tmp_path, write_shard, model=model, train={"iterations": 2, "steps": [1]}), tmp_path / "h")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("train", "messages"),
+    [
+        ({"steps": [1, 2, 3]}, ["learning rate steps at [2, 3] lie beyond the 2 iterations"]),
+        ({"steps": 1000}, []),
+        ({"steps": [3], "schedule": "cosine"}, []),
+    ],
+    ids=str,
+)
+def test_steps_that_are_never_reached_are_named(
+    tmp_path: Path,
+    write_shard: WriteShard,
+    caplog: pytest.LogCaptureFixture,
+    train: dict[str, Any],
+    messages: list[str],
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="atw"):
+        trained(task_of(tmp_path, write_shard, train=train | {"iterations": 2}), tmp_path / "h.jsonl")
+    assert caplog.messages == messages
+
+
+def by_hand(scores: np.ndarray, weight: np.ndarray, bias: float) -> tuple[np.ndarray, np.ndarray]:
+    """Equations 2 to 4 over all snippets [M, K] of a crop, in float64."""
+    energies = np.maximum(scores.astype(np.float64) @ weight + bias, 0)
+    weights = np.exp(energies) / np.exp(energies).sum()
+    return weights @ scores, weights
+
+
+def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, train={"learning_rate": 0.05, "iterations": 12})
+    _, states = trained(task, tmp_path / "h.jsonl")
+    model = tmp_path / "model.pt"
+    provenance = {"shard_settings": task.settings["shards"], "hardware": "", "compute": task.compute}
+    save_model(model, task, loop.build_network(task).to_record(), loop.final_parameters(states[12]), provenance)
+    dataset = Dataset({"name": "mine", "kind": "folder", "root": str(tmp_path), "lists": str(tmp_path / "split1.csv")})
+    split: Split = task.split
+    score_videos(
+        tmp_path / "scores.h5",
+        model,
+        {
+            "stream": "flow",
+            "split": "split1",
+            "videos": split.digest(),
+            "shards": task.settings["shards"],
+            "experiment": "",
+            "evaluate": {"snippets": 80, "crop": 24, "crops": 10},
+        },
+        dataset,
+        task.shard_paths,
+        config.Compute(gpus=0, microbatch=3),  # 6 snippets at a time through the backbone
+        threads=1,
+        gpus=0,
+    )
+    scores = read_scores(tmp_path / "scores.h5")
+    assert scores.snippet_logits.shape == (2, 10, 80, 2)
+    network, _ = load_model(model)
+    weight = network.consensus.weight.detach().double().numpy()
+    bias = float(network.consensus.bias.detach())
+    for video in range(2):
+        crops = [by_hand(crop, weight, bias) for crop in scores.snippet_logits[video]]
+        np.testing.assert_allclose(scores.attention[video], [weights for _, weights in crops], rtol=1e-4)
+        np.testing.assert_allclose(scores.video_logits[video], np.mean([crop for crop, _ in crops], axis=0), rtol=1e-4)
+    assert np.ptp(scores.attention, axis=2).min() > 1e-4  # weights of single snippets would all be 1
