@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from atw import paper
 from atw.files import InputError
 
 Stream = Literal["rgb", "flow", "warped"]
@@ -29,8 +30,9 @@ RECIPES = {
     "audit": 1,
     "train": 1,
     "score": 1,
-    "fuse": 1,
-    "summary": 1,
+    "fuse": 2,
+    "summary": 2,
+    "table": 1,
 }
 
 
@@ -476,6 +478,10 @@ class Experiment(StreamOverrides):
         return self
 
 
+# The experiments of the paper's tables, which no config.yaml has to list.
+TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in paper.EXPERIMENTS.items()}
+
+
 class Config(StreamOverrides):
     """The whole of config.yaml."""
 
@@ -494,6 +500,15 @@ class Config(StreamOverrides):
                 )
         return named
 
+    @field_validator("experiments")
+    @classmethod
+    def _names_of_tables_are_taken(cls, named: dict[str, Experiment]) -> dict[str, Experiment]:
+        for name in named.keys() & TABLE_EXPERIMENTS.keys():
+            raise ValueError(
+                f"{name} is an experiment of the paper's tables, see docs/evaluation.md; choose another name"
+            )
+        return named
+
     @model_validator(mode="after")
     def _every_combination_is_valid(self) -> "Config":
         for dataset in self.datasets:
@@ -508,6 +523,17 @@ class Config(StreamOverrides):
             known = ", ".join(sorted(self.datasets))
             raise InputError(f"dataset {name!r} is not in config.yaml under `datasets:`; known datasets: {known}")
         return self.datasets[name]
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name, the tables' included, or an error that lists those there are."""
+        found = self.experiments.get(name) or TABLE_EXPERIMENTS.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.experiments)) or "none"
+            raise InputError(
+                f"experiment {name!r} is not in config.yaml under `experiments:`; known experiments: {known}; "
+                "those of the paper's tables are in docs/evaluation.md"
+            )
+        return found
 
 
 def load(raw: dict[str, Any]) -> Config:
@@ -565,14 +591,11 @@ def _allowed(place: Sequence[int | str]) -> str:
 
 def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
     """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order."""
-    if experiment and experiment not in config.experiments:
-        known = ", ".join(sorted(config.experiments)) or "none"
-        raise InputError(
-            f"experiment {experiment!r} is not in config.yaml under `experiments:`; known experiments: {known}"
-        )
     given = config.dataset(dataset)
     layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
-    for overrides in (config, given, *([config.experiments[experiment]] if experiment else [])):
+    if experiment in paper.BACKBONES:
+        layers.append({"model": {"backbone": paper.BACKBONES[experiment]}})
+    for overrides in (config, given, *([config.experiment(experiment)] if experiment else [])):
         layers.append(overrides.sections())
         if stream in overrides.streams:
             layers.append(overrides.streams[stream].sections())
@@ -656,6 +679,18 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, An
     fusion = effective(config, dataset, "rgb", experiment).fusion
     weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
     return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+
+
+def same_scores(config: Config, dataset: str, stream: str, one: str, other: str) -> bool:
+    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
+    left, right = (
+        (
+            train_settings(config, dataset, stream, name),
+            score_settings(config, dataset, stream, name) | {"experiment": ""},
+        )
+        for name in (one, other)
+    )
+    return left == right
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:
