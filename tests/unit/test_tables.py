@@ -199,7 +199,8 @@ def test_published_numbers() -> None:
 
 # Experiments
 
-FOLDER = {"kind": "folder", "root": "videos", "lists": "split{split}.csv", "model": {"weights": None}}
+FOLDER = {"kind": "folder", "root": "videos", "lists": "split{split}.csv"}
+TINY = {**FOLDER, "model": {"backbone": "tiny", "weights": None}}
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def plan(**changes: Any) -> Plan:
-    return Plan({"datasets": {"mine": FOLDER}, **changes})
+    return Plan({"datasets": {"mine": TINY}, **changes})
 
 
 def scores_of(experiment: str, *streams: str) -> list[str]:
@@ -260,7 +261,7 @@ def test_what_gives_the_same_scores_is_trained_once(place: Path) -> None:
 
 
 def test_experiments_differ_in_what_their_rows_say() -> None:
-    given = config.load({"datasets": {"mine": FOLDER}})
+    given = config.load({"datasets": {"mine": TINY}})
     for name, overrides in paper.EXPERIMENTS.items():
         settings = config.effective(given, "mine", "flow", name)
         for section, keys in overrides.items():
@@ -271,7 +272,7 @@ def test_experiments_differ_in_what_their_rows_say() -> None:
 
 def test_the_backbone_of_a_table_gives_way_to_that_of_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(paper.BACKBONES, "table3-n5", "resnet18")
-    given = config.load({"datasets": {"mine": FOLDER, "own": {**FOLDER, "model": {"backbone": "tiny"}}}})
+    given = config.load({"datasets": {"mine": FOLDER, "own": TINY}})
     backbones = [config.effective(given, name, "rgb", "table3-n5").model.backbone for name in ("mine", "own")]
     assert backbones == ["resnet18", "tiny"]
     assert config.effective(given, "mine", "rgb").model.backbone == "resnet50"
@@ -283,7 +284,7 @@ def test_a_tables_experiment_cannot_be_redefined() -> None:
 
 
 def test_wrong_inputs_are_refused_at_the_table(place: Path) -> None:
-    lacking = Plan({"datasets": {"mine": {**FOLDER, "model": {"weights": "nowhere.pth"}}}})
+    lacking = Plan({"datasets": {"mine": {**FOLDER, "model": {"backbone": "tiny", "weights": "nowhere.pth"}}}})
     with pytest.raises(InputError, match=r"weights file nowhere\.pth does not exist"):
         lacking.table_inputs("mine", "3")
     with pytest.raises(InputError, match=r"'theirs' is not in config\.yaml"):
@@ -297,7 +298,7 @@ def test_wrong_inputs_are_refused_at_the_table(place: Path) -> None:
         ("1", "train", {"batch": 3}, False),  # the score files change
         ("3", "seed", 2, True),
         ("4", "fusion", {"add": "probabilities"}, False),  # the summary changes
-        ("4", "model", {"backbone": "resnet18"}, True),
+        ("4", "datasets", {"mine": {**TINY, "model": {"backbone": "resnet18", "weights": None}}}, True),
     ],
 )
 def test_a_table_depends_on_what_it_says(place: Path, number: str, path: str, value: Any, changes: bool) -> None:
