@@ -590,7 +590,11 @@ def _allowed(place: Sequence[int | str]) -> str:
 
 
 def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
-    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order."""
+    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order.
+
+    Raises:
+        InputError: an unknown dataset or experiment, or settings that are impossible only together.
+    """
     given = config.dataset(dataset)
     layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
     if experiment in paper.BACKBONES:
@@ -607,7 +611,8 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
         return Settings.model_validate(merged)
     except ValidationError as error:
         place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
-        raise ValueError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"config.yaml is not valid:\n  {place}: {message}") from None
 
 
 def location(config: Config, dataset: str) -> dict[str, Any]:

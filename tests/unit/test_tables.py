@@ -278,6 +278,14 @@ def test_the_backbone_of_a_table_gives_way_to_that_of_the_configuration(monkeypa
     assert config.effective(given, "mine", "rgb").model.backbone == "resnet50"
 
 
+def test_a_table_whose_settings_do_not_fit_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The configuration is valid; only the backbone that the table brings is not.
+    monkeypatch.setitem(paper.BACKBONES, "table3-n5", "none such")
+    given = config.load({"datasets": {"mine": FOLDER}})
+    with pytest.raises(InputError, match="dataset mine, stream rgb, experiment table3-n5: "):
+        config.effective(given, "mine", "rgb", "table3-n5")
+
+
 def test_a_tables_experiment_cannot_be_redefined() -> None:
     with pytest.raises(InputError, match=r"table3-n5 is an experiment of the paper's tables.*another name"):
         config.load({"datasets": {"mine": FOLDER}, "experiments": {"table3-n5": {}}})
