@@ -210,7 +210,7 @@ TABLES = {
             _segments(8, 85.55, 53.14),
         ),
         footnotes=(
-            "The text prefers N = 4 on both datasets; on HMDB-51 the printed best is N = 6.",
+            "The text names its numbers of N = 4 on both datasets; on HMDB-51 the printed best is N = 6.",
             "The text calls these accuracies mAP.",
             _ATTENTION_TWICE,
             "With N = 1 the one weight is 1 whatever the attention says, so it learns nothing; at test it weighs many "

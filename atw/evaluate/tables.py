@@ -213,7 +213,7 @@ def _notes(network: str, rows: list[dict[str, Any]], settings: dict[str, Any]) -
         "change, not what another training would.",
         *_other_data(settings, rows),
         *_other_network(network, networks),
-        _chance([cell["comparison"]["p_value"] for cell in cells if cell["comparison"]]),
+        _chance([cell["comparison"] for cell in cells if cell["comparison"]]),
         *_flat_rows(rows),
     ]
 
@@ -242,12 +242,13 @@ def _other_network(published: str, networks: set[str]) -> list[str]:
     return [f"Network: the paper's is {published} from ImageNet weights, ours {', '.join(sorted(networks))}."]
 
 
-def _chance(p_values: list[float]) -> str:
-    small = sum(p < _LEVEL for p in p_values)
+def _chance(comparisons: list[dict[str, Any]]) -> str:
+    references = " or ".join(dict.fromkeys(f"“{one['with']}”" for one in comparisons))
+    small = sum(one["p_value"] < _LEVEL for one in comparisons)
     return (
-        f"p is McNemar's exact test, two-sided, against the row that has none, and not corrected for the number of "
-        f"comparisons: {small} of {len(p_values)} have p < {_LEVEL}, where chance alone gives up to "
-        f"{_LEVEL * len(p_values):.1f}."
+        f"Differences are against {references}. p is McNemar's exact test, two-sided and not corrected for the number "
+        f"of comparisons: {small} of {len(comparisons)} have p < {_LEVEL}, where chance alone gives up to "
+        f"{_LEVEL * len(comparisons):.1f}."
     )
 
 

@@ -398,6 +398,7 @@ def test_a_table_says_what_it_cannot_show(tmp_path: Path) -> None:
     assert "The paper's numbers are of UCF-101 and HMDB-51, ours of mine" in notes
     assert "cannot be compared. The demo is eight rendered actions" in notes
     assert "the paper's is BN-Inception from ImageNet weights, ours tiny from scratch" in notes
+    assert "Differences are against “N = 4”." in notes
     assert "0 of 7 have p < 0.05, where chance alone gives up to 0.4" in notes
     assert "in most test videos of: N = 1 (rgb 75%), N = 2" in notes
 
@@ -414,9 +415,9 @@ def test_csv_and_page_hold_the_same_numbers(tmp_path: Path) -> None:
     with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["row"] for line in lines] == [f"N = {n}" for n in range(1, 9)]
-    assert (lines[4]["published UCF-101"], lines[4]["published HMDB-51"]) == ("0.8529", "0.5333")
+    assert (lines[4]["published_UCF-101"], lines[4]["published_HMDB-51"]) == ("0.8529", "0.5333")
     assert float(lines[0]["top1"]) == pytest.approx(9 / 13)
-    assert (lines[0]["compared with"], lines[3]["compared with"], lines[0]["p_value"]) == ("N = 4", "", "0.25")
+    assert (lines[0]["compared_with"], lines[3]["compared_with"], lines[0]["p_value"]) == ("N = 4", "", "0.25")
     page = Page((tmp_path / "table3.html").read_text(encoding="utf-8"))
     assert not page.open
     assert not page.asks
@@ -476,6 +477,7 @@ def test_table2_compares_within_its_groups(tmp_path: Path) -> None:
         "sigmoid": "relu",
         "relu": None,
     }
+    assert "against “random Gaussian” or “relu”" in (tmp_path / "t.html").read_text()
     shown = Page((tmp_path / "t.html").read_text()).text
     assert shown.count("initialisation") == shown.count("activation") == 1
 
