@@ -253,6 +253,11 @@ def test_what_gives_the_same_scores_is_trained_once(place: Path) -> None:
         "table1-weighted": "table1-weighted",
         "table1-attention": "",
     }
+    # Other test snippets, or another training of one stream, are other scores.
+    average = {"consensus": "average"}
+    near = {"less": {"model": average, "evaluate": {"snippets": 25}}}
+    near["flow"] = {"model": average, "streams": {"flow": {"train": {"batch": 3}}}}
+    assert plan(experiments=near).table_settings("mine", "1")["experiments"]["table1-average"] == "table1-average"
     # The row of the activation and that of the initialisation are one network: the Gaussian's.
     ones = plan(model={"attention_init": "ones"})
     experiments = ones.table_settings("mine", "2")["experiments"]
