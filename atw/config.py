@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from atw import paper
+from atw import imagenet, paper
 from atw.files import InputError
 
 Stream = Literal["rgb", "flow", "warped"]
@@ -140,11 +140,15 @@ class Augment(Section):
 class Model(Section):
     """The network of a stream."""
 
-    backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "tiny"] = Field(
-        "resnet50", description="network of torchvision, or tiny, the demo's"
+    backbone: str = Field(
+        "resnet50",
+        description="bninception, a classification network of torchvision by its name there (docs/networks.md), or "
+        "tiny, the demo's",
     )
     weights: str | None = Field(
-        "weights/{backbone}.pth", description="file of ImageNet weights; {backbone} is filled in; empty: from scratch"
+        imagenet.DEFAULT_WEIGHTS,
+        description="file of ImageNet weights; {backbone} is filled in; the default also stands for the published file "
+        "in torchvision's cache, if that is there; empty: from scratch",
     )
     dropout: float = Field(0.8, ge=0, lt=1, description="dropout before the classifier")
     partial_bn: Literal["none", "first", "all"] = Field(
@@ -158,6 +162,12 @@ class Model(Section):
     attention_init: Literal["gaussian", "ones", "mean"] = Field("gaussian", description="initial weights; mean is 1/N")
     attention_std: float = Field(0.001, gt=0, description="standard deviation of the gaussian initialisation")
     attention_bias: float = Field(6.0, description="initial bias; 0 is the paper's and can die, 6 keeps ReLU open")
+
+    @field_validator("backbone")
+    @classmethod
+    def _backbone_is_known(cls, backbone: str) -> str:
+        imagenet.network(backbone)
+        return backbone
 
 
 class Train(Section):
@@ -256,6 +266,14 @@ class Settings(Section):
                 f"compute.gpus is {self.compute.gpus}, but compute.workers is {self.compute.workers}: "
                 "each worker takes one GPU, so give the same number, or auto, or 0 for the CPU"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _network_takes_the_input(self) -> "Settings":
+        try:
+            imagenet.check_side(self.model.backbone, self.augment.input_size)
+        except ValueError as error:
+            raise ValueError(f"{error}: change augment.input_size, or model.backbone") from None
         return self
 
     @model_validator(mode="after")

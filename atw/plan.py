@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from atw import config, paper
+from atw import config, imagenet, paper
 from atw.config import Compute, Config
 from atw.datasets import Dataset
 from atw.files import InputError
@@ -81,17 +81,13 @@ class Plan:
 
     def weights(self, run: str, stream: str) -> str | None:
         """The file of ImageNet weights that a network starts from; None is from scratch."""
-        path: str | None = config.train_settings(self.config, *_names(run, stream))["model"]["weights"]
-        if path and not Path(path).is_file():
-            raise InputError(
-                f"weights file {path} does not exist: put the ImageNet weights of the backbone there, name another "
-                "file as model.weights in config.yaml, or leave it empty to train from scratch"
-            )
-        return path
+        model = config.train_settings(self.config, *_names(run, stream))["model"]
+        return imagenet.find_weights(model["weights"], model["backbone"]) if model["weights"] else None
 
     def train_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
-        """All that a trained network depends on, the split's lists included."""
+        """All that a trained network depends on, the split's lists and the path of its first weights included."""
         settings = config.train_settings(self.config, *_names(run, stream))
+        settings["model"]["weights"] = self.weights(run, stream)
         return settings | self._split(run, split) | self._shard_settings(run, stream)
 
     def score_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:

@@ -1,24 +1,28 @@
-"""What turns one snippet into features and class scores: a torchvision network or the demo's small one.
+"""What turns one snippet into features and class scores: BN-Inception, a torchvision network or the demo's small one.
 
 Every backbone is built for three channels, takes its weights, and is then widened to the channels of its stream. With
 weights that is cross-modality initialisation: the first convolution's weights are averaged over the three RGB channels
 and repeated for each input channel, not rescaled. Without weights the widened convolution starts at random.
 
+Of a network of torchvision the last layer goes, with a dropout right before it: a new classifier after a dropout of our
+own takes their place. Auxiliary classifiers go, too.
+
 Shapes: B snippets, C channels, S side of the crop in px, D features, K classes.
 """
 
+import statistics
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
+from atw import imagenet
 from atw.files import InputError
-from atw.model import tiny
+from atw.model import bn_inception, tiny
 from atw.model import weights as weight_files
 
-TORCHVISION = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2")
-NAMES = (*TORCHVISION, "tiny")
 STREAMS = ("rgb", "flow", "warped")
 
 CLASSIFIER_STD = {"tiny": 0.01}
@@ -26,14 +30,28 @@ CLASSIFIER_STD = {"tiny": 0.01}
 
 _ZERO_FLOW = 128.0
 
-_PIXEL_SCALES: dict[tuple[str, str], tuple[list[float], list[float]]] = {
-    ("torchvision", "rgb"): ([255 * 0.485, 255 * 0.456, 255 * 0.406], [255 * 0.229, 255 * 0.224, 255 * 0.225]),
-    ("torchvision", "flow"): ([_ZERO_FLOW], [255 * 0.226]),
-    ("tiny", "rgb"): ([255 * 0.5], [60.0]),
+
+class Normalisation(NamedTuple):
+    """What a network's input is made of, in levels 0..255; one number serves every channel."""
+
+    mean: list[float]
+    std: list[float]
+    bgr: bool = False
+    """The channels of an image go in as blue, green, red; mean and std are in that order."""
+
+
+_NORMALISATIONS = {
+    ("bninception", "rgb"): Normalisation([104.0, 117.0, 128.0], [1.0], bgr=True),
+    ("bninception", "flow"): Normalisation([_ZERO_FLOW], [1.0]),
+    ("tiny", "rgb"): Normalisation([255 * 0.5], [60.0]),
     # An input unit is 6.4 levels: about a pixel of motion where the quantisation's bound is 20 px.
-    ("tiny", "flow"): ([_ZERO_FLOW], [255 * 0.025]),
+    ("tiny", "flow"): Normalisation([_ZERO_FLOW], [255 * 0.025]),
 }
-"""Mean and standard deviation, in levels 0..255, by family and kind of stream; one number serves every channel."""
+"""By network and kind of stream; torchvision states those of its networks."""
+
+# Their published weights belong to an input in -1..1, to which torchvision's networks turn the usual one.
+_FROM_MINUS_ONE = ("googlenet", "inception_v3")
+_AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
 
 class Backbone(nn.Module):
@@ -47,7 +65,7 @@ class Backbone(nn.Module):
         classes: int,
         dropout: float,
         classifier_std: float,
-        pixel_scale: tuple[list[float], list[float]],
+        normalisation: Normalisation,
         weights_sha256: str | None,
     ) -> None:
         super().__init__()
@@ -59,14 +77,19 @@ class Backbone(nn.Module):
         self.classifier = nn.Linear(features, classes)
         nn.init.normal_(self.classifier.weight, std=classifier_std)
         nn.init.zeros_(self.classifier.bias)
-        mean, std = pixel_scale
+        self._bgr = normalisation.bgr
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(normalisation.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(normalisation.std).view(1, -1, 1, 1), persistent=False)
 
     def normalise(self, snippets: Tensor) -> Tensor:
-        """Levels 0..255 (uint8 [B, C, S, S]) as the float32 input of `forward`; zero flow becomes 0 exactly."""
+        """Levels 0..255 as the float32 input of `forward`: uint8 [B, C, S, S], images in RGB.
+
+        The order of channels and the scale are the network's own. Zero flow, which is 128, becomes 0 exactly.
+        """
+        if self._bgr:
+            snippets = snippets.flip(1)
         return (snippets.float() - self.mean) / self.std
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,34 +109,58 @@ def build(name: str, *, in_channels: int, classes: int, dropout: float, weights:
         raise InputError(f"dropout {dropout}: must be at least 0 and below 1")
     if classes < 2:
         raise InputError(f"classes {classes}: a classifier needs at least 2")
-    body, features, head = _body(name)
-    weights_sha256 = weight_files.load(body, weights, backbone=name, head=head) if weights is not None else None
+    try:
+        imagenet.network(name)
+    except ValueError as error:
+        raise InputError(f"backbone {error}") from None
+    body, features, left_out = _body(name)
+    weights_sha256 = None
+    if weights is not None:
+        weights_sha256 = weight_files.load(body, weights, backbone=name, left_out=left_out)
     if in_channels != 3:
         _widen(body, in_channels, average=weights is not None)
-    family = "tiny" if name == "tiny" else "torchvision"
     return Backbone(
         body,
         features=features,
         classes=classes,
         dropout=dropout,
         classifier_std=CLASSIFIER_STD.get(name, 0.001),
-        pixel_scale=_PIXEL_SCALES[family, "rgb" if stream == "rgb" else "flow"],
+        normalisation=_normalisation(name, stream),
         weights_sha256=weights_sha256,
     )
 
 
-def _body(name: str) -> tuple[nn.Module, int, str]:
-    """Build a network that ends in its features; their number, and the name that its classifier had ("" for none)."""
+def _body(name: str) -> tuple[nn.Module, int, tuple[str, ...]]:
+    """Build a network that ends in its features; their number, and modules of published files that it does without."""
     if name == "tiny":
-        return tiny.Tiny(), tiny.FEATURES, ""
-    if name not in TORCHVISION:
-        raise InputError(f"backbone {name!r} is unknown; take one of {', '.join(NAMES)}")
-    body: nn.Module = torchvision.models.get_model(name, weights=None)
-    path, last = [(path, module) for path, module in body.named_modules() if isinstance(module, nn.Linear)][-1]
-    # The whole child goes, not the layer alone: mobilenet_v2 keeps a dropout of its own beside it.
-    head = path.split(".")[0]
-    setattr(body, head, nn.Identity())
-    return body, last.in_features, head
+        return tiny.Tiny(), tiny.FEATURES, ()
+    if name == "bninception":
+        return bn_inception.BNInception(), bn_inception.FEATURES, ("last_linear", "fc")
+    options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
+    if name.startswith("vit_"):
+        options["image_size"] = imagenet.network(name).least
+    body: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    leaves = [(path, module) for path, module in body.named_modules() if next(module.children(), None) is None]
+    place = max(place for place, (_, module) in enumerate(leaves) if isinstance(module, nn.Linear | nn.Conv2d))
+    classifier, last = leaves[place]
+    body.set_submodule(classifier, nn.Identity())
+    before, dropout = leaves[place - 1]
+    if isinstance(dropout, nn.Dropout):
+        body.set_submodule(before, nn.Identity())
+    features = last.in_features if isinstance(last, nn.Linear) else last.in_channels
+    return body, int(features), (classifier, *_AUXILIARY.get(name, ()))
+
+
+def _normalisation(name: str, stream: str) -> Normalisation:
+    """What the published weights of a network expect; flow is divided by the mean of its three deviations."""
+    kind = "rgb" if stream == "rgb" else "flow"
+    if (name, kind) in _NORMALISATIONS:
+        return _NORMALISATIONS[name, kind]
+    images = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    mean, std = ([0.5], [0.5]) if name in _FROM_MINUS_ONE else (images.mean, images.std)
+    if kind == "flow":
+        return Normalisation([_ZERO_FLOW], [255 * statistics.fmean(std)])
+    return Normalisation([255 * level for level in mean], [255 * level for level in std])
 
 
 def _widen(body: nn.Module, in_channels: int, *, average: bool) -> None:
@@ -133,5 +180,4 @@ def _widen(body: nn.Module, in_channels: int, *, average: bool) -> None:
             new.weight.copy_(old.weight.mean(1, keepdim=True).expand_as(new.weight))
             if new.bias is not None and old.bias is not None:
                 new.bias.copy_(old.bias)
-    parent, _, child = path.rpartition(".")
-    setattr(body.get_submodule(parent), child, new)
+    body.set_submodule(path, new)

@@ -1,33 +1,37 @@
 """Weights of a backbone from a local file, checked against the backbone before a value is taken over."""
 
+import re
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from atw.files import InputError, file_digest
+from atw.imagenet import absent
 
 SHOWN_KEYS = 3
 """How many differing keys an error names."""
 
+_FORMER_NAMES = (
+    (re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
+"""Names that torchvision's published files have and its networks had once: densenet, vit."""
 
-def load(body: nn.Module, path: Path, *, backbone: str, head: str) -> str:
+
+def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...]) -> str:
     """Copy the weights in `path` into `body` and return the file's SHA-256.
 
-    The file is a state dictionary as torchvision publishes them. The classifier's keys, which start with `head`, are
+    The file is a state dictionary as it is published. The keys of the modules `left_out`, such as the classifier, are
     passed over and may be missing; so may batch norm's `num_batches_tracked` (older files lack it, and no result
-    depends on it). Any other difference is an InputError that names the first differing keys.
+    depends on it). A vector of C values may have the shape [1, C]. Any other difference is an InputError that names the
+    first differing keys.
     """
     if not path.is_file():
-        raise InputError(
-            f"weights {path}: there is no such file; put torchvision's ImageNet weights of {backbone} there "
-            "(the .pth file), or set no weights to start from random ones"
-        )
-    state = {key: value for key, value in _read(path).items() if not (head and key.startswith(f"{head}."))}
+        raise InputError(absent(path, backbone))
     expected = body.state_dict()
-    for key in expected.keys() - state.keys():
-        if key.endswith("num_batches_tracked"):
-            state[key] = expected[key]
+    state = _adapted(_read(path), expected, left_out)
     differences = _differences(state, expected)
     if differences:
         more = len(differences) - SHOWN_KEYS
@@ -35,8 +39,24 @@ def load(body: nn.Module, path: Path, *, backbone: str, head: str) -> str:
         raise InputError(
             f"weights {path}: is not a {backbone}: {listed}. Give the weights of {backbone} or change the backbone"
         )
-    body.load_state_dict(state)
+    expected.update(state)  # and not `state` itself, which lacks the versions that torchvision's modules ask for
+    body.load_state_dict(expected)
     return file_digest(path)
+
+
+def _adapted(state: dict[str, Tensor], expected: dict[str, Tensor], left_out: tuple[str, ...]) -> dict[str, Tensor]:
+    """The state in the present form: names, shapes of vectors, counters."""
+    prefixes = tuple(f"{module}." for module in left_out)
+    adapted = {}
+    for key, value in state.items():
+        if key.startswith(prefixes):
+            continue
+        for former, name in _FORMER_NAMES:
+            key = former.sub(name, key)
+        vector = key in expected and value.shape == (1, *expected[key].shape) and expected[key].dim() == 1
+        adapted[key] = value[0] if vector else value
+    counters = {key: value for key, value in expected.items() if key.endswith("num_batches_tracked")}
+    return counters | adapted
 
 
 def _read(path: Path) -> dict[str, Tensor]:

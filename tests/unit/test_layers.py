@@ -18,6 +18,7 @@ GROUPS = {
     "atw.paper": (0, "base"),
     "atw.hdf5": (0, "base"),
     "atw.config": (0, "base"),
+    "atw.imagenet": (0, "base"),
     "atw.progress": (0, "base"),
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),
