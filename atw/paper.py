@@ -104,7 +104,7 @@ TABLES = {
         caption="Exploration of different segmental consensus functions on the UCF-101 dataset (split1)",
         page=104,
         network="BN-Inception",
-        backbone="resnet50",
+        backbone="bninception",
         columns=(
             _SPATIAL,
             Column(name="temporal", streams=("flow",)),
@@ -131,7 +131,7 @@ TABLES = {
         "and several traditional activation functions on the UCF-101 dataset (split1)",
         page=104,
         network="BN-Inception",
-        backbone="resnet50",
+        backbone="bninception",
         columns=(_SPATIAL,),
         rows=(
             _attention(
@@ -197,7 +197,7 @@ TABLES = {
         "(split1)",
         page=104,
         network="BN-Inception",
-        backbone="resnet50",
+        backbone="bninception",
         columns=(_SPATIAL,),
         rows=(
             _segments(1, 83.33, 50.07),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from atw import config, paper
@@ -21,6 +22,7 @@ from atw.evaluate.tables import write_table
 from atw.files import InputError, file_digest
 from atw.plan import Plan
 
+REPOSITORY = Path(__file__).parents[2]
 CLASSES = ("run", "jump")
 VIDEOS = tuple(f"video {number}" for number in range(12))
 LABELS = np.array([0, 1] * 6)
@@ -281,6 +283,14 @@ def test_the_backbone_of_a_table_gives_way_to_that_of_the_configuration(monkeypa
     backbones = [config.effective(given, name, "rgb", "table3-n5").model.backbone for name in ("mine", "own")]
     assert backbones == ["resnet18", "tiny"]
     assert config.effective(given, "mine", "rgb").model.backbone == "resnet50"
+
+
+def test_the_papers_tables_have_the_papers_backbones() -> None:
+    loaded = config.load(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
+    found = {config.effective(loaded, "ucf101", "rgb", name).model.backbone for name in paper.EXPERIMENTS}
+    assert found == {"bninception"}
+    assert config.effective(loaded, "ucf101", "rgb").model.backbone == "resnet50"  # Table 4
+    assert config.effective(loaded, "demo", "rgb", "table1-max").model.backbone == "tiny"
 
 
 def test_a_table_whose_settings_do_not_fit_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
