@@ -7,6 +7,7 @@
 #   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
 #   results/{run}/{split}/fused.json                   the three streams together: the result
 #   results/{run}/summary.json                         its mean over the splits
+#   results/{dataset}/tables/table{1,2,3,4}.json       the paper's tables, its numbers beside ours; .csv and .html beside it
 #   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
 #
 # {run} is {dataset}, or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, split2, ...
@@ -38,6 +39,7 @@ include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/tables.smk"
 
 
 rule all:

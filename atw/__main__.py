@@ -1,5 +1,6 @@
 """The command line: one command a stage of the workflow, each with exactly the settings it depends on as JSON."""
 
+import json
 import logging
 import os
 import sys
@@ -177,6 +178,35 @@ def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_defaul
     from atw.evaluate.result import print_result
 
     print_result(result)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="a fused.json, its folder, or a folder of splits", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="another, on the same test videos", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,
+) -> None:
+    """Say whether two results differ: McNemar's exact test, and the interval of the difference."""
+    from atw.evaluate.compare import compare_results, print_comparison
+
+    found = compare_results(first, second)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print_comparison(found)
+
+
+@app.command()
+def table(
+    out: Out,
+    inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4 a summary.json", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Write a table of the paper, its numbers beside ours; CSV and HTML are written beside the JSON."""
+    from atw import config
+    from atw.evaluate.tables import write_table
+
+    write_table(out, inputs, config.load_json(settings))
 
 
 @app.command()

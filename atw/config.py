@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from atw import imagenet
+from atw import imagenet, paper
 from atw.files import InputError
 
 Stream = Literal["rgb", "flow", "warped"]
@@ -30,8 +30,9 @@ RECIPES = {
     "audit": 1,
     "train": 1,
     "score": 1,
-    "fuse": 1,
-    "summary": 1,
+    "fuse": 2,
+    "summary": 2,
+    "table": 1,
 }
 
 
@@ -549,6 +550,10 @@ class Experiment(StreamOverrides):
         return self
 
 
+# The experiments of the paper's tables, which no config.yaml has to list.
+TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in paper.EXPERIMENTS.items()}
+
+
 class Config(StreamOverrides):
     """The whole of config.yaml."""
 
@@ -567,6 +572,15 @@ class Config(StreamOverrides):
                 )
         return named
 
+    @field_validator("experiments")
+    @classmethod
+    def _names_of_tables_are_taken(cls, named: dict[str, Experiment]) -> dict[str, Experiment]:
+        for name in named.keys() & TABLE_EXPERIMENTS.keys():
+            raise ValueError(
+                f"{name} is an experiment of the paper's tables, see docs/evaluation.md; choose another name"
+            )
+        return named
+
     @model_validator(mode="after")
     def _every_combination_is_valid(self) -> "Config":
         for dataset in self.datasets:
@@ -581,6 +595,17 @@ class Config(StreamOverrides):
             known = ", ".join(sorted(self.datasets))
             raise InputError(f"dataset {name!r} is not in config.yaml under `datasets:`; known datasets: {known}")
         return self.datasets[name]
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name, the tables' included, or an error that lists those there are."""
+        found = self.experiments.get(name) or TABLE_EXPERIMENTS.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.experiments)) or "none"
+            raise InputError(
+                f"experiment {name!r} is not in config.yaml under `experiments:`; known experiments: {known}; "
+                "those of the paper's tables are in docs/evaluation.md"
+            )
+        return found
 
 
 def load(raw: dict[str, Any]) -> Config:
@@ -637,15 +662,16 @@ def _allowed(place: Sequence[int | str]) -> str:
 
 
 def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
-    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order."""
-    if experiment and experiment not in config.experiments:
-        known = ", ".join(sorted(config.experiments)) or "none"
-        raise InputError(
-            f"experiment {experiment!r} is not in config.yaml under `experiments:`; known experiments: {known}"
-        )
+    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order.
+
+    Raises:
+        InputError: an unknown dataset or experiment, or settings that are impossible only together.
+    """
     given = config.dataset(dataset)
     layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
-    for overrides in (config, given, *([config.experiments[experiment]] if experiment else [])):
+    if experiment in paper.BACKBONES:
+        layers.append({"model": {"backbone": paper.BACKBONES[experiment]}})
+    for overrides in (config, given, *([config.experiment(experiment)] if experiment else [])):
         layers.append(overrides.sections())
         if stream in overrides.streams:
             layers.append(overrides.streams[stream].sections())
@@ -657,7 +683,8 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
         return Settings.model_validate(merged)
     except ValidationError as error:
         place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
-        raise ValueError(f"{place}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"config.yaml is not valid:\n  {place}: {message}") from None
 
 
 def location(config: Config, dataset: str) -> dict[str, Any]:
@@ -729,6 +756,18 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, An
     fusion = effective(config, dataset, "rgb", experiment).fusion
     weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
     return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+
+
+def same_scores(config: Config, dataset: str, stream: str, one: str, other: str) -> bool:
+    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
+    left, right = (
+        (
+            train_settings(config, dataset, stream, name),
+            score_settings(config, dataset, stream, name) | {"experiment": ""},
+        )
+        for name in (one, other)
+    )
+    return left == right
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:

@@ -9,7 +9,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from atw import config, imagenet
+from atw import config, imagenet, paper
 from atw.config import Compute, Config
 from atw.datasets import Dataset
 from atw.files import InputError
@@ -117,6 +117,59 @@ class Plan:
         for name in names:
             self.fused_streams(run, name)
         return list(names)
+
+    def table_inputs(self, dataset: str, number: str) -> list[str]:
+        """The files that a table of the paper is made from: score files of its streams, for Table 4 the summary."""
+        if number == "4":
+            self.splits(dataset)
+            return [f"results/{dataset}/summary.json"]
+        self._split(dataset, paper.SPLIT)
+        paths = []
+        for experiment in self._table_runs(dataset, int(number)).values():
+            run = f"{dataset}/experiments/{experiment}" if experiment else dataset
+            for stream in self._table_streams(dataset, int(number)):
+                self.weights(run, stream)
+                paths.append(f"results/{run}/{paper.SPLIT}/{stream}/scores.h5")
+        return list(dict.fromkeys(paths))
+
+    def table_settings(self, dataset: str, number: str) -> dict[str, Any]:
+        """All that a table depends on, apart from the files it is made from."""
+        settings = {
+            "recipe": config.RECIPES["table"],
+            "table": int(number),
+            "dataset": dataset,
+            "kind": self.config.dataset(dataset).kind,
+        }
+        if number == "4":
+            streams = config.fused_streams(self.config, dataset, "")
+            networks = {stream: config.train_settings(self.config, dataset, stream, "")["model"] for stream in streams}
+            return settings | {
+                "networks": {
+                    stream: {key: network[key] for key in ("backbone", "weights")}
+                    for stream, network in networks.items()
+                }
+            }
+        fusion = config.fuse_settings(self.config, dataset, "")
+        del fusion["recipe"]
+        return settings | fusion | {"split": paper.SPLIT, "experiments": self._table_runs(dataset, int(number))}
+
+    def _table_streams(self, dataset: str, number: int) -> list[str]:
+        weights = config.fuse_settings(self.config, dataset, "")["weights"]
+        needed = {stream for column in paper.TABLES[number].columns_of(weights) for stream in column.streams}
+        return [stream for stream in config.STREAMS if stream in needed]
+
+    def _table_runs(self, dataset: str, number: int) -> dict[str, str]:
+        """Whose scores serve for each experiment of a table: the first experiment ("" is none) that gives the same."""
+        known = ["", *self.config.experiments, *config.TABLE_EXPERIMENTS]
+        streams = self._table_streams(dataset, number)
+        return {
+            row.experiment: next(
+                name
+                for name in known
+                if all(config.same_scores(self.config, dataset, stream, row.experiment, name) for stream in streams)
+            )
+            for row in paper.TABLES[number].rows
+        }
 
     def compute(self, run: str, stream: str) -> Compute:
         """What a job may use."""

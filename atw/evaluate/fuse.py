@@ -1,7 +1,7 @@
 """Late fusion of the streams, and the numbers of one split (fused.json) and of several (summary.json)."""
 
 from collections.abc import Mapping
-from itertools import zip_longest
+from itertools import combinations, zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -13,8 +13,9 @@ from atw.evaluate import metrics
 from atw.evaluate.scores import Scores
 from atw.files import InputError
 
-FORMAT = 1
+FORMAT = 2
 _AVERAGED = ("top1", "top5", "mean_class")
+_PARTS = ("streams", "pairs")
 
 
 def fuse(
@@ -70,6 +71,16 @@ def _quarantined(scores: Scores) -> list[tuple[str, int]]:
     return sorted((video, label) for video, label, _ in scores.quarantined)
 
 
+def pairs(
+    scores: Mapping[str, Scores], *, weights: Mapping[str, float], on: Literal["logits", "probabilities"]
+) -> dict[str, NDArray[np.float64]]:
+    """Every two streams that have a weight, fused with these weights: [V, K] by name, as in `rgb+flow`."""
+    return {
+        f"{one}+{other}": fuse(scores, weights={one: weights[one], other: weights[other]}, on=on)
+        for one, other in combinations(weights, 2)
+    }
+
+
 def report(
     scores: Mapping[str, Scores],
     *,
@@ -79,7 +90,7 @@ def report(
     train_videos: int,
     quarantined: list[dict[str, str]],
 ) -> dict[str, Any]:
-    """The content of fused.json: accuracies fused and by stream, and what they rest on.
+    """The content of fused.json: accuracies fused, by stream and by pair of streams, and what they rest on.
 
     The confusion matrix (rows are true classes) counts the test videos that could be decoded; for what accuracies count
     see `atw.evaluate.metrics.summary`.
@@ -111,6 +122,7 @@ def report(
         "experiment": first.experiment or None,
         "accuracy": summarise(fused),
         "streams": {stream: summarise(one.video_logits) for stream, one in scores.items()},
+        "pairs": {name: summarise(logits) for name, logits in pairs(scores, weights=weights, on=on).items()},
         "fusion": {"weights": dict(weights), "on": on},
         "videos": {
             "train": train_videos,
@@ -136,9 +148,9 @@ def mean_over_splits(fused: list[dict[str, Any]]) -> dict[str, Any]:
     """
     first = fused[0]
     for result in fused[1:]:
-        for what in ("dataset", "experiment", "classes", "streams", "fusion"):
+        for what in ("dataset", "experiment", "classes", "streams", "pairs", "fusion"):
             # Streams differ in their numbers; which ones there are has to agree.
-            had, has = (sorted(each[what]) if what == "streams" else each[what] for each in (first, result))
+            had, has = (sorted(each[what]) if what in _PARTS else each[what] for each in (first, result))
             if had != has:
                 raise InputError(
                     f"{first['split']} and {result['split']} cannot be averaged: {what} is {had} in the one and "
@@ -153,8 +165,9 @@ def mean_over_splits(fused: list[dict[str, Any]]) -> dict[str, Any]:
         "experiment": first["experiment"],
         "splits": splits,
         **_over_splits([result["accuracy"] for result in fused]),
-        "streams": {
-            stream: _over_splits([result["streams"][stream] for result in fused]) for stream in first["streams"]
+        **{
+            part: {name: _over_splits([result[part][name] for result in fused]) for name in first[part]}
+            for part in _PARTS
         },
     }
 

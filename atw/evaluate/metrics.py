@@ -48,16 +48,17 @@ def confusion_matrix(logits: NDArray[np.floating], labels: NDArray[np.int64]) ->
     return np.bincount(cells, minlength=class_count**2).reshape(class_count, class_count)
 
 
-def bootstrap_interval(correct: NDArray[np.bool_], *, seed: int) -> tuple[float, float]:
-    """95% interval of the mean of `correct` [V]: percentiles of 10,000 resamples of the videos.
+def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float, float]:
+    """95% interval of the mean of `values` [V], one a video: percentiles of 10,000 resamples of the videos.
 
-    It says how much another draw of test videos would change the number, not another training. When all are right or
-    all are wrong no resample differs, and the interval is a point.
+    It says how much another draw of test videos would change the number, not another training. When all values are
+    equal no resample differs, and the interval is a point.
     """
-    if correct.all() or not correct.any():
-        return float(correct[0]), float(correct[0])
+    numbers = values.astype(np.float64)
+    if (numbers == numbers[0]).all():
+        return float(numbers[0]), float(numbers[0])
     interval = stats.bootstrap(
-        (correct.astype(np.float64),),
+        (numbers,),
         np.mean,
         n_resamples=RESAMPLES,
         batch=_BATCH,

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from atw.evaluate.fuse import mean_over_splits, report
+from atw.evaluate.fuse import FORMAT, mean_over_splits, report
 from atw.evaluate.scores import read_scores
 from atw.files import InputError, write_json
 
@@ -46,12 +46,21 @@ def write_summary(out: Path, fused_paths: list[Path]) -> None:
 
 def read_result(path: Path) -> dict[str, Any]:
     """The content of a fused.json."""
+    return _read(path, "fused.json", having="fusion")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of a summary.json."""
+    return _read(path, "summary.json", having="pooled")
+
+
+def _read(path: Path, kind: str, *, having: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not a result ({error}); give the path of a fused.json") from None
-    if not isinstance(content, dict) or content.get("format") != 1 or "fusion" not in content:
-        raise InputError(f"{path} is not a fused.json of format 1; run the workflow for it again")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a result ({error}); give the path of a {kind}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT or having not in content:
+        raise InputError(f"{path} is not a {kind} of format {FORMAT}; run the workflow for it again")
     return content
 
 
@@ -62,7 +71,7 @@ def print_result(path: Path) -> None:
     table = Table(title=title)
     for name in ("stream", "top-1", "95% interval", "top-5", "mean class"):
         table.add_column(name, justify="left" if name == "stream" else "right")
-    for name, accuracy in (*result["streams"].items(), ("fused", result["accuracy"])):
+    for name, accuracy in (*result["streams"].items(), *result["pairs"].items(), ("fused", result["accuracy"])):
         low, high = accuracy["top1_ci95"]
         top5 = "" if accuracy["top5"] is None else f"{accuracy['top5']:.3f}"
         table.add_row(

@@ -14,7 +14,9 @@
 Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,23 @@ def read_scores(path: Path) -> Scores:
     Raises:
         InputError: the file is missing, damaged, no score file, or of another format version.
     """
+    with _opened(path) as file:
+        return _read(file)
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Stream, dataset, split and experiment of a score file, without its numbers.
+
+    Raises:
+        InputError: as `read_scores`.
+    """
+    with _opened(path) as file:
+        return {name: file.attrs[name] for name in _NAMES}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The file, with every reason why it cannot be read made one message."""
     try:
         with h5py.File(path, "r") as file:
             version = file.attrs.get("format")
@@ -113,7 +132,7 @@ def read_scores(path: Path) -> Scores:
                     f"{path} is not a score file of format {FORMAT} (its format is {version}); "
                     "delete it and run the workflow, which scores the stream again"
                 )
-            return _read(file)
+            yield file
     except (OSError, KeyError, json.JSONDecodeError) as error:
         raise InputError(
             f"{path} cannot be read as a score file ({error}); delete it if it exists and run the workflow, "

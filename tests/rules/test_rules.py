@@ -114,7 +114,7 @@ def test_score(trained: Path) -> None:
 
 def test_fuse(trained: Path) -> None:
     fused = json.loads((trained / "fused.json").read_text())
-    assert fused["format"] == 1
+    assert fused["format"] == 2
     assert (fused["dataset"], fused["split"], fused["experiment"]) == ("tiny", "split1", None)
     assert fused["classes"] == ["left", "up"]
     assert fused["fusion"] == {"weights": {"rgb": 1.0, "flow": 1.0, "warped": 0.5}, "on": "logits"}

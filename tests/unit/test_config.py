@@ -431,3 +431,22 @@ def test_the_repositorys_own_configuration_is_valid() -> None:
         for dataset in ("ucf101", "hmdb51")
     }
     assert iterations == {"ucf101": [3500, 18_000, 18_000], "hmdb51": [2500, 7000, 7000]}
+
+
+def test_the_presets_are_the_recipes_they_are_named_after() -> None:
+    loaded = config.load(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
+    found = {}
+    for name in ("atw", "tsn", "two-stream"):
+        settings = config.effective(loaded, "ucf101", "flow", name)
+        evaluate, sampling = settings.evaluate, settings.sampling
+        streams = config.fused_streams(loaded, "ucf101", name)
+        recipe = (settings.model.consensus, sampling.segments, sampling.stack, evaluate.snippets, evaluate.crops)
+        found[name] = (*recipe, settings.fusion.add, streams)
+    three = ["rgb", "flow", "warped"]
+    assert found == {
+        "atw": ("attention", 4, 5, 80, 1, "logits", three),
+        "tsn": ("average", 3, 5, 25, 10, "logits", three),
+        "two-stream": ("average", 1, 10, 25, 10, "probabilities", ["rgb", "flow"]),
+    }
+    # The paper's recipe is what UCF-101 gets without an experiment.
+    assert all(config.same_scores(loaded, "ucf101", stream, "", "atw") for stream in config.STREAMS)

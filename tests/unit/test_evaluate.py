@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from atw.evaluate import metrics
-from atw.evaluate.fuse import fuse, mean_over_splits, report
+from atw.evaluate.fuse import fuse, mean_over_splits, pairs, report
 from atw.evaluate.result import print_result, write_result, write_summary
 from atw.evaluate.scores import Scores, read_scores, write_scores
 from atw.files import InputError
@@ -340,8 +340,10 @@ def test_report_holds_the_whole_result() -> None:
     assert (accuracy["correct"], accuracy["total"], accuracy["top1"]) == (3, 5, 0.6)
     assert accuracy["top1_decodable"] == 0.75
     del said["streams"]
+    # The one pair is the fusion here.
+    assert said.pop("pairs") == {"rgb+flow": accuracy}
     assert said == {
-        "format": 1,
+        "format": 2,
         "dataset": "mine",
         "split": "split1",
         "experiment": None,
@@ -351,6 +353,16 @@ def test_report_holds_the_whole_result() -> None:
         "confusion": [[1, 0, 0], [0, 1, 1], [0, 0, 1]],
         "provenance": {"rgb": scores().provenance, "flow": {"seed": 4}},
     }
+
+
+def test_every_pair_of_streams_is_fused_with_the_weights() -> None:
+    flow = np.array([[0, 4, 0], [1, 1, 1], [0, 0, 0], [2, 0, -2]], np.float32)
+    streams = {"rgb": scores(), "flow": scores("flow", video_logits=flow), "warped": scores("warped")}
+    found = pairs(streams, weights={"rgb": 1.0, "flow": 0.5, "warped": 2.0}, on="logits")
+    assert list(found) == ["rgb+flow", "rgb+warped", "flow+warped"]
+    assert found["rgb+flow"].tolist() == [[3, 3, 0], [0.5, 2.5, 1.5], [0, 1, 2], [1, 9, 0]]
+    assert found["rgb+warped"].tolist() == (3 * LOGITS).tolist()
+    assert pairs(streams, weights={"rgb": 1.0}, on="logits") == {}
 
 
 # Several splits
@@ -366,6 +378,7 @@ def split_result(name: str, *, correct: int, total: int, **changes: Any) -> dict
         "fusion": {"weights": {"rgb": 1.0}, "on": "logits"},
         "accuracy": accuracy,
         "streams": {"rgb": accuracy | {"correct": 1, "top1": 1 / total, "top5": 0.5 + total / 1000}},
+        "pairs": {"rgb+flow": accuracy | {"correct": 2, "top1": 2 / total}},
     }
     return result | changes
 
@@ -386,8 +399,9 @@ def test_summary_averages_splits_and_pools_their_videos() -> None:
     assert said["pooled"]["top1_ci95"] == pytest.approx([(middle - half) / scale, (middle + half) / scale])
     assert said["streams"]["rgb"]["accuracy"]["top5"]["mean"] == pytest.approx(0.525)
     assert said["streams"]["rgb"]["pooled"]["top1"] == 0.04
+    assert said["pairs"]["rgb+flow"]["pooled"]["top1"] == 0.08
     assert {key: said[key] for key in ("format", "dataset", "experiment", "splits")} == {
-        "format": 1,
+        "format": 2,
         "dataset": "mine",
         "experiment": None,
         "splits": ["split1", "split2"],
@@ -406,6 +420,7 @@ def test_one_split_has_no_deviation() -> None:
         ({"experiment": "ones"}, "experiment is None in the one and ones"),
         ({"classes": ["run"]}, "classes is"),
         ({"streams": {}}, r"streams is \['rgb'\] in the one and \[\]"),
+        ({"pairs": {}}, r"pairs is \['rgb\+flow'\] in the one and \[\]"),
         ({"fusion": {"weights": {"rgb": 2.0}, "on": "logits"}}, "fusion is"),
         ({"split": "split1"}, "split1, split1 name one twice"),
     ],
@@ -435,4 +450,5 @@ def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.C
     print_result(fused[0])
     printed = capsys.readouterr().out
     assert "mine split1" in printed
+    assert "rgb+flow" in printed
     assert "quarantined wave/d.avi: one frame: no motion to see" in printed

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 GROUPS = {
     "atw": (0, "base"),
     "atw.files": (0, "base"),
+    "atw.paper": (0, "base"),
     "atw.hdf5": (0, "base"),
     "atw.config": (0, "base"),
     "atw.imagenet": (0, "base"),
@@ -45,6 +46,7 @@ RESERVED = {
     "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software"},
     "h5py": {"atw.hdf5", "atw.shards.layout", "atw.shards.reader", "atw.shards.writer", "atw.evaluate.scores"},
     "pydantic": {"atw.config", "atw.reference"},
+    "jinja2": {"atw.evaluate.tablefiles"},
     "typer": {"main"},
 }
 

@@ -1,0 +1,23 @@
+rule table:
+    input:
+        from_plan(PLAN.table_inputs, "dataset", "number"),
+    output:
+        json="results/{dataset}/tables/table{number}.json",
+        csv="results/{dataset}/tables/table{number}.csv",
+        html=report(
+            "results/{dataset}/tables/table{number}.html",
+            caption="../report/table.rst",
+            category="{dataset}",
+            labels={"split": "as the paper", "result": "Table {number}"},
+        ),
+    log:
+        "logs/table/{dataset}/table{number}.log",
+    wildcard_constraints:
+        dataset="[^/]+",
+        number="[1-4]",
+    conda:
+        "../../envs/atw.yaml"
+    params:
+        settings=from_plan(PLAN.table_settings, "dataset", "number"),
+    shell:
+        "python -m atw table {output.json:q} {input:q} --settings {params.settings:q} &> {log:q}"
