@@ -180,6 +180,29 @@ def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_defaul
 
 
 @app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
+    model: Annotated[Path, typer.Option(help="folder of a split, as results/ucf101/split1", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="classes to name")] = 5,
+    window: Annotated[float | None, typer.Option(help="seconds; classify each window of that length too")] = None,
+    stride: Annotated[float | None, typer.Option(help="seconds from window to window; half a window")] = None,
+    render: Annotated[
+        Path | None, typer.Option(help=".png: frames, attention, labels; .mp4: drawn in the film")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless given")] = None,
+) -> None:
+    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used."""
+    from atw.doctor.machine import usable_cores
+    from atw.predict.command import Wishes
+    from atw.predict.command import predict as classify
+
+    wishes = Wishes(top=top, window_seconds=window, stride_seconds=stride, render=render)
+    if classify(videos, model, wishes, device=device, threads=threads or usable_cores()):
+        sys.exit(1)
+
+
+@app.command()
 def flow(
     video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
     out: Annotated[Path, typer.Option(help="shard to write: an HDF5 file, see docs/shards.md", show_default=False)],

@@ -27,7 +27,7 @@ RECIPES = {
     "flow": 3,
     "warped": 3,
     "audit": 1,
-    "train": 1,
+    "train": 2,
     "score": 1,
     "fuse": 1,
     "summary": 1,
