@@ -6,6 +6,7 @@
 #   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it
 #   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
 #   results/{run}/{split}/fused.json                   the three streams together: the result
+#   results/{run}/{split}/attention.png                where the attention of each stream looks, with its numbers in attention.json
 #   results/{run}/summary.json                         its mean over the splits
 #   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
 #
@@ -38,6 +39,7 @@ include: "workflow/rules/preprocess.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/figures.smk"
 
 
 rule all:

@@ -180,6 +180,29 @@ def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_defaul
 
 
 @app.command()
+def attention(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
+    frames: Annotated[Path, typer.Option(help="folder of the dataset's rgb shards", show_default=False)],
+    intervals: Annotated[
+        Path | None, typer.Option(help="CSV with path, action_first, action_last (frames from 0)")
+    ] = None,
+    video: Annotated[list[str] | None, typer.Option(help="id of a video to show; drawn unless given")] = None,
+    count: Annotated[int, typer.Option(min=1, max=50, help="videos to draw, of those classified correctly")] = 4,
+    stream: Annotated[str, typer.Option(help="whose weights stand above the frames; the first unless given")] = "",
+    settings: SettingsText = "{}",
+) -> None:
+    """Draw the attention of a split (.png), with its numbers beside it (.json)."""
+    from atw import config
+    from atw.figures.attention import Choice, write_attention
+
+    given = config.load_json(settings)
+    fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
+    choice = Choice(videos=video or (), count=count, stream=stream, **fusion)
+    write_attention(out, scores, frames, choice, intervals=intervals)
+
+
+@app.command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
     model: Annotated[Path, typer.Option(help="folder of a split, as results/ucf101/split1", show_default=False)],

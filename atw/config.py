@@ -31,6 +31,7 @@ RECIPES = {
     "score": 1,
     "fuse": 1,
     "summary": 1,
+    "attention": 1,
 }
 
 
@@ -656,6 +657,11 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, An
     fusion = effective(config, dataset, "rgb", experiment).fusion
     weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
     return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+
+
+def attention_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+    """What the picture of attention depends on, apart from the score files and the frames."""
+    return fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:

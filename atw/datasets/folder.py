@@ -18,19 +18,19 @@ def count_splits(location: Location) -> int:
     if location["lists"] and "{split}" not in location["lists"]:
         return 1
     count = 0
-    while _path(location, count + 1).is_file():
+    while list_path(location, count + 1).is_file():
         count += 1
     if not count:
         raise InputError(
-            f"dataset {location['name']}: list file {_path(location, 1)} does not exist; create it with the columns "
-            f"path,label,subset, or correct datasets.{location['name']}.lists in config.yaml"
+            f"dataset {location['name']}: list file {list_path(location, 1)} does not exist; create it with the "
+            f"columns path,label,subset, or correct datasets.{location['name']}.lists in config.yaml"
         )
     return count
 
 
 def listed(location: Location, split: int) -> list[Listed]:
     """The videos of a split; further columns are allowed and ignored."""
-    path = _path(location, split)
+    path = list_path(location, split)
     reader = csv.DictReader(io.StringIO(read_text(path.parent, path.name), newline=""), strict=True)
     rows = []
     try:
@@ -50,5 +50,6 @@ def listed(location: Location, split: int) -> list[Listed]:
     return rows
 
 
-def _path(location: Location, split: int) -> Path:
+def list_path(location: Location, split: int) -> Path:
+    """The list of a split, given or drawn."""
     return Path((location["lists"] or drawn_lists(location)).replace("{split}", str(split)))

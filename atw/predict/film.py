@@ -79,7 +79,7 @@ def draw_chart(prediction: Prediction, width: int) -> NDArray[np.uint8]:
         cv2.polylines(chart, [points], False, colour, 2, cv2.LINE_AA)
         _write(chart, name, (place, base + _LINE_PX - 7), colour)
         place += 62
-    _write(chart, "attention, grey: average", (place + _MARGIN_PX, base + _LINE_PX - 7), (180, 180, 180), scale=0.4)
+    _write(chart, "grey: average", (place + _MARGIN_PX, base + _LINE_PX - 7), (180, 180, 180), scale=0.4)
     return chart
 
 
