@@ -226,6 +226,19 @@ def predict(
 
 
 @app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
+    out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
+    form: Annotated[str, typer.Option("--format", help="onnx or torch-export")] = "onnx",
+) -> None:
+    """Write a trained network for other programs, and compare it with the original."""
+    from atw.train.export import TOLERANCE, export_model
+
+    worst = export_model(model, out, form)
+    print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
+
+
+@app.command()
 def flow(
     video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
     out: Annotated[Path, typer.Option(help="shard to write: an HDF5 file, see docs/shards.md", show_default=False)],

@@ -48,6 +48,7 @@ RESERVED = {
     "pydantic": {"atw.config", "atw.reference"},
     "typer": {"main"},
     "matplotlib": {"figures"},
+    "onnxruntime": {"atw.train.export"},
 }
 
 
