@@ -1,24 +1,29 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from typer.testing import CliRunner
 
 import atw
+from atw.__main__ import app
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
 from atw.predict.footage import runs
+from atw.predict.render import check_render
 from atw.predict.windows import Span, middle_seconds, stacks, windows
 from atw.train.modelfile import FORMAT, load_model, training_record
-from atw.videos import BadVideoError
+from atw.videos import Audit, BadVideoError, read
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 STREAMS = ("rgb", "flow", "warped")
@@ -274,3 +279,54 @@ def test_the_package_is_light_until_something_is_loaded() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="nonsense"):
         atw.nonsense  # noqa: B018
+
+
+# The command
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["predict", *arguments, "--device", "cpu", "--threads", "1"])
+
+
+def test_the_command_prints_a_line_for_each_video(trained: Trained, place: Path) -> None:
+    (place / "empty.avi").write_bytes(b"")
+    videos = [str(trained.root / "left/1.avi"), str(place / "empty.avi"), str(trained.root / "up/1.avi")]
+    result = call(*videos, "--model", str(trained.split), "--top", "1", "--window", "0.4", "--stride", "0.4")
+    assert result.exit_code == 1
+    first, bad, second = map(json.loads, result.stdout.splitlines())
+    assert [one["video"] for one in (first, bad, second)] == videos
+    assert bad == {"video": videos[1], "error": "empty file"}
+    assert [window["start_seconds"] for window in first["windows"]] == [0.0, 0.4, 0.8]
+    assert len(second["labels"]) == 1
+
+
+@pytest.mark.parametrize("name", ["strip.png", "film.mp4"])
+def test_render(trained: Trained, place: Path, name: str) -> None:
+    out = place / name
+    result = call(str(trained.root / "left/1.avi"), "--model", str(trained.split), "--render", str(out))
+    assert result.exit_code == 0, result.output
+    if name.endswith(".png"):
+        assert cv2.imread(str(out)).std() > 10
+        return
+    audit = Audit()
+    frames = list(read(out, audit, width=320, height=384, max_pixels=10**6, max_frames=100))
+    assert (audit.decoded, audit.fps, audit.width, audit.height) == (30, 25.0, 320, 384)
+    # The line that shows the moment goes from left to right, in the part below the frame.
+    chart = np.stack(frames)[:, 270:350].astype(float)
+    columns = (chart - np.median(chart, axis=0)).mean(axis=(1, 3)).argmax(axis=1)
+    assert (np.diff(columns) > 0).mean() > 0.9
+
+
+def test_wrong_wishes_of_the_command(trained: Trained) -> None:
+    video = trained.root / "left/1.avi"
+    for arguments, message in (
+        ([str(video), str(video), "--render", "a.png"], "shows one video, and 2 are given"),
+        ([str(video), "--render", "a.gif"], r"must be an \.mp4 or a \.png file"),
+        ([str(video), "--stride", "1"], "without a window"),
+    ):
+        result = call(*arguments, "--model", str(trained.split))
+        assert isinstance(result.exception, InputError)
+        assert re.search(message, str(result.exception))
+    copy = trained.root / "film.mp4"
+    with pytest.raises(InputError, match="is the video itself"):
+        check_render(copy, copy)
