@@ -107,10 +107,10 @@ class Plan:
         """All that the picture of attention depends on beside scores and frames."""
         return config.attention_settings(self.config, *_names(run))
 
-    def intervals(self, run: str, split: str) -> str | None:
-        """The list that says when the action of each video happens, if the dataset has one."""
+    def intervals(self, run: str, split: str) -> list[str]:
+        """The list that says when the action of each video happens; none where the dataset has none."""
         path = self.dataset(_names(run)[0]).intervals_path(split)
-        return None if path is None else str(path)
+        return [] if path is None else [str(path)]
 
     def frames_folder(self, run: str) -> str:
         """Where the shards of frames are."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from atw import config
 from atw.datasets.intervals import intervals_path, read_intervals
 from atw.evaluate.scores import read_scores
 from atw.figures import attention
@@ -163,3 +164,12 @@ def test_a_picture_is_a_png_file(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match=r"must be a \.png file"):
         save(Figure(), tmp_path / "a.pdf")
+
+
+def test_a_new_recipe_draws_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config.load({"datasets": {"mine": {"kind": "folder", "root": "r", "lists": "l.csv"}}, "seed": 5})
+    fused, before = config.fuse_settings(given, "mine", ""), config.attention_settings(given, "mine", "")
+    assert before == fused | {"recipe": before["recipe"]}
+    monkeypatch.setitem(config.RECIPES, "attention", before["recipe"] + 1)
+    assert config.attention_settings(given, "mine", "") == before | {"recipe": before["recipe"] + 1}
+    assert config.fuse_settings(given, "mine", "") == fused

@@ -19,7 +19,7 @@ rule attention:
         frames=from_plan(PLAN.frames_folder, "run"),
     params:
         settings=from_plan(PLAN.attention_settings, "run"),
-        intervals=lambda wildcards, input: ["--intervals", *input.get("intervals", [])] * bool(input.get("intervals")),
+        intervals=lambda wildcards, input: ["--intervals", *input.intervals] if input.intervals else [],
     shell:
         "python -m atw attention {output.picture:q} {input.scores:q} --frames {resources.frames:q}"
         " {params.intervals:q} --settings {params.settings:q} &> {log:q}"
