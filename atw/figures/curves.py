@@ -15,6 +15,7 @@ COLOURS = {"rgb": "#0072B2", "flow": "#D55E00", "warped": "#009E73"}
 _DASHES = {"rgb": "-", "flow": "--", "warped": "-."}
 _LONGEST_LABEL = 28
 _DPI = 120
+_LEAST_TOP = 2.0  # flat attention stands in the middle
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
@@ -26,7 +27,8 @@ def draw_attention(axes: Axes, curves: Mapping[str, Curve], *, seconds: float) -
         axes.plot(times, weights * len(weights), _DASHES[stream], color=COLOURS[stream], label=stream, linewidth=1.6)
     axes.axhline(1, color="0.6", linewidth=0.8, zorder=0)
     axes.set_xlim(0, seconds)
-    axes.set_ylim(bottom=0)
+    highest = max(float(weights.max()) * len(weights) for _, weights in curves.values())
+    axes.set_ylim(0, max(_LEAST_TOP, 1.05 * highest))
     axes.set_xlabel("time (s)")
     axes.set_ylabel("attention (1 = average)")
     axes.spines[["top", "right"]].set_visible(False)
