@@ -6,6 +6,7 @@
 #   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it
 #   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
 #   results/{run}/{split}/fused.json                   the three streams together: the result
+#   results/{run}/{split}/attention.png                where the attention of each stream looks, with its numbers in attention.json
 #   results/{run}/summary.json                         its mean over the splits
 #   results/{dataset}/tables/table{1,2,3,4}.json       the paper's tables, its numbers beside ours; .csv and .html beside it
 #   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
@@ -40,6 +41,7 @@ include: "workflow/rules/audit.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
 
 
 rule all:

@@ -209,6 +209,64 @@ def table(
     write_table(out, inputs, config.load_json(settings))
 
 
+def attention(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
+    frames: Annotated[Path, typer.Option(help="folder of the dataset's rgb shards", show_default=False)],
+    intervals: Annotated[
+        Path | None, typer.Option(help="CSV with path, action_first, action_last (frames from 0)")
+    ] = None,
+    video: Annotated[list[str] | None, typer.Option(help="id of a video to show; drawn unless given")] = None,
+    count: Annotated[int, typer.Option(min=1, max=50, help="videos to draw, of those classified correctly")] = 4,
+    stream: Annotated[str, typer.Option(help="whose weights stand above the frames; the first unless given")] = "",
+    settings: SettingsText = "{}",
+) -> None:
+    """Draw the attention of a split (.png), with its numbers beside it (.json)."""
+    from atw import config
+    from atw.figures.attention import Choice, write_attention
+
+    given = config.load_json(settings)
+    fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
+    choice = Choice(videos=video or (), count=count, stream=stream, **fusion)
+    write_attention(out, scores, frames, choice, intervals=intervals)
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
+    model: Annotated[Path, typer.Option(help="folder of a split, as results/ucf101/split1", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="classes to name")] = 5,
+    window: Annotated[float | None, typer.Option(help="seconds; classify each window of that length too")] = None,
+    stride: Annotated[float | None, typer.Option(help="seconds from window to window; half a window")] = None,
+    render: Annotated[
+        Path | None, typer.Option(help=".png: frames, attention, labels; .mp4: drawn in the film")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless given")] = None,
+) -> None:
+    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used."""
+    from atw.doctor.machine import usable_cores
+    from atw.predict.command import Wishes
+    from atw.predict.command import predict as classify
+
+    wishes = Wishes(top=top, window_seconds=window, stride_seconds=stride, render=render)
+    if classify(videos, model, wishes, device=device, threads=threads or usable_cores()):
+        sys.exit(1)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
+    out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
+    form: Annotated[str, typer.Option("--format", help="onnx or torch-export")] = "onnx",
+) -> None:
+    """Write a trained network for other programs, and compare it with the original."""
+    from atw.train.export import TOLERANCE, export_model
+
+    worst = export_model(model, out, form)
+    print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
+
+
 @app.command()
 def flow(
     video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],

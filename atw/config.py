@@ -28,11 +28,12 @@ RECIPES = {
     "flow": 3,
     "warped": 3,
     "audit": 1,
-    "train": 1,
+    "train": 2,
     "score": 1,
     "fuse": 2,
     "summary": 2,
     "table": 1,
+    "attention": 1,
 }
 
 
@@ -768,6 +769,11 @@ def same_scores(config: Config, dataset: str, stream: str, one: str, other: str)
         for name in (one, other)
     )
     return left == right
+
+
+def attention_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+    """What the picture of attention depends on, apart from the score files and the frames."""
+    return fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:

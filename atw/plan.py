@@ -100,6 +100,19 @@ class Plan:
         """All that a fused result depends on."""
         return config.fuse_settings(self.config, *_names(run))
 
+    def attention_settings(self, run: str) -> dict[str, Any]:
+        """All that the picture of attention depends on beside scores and frames."""
+        return config.attention_settings(self.config, *_names(run))
+
+    def intervals(self, run: str, split: str) -> list[str]:
+        """The list that says when the action of each video happens; none where the dataset has none."""
+        path = self.dataset(_names(run)[0]).intervals_path(split)
+        return [] if path is None else [str(path)]
+
+    def frames_folder(self, run: str) -> str:
+        """Where the shards of frames are."""
+        return f"{self.config.shards}/{_names(run)[0]}/rgb"
+
     def fused_streams(self, run: str, split: str) -> list[str]:
         """The streams of a result, once all that it needs is known to be there.
 

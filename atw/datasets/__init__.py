@@ -17,6 +17,7 @@ from typing import Any
 
 from atw.datasets import demo, draw, folder, hmdb51, kinetics, somethingv2, ucf101
 from atw.datasets.found import present, unreadable
+from atw.datasets.intervals import intervals_path
 from atw.datasets.listed import Listed, Location
 from atw.datasets.tree import Scan, scan, shown
 from atw.files import InputError, digest
@@ -123,6 +124,10 @@ class Dataset:
                 + "; add some to the list, or remove the class from it"
             )
         return Split(name, train, test, self.classes)
+
+    def intervals_path(self, split: str) -> Path | None:
+        """The list that says when the action of each video of a split happens; None where nobody knows."""
+        return intervals_path(self._location, self.split_names.index(split) + 1)
 
     def shard_names(self, split: str, count: int) -> list[str]:
         """The shards, of `count`, that hold the videos of a split."""

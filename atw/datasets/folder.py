@@ -28,22 +28,22 @@ def count_splits(location: Location) -> int:
         return _drawn_count(location, numbers)
     if not numbers:
         raise InputError(
-            f"dataset {location['name']}: list file {_path(location, 1)} does not exist; create it with the columns "
-            f"path,label,subset, or correct datasets.{location['name']}.lists in config.yaml"
+            f"dataset {location['name']}: list file {list_path(location, 1)} does not exist; create it with the "
+            f"columns path,label,subset, or correct datasets.{location['name']}.lists in config.yaml"
         )
     missing = min(set(range(1, max(numbers) + 2)) - numbers)
     if missing < max(numbers):
         raise InputError(
-            f"dataset {location['name']}: list file {_path(location, missing)} does not exist, but "
-            f"{_path(location, max(numbers))} does; splits are numbered from 1 without a gap: put it back, or rename "
-            "the others"
+            f"dataset {location['name']}: list file {list_path(location, missing)} does not exist, but "
+            f"{list_path(location, max(numbers))} does; splits are numbered from 1 without a gap: put it back, or "
+            "rename the others"
         )
     return len(numbers)
 
 
 def listed(location: Location, split: int) -> list[Listed]:
     """The videos of a split; further columns are allowed and ignored, as are blanks around all but the path."""
-    path = _path(location, split)
+    path = list_path(location, split)
     reader = csv.DictReader(io.StringIO(read_text(path.parent, path.name), newline=""), strict=True)
     rows = []
     try:
@@ -68,7 +68,7 @@ def _drawn_count(location: Location, numbers: set[int]) -> int:
     count: int = location["splits"]
     differing = sorted(numbers ^ set(range(1, count + 1)))
     if differing:
-        path = _path(location, differing[0])
+        path = list_path(location, differing[0])
         state = "was not drawn" if differing[0] in numbers else "is missing"
         raise InputError(
             f"dataset {location['name']}: {count} splits were drawn, as {path.parent / 'drawn.json'} says, but {path} "
@@ -85,5 +85,6 @@ def _numbers(pattern: str) -> set[int]:
     return {int(match[1]) for match in map(wanted.fullmatch, files) if match and Path(match[0]).is_file()}
 
 
-def _path(location: Location, split: int) -> Path:
+def list_path(location: Location, split: int) -> Path:
+    """The list of a split, given or drawn."""
     return Path((location["lists"] or drawn_lists(location)).replace("{split}", str(split)))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atw import flow as tvl1
 from atw.flow.pairs import each_pair
 from atw.preprocess.masks import read_masks
-from atw.shards import Encoded, Entry, Shard, dequantise, encode_field, encode_frame, quantise
+from atw.shards import Encoded, Entry, dequantise, encode_field, encode_frame, quantise
 from atw.videos import Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
@@ -26,6 +26,13 @@ class Room(Encoded, Protocol):
 
     def extend(self, items: Iterable[bytes], /) -> None:
         """Add items at the end."""
+
+
+class StoredFlow(Protocol):
+    """Where the fields of a video are known from: a shard, or what has been computed of a new video."""
+
+    def fields(self, entry: Entry, first: int, count: int, /) -> NDArray[np.uint8]:
+        """`count` consecutive quantised fields of a video from the number `first`: uint8 [count, 2, H, W]."""
 
 
 @dataclass
@@ -79,10 +86,10 @@ def flow_to_items(frames: Iterable[Frame], job: Job) -> Items:
     return packer.items
 
 
-def warped_to_items(frames: Iterable[Frame], job: Job, flow: Shard | None, entry: Entry) -> Items:
+def warped_to_items(frames: Iterable[Frame], job: Job, flow: StoredFlow | None, entry: Entry) -> Items:
     """warped: TV-L1 again after the camera's motion, found with the help of the stored flow if so set, is taken out.
 
-    `flow` is the flow shard in which `entry` is the video's row; matches of the kind "tracks" do without.
+    `flow` holds the flow of the video, whose row is `entry`; matches of the kind "tracks" do without.
     """
     packer = _FieldPacker(job)
     settings = job.settings

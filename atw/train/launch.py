@@ -117,7 +117,7 @@ def launch(
             "hardware": state["hardware"],
             "compute": compute.model_dump(),
         }
-        save_model(out, task, network.to_record(), loop.final_parameters(state), provenance)
+        save_model(out, task, network.to_record(), loop.final_parameters(state), provenance, folder / "history.jsonl")
         shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
         shutil.rmtree(folder)
 

@@ -1,9 +1,19 @@
-"""model.pt, format 1: weights, architecture, classes and settings of one stream in one file that needs nothing else.
+"""model.pt, format 2: weights, architecture, classes and settings of one stream in one file that needs nothing else.
+
+    format       2
+    network      what `VideoNetwork.to_record` gives: backbone, stream, classes, consensus and their options
+    parameters   the network's state by name
+    classes      names, in the order of the logits
+    settings     what the training depended on (`atw.config.train_settings`); `shards` are the settings of frames,
+                 flow and warped flow, with which a new video is made into what the network knows
+    training     how it ended, see `training_record`
+    provenance   digests of the shards, hardware, compute, software
 
 It holds tensors and plain values only, so it loads with `weights_only=True` and no code of the file ever runs.
 """
 
 import importlib.metadata
+import json
 import pickle
 import platform
 from pathlib import Path
@@ -15,7 +25,11 @@ from atw.files import InputError, atomic_path
 from atw.model.network import VideoNetwork
 from atw.train.loop import Task
 
-FORMAT = 1
+FORMAT = 2
+_SUMMARISED = 50  # last iterations whose mean the training record gives: one update alone is noise
+_PARTS = {"network", "parameters", "classes", "settings", "training", "provenance"}
+# What torch's reader raises for bytes that are no model.
+_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
 _SOFTWARE = ("atw", "numpy", "ray", "torch", "torchvision")
 
 
@@ -25,6 +39,7 @@ def save_model(
     record: dict[str, Any],
     parameters: dict[str, torch.Tensor],
     provenance: dict[str, Any],
+    history: Path,
 ) -> None:
     """Write a trained network.
 
@@ -34,6 +49,7 @@ def save_model(
         record: what `VideoNetwork.to_record` gives.
         parameters: the network's state.
         provenance: shard digests and settings, hardware.
+        history: the training's history.jsonl.
     """
     software = {"python": platform.python_version()}
     software |= {name: importlib.metadata.version(name) for name in _SOFTWARE}
@@ -43,6 +59,7 @@ def save_model(
         "parameters": parameters,
         "classes": list(task.split.classes),
         "settings": task.settings,
+        "training": training_record(history),
         "provenance": provenance | {"software": software},
     }
     # An open file: the name of one that torch opens itself would get into its bytes.
@@ -50,18 +67,55 @@ def save_model(
         torch.save(content, stream)
 
 
+def training_record(history: Path) -> dict[str, float]:
+    """How a training ended: `iterations`, and the mean over its last 50 of what history.jsonl has of the network.
+
+    That is the `loss`, the `accuracy` on training snippets, the state of the attention; times and rates are left out.
+    """
+    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    last = rows[-_SUMMARISED:]
+    means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if _is_outcome(name)}
+    return {"iterations": rows[-1]["iteration"], **means}
+
+
+def _is_outcome(column: str) -> bool:
+    # A time would make the bytes of two equal trainings differ.
+    return column not in ("iteration", "learning_rate") and not column.endswith("_seconds")
+
+
 def load_model(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
     """The network in evaluation mode and the rest of the file's content.
 
     Raises:
-        InputError: no model file, or of another format version.
+        InputError: no model file, damaged, or of another format version.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise InputError(f"{path} is no model file ({error}); train the stream again") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path} is not a model file of format {FORMAT}; train the stream again with this version")
-    network = VideoNetwork.from_record(content["network"])
-    network.load_state_dict(content.pop("parameters"))
+    except _DAMAGE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path} is no model file ({reason}); train the stream again") from None
+    _require_format(path, content)
+    try:
+        network = VideoNetwork.from_record(content["network"])
+        network.load_state_dict(content.pop("parameters"))
+    except (RuntimeError, TypeError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is damaged: weights and network do not fit ({reason}); train again") from None
     return network.eval(), content
+
+
+def _require_format(path: Path, content: Any) -> None:
+    found = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(found, int):
+        raise InputError(f"{path} is no model file of atw; give the path of a model.pt")
+    if found > FORMAT:
+        raise InputError(
+            f"{path} has format {found}, from a newer version of atw than this one, which reads {FORMAT}; update atw"
+        )
+    if found < FORMAT:
+        raise InputError(
+            f"{path} has format {found}, from an older version of atw; this one reads {FORMAT}: train the stream again"
+        )
+    missing = sorted(_PARTS - content.keys())
+    if missing:
+        raise InputError(f"{path} is damaged, it lacks {', '.join(missing)}; train the stream again")

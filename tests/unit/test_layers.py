@@ -34,20 +34,24 @@ GROUPS = {
     "atw.train": (3, "train"),
     "atw.evaluate": (4, "evaluate"),
     "atw.train.launch": (5, "launch"),
-    "atw.__main__": (6, "main"),
+    "atw.figures": (5, "figures"),
+    "atw.predict": (6, "predict"),
+    "atw.__main__": (7, "main"),
 }
 # Libraries that only some groups or modules may import.
 RESERVED = {
     "snakemake": set(),
     "ray": {"atw.train.launch"},
-    "torch": {"data", "model", "train", "evaluate", "launch"},
+    "torch": {"data", "model", "train", "evaluate", "launch", "predict"},
     "torchvision": {"model"},
     "numba": {"preprocess"},
-    "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software"},
+    "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software", "atw.predict.film"},
     "h5py": {"atw.hdf5", "atw.shards.layout", "atw.shards.reader", "atw.shards.writer", "atw.evaluate.scores"},
     "pydantic": {"atw.config", "atw.reference"},
     "jinja2": {"atw.evaluate.tablefiles"},
     "typer": {"main"},
+    "matplotlib": {"figures"},
+    "onnxruntime": {"atw.train.export"},
 }
 
 

@@ -1,0 +1,189 @@
+"""Attention seen: the paper's figure 3, and how well attention finds the action where that is known."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.datasets.intervals import read_intervals
+from atw.evaluate.fuse import fuse
+from atw.evaluate.metrics import interval_auc
+from atw.evaluate.scores import Scores, read_scores
+from atw.figures.plate import Picked, Plate, write_plate
+from atw.files import InputError, write_json
+from atw.shards import Entry, Shard
+
+FORMAT = 1
+SHOWN = 4  # frames with the highest weight, and as many with the lowest, as in the paper
+_USUAL_FPS = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which videos are shown, and whose weights stand above their frames.
+
+    Args:
+        videos: ids; none for some that are classified correctly, drawn by `seed`.
+        count: how many are drawn.
+        seed: of the draw.
+        stream: rgb, flow or warped; "" is the first there is.
+        weights: of the streams in the fusion that decides what is correct.
+        on: what the fusion adds.
+    """
+
+    videos: Sequence[str] = ()
+    count: int = 4
+    seed: int = 0
+    stream: str = ""
+    weights: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0, "flow": 1.0, "warped": 0.5})
+    on: Any = "logits"
+
+
+def write_attention(
+    out: Path, score_paths: Sequence[Path], frames: Path, choice: Choice, *, intervals: Path | None = None
+) -> None:
+    """Draw the attention of a split as `out`, a .png, and write its numbers beside it as .json.
+
+    Args:
+        out: path of the picture.
+        score_paths: of the streams.
+        frames: folder of the rgb shards of the split's videos.
+        choice: of videos.
+        intervals: list with the columns path, action_first and action_last, frames from 0.
+
+    Raises:
+        InputError: score files that do not belong together, a video that is not in them, or other shards.
+    """
+    scores = {one.stream: one for one in map(read_scores, score_paths)}
+    shown = choice.stream or next(iter(scores))
+    if shown not in scores:
+        raise InputError(f"there are no scores of the stream {shown!r}, only of {', '.join(scores)}")
+    weights = {stream: weight for stream, weight in choice.weights.items() if weight and stream in scores}
+    predicted = fuse(scores, weights=weights, on=choice.on).argmax(axis=1)
+    rows = _rows(scores[shown], predicted, choice)
+    known = read_intervals(intervals) if intervals else {}
+    plates = []
+    for row in rows:
+        with _stored(frames, scores, scores[shown].videos[row]) as stored:
+            plates.append(_plate(scores, row, shown, int(predicted[row]), stored, known))
+    write_plate(plates, shown, out)
+    write_json(out.with_suffix(".json"), _numbers(scores, shown, choice, plates, known))
+
+
+def _rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> list[int]:
+    """Numbers of the videos to show; where too few are classified correctly, others fill up."""
+    missing = sorted(set(choice.videos) - set(scores.videos))
+    if missing:
+        raise InputError(f"{missing[0]} is not among the {len(scores.videos)} scored test videos of {scores.split}")
+    if choice.videos:
+        return [scores.videos.index(video) for video in choice.videos]
+    drawn = np.random.default_rng(choice.seed).permutation(len(scores.videos))
+    wrong = predicted[drawn] != scores.labels[drawn]
+    best = drawn[np.argsort(wrong, kind="stable")][: choice.count]
+    return sorted(best.tolist())
+
+
+@contextmanager
+def _stored(folder: Path, scores: Mapping[str, Scores], video: str) -> Iterator[tuple[Shard, Entry]]:
+    """The frames of a video, in one of the shards whose names the scores hold."""
+    names = sorted(next(iter(scores.values())).provenance["shards"])
+    for name in names:
+        with Shard(folder / f"{Path(name).name}.h5") as shard:
+            if "rgb" in scores and scores["rgb"].provenance["shards"].get(name) != shard.digest:
+                raise InputError(
+                    f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
+                )
+            for entry in shard.entries:
+                if entry.video == video and entry.count:
+                    yield shard, entry
+                    return
+    raise InputError(f"{video} is in none of the shards {', '.join(names)} of {folder}; give the folder of its frames")
+
+
+def _plate(
+    scores: Mapping[str, Scores],
+    row: int,
+    shown: str,
+    predicted: int,
+    stored: tuple[Shard, Entry],
+    known: Mapping[str, tuple[int, int]],
+) -> Plate:
+    shard, entry = stored
+    one = scores[shown]
+    fps = entry.fps or _USUAL_FPS
+    frames = _middles(one)[row]
+    weights = one.attention[row].mean(axis=0)
+    # Snippets of a short video share frames, and such have equal weights.
+    first_of_frame = np.unique(frames, return_index=True)[1]
+    rising = first_of_frame[np.argsort(weights[first_of_frame], kind="stable")]
+
+    def picked(places: NDArray[np.integer]) -> list[Picked]:
+        images = shard.frames(entry, frames[places].tolist())
+        return [
+            Picked(int(frames[place]), (frames[place] + 0.5) / fps, float(weights[place]), image)
+            for place, image in zip(places, images, strict=True)
+        ]
+
+    action = known.get(one.videos[row])
+    return Plate(
+        video=one.videos[row],
+        label=one.classes[int(one.labels[row])],
+        predicted=one.classes[predicted],
+        seconds=entry.count / fps,
+        highest=picked(rising[::-1][:SHOWN]),
+        lowest=picked(rising[:SHOWN]),
+        curves={
+            name: ((_middles(each)[row] + 0.5) / fps, each.attention[row].mean(axis=0)) for name, each in scores.items()
+        },
+        action_seconds=None if action is None else (action[0] / fps, (action[1] + 1) / fps),
+    )
+
+
+def _middles(scores: Scores) -> NDArray[np.int32]:
+    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2."""
+    stack = 1 if scores.stream == "rgb" else scores.provenance["settings"]["train"]["sampling"]["stack"]
+    middles: NDArray[np.int32] = scores.positions + stack // 2
+    return middles
+
+
+def _numbers(
+    scores: Mapping[str, Scores],
+    shown: str,
+    choice: Choice,
+    plates: Sequence[Plate],
+    known: Mapping[str, tuple[int, int]],
+) -> dict[str, Any]:
+    """The content of attention.json."""
+    first = scores[shown]
+    return {
+        "format": FORMAT,
+        "dataset": first.dataset,
+        "split": first.split,
+        "experiment": first.experiment or None,
+        "seed": choice.seed,
+        "frames_by": shown,
+        "streams": {
+            name: {
+                "videos": len(one.videos),
+                "flat": float(np.mean(np.ptp(one.attention, axis=2).max(axis=1) == 0)),
+                "interval_auc": _auc(one, known),
+            }
+            for name, one in scores.items()
+        },
+        "videos": [plate.to_json() for plate in plates],
+    }
+
+
+def _auc(scores: Scores, known: Mapping[str, tuple[int, int]]) -> float | None:
+    """Area under the ROC curve of attention against the action's interval; None where no interval is known."""
+    rows = [row for row, video in enumerate(scores.videos) if video in known]
+    if not rows:
+        return None
+    bounds = np.array([known[scores.videos[row]] for row in rows])  # [V, 2]
+    middles = _middles(scores)[rows]
+    inside = (middles >= bounds[:, :1]) & (middles <= bounds[:, 1:])
+    return interval_auc(scores.attention[rows].mean(axis=1), inside)

@@ -1,0 +1,69 @@
+"""`atw predict`: one JSON object a line for each video on stdout."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from atw.files import InputError
+from atw.predict.predictor import Predictor, load
+from atw.videos import BadVideoError
+
+log = logging.getLogger("atw")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What is asked for beside the labels.
+
+    Args:
+        top: classes to name.
+        window_seconds: length of windows; None for none.
+        stride_seconds: from window to window; None is half a window.
+        render: picture or film to make, `.png` or `.mp4`.
+    """
+
+    top: int = 5
+    window_seconds: float | None = None
+    stride_seconds: float | None = None
+    render: Path | None = None
+
+
+def predict(videos: Sequence[Path], folder: Path, wishes: Wishes, *, device: str, threads: int) -> int:
+    """Print a line of JSON for each video as soon as it is known; returns how many videos could not be used.
+
+    A bad video has `error`, the reason, in place of a prediction.
+    """
+    if wishes.render:
+        if len(videos) != 1:
+            raise InputError(f"--render shows one video, and {len(videos)} are given; give one")
+        _check_render(wishes.render, videos[0])
+    torch.set_num_threads(threads)
+    predictor = load(folder, device=device, threads=threads)
+    bad = 0
+    for video in videos:
+        try:
+            print(json.dumps(_one(predictor, video, wishes), ensure_ascii=False), flush=True)
+        except BadVideoError as reason:
+            bad += 1
+            log.warning("%s cannot be used: %s", video, reason)
+            print(json.dumps({"video": str(video), "error": str(reason)}, ensure_ascii=False), flush=True)
+    return bad
+
+
+def _check_render(out: Path, video: Path) -> None:
+    from atw.predict.render import check_render  # Matplotlib is slow to import, and only pictures need it
+
+    check_render(out, video)
+
+
+def _one(predictor: Predictor, video: Path, wishes: Wishes) -> dict[str, object]:
+    prediction = predictor.predict(video, window_seconds=wishes.window_seconds, stride_seconds=wishes.stride_seconds)
+    if wishes.render:
+        from atw.predict.render import render
+
+        render(prediction, video, wishes.render)
+    return prediction.to_json(top=wishes.top)

@@ -1,0 +1,179 @@
+"""Frames, flow and warped flow of a new video, computed where snippets lie only, encoded as shards hold them.
+
+A network has seen JPEG images and quantised flow, so a new video takes the same way through the same functions. Encoded
+items lie in a temporary file: at 340 x 256 px some 30 kB a frame and 11 kB a field, at most once for each frame and
+field of the video. In memory are the frames of one block of pairs, and 100 bytes or so for each item.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+import torch
+import zstandard
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atw.flow.parameters import SMALLEST_SIDE_PX
+from atw.preprocess import streams
+from atw.progress import Meter
+from atw.shards import Entry, encode_frame
+from atw.videos import Audit, BadVideoError, Frame, read
+
+# A film of a day at 60 frames a second; a limit only so that a hostile file ends.
+_MAX_FRAMES = 86_400 * 60
+_BLOCK_PAIRS = 48
+
+Run = tuple[int, int]
+"""First position of consecutive fields, and how many they are."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the items of a video are computed.
+
+    Args:
+        settings: by stream, what `atw.config.shard_settings` gave for the shards of training, with a flow backend that
+            runs here and without masks.
+        threads: pairs of frames worked on at the same time.
+    """
+
+    settings: Mapping[str, dict[str, Any]]
+    threads: int
+
+    def read(self, video: Path, audit: Audit, *, small: bool = False) -> Iterator[Frame]:
+        """The frames at the working size, or as small as can be; limits on pixels are those of training."""
+        preprocess = next(iter(self.settings.values()))["preprocess"]
+        side = SMALLEST_SIDE_PX
+        size = (side, side) if small else (preprocess["width"], preprocess["height"])
+        return read(
+            video, audit, width=size[0], height=size[1], max_pixels=preprocess["max_pixels"], max_frames=_MAX_FRAMES
+        )
+
+    def examine(self, video: Path) -> Audit:
+        """Decode the video once and say what it is.
+
+        Raises:
+            BadVideoError: it cannot be used.
+        """
+        audit = Audit()
+        for _ in self.read(video, audit, small=True):
+            pass
+        return audit
+
+
+class Footage:
+    """Encoded items of one video by stream and position, in a file that is open for reading and writing."""
+
+    def __init__(self, file: IO[bytes], recipe: Recipe) -> None:
+        self._file = file
+        self._recipe = recipe
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def compute(self, video: Path, audit: Audit, wanted: Mapping[str, Iterable[int]], progress: Meter) -> None:
+        """Compute what is wanted of a video in one pass over it.
+
+        Args:
+            video: path.
+            audit: what `Recipe.examine` found.
+            wanted: by stream, the numbers of frames (rgb) or fields (flow, warped).
+            progress: is told of each block of pairs, see `runs`.
+
+        Raises:
+            BadVideoError: the file is another one by now.
+        """
+        again = Audit()
+        images = set(wanted.get("rgb", ()))
+        blocks = runs(pairs_of(wanted))
+        block = next(blocks, None)
+        held: list[Frame] = []
+        for number, frame in enumerate(self._recipe.read(video, again)):
+            if number in images:
+                quality = self._recipe.settings["rgb"]["preprocess"]["jpeg_quality"]
+                self._put("rgb", number, [encode_frame(frame, quality)])
+            if block is None or number < block[0]:
+                continue
+            held.append(frame)
+            if number == sum(block):
+                self._add_fields(held, block[0])
+                progress.advance(block[1])
+                block = next(blocks, None)
+                held = [frame] if block and block[0] == number else []
+        if again.sha256 != audit.sha256 or again.decoded != audit.decoded:
+            raise BadVideoError("the file was changed while it was read")
+
+    def _add_fields(self, frames: Sequence[Frame], first: int) -> None:
+        """Flow and warped flow of consecutive frames, the first of which is the frame `first`."""
+        settings = self._recipe.settings
+        if "flow" in settings:
+            self._put("flow", first, streams.flow_to_items(frames, self._job("flow")).encoded)
+        if "warped" in settings:
+            known = None
+            if streams.warp_parameters(settings["warped"]).matches != "tracks":
+                known = _Fields(list(streams.flow_to_items(frames, self._job("warped")).encoded), frames[0].shape[:2])
+            job, entry = self._job("warped"), Entry(video="", label="")
+            self._put("warped", first, streams.warped_to_items(frames, job, known, entry).encoded)
+
+    def _job(self, stream: str) -> streams.Job:
+        return streams.Job(self._recipe.settings[stream], threads=lambda: self._recipe.threads)
+
+    def _put(self, stream: str, first: int, items: Iterable[bytes]) -> None:
+        place = self._file.seek(0, 2)
+        for number, item in enumerate(items, start=first):
+            self._file.write(item)
+            self._places[stream, number] = (place, len(item))
+            place += len(item)
+
+    def _item(self, stream: str, number: int) -> bytes:
+        place, length = self._places[stream, number]
+        self._file.seek(place)
+        return self._file.read(length)
+
+    def snippets(self, stream: str, stacks: NDArray[np.int64]) -> Tensor:
+        """Snippets as `atw.data.reader.Shards` gives them: uint8 [M, H, W, 3] in RGB, or [M, L, 2, H, W].
+
+        `stacks` [M, L] are the positions of each snippet; L is 1 for rgb.
+        """
+        if stream == "rgb":
+            items = (np.frombuffer(self._item(stream, number), np.uint8) for number in stacks[:, 0].tolist())
+            images = [cv2.cvtColor(cv2.imdecode(item, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB) for item in items]
+            return torch.from_numpy(np.stack(images))
+        preprocess = self._recipe.settings[stream]["preprocess"]
+        encoded = [self._item(stream, number) for number in stacks.ravel().tolist()]
+        fields = _decoded(encoded, (preprocess["height"], preprocess["width"]))
+        return torch.from_numpy(fields.reshape(*stacks.shape, *fields.shape[1:]))
+
+
+class _Fields:
+    """The fields of one block as warped flow asks for them."""
+
+    def __init__(self, encoded: Sequence[bytes], size: tuple[int, ...]) -> None:
+        self._encoded, self._size = encoded, size
+
+    def fields(self, _: Entry, first: int, count: int, /) -> NDArray[np.uint8]:
+        return _decoded(self._encoded[first : first + count], self._size)
+
+
+def _decoded(encoded: Sequence[bytes], size: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Fields from their Zstandard frames: uint8 [len(encoded), 2, H, W]."""
+    decompressor = zstandard.ZstdDecompressor()
+    content = b"".join(decompressor.decompress(item) for item in encoded)
+    return np.frombuffer(bytearray(content), np.uint8).reshape(len(encoded), 2, *size)
+
+
+def pairs_of(wanted: Mapping[str, Iterable[int]]) -> list[int]:
+    """The fields that any of the flow streams wants, in order."""
+    return sorted({number for stream in ("flow", "warped") for number in wanted.get(stream, ())})
+
+
+def runs(positions: Sequence[int], *, longest: int = _BLOCK_PAIRS) -> Iterator[Run]:
+    """Cut rising positions into runs of consecutive ones, of `longest` at most."""
+    first = 0
+    for place in range(1, len(positions) + 1):
+        ends = place == len(positions) or positions[place] != positions[place - 1] + 1
+        if ends or place - first == longest:
+            yield positions[first], place - first
+            first = place

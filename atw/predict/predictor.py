@@ -1,0 +1,212 @@
+"""Classifying new videos with the trained networks of a split."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from atw.config import ON_GPU
+from atw.data import augment
+from atw.files import InputError
+from atw.model.consensus import Consensus
+from atw.predict.footage import Footage, Recipe, pairs_of, runs
+from atw.predict.models import Models, StreamModel, read_models
+from atw.predict.prediction import Prediction, StreamPrediction, WindowPrediction
+from atw.predict.windows import Span, check_window, middle_seconds, stacks, windows
+from atw.preprocess.backend import job_backend
+from atw.progress import meter
+
+log = logging.getLogger("atw")
+_USUAL_FPS = 25.0
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predictor":
+    """Load the networks of a split, as `results/ucf101/split1`, to classify new videos.
+
+    Args:
+        path: the folder with rgb/model.pt, flow/model.pt or warped/model.pt, and fused.json for the fusion.
+        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        threads: CPU threads for optical flow.
+
+    Raises:
+        InputError: no networks are there, they do not belong together, or there is no such device.
+    """
+    return Predictor(read_models(Path(path)), device=device, threads=threads)
+
+
+class Predictor:
+    """The networks of a split; `load` makes one."""
+
+    def __init__(self, models: Models, *, device: str, threads: int) -> None:
+        if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
+            raise InputError(f"the device {device!r} is not there; take one of {', '.join(DEVICES)} that is")
+        if threads < 1:
+            raise InputError(f"threads {threads}: at least 1 is needed")
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if on_gpu else "cpu")
+        self._threads = threads
+        self._models = models
+        for model in models.streams.values():
+            model.network.to(self._device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of all probabilities."""
+        return next(iter(self._models.streams.values())).classes
+
+    def predict(
+        self, video: str | Path, *, window_seconds: float | None = None, stride_seconds: float | None = None
+    ) -> Prediction:
+        """Classify a video of any length.
+
+        Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` also each
+        window of that length is classified as if it were a video of its own, every `stride_seconds` (half a window
+        unless given). A snippet that several windows share is computed once.
+
+        Raises:
+            BadVideoError: the video cannot be used; the message is the reason.
+            InputError: an impossible window.
+        """
+        check_window(window_seconds, stride_seconds)
+        path = Path(video)
+        with contextlib.ExitStack() as stack:
+            recipe = stack.enter_context(self._recipe())
+            audit = recipe.examine(path)
+            fps = audit.fps or _USUAL_FPS
+            spans = [Span(0, audit.decoded)]
+            if window_seconds is not None:
+                spans += windows(audit.decoded, window_seconds=window_seconds, stride_seconds=stride_seconds, fps=fps)
+            plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
+            wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
+            footage = Footage(stack.enter_context(tempfile.TemporaryFile()), recipe)
+            with meter(f"flow of {path.name}", "pairs", sum(1 for _ in runs(pairs_of(wanted)))) as progress:
+                footage.compute(path, audit, wanted, progress)
+            results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
+        return Prediction(
+            video=str(video),
+            classes=self.classes,
+            probabilities=self._fused(results, 0),
+            streams={
+                stream: StreamPrediction(
+                    found[0].logits, middle_seconds(plans[stream].of(0), stream=stream, fps=fps), found[0].attention
+                )
+                for stream, found in results.items()
+            },
+            windows=[
+                WindowPrediction(span.first / fps, (span.first + span.frames) / fps, self._fused(results, number))
+                for number, span in enumerate(spans[1:], start=1)
+            ],
+            fps=fps,
+            fps_known=bool(audit.fps),
+            frames=audit.decoded,
+            width=audit.width,
+            height=audit.height,
+            repaired=audit.repaired,
+        )
+
+    @contextlib.contextmanager
+    def _recipe(self) -> Iterator[Recipe]:
+        """How the networks' shards were made, on a flow backend that can run here."""
+        settings = {stream: dict(model.settings["shards"]) for stream, model in self._models.streams.items()}
+        gpus = int(self._device.type == "cuda")
+        flows = [one for one in settings.values() if "flow" in one]
+        if not flows:
+            yield Recipe(settings, self._threads)
+            return
+        name = flows[0]["flow"]["backend"]
+        # What a GPU computed, the CPU computes as well: the backends agree within rounding.
+        with job_backend("auto" if name in ON_GPU and not gpus else name, gpus) as backend:
+            for one in flows:
+                one["flow"] = one["flow"] | {"backend": backend}
+                if one.get("warp", {}).get("masks"):
+                    log.warning("warp.masks was set in training; a new video has no masks, and none are used")
+                if "warp" in one:
+                    one["warp"] = one["warp"] | {"masks": None}
+            yield Recipe(settings, self._threads)
+
+    def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
+        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
+        of_spans = [stacks(span, stream=stream, snippets=evaluate["snippets"], stack=model.stack) for span in spans]
+        snippets, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
+        return _Plan(snippets, places.reshape(len(spans), -1))
+
+    @torch.inference_mode()
+    def _score(self, stream: str, plan: "_Plan", footage: Footage) -> list["_Scored"]:
+        """What one stream says of each span."""
+        model = self._models.streams[stream]
+        crops = self._crops(model, self._models.evaluate[stream])
+        parts = []
+        with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
+            for first in range(0, len(plan.snippets), model.chunk):
+                numbers = plan.snippets[first : first + model.chunk]
+                parts.append(self._through_backbone(model, footage.snippets(stream, numbers), crops))
+                progress.advance(len(numbers), steps=len(numbers))
+        features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
+        return [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
+
+    def _through_backbone(
+        self, model: StreamModel, frames: Tensor, crops: Sequence[augment.Crop]
+    ) -> tuple[Tensor, Tensor]:
+        """Features [crops, M, D] and scores [crops, M, K] of M snippets, on the host."""
+        backbone = model.network.backbone
+        size, stream = model.settings["augment"]["input_size"], model.settings["stream"]
+        found = []
+        for crop in crops:
+            snippets = augment.apply(frames, box=crop.box, size=size, flip=crop.flip, stream=stream)  # [M, C, S, S]
+            features, scores = backbone(backbone.normalise(snippets.to(self._device)))
+            found.append((features.cpu(), scores.cpu()))
+        return torch.stack([features for features, _ in found]), torch.stack([scores for _, scores in found])
+
+    def _conclude(self, model: StreamModel, features: Tensor, scores: Tensor) -> "_Scored":
+        """The consensus sees all snippets of a crop together; crops are averaged after it."""
+        result: Consensus = model.network.consensus(scores.to(self._device), features.to(self._device))
+        logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
+        return _Scored(logits, weights)
+
+    @staticmethod
+    def _crops(model: StreamModel, evaluate: dict[str, Any]) -> list[augment.Crop]:
+        preprocess = model.settings["shards"]["preprocess"]
+        return augment.test_boxes(
+            preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
+        )
+
+    def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
+        """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""
+        total = sum(self._models.weights.values())
+        shares = {stream: weight / total for stream, weight in self._models.weights.items()}
+        logits = {stream: found[number].logits for stream, found in results.items()}
+        after = self._models.on == "probabilities"
+        added = [share * (softmax(logits[stream]) if after else logits[stream]) for stream, share in shares.items()]
+        mean: NDArray[np.float64] = np.sum(added, axis=0)
+        return mean if after else softmax(mean)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Different snippets [U, L] of a stream, and by span the places [M] of its own among them."""
+
+    snippets: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def of(self, span: int) -> NDArray[np.int64]:
+        """The snippets of a span: [M, L]."""
+        chosen: NDArray[np.int64] = self.snippets[self.places[span]]
+        return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Logits [K] and attention [M] of a span."""
+
+    logits: NDArray[np.float64]
+    attention: NDArray[np.float64]

@@ -1,0 +1,143 @@
+"""A trained network in a form that runs without this package: ONNX or PyTorch's exported program.
+
+Input is uint8 [B, N, C, S, S] as `VideoNetwork.forward` takes it, so normalisation is inside; the outputs are those of
+`atw.model.network.Output`. Numbers of videos B and of snippets N are free. The file says by itself what it is: classes,
+settings, training and provenance of model.pt as JSON under `atw`, as metadata (ONNX) or as an extra file `atw.json`.
+"""
+
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from atw.files import InputError, atomic_path
+from atw.model.network import Output, VideoNetwork
+from atw.train.modelfile import load_model
+
+TOLERANCE = 1e-4
+"""Largest difference from the original that is let through, relative to the largest number of an output or to 1."""
+
+FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
+_ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+_TRACED_VIDEOS = 2
+_TRIED = ((1, 1), (2, 3), (3, 7))
+"""Numbers of videos and snippets that are compared, other than the traced ones."""
+
+Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
+
+
+def export_model(model: Path, out: Path, form: str) -> float:
+    """Write the network of a model.pt as `out`; returns the largest difference from the original, as `TOLERANCE` is.
+
+    Raises:
+        InputError: an unknown format or ending, a library that is not installed, no model file, or a result that
+            differs by more than `TOLERANCE`; then nothing is written.
+    """
+    if form not in FORMATS:
+        raise InputError(f"the format {form!r} is unknown; take one of {', '.join(FORMATS)}")
+    if out.suffix.lower() != FORMATS[form]:
+        raise InputError(f"--out {out} must end in {FORMATS[form]} for the format {form}; change its name")
+    missing = [name for name in _ONNX_LIBRARIES if form == "onnx" and importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"the format onnx needs {', '.join(missing)}; install them with: pip install 'atw[export]'")
+    network, content = load_model(model)
+    segments = content["settings"]["sampling"]["segments"]
+    side = content["settings"]["augment"]["input_size"]
+    snippets = _snippets(network, _TRACED_VIDEOS, segments + 1, side)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters warn of their own inner workings
+        program = _traced(network, snippets)
+        data, run = (_to_onnx if form == "onnx" else _to_torch)(program, snippets, json.dumps(content))
+    worst = max(_difference(network, run, videos, number, side) for videos, number in _TRIED)
+    if not worst <= TOLERANCE:
+        raise InputError(
+            f"{model} as {form} differs from the original by {worst:.2g}, more than {TOLERANCE:g}; "
+            f"nothing was written, take the other format or other versions of {', '.join(_ONNX_LIBRARIES)}"
+        )
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(data)
+    return worst
+
+
+def _traced(network: VideoNetwork, snippets: Tensor) -> ExportedProgram:
+    shapes = ({0: Dim("videos", min=1), 1: Dim("snippets", min=1)},)
+    return torch.export.export(_Plain(network), (snippets,), dynamic_shapes=shapes)
+
+
+def _to_torch(program: ExportedProgram, _: Tensor, description: str) -> tuple[bytes, Runner]:
+    stream = io.BytesIO()
+    torch.export.save(program, stream, extra_files={"atw.json": description})
+    data = stream.getvalue()
+    module = torch.export.load(io.BytesIO(data)).module()
+
+    def run(snippets: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        with torch.no_grad():
+            return [output.numpy() for output in module(torch.from_numpy(snippets))]
+
+    return data, run
+
+
+def _to_onnx(program: ExportedProgram, snippets: Tensor, description: str) -> tuple[bytes, Runner]:
+    import onnxruntime
+
+    for name in ("onnxscript", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell of every constant
+    converted: Any = torch.onnx.export(
+        program,
+        (snippets,),
+        dynamo=True,
+        input_names=["snippets"],
+        output_names=list(Output._fields),
+        verbose=False,
+    )
+    proto = converted.model_proto
+    proto.metadata_props.add(key="atw", value=description)
+    data: bytes = proto.SerializeToString()
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+
+    def run(snippets: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        return list(session.run(list(Output._fields), {"snippets": snippets}))
+
+    return data, run
+
+
+class _Plain(nn.Module):
+    """A network whose outputs are a plain tuple, which every format can hold."""
+
+    def __init__(self, network: VideoNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, snippets: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.network(snippets))
+
+
+def _snippets(network: VideoNetwork, videos: int, number: int, side: int) -> Tensor:
+    """Random ones, the same at each call: uint8 [videos, number, C, side, side]."""
+    generator = torch.Generator().manual_seed(videos * 1000 + number)
+    shape = (videos, number, network.channels, side, side)
+    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+
+
+def _difference(network: VideoNetwork, run: Runner, videos: int, number: int, side: int) -> float:
+    """Largest difference of an output, relative to its largest number or to 1."""
+    snippets = _snippets(network, videos, number, side)
+    with torch.no_grad():
+        expected = [output.numpy() for output in network(snippets)]
+    found = run(snippets.numpy())
+    return max(
+        float(np.abs(has - should).max() / max(1.0, float(np.abs(should).max())))
+        if has.shape == should.shape
+        else float("inf")
+        for has, should in zip(found, expected, strict=True)
+    )

@@ -1,0 +1,115 @@
+import importlib.util
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from atw.config import Compute
+from atw.datasets import Split
+from atw.files import InputError
+from atw.model.network import Output
+from atw.train import export, loop
+from atw.train.export import TOLERANCE, export_model
+from atw.train.modelfile import load_model, save_model
+
+
+def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores", stream: str = "flow") -> Path:
+    model = {
+        "backbone": "tiny",
+        "dropout": 0.5,
+        "consensus": consensus,
+        "attention_on": on,
+        "attention_activation": "relu",
+        "attention_init": "gaussian",
+        "attention_std": 1.0,
+        "attention_bias": 0.5,
+        "partial_bn": "none",
+    }
+    settings = {
+        "stream": stream,
+        "seed": 1,
+        "model": model,
+        "sampling": {"segments": 3, "stack": 2},
+        "augment": {"input_size": 32},
+    }
+    task = loop.Task(settings, Compute().model_dump(), Split("split1", (), (), ("a", "b", "c")), [], None)
+    network = loop.build_network(task)
+    network.backbone.classifier.weight.data.mul_(300)
+    history = folder / "history.jsonl"
+    history.write_text('{"iteration": 1, "loss": 1.0}\n')
+    save_model(folder / "model.pt", task, network.to_record(), network.state_dict(), {}, history)
+    return folder / "model.pt"
+
+
+def original(model: Path, snippets: np.ndarray) -> list[np.ndarray]:
+    network, _ = load_model(model)
+    with torch.no_grad():
+        return [output.numpy() for output in network(torch.from_numpy(snippets))]
+
+
+def some_snippets(videos: int, number: int, channels: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 256, (videos, number, channels, 32, 32), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("consensus", ["max", "weighted"])
+def test_an_exported_program_is_the_network(tmp_path: Path, consensus: str) -> None:
+    model = write_model(tmp_path, consensus=consensus)
+    out = tmp_path / "network.pt2"
+    assert export_model(model, out, "torch-export") <= TOLERANCE
+    extra = {"atw.json": ""}
+    module = torch.export.load(io.BytesIO(out.read_bytes()), extra_files=extra).module()
+    snippets = some_snippets(4, 5, 4)
+    with torch.no_grad():
+        found = module(torch.from_numpy(snippets))
+    for has, should in zip(found, original(model, snippets), strict=True):
+        assert np.allclose(has.numpy(), should, atol=1e-5)
+    content = json.loads(extra["atw.json"])
+    assert content["classes"] == ["a", "b", "c"]
+    assert content["training"]["loss"] == 1.0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the extra `export` is not installed")
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own
+def test_onnx_is_the_network(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model = write_model(tmp_path, on="features", stream="rgb")
+    out = tmp_path / "network.onnx"
+    assert export_model(model, out, "onnx") <= TOLERANCE
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == list(Output._fields)
+    (wanted,) = session.get_inputs()
+    assert (wanted.name, wanted.type) == ("snippets", "tensor(uint8)")
+    assert wanted.shape[2:] == [3, 32, 32]
+    snippets = some_snippets(4, 5, 3)
+    for has, should in zip(session.run(None, {"snippets": snippets}), original(model, snippets), strict=True):
+        assert np.allclose(has, should, atol=1e-4 * max(1, np.abs(should).max()))
+    assert json.loads(session.get_modelmeta().custom_metadata_map["atw"])["classes"] == ["a", "b", "c"]
+
+
+def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convert = export._to_torch
+
+    def spoilt(*arguments: Any) -> tuple[bytes, export.Runner]:
+        data, run = convert(*arguments)
+        return data, lambda snippets: [output + np.float32(0.01) for output in run(snippets)]
+
+    monkeypatch.setattr(export, "_to_torch", spoilt)
+    with pytest.raises(InputError, match="differs from the original by"):
+        export_model(write_model(tmp_path), tmp_path / "network.pt2", "torch-export")
+    assert not (tmp_path / "network.pt2").exists()
+
+
+def test_wrong_wishes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path)
+    with pytest.raises(InputError, match="'caffe' is unknown; take one of onnx, torch-export"):
+        export_model(model, tmp_path / "network.onnx", "caffe")
+    with pytest.raises(InputError, match=r"must end in \.pt2"):
+        export_model(model, tmp_path / "network.onnx", "torch-export")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'atw\[export\]'"):
+        export_model(model, tmp_path / "network.onnx", "onnx")

@@ -1,0 +1,175 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from scipy import stats
+
+from atw import config
+from atw.datasets.intervals import intervals_path, read_intervals
+from atw.evaluate.scores import read_scores
+from atw.figures import attention
+from atw.figures.attention import Choice, write_attention
+from atw.figures.curves import save, shortened
+from atw.figures.strip import Strip, Windows, write_strip
+from atw.files import InputError
+from tests.unit.trained import TEST_VIDEOS, Trained
+
+STREAMS = ("rgb", "flow", "warped")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from tests.conftest import _moving_frames, _write_mjpeg
+
+    return Trained(tmp_path_factory.mktemp("figures"), _moving_frames, _write_mjpeg)
+
+
+def draw(trained: Trained, out: Path, choice: Choice, **more: Any) -> dict[str, Any]:
+    scores = [trained.split / stream / "scores.h5" for stream in STREAMS]
+    write_attention(out, scores, trained.shards["rgb"].parent, choice, **more)
+    content: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
+    return content
+
+
+def test_the_frames_are_those_of_the_highest_and_lowest_weights(trained: Trained, tmp_path: Path) -> None:
+    choice = Choice(videos=["left/1.avi", "up/1.avi"], stream="flow")
+    content = draw(trained, tmp_path / "attention.png", choice)
+    scores = read_scores(trained.split / "flow/scores.h5")
+    weights = scores.attention[0].mean(axis=0)
+    middles = scores.positions[0] + 1  # of a stack of 3 fields
+    shown = content["videos"][0]
+    order = np.argsort(weights)
+    assert [one["frame"] for one in shown["highest"]] == middles[order[::-1][:4]].tolist()
+    assert [one["weight"] for one in shown["highest"]] == pytest.approx(weights[order[::-1][:4]].tolist())
+    assert [one["frame"] for one in shown["lowest"]] == middles[order[:4]].tolist()
+    assert [one["seconds"] for one in shown["lowest"]] == pytest.approx(((middles[order[:4]] + 0.5) / 25).tolist())
+    for stream in STREAMS:
+        of_stream = read_scores(trained.split / stream / "scores.h5").attention[0].mean(axis=0)
+        assert shown["attention"][stream]["weight"] == pytest.approx(of_stream.tolist())
+    assert shown["action_seconds"] is None
+    assert content["streams"]["rgb"]["interval_auc"] is None
+    picture = cv2.imread(str(tmp_path / "attention.png"))
+    assert picture.shape[1] == 1440
+    assert picture.shape[0] == pytest.approx(2 * 2.9 * 120, abs=1)
+    assert picture.std() > 20
+
+
+def test_area_under_the_curve(trained: Trained, tmp_path: Path) -> None:
+    """Against the Mann-Whitney statistic; a video without snippets on both sides does not count."""
+    intervals = trained.root.parent / "split1.csv"
+    content = draw(trained, tmp_path / "attention.png", Choice(count=1), intervals=intervals)
+    for stream in STREAMS:
+        scores = read_scores(trained.split / stream / "scores.h5")
+        middles = scores.positions + (0 if stream == "rgb" else 1)
+        expected = []
+        for row, weights in enumerate(scores.attention.mean(axis=1)):
+            inside = (middles[row] >= 4) & (middles[row] <= 8)
+            if inside.any() and not inside.all():
+                statistic = stats.mannwhitneyu(weights[inside], weights[~inside]).statistic
+                expected.append(statistic / (inside.sum() * (~inside).sum()))
+        assert 0 < len(expected) < 3
+        assert content["streams"][stream]["interval_auc"] == pytest.approx(np.mean(expected))
+    (shown,) = content["videos"]
+    assert shown["action_seconds"] == pytest.approx([4 / 25, 9 / 25])
+
+
+def test_videos_are_drawn_among_the_right_ones_by_seed(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "write_plate", lambda *_: None)
+    first = [draw(trained, tmp_path / "a.png", Choice(count=2, seed=seed))["videos"] for seed in range(4)]
+    again = [draw(trained, tmp_path / "a.png", Choice(count=2, seed=seed))["videos"] for seed in range(4)]
+    assert first == again
+    right = [video for videos in first for video in videos if video["label"] == video["predicted"]]
+    assert right
+    everything = draw(trained, tmp_path / "a.png", Choice(count=9))["videos"]
+    known = {video["video"] for video in everything if video["label"] == video["predicted"]}
+    assert {video["video"] for video in everything} == set(TEST_VIDEOS)
+    for videos in first:
+        assert sum(video["video"] in known for video in videos) == min(2, len(known))
+
+
+def test_the_same_picture_has_the_same_bytes(trained: Trained, tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        draw(trained, tmp_path / name, Choice(count=1))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_wrong_wishes_are_named(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nobody is not among the 3 scored test videos of split1"):
+        draw(trained, tmp_path / "a.png", Choice(videos=["nobody"]))
+    with pytest.raises(InputError, match="no scores of the stream 'depth'"):
+        draw(trained, tmp_path / "a.png", Choice(stream="depth"))
+    with pytest.raises(InputError, match=r"must be a \.png"):
+        draw(trained, tmp_path / "a.jpg", Choice(count=1))
+    with pytest.raises(InputError, match="does not exist"):
+        scores = [trained.split / "rgb/scores.h5"]
+        write_attention(tmp_path / "a.png", scores, tmp_path, Choice(count=1))
+    with pytest.raises(InputError, match="is not the shard that was scored"):
+        from_flow = tmp_path / "00000.h5"
+        from_flow.write_bytes(trained.shards["flow"].read_bytes())
+        write_attention(tmp_path / "a.png", [trained.split / "rgb/scores.h5"], tmp_path, Choice(count=1))
+
+
+# Lists that know when the action happens
+
+
+def test_intervals(tmp_path: Path) -> None:
+    path = tmp_path / "split1.csv"
+    path.write_text("path,label,subset,action_first,action_last\na.avi,a,test,3,9\nb.avi,b,test,,\n")
+    assert read_intervals(path) == {"a.avi": (3, 9)}
+    location = {"kind": "folder", "name": "mine", "root": "r", "lists": str(tmp_path / "split{split}.csv")}
+    assert intervals_path(location, 1) == path
+    assert intervals_path({"kind": "demo", "root": "data/demo"}, 2) == Path("data/demo/split2.csv")
+    assert intervals_path({"kind": "ucf101", "root": "data"}, 1) is None
+    path.write_text("path,label,subset\na.avi,a,test\n")
+    assert intervals_path(location, 1) is None
+    with pytest.raises(InputError, match="no column action_first, action_last"):
+        read_intervals(path)
+    path.write_text("path,action_first,action_last\na.avi,soon,9\n")
+    with pytest.raises(InputError, match=r"line 2: the action is from frame 'soon' to '9'"):
+        read_intervals(path)
+
+
+# The strip of a prediction
+
+
+def test_a_strip_with_and_without_windows(tmp_path: Path) -> None:
+    seconds = np.linspace(0, 2, 5)
+    curves = {"rgb": (seconds, np.full(5, 0.2)), "warped": (seconds, np.array([0, 0, 0.5, 0.5, 0]))}
+    images = [(0.5, np.full((20, 30, 3), 200, np.uint8))]
+    # Names that Matplotlib would read as formulas or hide.
+    labels = [("$x_{$ walk", 0.9), ("_hidden", 0.1)]
+    windows = Windows(np.array([0.0, 1.0]), np.array([1.0, 2.0]), ("a", "b$"), np.array([[0.9, 0.1], [0.2, 0.8]]))
+    heights = []
+    for shown in (None, windows):
+        strip = Strip(title="$ costs.avi", seconds=2, images=images, curves=curves, labels=labels, windows=shown)
+        write_strip(strip, tmp_path / "strip.png")
+        picture = cv2.imread(str(tmp_path / "strip.png"))
+        heights.append(picture.shape[0])
+        assert picture.std() > 10
+    assert heights[1] > heights[0]
+
+
+def test_long_names_are_shortened() -> None:
+    assert shortened("walk") == "walk"
+    assert len(shortened("x" * 100)) == 28
+
+
+def test_a_picture_is_a_png_file(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    with pytest.raises(InputError, match=r"must be a \.png file"):
+        save(Figure(), tmp_path / "a.pdf")
+
+
+def test_a_new_recipe_draws_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config.load({"datasets": {"mine": {"kind": "folder", "root": "r", "lists": "l.csv"}}, "seed": 5})
+    fused, before = config.fuse_settings(given, "mine", ""), config.attention_settings(given, "mine", "")
+    assert before == fused | {"recipe": before["recipe"]}
+    monkeypatch.setitem(config.RECIPES, "attention", before["recipe"] + 1)
+    assert config.attention_settings(given, "mine", "") == before | {"recipe": before["recipe"] + 1}
+    assert config.fuse_settings(given, "mine", "") == fused

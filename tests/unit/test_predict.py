@@ -1,0 +1,332 @@
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from typer.testing import CliRunner
+
+import atw
+from atw.__main__ import app
+from atw.data import augment
+from atw.data.reader import Shards
+from atw.evaluate.scores import read_scores
+from atw.files import InputError
+from atw.predict.footage import runs
+from atw.predict.render import check_render
+from atw.predict.windows import Span, middle_seconds, stacks, windows
+from atw.train.modelfile import FORMAT, load_model, training_record
+from atw.videos import Audit, BadVideoError, read
+from tests.unit.trained import TEST_VIDEOS, Trained
+
+STREAMS = ("rgb", "flow", "warped")
+WEIGHTS = {"rgb": 1.0, "flow": 1.0, "warped": 0.5}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("predict")
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Trained:
+    from tests.conftest import _moving_frames, _write_mjpeg
+
+    return Trained(place, _moving_frames, _write_mjpeg)
+
+
+@pytest.fixture(scope="module")
+def predictor(trained: Trained) -> Any:
+    return atw.load(trained.split, device="cpu")
+
+
+# Index arithmetic
+
+
+@pytest.mark.parametrize(
+    ("positions", "expected"),
+    [
+        ([], []),
+        ([4], [(4, 1)]),
+        ([0, 1, 2, 5, 6, 9], [(0, 3), (5, 2), (9, 1)]),
+        ([0, 1, 2, 3, 4, 5, 6], [(0, 3), (3, 3), (6, 1)]),
+    ],
+)
+def test_runs(positions: list[int], expected: list[tuple[int, int]]) -> None:
+    assert list(runs(positions, longest=3)) == expected
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "stride", "expected"),
+    [
+        (100, 2.0, None, [(0, 50), (25, 50), (50, 50)]),
+        (101, 2.0, 2.0, [(0, 50), (50, 50), (51, 50)]),  # the last ends with the video
+        (40, 2.0, None, [(0, 40)]),
+        (50, 2.0, 1.0, [(0, 50)]),
+        (6, 0.16, 0.001, [(0, 4), (1, 4), (2, 4)]),  # a stride of less than a frame is one frame
+    ],
+)
+def test_windows(frames: int, window: float, stride: float | None, expected: list[tuple[int, int]]) -> None:
+    assert windows(frames, window_seconds=window, stride_seconds=stride, fps=25.0) == expected
+
+
+def test_a_window_of_one_frame_is_refused() -> None:
+    with pytest.raises(BadVideoError, match=r"0\.04 s has 1 frames at 25"):
+        windows(100, window_seconds=0.04, stride_seconds=None, fps=25.0)
+
+
+def test_stacks_stay_inside_their_span() -> None:
+    # 6 frames from frame 10 are 5 fields, 10 to 14: stacks of 3 start at 10, 11 or 12.
+    assert stacks(Span(10, 6), stream="flow", snippets=3, stack=3).tolist() == [
+        [10, 11, 12],
+        [11, 12, 13],
+        [12, 13, 14],
+    ]
+    assert stacks(Span(10, 3), stream="flow", snippets=1, stack=3).tolist() == [[10, 11, 11]]
+    assert stacks(Span(10, 2), stream="rgb", snippets=2, stack=1).tolist() == [[10], [11]]
+
+
+def test_middles() -> None:
+    # Frame 10 at 25 frames/s is shown from 0.40 to 0.44 s; fields 10 to 12 are of the frames 10 to 13.
+    assert middle_seconds(np.array([[10]]), stream="rgb", fps=25.0) == pytest.approx([0.42])
+    assert middle_seconds(np.array([[10, 11, 12]]), stream="flow", fps=25.0) == pytest.approx([0.48])
+
+
+# Predictions
+
+
+@pytest.mark.parametrize("number", range(len(TEST_VIDEOS)))
+def test_a_test_video_has_the_scores_of_the_evaluation(trained: Trained, predictor: Any, number: int) -> None:
+    prediction = predictor.predict(trained.root / TEST_VIDEOS[number])
+    fused = np.zeros(2)
+    for stream in STREAMS:
+        scores = read_scores(trained.split / stream / "scores.h5")
+        row = scores.videos.index(TEST_VIDEOS[number])
+        found = prediction.streams[stream]
+        assert np.allclose(found.logits, scores.video_logits[row], atol=1e-5)
+        assert np.allclose(found.attention, scores.attention[row].mean(axis=0), atol=1e-6)
+        assert np.ptp(found.attention) > 1e-4 or number == 2
+        fused += WEIGHTS[stream] / 2.5 * scores.video_logits[row]
+    assert np.allclose(prediction.probabilities, softmax(fused), atol=1e-5)
+
+
+def test_a_window_is_a_video_of_its_own(trained: Trained, predictor: Any) -> None:
+    """As the network scores the snippets of the shard that lie in the window, and no others."""
+    video = trained.root / "left/1.avi"
+    prediction = predictor.predict(video, window_seconds=0.4, stride_seconds=0.2)
+    starts = [window.start_seconds for window in prediction.windows]
+    assert starts == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8])
+    window = prediction.windows[2]
+    assert (window.start_seconds, window.end_seconds) == pytest.approx((0.4, 0.8))
+    fused = np.zeros(2)
+    for stream in STREAMS:
+        network, content = load_model(trained.split / stream / "model.pt")
+        shards = Shards([trained.shards[stream]], content["settings"]["shards"])
+        # Ten frames from frame 10, or nine fields: seven stacks of three that start at 10 to 16.
+        numbers = np.array([10, 12, 13, 15, 16, 17, 19] if stream == "rgb" else [10, 11, 12, 13, 14, 15, 16])
+        frames = shards.snippets("left/1.avi", numbers, 1 if stream == "rgb" else 3)
+        crops = augment.test_boxes(48, 64, crop=40, crops=10)
+        snippets = [augment.apply(frames, box=box, size=32, flip=flip, stream=stream) for box, flip in crops]
+        logits = network.score(torch.stack(snippets), chunk=8).logits.double().mean(0).numpy()
+        fused += WEIGHTS[stream] / 2.5 * logits
+    assert np.allclose(window.probabilities, softmax(fused), atol=1e-5)
+    whole = predictor.predict(video)
+    assert np.allclose(prediction.probabilities, whole.probabilities, atol=1e-6)
+    assert not np.allclose(whole.probabilities, window.probabilities, atol=1e-3)
+    assert whole.windows == []
+
+
+def test_only_the_flow_of_snippets_is_computed(
+    trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long video costs what its snippets cost: 7 stacks of 3 fields, not all of its 199."""
+    from atw.predict.footage import Footage
+    from tests.conftest import _moving_frames, _write_mjpeg
+
+    stored: list[tuple[str, int]] = []
+    put = Footage._put
+
+    def counted(self: Footage, stream: str, first: int, items: Any) -> None:
+        items = list(items)
+        stored.extend((stream, first + place) for place in range(len(items)))
+        put(self, stream, first, items)
+
+    monkeypatch.setattr(Footage, "_put", counted)
+    video = _write_mjpeg(trained.root.parent / "long.avi", _moving_frames(200))
+    predictor.predict(video)
+    assert len(stored) == len(set(stored)) == 7 + 21 + 21
+
+
+def test_json(trained: Trained, predictor: Any) -> None:
+    prediction = predictor.predict(trained.root / "left/1.avi", window_seconds=0.5)
+    content = json.loads(json.dumps(prediction.to_json(top=1)))
+    (best,) = content["labels"]
+    assert best["label"] == prediction.label == prediction.classes[int(prediction.probabilities.argmax())]
+    assert best["probability"] == pytest.approx(float(prediction.probabilities.max()), abs=1e-6)
+    assert (content["frames"], content["fps"], content["seconds"]) == (30, 25.0, 1.2)
+    for stream in STREAMS:
+        attention = content["streams"][stream]["attention"]
+        assert len(attention["seconds"]) == len(attention["weight"]) == 7
+        assert sum(attention["weight"]) == pytest.approx(1, abs=1e-4)
+        assert 0 < attention["seconds"][0] < attention["seconds"][-1] < 1.2
+    assert [len(window["labels"]) for window in content["windows"]] == [1] * len(prediction.windows)
+
+
+@pytest.mark.parametrize(
+    ("window", "stride"), [(0.0, None), (-1.0, None), (float("inf"), None), (1.0, 0.0), (None, 1.0)]
+)
+def test_impossible_windows(predictor: Any, trained: Trained, window: float | None, stride: float | None) -> None:
+    with pytest.raises(InputError, match=r"window|stride"):
+        predictor.predict(trained.root / "left/1.avi", window_seconds=window, stride_seconds=stride)
+
+
+def test_matches_along_the_flow(tmp_path: Path, moving_frames: Any, write_mjpeg: Any) -> None:
+    """Corners displaced by the flow need the flow of the pair, which shards have and a new video has not."""
+    trained = Trained(tmp_path, moving_frames, write_mjpeg, warp={"distance": 3, "matches": "flow"})
+    prediction = atw.load(trained.split, device="cpu").predict(trained.root / TEST_VIDEOS[0])
+    scores = read_scores(trained.split / "warped/scores.h5")
+    assert np.allclose(prediction.streams["warped"].logits, scores.video_logits[0], atol=1e-5)
+
+
+# The folder of a split
+
+
+def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None:
+    alone = place / "alone"
+    (alone / "flow").mkdir(parents=True)
+    (alone / "flow/model.pt").write_bytes((trained.split / "flow/model.pt").read_bytes())
+    found = atw.load(alone, device="cpu")
+    assert set(found._models.streams) == {"flow"}
+    assert found._models.evaluate["flow"] == {"snippets": 80, "crops": 1, "crop": 48}
+    with pytest.raises(InputError, match="is no folder"):
+        atw.load(place / "nothing")
+    with pytest.raises(InputError, match=r"rgb/model\.pt"):
+        atw.load(trained.root)
+    with pytest.raises(InputError, match="cuda"):
+        atw.load(alone, device="gpu")
+
+
+def test_networks_that_do_not_belong_together(trained: Trained, place: Path) -> None:
+    mixed = place / "mixed"
+    for stream in ("rgb", "flow"):
+        (mixed / stream).mkdir(parents=True)
+        content = torch.load(trained.split / stream / "model.pt", weights_only=True)
+        if stream == "flow":
+            content["classes"] = ["up", "left"]
+        torch.save(content, mixed / stream / "model.pt")
+    with pytest.raises(InputError, match="differ in classes"):
+        atw.load(mixed)
+    (mixed / "rgb/model.pt").write_bytes((mixed / "flow/model.pt").read_bytes())
+    with pytest.raises(InputError, match="a network of the stream flow"):
+        atw.load(mixed)
+
+
+# The model file
+
+
+def test_a_model_file_describes_itself(trained: Trained) -> None:
+    network, content = load_model(trained.split / "warped/model.pt")
+    assert not network.training
+    assert content["classes"] == ["left", "up"]
+    assert content["settings"]["shards"]["preprocess"]["width"] == 64
+    assert content["settings"]["shards"]["flow"]["preset"] == "fast"
+    assert content["settings"]["shards"]["warp"]["distance"] == 3
+    # The losses were 60, 59, ... 1; the last fifty are 50 to 1.
+    assert content["training"] == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
+
+
+def test_a_short_training_is_summarised_too(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"iteration": 1, "loss": 3.0}\n{"iteration": 2, "loss": 2.0}\n')
+    assert training_record(tmp_path / "history.jsonl") == {"iterations": 2, "loss": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(format=FORMAT + 1), "newer version of atw"),
+        (lambda content: content.update(format=FORMAT - 1), "older version of atw"),
+        (lambda content: content.pop("format"), "no model file"),
+        (lambda content: content.pop("classes"), "lacks classes"),
+        (lambda content: content["parameters"].popitem(), "do not fit"),
+    ],
+)
+def test_other_model_files_are_refused(
+    trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    content = torch.load(trained.split / "rgb/model.pt", weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path / "model.pt")
+
+
+def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"hello", bytes(1000)):
+        (tmp_path / "model.pt").write_bytes(content)
+        with pytest.raises(InputError, match="no model file"):
+            load_model(tmp_path / "model.pt")
+
+
+def test_the_package_is_light_until_something_is_loaded() -> None:
+    code = "import atw, sys; assert 'torch' not in sys.modules; atw.load; assert 'torch' in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    with pytest.raises(AttributeError, match="nonsense"):
+        atw.nonsense  # noqa: B018
+
+
+# The command
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["predict", *arguments, "--device", "cpu", "--threads", "1"])
+
+
+def test_the_command_prints_a_line_for_each_video(trained: Trained, place: Path) -> None:
+    (place / "empty.avi").write_bytes(b"")
+    videos = [str(trained.root / "left/1.avi"), str(place / "empty.avi"), str(trained.root / "up/1.avi")]
+    result = call(*videos, "--model", str(trained.split), "--top", "1", "--window", "0.4", "--stride", "0.4")
+    assert result.exit_code == 1
+    first, bad, second = map(json.loads, result.stdout.splitlines())
+    assert [one["video"] for one in (first, bad, second)] == videos
+    assert bad == {"video": videos[1], "error": "empty file"}
+    assert [window["start_seconds"] for window in first["windows"]] == [0.0, 0.4, 0.8]
+    assert len(second["labels"]) == 1
+
+
+@pytest.mark.parametrize("name", ["strip.png", "film.mp4"])
+def test_render(trained: Trained, place: Path, name: str) -> None:
+    out = place / name
+    result = call(str(trained.root / "left/1.avi"), "--model", str(trained.split), "--render", str(out))
+    assert result.exit_code == 0, result.output
+    if name.endswith(".png"):
+        assert cv2.imread(str(out)).std() > 10
+        return
+    audit = Audit()
+    frames = list(read(out, audit, width=320, height=384, max_pixels=10**6, max_frames=100))
+    assert (audit.decoded, audit.fps, audit.width, audit.height) == (30, 25.0, 320, 384)
+    # The line that shows the moment goes from left to right, in the part below the frame.
+    chart = np.stack(frames)[:, 270:350].astype(float)
+    columns = (chart - np.median(chart, axis=0)).mean(axis=(1, 3)).argmax(axis=1)
+    assert (np.diff(columns) > 0).mean() > 0.9
+
+
+def test_wrong_wishes_of_the_command(trained: Trained) -> None:
+    video = trained.root / "left/1.avi"
+    for arguments, message in (
+        ([str(video), str(video), "--render", "a.png"], "shows one video, and 2 are given"),
+        ([str(video), "--render", "a.gif"], r"must be an \.mp4 or a \.png file"),
+        ([str(video), "--stride", "1"], "without a window"),
+    ):
+        result = call(*arguments, "--model", str(trained.split))
+        assert isinstance(result.exception, InputError)
+        assert re.search(message, str(result.exception))
+    copy = trained.root / "film.mp4"
+    with pytest.raises(InputError, match="is the video itself"):
+        check_render(copy, copy)
