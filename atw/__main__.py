@@ -209,6 +209,7 @@ def table(
     write_table(out, inputs, config.load_json(settings))
 
 
+@app.command()
 def attention(
     out: Out,
     scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],

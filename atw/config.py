@@ -303,6 +303,16 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _mixup_has_partners(self) -> "Settings":
+        if self.train.mixup and min(self.compute.microbatch, self.train.batch // self.compute.workers) < 2:
+            raise ValueError(
+                f"train.mixup is {self.train.mixup:g}, but videos come one at a time (compute.microbatch "
+                f"{self.compute.microbatch}, train.batch {self.train.batch} over {self.compute.workers} workers): "
+                "mixup needs two at once; raise these or leave train.mixup out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _network_takes_the_input(self) -> "Settings":
         try:
             imagenet.check_side(self.model.backbone, self.augment.input_size)
@@ -631,7 +641,8 @@ def load_json(text: str) -> dict[str, Any]:
 def _explain(error: ValidationError) -> str:
     lines = ["config.yaml is not valid:"]
     for problem in error.errors():
-        location = [part for part in problem["loc"] if part != "[key]"]
+        # Of a value that may have several types, pydantic names each beside the key.
+        location = [part for part in problem["loc"] if part not in ("[key]", "int") and "tuple[" not in str(part)]
         if location[:1] == ["datasets"] and len(location) > 3:
             del location[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
         where = ".".join(str(part) for part in location)

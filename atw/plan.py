@@ -169,6 +169,8 @@ class Plan:
     def _table_streams(self, dataset: str, number: int) -> list[str]:
         weights = config.fuse_settings(self.config, dataset, "")["weights"]
         needed = {stream for column in paper.TABLES[number].columns_of(weights) for stream in column.streams}
+        if not needed:
+            raise InputError(f"table{number} is of a stream without weight in {dataset}: give it one in fusion.weights")
         return [stream for stream in config.STREAMS if stream in needed]
 
     def _table_runs(self, dataset: str, number: int) -> dict[str, str]:

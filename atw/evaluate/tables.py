@@ -79,6 +79,7 @@ def _rows_of_runs(inputs: list[Path], settings: dict[str, Any]) -> dict[str, Any
     return {
         "split": settings["split"],
         "caption": table.caption,
+        "decimals": table.decimals,
         "paper": {"page": table.page, "network": table.network},
         "columns": [{"name": column.name, "streams": list(column.streams)} for column in columns],
         "rows": rows,
@@ -185,6 +186,7 @@ def _state_of_the_art(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
     return {
         "split": ", ".join(summary["splits"]),
         "caption": paper.TABLE4_CAPTION,
+        "decimals": paper.TABLE4_DECIMALS,
         "paper": {"page": paper.TABLE4_PAGE, "network": paper.TABLE4_NETWORK},
         "columns": [{"name": "fused", "streams": list(settings["networks"])}],
         "rows": rows,

@@ -66,12 +66,13 @@ def write_attention(
     predicted = fuse(scores, weights=weights, on=choice.on).argmax(axis=1)
     rows = _rows(scores[shown], predicted, choice)
     known = read_intervals(intervals) if intervals else {}
+    counts = _frame_counts(frames, scores)
     plates = []
     for row in rows:
         with _stored(frames, scores, scores[shown].videos[row]) as stored:
-            plates.append(_plate(scores, row, shown, int(predicted[row]), stored, known))
+            plates.append(_plate(scores, row, shown, int(predicted[row]), stored, known, counts))
     write_plate(plates, shown, out)
-    write_json(out.with_suffix(".json"), _numbers(scores, shown, choice, plates, known))
+    write_json(out.with_suffix(".json"), _numbers(scores, shown, choice, plates, known, counts))
 
 
 def _rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> list[int]:
@@ -85,6 +86,18 @@ def _rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> lis
     wrong = predicted[drawn] != scores.labels[drawn]
     best = drawn[np.argsort(wrong, kind="stable")][: choice.count]
     return sorted(best.tolist())
+
+
+def _frame_counts(folder: Path, scores: Mapping[str, Scores]) -> dict[str, int]:
+    """The number of frames of each video in the shards that were scored."""
+    counts: dict[str, int] = {}
+    for name in next(iter(scores.values())).provenance["shards"]:
+        with Shard(folder / f"{Path(name).name}.h5") as shard:
+            counts |= {entry.video: entry.count for entry in shard.entries}
+    missing = sorted(set(next(iter(scores.values())).videos) - {video for video, count in counts.items() if count})
+    if missing:
+        raise InputError(f"{missing[0]} is in none of the shards of {folder}; give the folder of the frames")
+    return counts
 
 
 @contextmanager
@@ -111,11 +124,12 @@ def _plate(
     predicted: int,
     stored: tuple[Shard, Entry],
     known: Mapping[str, tuple[int, int]],
+    counts: Mapping[str, int],
 ) -> Plate:
     shard, entry = stored
     one = scores[shown]
     fps = entry.fps or _USUAL_FPS
-    frames = _middles(one)[row]
+    frames = _middles(one, counts)[row]
     weights = one.attention[row].mean(axis=0)
     # Snippets of a short video share frames, and such have equal weights.
     first_of_frame = np.unique(frames, return_index=True)[1]
@@ -137,16 +151,23 @@ def _plate(
         highest=picked(rising[::-1][:SHOWN]),
         lowest=picked(rising[:SHOWN]),
         curves={
-            name: ((_middles(each)[row] + 0.5) / fps, each.attention[row].mean(axis=0)) for name, each in scores.items()
+            name: ((_middles(each, counts)[row] + 0.5) / fps, each.attention[row].mean(axis=0))
+            for name, each in scores.items()
         },
         action_seconds=None if action is None else (action[0] / fps, (action[1] + 1) / fps),
     )
 
 
-def _middles(scores: Scores) -> NDArray[np.int32]:
-    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2."""
-    stack = 1 if scores.stream == "rgb" else scores.provenance["settings"]["train"]["sampling"]["stack"]
-    middles: NDArray[np.int32] = scores.positions + stack // 2
+def _middles(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int32]:
+    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2.
+
+    `counts` has the frames of each video: in one with fewer fields than a stack, the last field is repeated.
+    """
+    if scores.stream == "rgb":
+        return scores.positions
+    stack = scores.provenance["settings"]["train"]["sampling"]["stack"]
+    fields = np.array([counts[video] - 1 for video in scores.videos], np.int32)[:, None]  # [V, 1]
+    middles: NDArray[np.int32] = scores.positions + np.minimum(stack, fields) // 2
     return middles
 
 
@@ -156,6 +177,7 @@ def _numbers(
     choice: Choice,
     plates: Sequence[Plate],
     known: Mapping[str, tuple[int, int]],
+    counts: Mapping[str, int],
 ) -> dict[str, Any]:
     """The content of attention.json."""
     first = scores[shown]
@@ -170,7 +192,7 @@ def _numbers(
             name: {
                 "videos": len(one.videos),
                 "flat": float(np.mean(np.ptp(one.attention, axis=2).max(axis=1) == 0)),
-                "interval_auc": _auc(one, known),
+                "interval_auc": _auc(one, known, counts),
             }
             for name, one in scores.items()
         },
@@ -178,12 +200,12 @@ def _numbers(
     }
 
 
-def _auc(scores: Scores, known: Mapping[str, tuple[int, int]]) -> float | None:
+def _auc(scores: Scores, known: Mapping[str, tuple[int, int]], counts: Mapping[str, int]) -> float | None:
     """Area under the ROC curve of attention against the action's interval; None where no interval is known."""
     rows = [row for row, video in enumerate(scores.videos) if video in known]
     if not rows:
         return None
     bounds = np.array([known[scores.videos[row]] for row in rows])  # [V, 2]
-    middles = _middles(scores)[rows]
+    middles = _middles(scores, counts)[rows]
     inside = (middles >= bounds[:, :1]) & (middles <= bounds[:, 1:])
     return interval_auc(scores.attention[rows].mean(axis=1), inside)

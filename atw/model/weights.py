@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from atw.files import InputError, file_digest
-from atw.imagenet import absent
+from atw.imagenet import absent, network
 
 SHOWN_KEYS = 3
 """How many differing keys an error names."""
@@ -30,6 +30,13 @@ def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...
     """
     if not path.is_file():
         raise InputError(absent(path, backbone))
+    sha256 = file_digest(path)
+    promised = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
+    if promised and path.name in network(backbone).files and not sha256.startswith(promised[1]):
+        raise InputError(
+            f"weights {path}: its SHA-256 is {sha256}, but that of the published file of this name begins with "
+            f"{promised[1]}; download it again, or rename it if it is another network of yours"
+        )
     expected = body.state_dict()
     state = _adapted(_read(path), expected, left_out)
     differences = _differences(state, expected)
@@ -41,7 +48,7 @@ def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...
         )
     expected.update(state)  # and not `state` itself, which lacks the versions that torchvision's modules ask for
     body.load_state_dict(expected)
-    return file_digest(path)
+    return sha256
 
 
 def _adapted(state: dict[str, Tensor], expected: dict[str, Tensor], left_out: tuple[str, ...]) -> dict[str, Tensor]:

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from atw.files import InputError
-from atw.predict.predictor import Predictor, load
+from atw.predict.prediction import Prediction
+from atw.predict.predictor import load
 from atw.videos import BadVideoError
 
 log = logging.getLogger("atw")
@@ -46,11 +47,17 @@ def predict(videos: Sequence[Path], folder: Path, wishes: Wishes, *, device: str
     bad = 0
     for video in videos:
         try:
-            print(json.dumps(_one(predictor, video, wishes), ensure_ascii=False), flush=True)
+            prediction = predictor.predict(
+                video, window_seconds=wishes.window_seconds, stride_seconds=wishes.stride_seconds
+            )
         except BadVideoError as reason:
             bad += 1
             log.warning("%s cannot be used: %s", video, reason)
-            print(json.dumps({"video": str(video), "error": str(reason)}, ensure_ascii=False), flush=True)
+            _print({"video": str(video), "error": str(reason)})
+            continue
+        _print(prediction.to_json(top=wishes.top))
+        if wishes.render:
+            _render(prediction, video, wishes.render)
     return bad
 
 
@@ -60,10 +67,12 @@ def _check_render(out: Path, video: Path) -> None:
     check_render(out, video)
 
 
-def _one(predictor: Predictor, video: Path, wishes: Wishes) -> dict[str, object]:
-    prediction = predictor.predict(video, window_seconds=wishes.window_seconds, stride_seconds=wishes.stride_seconds)
-    if wishes.render:
-        from atw.predict.render import render
+def _render(prediction: Prediction, video: Path, out: Path) -> None:
+    from atw.predict.render import render
 
-        render(prediction, video, wishes.render)
-    return prediction.to_json(top=wishes.top)
+    render(prediction, video, out)
+
+
+def _print(content: dict[str, object]) -> None:
+    # ASCII: a file's name need not be text, and the terminal need not know every character.
+    print(json.dumps(content), flush=True)

@@ -164,7 +164,9 @@ class Predictor:
         for crop in crops:
             snippets = augment.apply(frames, box=crop.box, size=size, flip=crop.flip, stream=stream)  # [M, C, S, S]
             features, scores = backbone(backbone.normalise(snippets.to(self._device)))
-            found.append((features.cpu(), scores.cpu()))
+            # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
+            kept = features if model.settings["model"]["attention_on"] == "features" else features[:, :0]
+            found.append((kept.cpu(), scores.cpu()))
         return torch.stack([features for features, _ in found]), torch.stack([scores for _, scores in found])
 
     def _conclude(self, model: StreamModel, features: Tensor, scores: Tensor) -> "_Scored":

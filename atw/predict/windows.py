@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from atw.data import sampling
 from atw.files import InputError
-from atw.videos import BadVideoError
 
 
 class Span(NamedTuple):
@@ -32,11 +31,11 @@ def windows(frames: int, *, window_seconds: float, stride_seconds: float | None,
     A stride of None is half a window. A video shorter than the window is one window.
 
     Raises:
-        BadVideoError: the window has fewer than two frames of this video, so no motion.
+        InputError: the window has fewer than two frames of this video, so no motion.
     """
     length = round(window_seconds * fps)
     if length < 2:
-        raise BadVideoError(
+        raise InputError(
             f"a window of {window_seconds:g} s has {length} frames at {fps:g} frames/s and needs 2: take a longer one"
         )
     if length >= frames:

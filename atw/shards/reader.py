@@ -138,6 +138,7 @@ class Shard:
         Raises:
             InputError: damaged; names the file, the item, the video and the remedy.
         """
+        _check_numbers(entry, [number])
         with self._reading():
             return self._item(entry, number)
 
@@ -168,6 +169,7 @@ class Shard:
 
     def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
         """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
+        _check_numbers(entry, numbers)
         out = np.empty((len(numbers), *self.item_shape[1:], 3), np.uint8)
         for row, number in enumerate(numbers):
             with self._reading():
@@ -182,6 +184,7 @@ class Shard:
 
     def fields(self, entry: Entry, first: int, count: int) -> NDArray[np.uint8]:
         """`count` consecutive quantised fields of a video: uint8 [count, 2, H, W]."""
+        _check_numbers(entry, range(first, first + count))
         out = np.empty((count, *self.item_shape), np.uint8)
         decompressor = zstandard.ZstdDecompressor()
         for row, number in enumerate(range(first, first + count)):
@@ -204,6 +207,13 @@ class Shard:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _check_numbers(entry: Entry, numbers: Sequence[int]) -> None:
+    """Beyond the items of one video lie those of the next."""
+    for number in numbers:
+        if not 0 <= number < entry.count:
+            raise IndexError(f"{entry.video} has {entry.count} items, and no item {number}")
 
 
 def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:

@@ -230,7 +230,7 @@ def run(
                 iteration, **{name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
             )
             training.set_learning_rate(factor)
-            torch.manual_seed((settings["seed"] * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank)
+            torch.manual_seed(((settings["seed"] * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank) % 2**63)
             row = update(
                 model,
                 training.optimizer,

@@ -74,7 +74,11 @@ def training_record(history: Path) -> dict[str, float]:
     """
     rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
     last = rows[-_SUMMARISED:]
-    means = {name: sum(row[name] for row in last) / len(last) for name in last[0] if _is_outcome(name)}
+    means = {}
+    for name in filter(_is_outcome, last[0]):
+        known = [row[name] for row in last if row[name] is not None]  # an update that overflowed in fp16 has no norm
+        if known:
+            means[name] = sum(known) / len(known)
     return {"iterations": rows[-1]["iteration"], **means}
 
 

@@ -85,7 +85,7 @@ def _named_groups(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
-            kind = "bias" if name == "bias" else "weight"
+            kind = "bias" if name.endswith("bias") else "weight"  # in_proj_bias of an attention layer
             if isinstance(module, nn.BatchNorm2d):
                 yield "batch_norm", parameter
             elif module is conv1:

@@ -114,6 +114,13 @@ def refuse(path: Path, message: str, *, name: str = "resnet18") -> None:
     assert str(path) in str(refusal.value)
 
 
+def test_a_published_name_promises_its_digest(tmp_path: Path) -> None:
+    path = saved(published("mobilenet_v2").state_dict(), tmp_path / "mobilenet_v2-7ebf99e0.pth")
+    with pytest.raises(InputError, match=r"of the published file of this name begins with 7ebf99e0; download it again"):
+        build("mobilenet_v2", weights=path)
+    build("mobilenet_v2", weights=path.rename(tmp_path / "mine.pth"))
+
+
 def test_the_weights_of_another_network_are_refused_by_key(tmp_path: Path) -> None:
     path = saved(published("mobilenet_v2").state_dict(), tmp_path / "weights.pth")
     refuse(path, r"is not a resnet18: conv1\.weight is missing; bn1\.weight is missing; .* more\. Give")

@@ -450,3 +450,23 @@ def test_the_presets_are_the_recipes_they_are_named_after() -> None:
     }
     # The paper's recipe is what UCF-101 gets without an experiment.
     assert all(config.same_scores(loaded, "ucf101", stream, "", "atw") for stream in config.STREAMS)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"compute": {"microbatch": 1}}, {"train": {"batch": 2}, "compute": {"workers": 2}}]
+)
+def test_mixup_needs_two_videos_at_once(changes: dict[str, dict[str, int]]) -> None:
+    raw = {"datasets": {"d": {"kind": "demo"}}, **changes}
+    raw["train"] = {"mixup": 0.2, **changes.get("train", {})}
+    with pytest.raises(InputError, match=r"mixup needs two at once"):
+        config.load(raw)
+    del raw["train"]["mixup"]
+    config.load(raw)
+
+
+@pytest.mark.parametrize("steps", ["x", [2000.5], 2000.5])
+def test_wrong_steps_are_named_by_their_key(steps: object) -> None:
+    with pytest.raises(InputError) as error:
+        config.load({"datasets": {"d": {"kind": "demo"}}, "train": {"steps": steps}})
+    lines = str(error.value).splitlines()[1:]
+    assert all(line.startswith(("  train.steps: ", "  train.steps.0: ")) for line in lines), lines

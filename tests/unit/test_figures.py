@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from atw.figures.attention import Choice, write_attention
 from atw.figures.curves import save, shortened
 from atw.figures.strip import Strip, Windows, write_strip
 from atw.files import InputError
+from atw.shards import Shard
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 STREAMS = ("rgb", "flow", "warped")
@@ -55,6 +57,18 @@ def test_the_frames_are_those_of_the_highest_and_lowest_weights(trained: Trained
     assert picture.shape[1] == 1440
     assert picture.shape[0] == pytest.approx(2 * 2.9 * 120, abs=1)
     assert picture.std() > 20
+
+
+def test_a_video_shorter_than_a_stack_shows_its_own_frames(trained: Trained, tmp_path: Path) -> None:
+    with Shard(trained.shards["rgb"]) as shard:
+        counts = {entry.video: entry.count for entry in shard.entries}
+        with pytest.raises(IndexError, match=r"has 9 items, and no item 9"):
+            shard.frames(shard.entries[0], [9])  # the first of the next video
+    scores = read_scores(trained.split / "flow/scores.h5")
+    longer = dataclasses.replace(scores, positions=np.zeros_like(scores.positions))
+    longer.provenance["settings"]["train"]["sampling"]["stack"] = 99
+    middles = attention._middles(longer, counts)
+    assert middles.tolist() == [[(counts[video] - 1) // 2] * middles.shape[1] for video in scores.videos]
 
 
 def test_area_under_the_curve(trained: Trained, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from atw.predict.footage import runs
 from atw.predict.render import check_render
 from atw.predict.windows import Span, middle_seconds, stacks, windows
 from atw.train.modelfile import FORMAT, load_model, training_record
-from atw.videos import Audit, BadVideoError, read
+from atw.videos import Audit, read
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 STREAMS = ("rgb", "flow", "warped")
@@ -78,7 +78,7 @@ def test_windows(frames: int, window: float, stride: float | None, expected: lis
 
 
 def test_a_window_of_one_frame_is_refused() -> None:
-    with pytest.raises(BadVideoError, match=r"0\.04 s has 1 frames at 25"):
+    with pytest.raises(InputError, match=r"0\.04 s has 1 frames at 25"):
         windows(100, window_seconds=0.04, stride_seconds=None, fps=25.0)
 
 
@@ -240,6 +240,13 @@ def test_a_model_file_describes_itself(trained: Trained) -> None:
     assert content["settings"]["shards"]["warp"]["distance"] == 3
     # The losses were 60, 59, ... 1; the last fifty are 50 to 1.
     assert content["training"] == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
+
+
+def test_an_update_without_a_norm_does_not_stop_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text(
+        '{"iteration": 1, "gradient_norm": null}\n{"iteration": 2, "gradient_norm": 4.0}\n'
+    )
+    assert training_record(tmp_path / "history.jsonl") == {"iterations": 2, "gradient_norm": 4.0}
 
 
 def test_a_short_training_is_summarised_too(tmp_path: Path) -> None:

@@ -244,7 +244,11 @@ def test_a_fusion_without_a_stream_has_no_column_with_it(place: Path) -> None:
     two = plan(fusion={"weights": {"rgb": 1.0, "flow": 1.0}})
     assert two.table_inputs("mine", "1")[-2:] == scores_of("", "rgb", "flow")
     one = plan(fusion={"weights": {"rgb": 1.0}})
-    assert one.table_inputs("mine", "1")[-2:] == scores_of("", "rgb", "flow")  # spatial and temporal stay
+    assert one.table_inputs("mine", "1")[-1:] == scores_of("", "rgb")
+    assert not [path for path in one.table_inputs("mine", "1") if "flow" in path]  # it is not trained
+    none = plan(fusion={"weights": {"flow": 1.0}})
+    with pytest.raises(InputError, match=r"table2 is of a stream without weight in mine: give it one"):
+        none.table_inputs("mine", "2")
 
 
 def test_what_gives_the_same_scores_is_trained_once(place: Path) -> None:
@@ -518,7 +522,7 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
     }
     assert "mean over 2 splits" in table["notes"][0]
     shown = Page((tmp_path / "t.html").read_text()).text
-    assert {"94.60", "TSN [12]", "93.40", "11.5", "± 5.4"} <= set(shown)
+    assert {"94.6", "TSN [12]", "93.4", "11.5", "± 5.4"} <= set(shown)
     with pytest.raises(InputError, match="is of dataset mine, experiment None, but the table is of theirs"):
         write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings | {"dataset": "theirs"})
     with pytest.raises(InputError, match=r"is not a summary\.json of format 2"):

@@ -125,6 +125,12 @@ def test_another_seed_gives_another_training(tmp_path: Path, write_shard: WriteS
     assert one[0]["loss"] != two[0]["loss"]
 
 
+def test_a_date_is_a_seed(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, train={"iterations": 1})
+    task.settings["seed"] = 20261122
+    assert len(trained(task, tmp_path / "history.jsonl")[0]) == 1
+
+
 def test_the_moving_average_by_hand_is_what_is_kept(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"ema": 0.6, "iterations": 5}, compute={"checkpoint_every": 1})
     _, states = trained(task, tmp_path / "h.jsonl")
@@ -290,7 +296,8 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     _, states = trained(task, tmp_path / "h.jsonl")
     model = tmp_path / "model.pt"
     provenance = {"shard_settings": task.settings["shards"], "hardware": "", "compute": task.compute}
-    save_model(model, task, loop.build_network(task).to_record(), loop.final_parameters(states[12]), provenance)
+    record, parameters = loop.build_network(task).to_record(), loop.final_parameters(states[12])
+    save_model(model, task, record, parameters, provenance, tmp_path / "h.jsonl")
     dataset = Dataset({"name": "mine", "kind": "folder", "root": str(tmp_path), "lists": str(tmp_path / "split1.csv")})
     split: Split = task.split
     score_videos(
