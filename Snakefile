@@ -3,7 +3,7 @@
 #   data/{dataset}/...                                 raw videos, never written to (rendered for a demo dataset)
 #   data/downloads/{dataset}.json                      made when asked for: the dataset's archives, fetched and unpacked
 #   shards/{dataset}/{stream}/{shard}.h5               frames, flow and warped flow, shared by all splits and experiments
-#   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it
+#   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it; held_out.h5 where asked for
 #   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
 #   results/{run}/{split}/fused.json                   the three streams together: the result
 #   results/{run}/{split}/attention.png                where the attention of each stream looks, with its numbers in attention.json

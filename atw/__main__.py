@@ -128,8 +128,9 @@ def score(
     compute: ComputeText,
     threads: Threads = 1,
     gpus: Gpus = 0,
+    held_out: Annotated[bool, typer.Option("--held-out", help="score the training videos that were held out")] = False,
 ) -> None:
-    """Score the test videos of one stream."""
+    """Score the test videos of one stream, or the held-out ones."""
     from atw import config, datasets
     from atw.evaluate.score import score_videos
 
@@ -142,6 +143,7 @@ def score(
         config.Compute.model_validate_json(compute),
         threads=threads,
         gpus=gpus,
+        subset="held_out" if held_out else "test",
     )
 
 

@@ -206,6 +206,13 @@ class Train(Section):
         description="decay an update of the moving average of weights and batch norm's statistics, which is then what "
         "is saved and scored; .999 averages over about the last 1000 updates; empty: the last weights",
     )
+    held_out: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="share of each class's training videos, at most, that is not trained on: whole groups where the "
+        "lists have groups, drawn by the seed, the same for all streams; for fusion.choose",
+    )
 
     @field_validator("steps")
     @classmethod
@@ -233,6 +240,11 @@ class Fusion(Section):
     )
     add: Literal["logits", "probabilities"] = Field(
         "logits", description="what is added: class scores, or their softmax"
+    )
+    choose: Literal["none", "held_out"] = Field(
+        "none",
+        description="none takes `weights` as they are; held_out takes those of a grid that are best on the videos of "
+        "train.held_out, from the streams that have a weight above 0",
     )
 
     @field_validator("weights")
@@ -321,6 +333,15 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _weights_have_videos_to_be_chosen_on(self) -> "Settings":
+        if self.fusion.choose == "held_out" and not self.train.held_out:
+            raise ValueError(
+                "fusion.choose is held_out, but train.held_out is 0: give the share of the training videos to hold "
+                "out, say 0.1, or set fusion.choose to none"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _crop_fits(self) -> "Settings":
         if self.evaluate.crop > min(self.preprocess.width, self.preprocess.height):
             raise ValueError(
@@ -380,6 +401,11 @@ class StreamOverrides(Overrides):
                         f"streams.{stream} cannot change {section}: frame i must be frame i in every stream; "
                         "set it for all streams"
                     )
+            if "held_out" in overrides.train:
+                raise ValueError(
+                    f"streams.{stream} cannot change train.held_out: all streams hold out the same videos; "
+                    "set it for all streams"
+                )
         return self
 
 
@@ -740,6 +766,8 @@ def train_settings(config: Config, dataset: str, stream: str, experiment: str) -
     """What a trained network depends on, apart from the shards and the split's list."""
     settings = effective(config, dataset, stream, experiment)
     sections = settings.model_dump(mode="json", include={"sampling", "augment", "model", "train"})
+    if not settings.train.held_out:
+        del sections["train"]["held_out"]  # networks from before this setting are still what they would be
     if settings.model.weights:
         sections["model"]["weights"] = settings.model.weights.replace("{backbone}", settings.model.backbone)
     return {
@@ -767,7 +795,8 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, An
     """What fused.json depends on, apart from the score files."""
     fusion = effective(config, dataset, "rgb", experiment).fusion
     weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
-    return {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+    settings = {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+    return settings if fusion.choose == "none" else settings | {"choose": fusion.choose}
 
 
 def same_scores(config: Config, dataset: str, stream: str, one: str, other: str) -> bool:
@@ -784,7 +813,9 @@ def same_scores(config: Config, dataset: str, stream: str, one: str, other: str)
 
 def attention_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
     """What the picture of attention depends on, apart from the score files and the frames."""
-    return fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
+    settings = fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
+    settings.pop("choose", None)
+    return settings
 
 
 def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:

@@ -120,9 +120,16 @@ class Plan:
         """
         self._split(run, split)
         streams = config.fused_streams(self.config, *_names(run))
+        share = config.effective(self.config, *_names(run, "rgb")).train.held_out
+        self.dataset(_names(run)[0]).split(split).held_out(share, seed=self.config.seed)
         for stream in streams:
             self.weights(run, stream)
         return streams
+
+    def score_files(self, run: str) -> list[str]:
+        """The names of the score files of each stream that a fused result is made from."""
+        chosen = "choose" in config.fuse_settings(self.config, *_names(run))
+        return ["scores.h5", "held_out.h5"] if chosen else ["scores.h5"]
 
     def splits(self, run: str) -> list[str]:
         """The splits of a run, once all that their results need is known to be there."""
@@ -164,6 +171,7 @@ class Plan:
             }
         fusion = config.fuse_settings(self.config, dataset, "")
         del fusion["recipe"]
+        fusion.pop("choose", None)  # tables keep the configured weights
         return settings | fusion | {"split": paper.SPLIT, "experiments": self._table_runs(dataset, int(number))}
 
     def _table_streams(self, dataset: str, number: int) -> list[str]:

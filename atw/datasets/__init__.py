@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,36 @@ class Split:
         """SHA-256 of what training and scoring depend on: every video's id, label and subset, and the class order."""
         rows = [[listed.video, listed.label, listed.subset] for listed in (*self.train, *self.test)]
         return digest({"classes": self.classes, "videos": rows})
+
+    def held_out(self, share: float, *, seed: int) -> tuple[Listed, ...]:
+        """The training videos that are kept out of the training, sorted by id; none if `share` is 0.
+
+        Groups stay whole. They, and videos without a group, come in the order of a hash of seed and name, and each is
+        taken that takes no class beyond `share` of its training videos.
+
+        Raises:
+            InputError: every class has too few training videos, or too large groups, for that share.
+        """
+        if not share:
+            return ()
+        units: dict[tuple[str, str], list[Listed]] = {}
+        for row in self.train:
+            units.setdefault(("group", row.group) if row.group else ("video", row.video), []).append(row)
+        # A little room, for .29 of 100 videos are 28.999999999999996.
+        room = {label: share * count + 1e-9 for label, count in Counter(row.label for row in self.train).items()}
+        taken: list[Listed] = []
+        for name in sorted(units, key=lambda name: digest([seed, *name])):
+            counts = Counter(row.label for row in units[name])
+            if all(count <= room[label] for label, count in counts.items()):
+                taken += units[name]
+                for label, count in counts.items():
+                    room[label] -= count
+        if not taken:
+            raise InputError(
+                f"{self.name}: train.held_out is {share}, but no class has a video or group small enough to be held "
+                "out; raise it, or set it to 0"
+            )
+        return tuple(sorted(taken, key=lambda row: row.video))
 
 
 class Dataset:

@@ -100,7 +100,7 @@ def report(
         weights: by stream.
         on: what is added, see `fuse`.
         seed: of the bootstrap.
-        train_videos: how many the training list names.
+        train_videos: how many were trained on, quarantined ones included.
         quarantined: `video` and `reason` of those of the training and the test list that could not be decoded.
 
     Raises:
@@ -140,7 +140,8 @@ def mean_over_splits(fused: list[dict[str, Any]]) -> dict[str, Any]:
 
     `accuracy` has mean and standard deviation (n - 1 in the denominator, None for one split) over the splits. `pooled`
     takes the videos of all splits together, with Wilson's 95% interval; it treats each split's test as videos of their
-    own, so where test lists overlap the interval is somewhat too narrow.
+    own, so where test lists overlap the interval is somewhat too narrow. Where weights are chosen on held-out videos,
+    splits may differ in them and so in the pairs of streams; the pairs are then those that all splits have.
 
     Raises:
         InputError: the results are of different datasets, experiments, classes, streams or fusions, or a split comes
@@ -148,9 +149,8 @@ def mean_over_splits(fused: list[dict[str, Any]]) -> dict[str, Any]:
     """
     first = fused[0]
     for result in fused[1:]:
-        for what in ("dataset", "experiment", "classes", "streams", "pairs", "fusion"):
-            # Streams differ in their numbers; which ones there are has to agree.
-            had, has = (sorted(each[what]) if what in _PARTS else each[what] for each in (first, result))
+        for what in ("dataset", "experiment", "classes", "streams", "fusion", "pairs"):
+            had, has = (_comparable(each, what) for each in (first, result))
             if had != has:
                 raise InputError(
                     f"{first['split']} and {result['split']} cannot be averaged: {what} is {had} in the one and "
@@ -166,10 +166,24 @@ def mean_over_splits(fused: list[dict[str, Any]]) -> dict[str, Any]:
         "splits": splits,
         **_over_splits([result["accuracy"] for result in fused]),
         **{
-            part: {name: _over_splits([result[part][name] for result in fused]) for name in first[part]}
+            part: {
+                name: _over_splits([result[part][name] for result in fused])
+                for name in first[part]
+                if all(name in result[part] for result in fused)
+            }
             for part in _PARTS
         },
     }
+
+
+def _comparable(result: dict[str, Any], what: str) -> Any:
+    """What has to agree between splits: the streams that there are, not their numbers; what was set, not chosen."""
+    choice = result["fusion"].get("held_out")
+    if choice and what == "pairs":
+        return None
+    if choice and what == "fusion":
+        return {"on": result["fusion"]["on"], "chosen from": choice["configured"]["weights"]}
+    return sorted(result[what]) if what in _PARTS else result[what]
 
 
 def _over_splits(summaries: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import FORMAT, mean_over_splits, report
-from atw.evaluate.scores import read_scores
+from atw.evaluate.scores import Scores, Subset, read_names, read_scores
 from atw.files import InputError, write_json
 
 
@@ -17,26 +18,63 @@ def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -
 
     Args:
         out: path of the result.
-        score_paths: one score file a stream.
+        score_paths: one score file of the test videos a stream; where the weights are chosen, one of the held-out
+            videos too.
         settings: what `atw.config.fuse_settings` gives.
 
     Raises:
-        InputError: the files disagree about videos, labels, classes, dataset, split or experiment.
+        InputError: the files disagree about videos, labels, classes, dataset, split or experiment; or there are
+            held-out scores and the weights are not chosen, or the other way round.
     """
-    scores = {read.stream: read for read in map(read_scores, score_paths)}
+    scores, held_out = _by_stream(score_paths, "test"), _by_stream(score_paths, "held_out")
+    if not scores:
+        raise InputError(f"{score_paths[0]} has no scores of test videos; give the scores.h5 of each stream")
+    weights = {stream: weight for stream, weight in settings["weights"].items() if weight}
+    choice = None
+    if held_out or "choose" in settings:
+        _require_pairs(scores, held_out, settings)
+        choice = choose_weights(held_out, configured=weights, on=settings["on"])
+        weights = choice["chosen"]["weights"]
     first = next(iter(scores.values()))
     quarantined = dict(first.provenance["train_quarantined"])
     quarantined |= {video: reason for video, _, reason in first.quarantined}
     result = report(
         scores,
-        weights={stream: weight for stream, weight in settings["weights"].items() if weight},
+        weights=weights,
         on=settings["on"],
         seed=settings["seed"],
         train_videos=first.provenance["train_videos"],
         quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],
     )
     result["provenance"]["fuse"] = settings
+    if "held_out_videos" in first.provenance:
+        result["videos"]["held_out"] = first.provenance["held_out_videos"]
+    if choice:
+        result["fusion"]["held_out"] = choice
     write_json(out, result)
+
+
+def _by_stream(paths: list[Path], subset: Subset) -> dict[str, Scores]:
+    read = (read_scores(path, subset=subset) for path in paths if read_names(path)["subset"] == subset)
+    return {scores.stream: scores for scores in read}
+
+
+def _require_pairs(scores: dict[str, Scores], held_out: dict[str, Scores], settings: dict[str, Any]) -> None:
+    """Refuse held-out scores that nobody asked for, that are missing or that another network gave."""
+    if "choose" not in settings:
+        raise InputError("scores of held-out videos are given, but fusion.choose is none; leave them out")
+    if scores.keys() != held_out.keys():
+        raise InputError(
+            f"fusion.choose is held_out, with test scores of {', '.join(scores)} and held-out scores of "
+            f"{', '.join(held_out) or 'no stream'}; give both of every stream"
+        )
+    for stream, one in scores.items():
+        had, has = (each.provenance["model"]["sha256"] for each in (one, held_out[stream]))
+        if had != has:
+            raise InputError(
+                f"test and held-out videos of {stream} were scored by different networks; run the workflow, which "
+                "scores the outdated one again"
+            )
 
 
 def write_summary(out: Path, fused_paths: list[Path]) -> None:
@@ -79,5 +117,12 @@ def print_result(path: Path) -> None:
         )
     console = Console()
     console.print(table)
+    if "held_out" in result["fusion"]:
+        choice = result["fusion"]["held_out"]
+        weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in choice["chosen"]["weights"].items())
+        console.print(
+            f"weights chosen on {choice['videos']} held-out videos: {weights}; top-1 there "
+            f"{choice['chosen']['top1']:.3f}, with the configured weights {choice['configured']['top1']:.3f}"
+        )
     for bad in result["videos"]["quarantined"]:
         console.print(f"quarantined {bad['video']}: {bad['reason']}", markup=False)

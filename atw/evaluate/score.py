@@ -1,4 +1,4 @@
-"""Scoring: every test video of a split through the trained network of one stream.
+"""Scoring: every test video of a split, or every held-out one, through the trained network of one stream.
 
 TSN's own test code builds the network for one snippet and averages afterwards; with attention that would make every
 weight 1. Here the softmax of the attention sees all snippets of a crop together, and crops are averaged after it.
@@ -15,13 +15,13 @@ from atw.config import Compute
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
 from atw.datasets import Dataset
-from atw.evaluate.scores import Scores, write_scores
+from atw.evaluate.scores import Scores, Subset, write_scores
 from atw.files import InputError, file_digest
 from atw.model.network import Output, VideoNetwork
 from atw.progress import meter
 from atw.train.arithmetic import memory_format
 from atw.train.devices import use_gpu
-from atw.train.loop import stack_of
+from atw.train.loop import held_out_videos, stack_of
 from atw.train.modelfile import load_model
 
 log = logging.getLogger("atw")
@@ -37,21 +37,24 @@ def score_videos(
     *,
     threads: int,
     gpus: int,
+    subset: Subset = "test",
 ) -> None:
-    """Write the scores of a split's test videos.
+    """Write the scores of a split's test videos, or of those that the network's own training held out.
 
     Args:
         out: path of the score file.
         model_path: the trained network.
         settings: what `atw.config.score_settings` gives, with the split's name and digest.
-        dataset: whose lists name the test videos.
+        dataset: whose lists name the videos.
         shard_paths: shards of the split's videos.
         compute: the `compute` section.
         threads: CPU threads.
         gpus: GPUs that were reserved.
+        subset: which videos of the split are scored.
 
     Raises:
-        InputError: the network was trained on other classes, another split or another preprocessing.
+        InputError: the network was trained on other classes, another split or another preprocessing; or no video was
+            held out.
     """
     torch.set_num_threads(threads)
     network, model = load_model(model_path)
@@ -61,10 +64,14 @@ def score_videos(
     _check(model_path, model, settings, list(split.classes), shards)
     device = torch.device("cuda" if use_gpu(compute, reserved=gpus, available=torch.cuda.device_count()) else "cpu")
     network.to(device).to(memory_format=memory_format(channels_last=compute.channels_last))
-    labels = {listed.video: split.classes.index(listed.label) for listed in split.test}
+    held_out = held_out_videos(split, trained)
+    if subset == "held_out" and not held_out:
+        raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
+    listed_videos = split.test if subset == "test" else held_out
+    labels = {listed.video: split.classes.index(listed.label) for listed in listed_videos}
     videos, quarantined = shards.find(list(labels))
     if not videos:
-        raise InputError(f"every test video of {settings['split']} is quarantined; see the logs of the shards")
+        raise InputError(f"every {subset} video of {settings['split']} is quarantined; see the logs of the shards")
     stack = stack_of(trained)
     report_repeats(shards, videos, stack)
     outputs, positions = [], []
@@ -97,7 +104,8 @@ def score_videos(
             quarantined=[(video, labels[video], reason) for video, reason in quarantined],
             provenance={
                 "settings": {"train": trained, "score": settings},
-                "train_videos": len(split.train),
+                "train_videos": len(split.train) - len(held_out),
+                **({"held_out_videos": len(held_out)} if held_out else {}),
                 "train_quarantined": shards.find([listed.video for listed in split.train])[1],
                 "flat_attention": flat,
                 "model": {"sha256": file_digest(model_path), "weights": model["network"]["weights_sha256"]},
@@ -108,6 +116,7 @@ def score_videos(
                 "compute": model["provenance"]["compute"],
                 "seed": trained["seed"],
             },
+            subset=subset,
         ),
     )
 

@@ -1,6 +1,6 @@
-"""The score format, version 1: one HDF5 file of a stream's test scores, readable with plain h5py.
+"""The score format, version 1: one HDF5 file of a stream's scores, readable with plain h5py.
 
-    videos            string [V]                    ids of the test videos that could be decoded
+    videos            string [V]                    ids of the scored videos: those that could be decoded
     labels            int64 [V]                     index into classes
     classes           string [K]
     video_logits      float32 [V, K]                after the consensus, averaged over the crops
@@ -8,8 +8,11 @@
     attention         float32 [V, crops, M]         how much each snippet counted, sums to 1 over M
     attention_logits  float32 [V, crops, M]         what those weights are the softmax of
     positions         int32 [V, M]                  first frame (rgb) or flow field of each snippet
-    quarantined/*     video string, label int64, reason string [Q]: test videos that could not be decoded
-    attributes        format, stream, dataset, split, experiment ("" for none), subset (test), provenance (JSON)
+    quarantined/*     video string, label int64, reason string [Q]: videos that could not be decoded
+    attributes        format, stream, dataset, split, experiment ("" for none), subset, provenance (JSON)
+
+The subset is `test`, or `held_out` for the training videos that the network was not trained on. Only `test` is read
+where nobody asks for the other, so that neither passes for the other.
 
 Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
 """
@@ -19,7 +22,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -29,6 +32,7 @@ from atw.files import InputError, atomic_path
 from atw.hdf5 import new_file
 
 FORMAT = 1
+Subset = Literal["test", "held_out"]
 _NAMES = ("stream", "dataset", "split", "experiment")
 _ARRAYS = {
     "labels": np.int64,
@@ -42,7 +46,7 @@ _ARRAYS = {
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one stream's network says of the V test videos of a split, from M snippets of each crop, over K classes.
+    """What one stream's network says of V videos of a split, from M snippets of each crop, over K classes.
 
     Args:
         stream: rgb, flow or warped.
@@ -50,15 +54,16 @@ class Scores:
         split: its name.
         experiment: its name, "" for none.
         classes: names, in the order of the logits.
-        videos: ids of the test videos that could be decoded.
+        videos: ids of the subset's videos that could be decoded.
         labels: [V] index of each video's class.
         video_logits: [V, K] after the consensus, averaged over the crops.
         snippet_logits: [V, crops, M, K] before the consensus.
         attention: [V, crops, M] weights, which sum to 1 over M.
         attention_logits: [V, crops, M] what the weights are the softmax of.
         positions: [V, M] first frame or flow field of each snippet.
-        quarantined: id, class index and reason of each test video that could not be decoded.
+        quarantined: id, class index and reason of each video of the subset that could not be decoded.
         provenance: where the scores come from, as JSON can hold it.
+        subset: which videos of the split these are.
     """
 
     stream: str
@@ -75,6 +80,7 @@ class Scores:
     positions: NDArray[np.int32]
     quarantined: list[tuple[str, int, str]]
     provenance: dict[str, Any]
+    subset: Subset = "test"
 
 
 def write_scores(path: Path, scores: Scores) -> None:
@@ -91,7 +97,7 @@ def write_scores(path: Path, scores: Scores) -> None:
         )
     with atomic_path(path) as temporary, new_file(temporary) as file:
         file.attrs.update({name: getattr(scores, name) for name in _NAMES})
-        file.attrs.update({"format": FORMAT, "subset": "test", "provenance": json.dumps(scores.provenance)})
+        file.attrs.update({"format": FORMAT, "subset": scores.subset, "provenance": json.dumps(scores.provenance)})
         for name, dtype in _ARRAYS.items():
             file.create_dataset(name, data=getattr(scores, name), dtype=dtype, fletcher32=True)
         _write_strings(file, "classes", scores.classes)
@@ -101,24 +107,27 @@ def write_scores(path: Path, scores: Scores) -> None:
         file["quarantined/label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
 
 
-def read_scores(path: Path) -> Scores:
-    """Read a score file.
+def read_scores(path: Path, *, subset: Subset = "test") -> Scores:
+    """Read a score file of that subset's videos.
 
     Raises:
-        InputError: the file is missing, damaged, no score file, or of another format version.
+        InputError: the file is missing, damaged, no score file, of another format version or of other videos.
     """
     with _opened(path) as file:
+        found = file.attrs["subset"]
+        if found != subset:
+            raise InputError(f"{path} has scores of {found} videos, not of {subset} ones; give the other file")
         return _read(file)
 
 
 def read_names(path: Path) -> dict[str, str]:
-    """Stream, dataset, split and experiment of a score file, without its numbers.
+    """Stream, dataset, split, experiment and subset of a score file, without its numbers.
 
     Raises:
         InputError: as `read_scores`.
     """
     with _opened(path) as file:
-        return {name: file.attrs[name] for name in _NAMES}
+        return {name: file.attrs[name] for name in (*_NAMES, "subset")}
 
 
 @contextlib.contextmanager
@@ -154,6 +163,7 @@ def _read(file: h5py.File) -> Scores:
         videos=_read_strings(file, "videos"),
         quarantined=list(quarantined),
         provenance=json.loads(file.attrs["provenance"]),
+        subset=file.attrs["subset"],
     )
 
 

@@ -74,6 +74,9 @@ def launch(
     split = dataset.split(settings["split"])
     if split.digest() != settings["videos"]:
         raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
+    held_out = loop.held_out_videos(split, settings)
+    if held_out:
+        log.info("%d of %d training videos are held out", len(held_out), len(split.train))
     weights = settings["model"]["weights"]
     task = loop.Task(
         settings,

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.datasets import Split
+from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
@@ -102,6 +103,11 @@ def build_network(task: Task) -> VideoNetwork:
 def stack_of(settings: dict[str, Any]) -> int:
     """Positions in a snippet: one frame of rgb, `sampling.stack` fields of flow and warped."""
     return 1 if settings["stream"] == "rgb" else int(settings["sampling"]["stack"])
+
+
+def held_out_videos(split: Split, settings: dict[str, Any]) -> tuple[Listed, ...]:
+    """The training videos of a split that a training by these settings, a model file's too, leaves out."""
+    return split.held_out(settings["train"].get("held_out", 0.0), seed=settings["seed"])
 
 
 def attention_is_dead(row: dict[str, float | None], model: dict[str, Any]) -> bool:
@@ -266,7 +272,8 @@ def _report_late_steps(train: dict[str, Any]) -> None:
 def _loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
     settings, split = task.settings, task.split
     shards = Shards(task.shard_paths, settings["shards"])
-    labels = {listed.video: split.classes.index(listed.label) for listed in split.train}
+    held_out = set(held_out_videos(split, settings))
+    labels = {listed.video: split.classes.index(listed.label) for listed in split.train if listed not in held_out}
     videos, quarantined = shards.find(list(labels))
     for video, reason in quarantined:
         log.warning("not trained on %s: %s", video, reason)

@@ -59,7 +59,8 @@ def get_shard_settings(wildcards, stream):
 @explained
 def get_scores(wildcards):
     streams = PLAN.fused_streams(wildcards.run, wildcards.split)
-    return expand("results/{{run}}/{{split}}/{stream}/scores.h5", stream=streams)
+    files = PLAN.score_files(wildcards.run)
+    return expand("results/{{run}}/{{split}}/{stream}/{file}", stream=streams, file=files)
 
 
 @explained

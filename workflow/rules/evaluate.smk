@@ -21,6 +21,29 @@ rule score:
         " --threads {threads} --gpus {resources.gpu} &> {log:q}"
 
 
+rule score_held_out:
+    input:
+        model="results/{run}/{split}/{stream}/model.pt",
+        shards=from_plan(PLAN.shards, "run", "split", "stream"),
+    output:
+        "results/{run}/{split}/{stream}/held_out.h5",
+    log:
+        "logs/score_held_out/{run}/{split}/{stream}.log",
+    conda:
+        "../../envs/atw.yaml"
+    threads: lambda wildcards: get_compute(wildcards).train_threads
+    resources:
+        gpu=get_gpus,
+        compute=lambda wildcards: get_compute(wildcards).model_dump_json(),
+        dataset=from_plan(PLAN.location, "run"),
+    params:
+        settings=from_plan(PLAN.score_settings, "run", "split", "stream"),
+    shell:
+        "python -m atw score {output:q} {input.shards:q} --held-out --model {input.model:q}"
+        " --settings {params.settings:q} --dataset {resources.dataset:q} --compute {resources.compute:q}"
+        " --threads {threads} --gpus {resources.gpu} &> {log:q}"
+
+
 rule fuse:
     input:
         get_scores,
