@@ -10,7 +10,7 @@ from atw.config import KINDS, STREAM_DEFAULTS, Config, Settings, StreamOverrides
 
 _HEAD = """# Configuration
 
-Every setting there is, written by `atw settings` from the models in `atw/config.py`. A key without a default is needed.
+Every setting there is, written by `atw settings` from the models in `atw/config/`. A key without a default is needed.
 
 Sections stand at the top of config.yaml for all datasets, under `streams:` for one stream, and likewise in a dataset
 or an experiment. Later ones win: defaults, config.yaml, its `streams:`, dataset, its `streams:`, experiment, its

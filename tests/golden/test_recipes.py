@@ -96,7 +96,7 @@ def test_what_a_stage_computes_changes_with_its_recipe_only(
         same = np.allclose(now["values"], golden[name]["values"], rtol=0, atol=TOLERANCE[name])
         assert same == (now["recipe"] == golden[name]["recipe"]), (
             f"what {name} computes has changed and its recipe number has not, or the other way round: "
-            "raise the number in atw/config.py and write the golden values anew"
+            "raise the number in atw/config/stages.py and write the golden values anew"
         )
     assert {name: now["recipe"] for name, now in current.items()} == {
         name: golden[name]["recipe"] for name in golden

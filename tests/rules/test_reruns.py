@@ -159,7 +159,7 @@ def test_a_raised_recipe_number_reruns_what_depends_on_it(
     for name in ("atw", "workflow", "envs"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "Snakefile", tmp_path)
-    source = tmp_path / "atw/config.py"
+    source = tmp_path / "atw/config/stages.py"
     text = source.read_text(encoding="utf-8")
     raised, count = re.subn(rf'("{stage}": )\d+', r"\g<1>99", text)
     assert count == 1

@@ -1,0 +1,120 @@
+"""What each stage depends on, and no more: a change of a setting reruns the stages whose dictionary it is in."""
+
+from typing import Any
+
+from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
+from atw.config.sections import STREAMS
+from atw.config.whole import Config, effective
+
+# Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
+RECIPES = {
+    "render": 1,
+    "rgb": 2,
+    "flow": 3,
+    "warped": 3,
+    "audit": 1,
+    "train": 2,
+    "score": 1,
+    "fuse": 2,
+    "summary": 2,
+    "table": 1,
+    "attention": 1,
+}
+
+
+def location(config: Config, dataset: str) -> dict[str, Any]:
+    """Where a dataset's videos and lists are, without its overrides: what `--dataset` tells a stage.
+
+    It is kept apart from the settings, so that moving a collection to another disk computes nothing again.
+    """
+    given = config.dataset(dataset)
+    own = set(type(given).model_fields) - set(Archives.model_fields)
+    if isinstance(given, FolderDataset) and given.lists:
+        own -= set(DRAWN)
+    return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
+
+
+def render_settings(config: Config, dataset: str, split: int) -> dict[str, Any]:
+    """What the videos of one split of a demo dataset depend on."""
+    given = config.dataset(dataset)
+    assert isinstance(given, DemoDataset)
+    sizes = {"train_per_class": given.train_per_class, "test_per_class": given.test_per_class}
+    return {"recipe": RECIPES["render"], "split": split, "seed": config.seed, **sizes}
+
+
+def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
+    """What the bytes of a shard of `stream` depend on, apart from the videos."""
+    settings = effective(config, dataset, stream)
+    used = ["preprocess"] + {"rgb": [], "flow": ["flow"], "warped": ["flow", "warp"]}[stream]
+    unused = {"preprocess": {"quarantine_limit", "zstd_level" if stream == "rgb" else "jpeg_quality"}}
+    # Warped flow starts from the flow shard, so both of its recipes count.
+    recipes = {name: RECIPES[name] for name in ([stream] if stream != "warped" else ["flow", "warped"])}
+    sections = settings.model_dump(mode="json", include=set(used), exclude=unused)
+    return {"recipes": recipes, "dataset": dataset, "stream": stream, **sections}
+
+
+def audit_settings(config: Config, dataset: str) -> dict[str, Any]:
+    """What the list of quarantined videos depends on, apart from the shards and the split's list."""
+    limit = effective(config, dataset, "rgb").preprocess.quarantine_limit
+    return {"recipe": RECIPES["audit"], "dataset": dataset, "quarantine_limit": limit}
+
+
+def train_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
+    """What a trained network depends on, apart from the shards and the split's list."""
+    settings = effective(config, dataset, stream, experiment)
+    sections = settings.model_dump(mode="json", include={"sampling", "augment", "model", "train"})
+    if not settings.train.held_out:
+        del sections["train"]["held_out"]  # networks from before this setting are still what they would be
+    if settings.model.weights:
+        sections["model"]["weights"] = settings.model.weights.replace("{backbone}", settings.model.backbone)
+    return {
+        "recipe": RECIPES["train"],
+        "dataset": dataset,
+        "stream": stream,
+        "seed": config.seed,
+        **sections,
+    }
+
+
+def score_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
+    """What the scores of the test videos depend on, apart from the network and the shards."""
+    settings = effective(config, dataset, stream, experiment)
+    return {
+        "recipe": RECIPES["score"],
+        "dataset": dataset,
+        "stream": stream,
+        "experiment": experiment,
+        **settings.model_dump(mode="json", include={"evaluate"}),
+    }
+
+
+def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+    """What fused.json depends on, apart from the score files."""
+    fusion = effective(config, dataset, "rgb", experiment).fusion
+    weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
+    settings = {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
+    return settings if fusion.choose == "none" else settings | {"choose": fusion.choose}
+
+
+def same_scores(config: Config, dataset: str, stream: str, one: str, other: str) -> bool:
+    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
+    left, right = (
+        (
+            train_settings(config, dataset, stream, name),
+            score_settings(config, dataset, stream, name) | {"experiment": ""},
+        )
+        for name in (one, other)
+    )
+    return left == right
+
+
+def attention_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+    """What the picture of attention depends on, apart from the score files and the frames."""
+    settings = fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
+    settings.pop("choose", None)
+    return settings
+
+
+def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:
+    """The streams that take part in the fusion: those with a weight above 0."""
+    return [name for name, weight in fuse_settings(config, dataset, experiment)["weights"].items() if weight]

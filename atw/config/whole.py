@@ -1,0 +1,169 @@
+"""config.yaml as a whole: loading it, explaining what is wrong with it, and merging its layers.
+
+Later ones win: the defaults, the sections of config.yaml, its `streams:`, the sections of the dataset and its
+`streams:`, the sections of the experiment and its `streams:`.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from atw import paper
+from atw.config.datasets import KINDS, AnyDataset, Dataset, Overrides, StreamOverrides
+from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Settings
+from atw.files import InputError
+
+
+class Experiment(StreamOverrides):
+    """A named set of overrides whose results stand beside the plain ones and reuse their shards."""
+
+    @model_validator(mode="after")
+    def _shards_are_shared(self) -> "Experiment":
+        for section in ("preprocess", "flow", "warp"):
+            if getattr(self, section):
+                raise ValueError(
+                    f"an experiment cannot change {section}: all experiments read the same shards; "
+                    "make it a dataset of its own instead"
+                )
+        return self
+
+
+# The experiments of the paper's tables, which no config.yaml has to list.
+TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in paper.EXPERIMENTS.items()}
+
+
+class Config(StreamOverrides):
+    """The whole of config.yaml."""
+
+    seed: int = Field(0, ge=0, description="of sampling, initialisation, splits and intervals")
+    shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
+    datasets: dict[str, Dataset]
+    experiments: dict[str, Experiment] = {}
+
+    @field_validator("datasets", "experiments")
+    @classmethod
+    def _names_fit_paths(cls, named: dict[str, Any]) -> dict[str, Any]:
+        for name in named:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) or name in ("experiments", "tables"):
+                raise ValueError(
+                    f"{name!r} cannot name a folder: use letters, digits, - and _ (not experiments, tables)"
+                )
+        return named
+
+    @field_validator("experiments")
+    @classmethod
+    def _names_of_tables_are_taken(cls, named: dict[str, Experiment]) -> dict[str, Experiment]:
+        for name in named.keys() & TABLE_EXPERIMENTS.keys():
+            raise ValueError(
+                f"{name} is an experiment of the paper's tables, see docs/evaluation.md; choose another name"
+            )
+        return named
+
+    @model_validator(mode="after")
+    def _every_combination_is_valid(self) -> "Config":
+        for dataset in self.datasets:
+            for experiment in ("", *self.experiments):
+                for stream in STREAMS:
+                    effective(self, dataset, stream, experiment)
+        return self
+
+    def dataset(self, name: str) -> AnyDataset:
+        """The dataset of that name, or an error that lists those there are."""
+        if name not in self.datasets:
+            known = ", ".join(sorted(self.datasets))
+            raise InputError(f"dataset {name!r} is not in config.yaml under `datasets:`; known datasets: {known}")
+        return self.datasets[name]
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name, the tables' included, or an error that lists those there are."""
+        found = self.experiments.get(name) or TABLE_EXPERIMENTS.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.experiments)) or "none"
+            raise InputError(
+                f"experiment {name!r} is not in config.yaml under `experiments:`; known experiments: {known}; "
+                "those of the paper's tables are in docs/evaluation.md"
+            )
+        return found
+
+
+def load(raw: dict[str, Any]) -> Config:
+    """Validate the content of config.yaml; errors name the key, its value and what is allowed."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(_explain(error)) from None
+
+
+def load_json(text: str) -> dict[str, Any]:
+    """The settings object of a stage's `--settings`."""
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--settings is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"--settings must be a JSON object, not {text[:40]!r}")
+    return content
+
+
+def _explain(error: ValidationError) -> str:
+    lines = ["config.yaml is not valid:"]
+    for problem in error.errors():
+        # Of a value that may have several types, pydantic names each beside the key.
+        location = [part for part in problem["loc"] if part not in ("[key]", "int") and "tuple[" not in str(part)]
+        if location[:1] == ["datasets"] and len(location) > 3:
+            del location[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
+        where = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(problem['loc'])}")
+        elif problem["type"] == "union_tag_not_found":
+            lines.append(f"  {where}: needs a `kind`, one of {', '.join(KINDS)}")
+        else:
+            shown = "" if isinstance(problem["input"], dict) else f" (value {problem['input']!r})"
+            message = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"  {where}: {message}{shown}" if where else f"  {message}{shown}")
+    return "\n".join(lines)
+
+
+def _allowed(place: Sequence[int | str]) -> str:
+    model: Any = Config
+    parts = iter(place[:-1])
+    for part in parts:
+        # datasets, experiments and streams are followed by a name, a dataset's name by its kind.
+        if part == "datasets":
+            next(parts)
+            model = KINDS[str(next(parts))]
+        elif part in ("experiments", "streams"):
+            next(parts)
+            model = Experiment if part == "experiments" else Overrides
+        else:
+            model = Settings.model_fields[str(part)].annotation
+    return "allowed here: " + ", ".join(model.model_fields)
+
+
+def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
+    """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order.
+
+    Raises:
+        InputError: an unknown dataset or experiment, or settings that are impossible only together.
+    """
+    given = config.dataset(dataset)
+    layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
+    if experiment in paper.BACKBONES:
+        layers.append({"model": {"backbone": paper.BACKBONES[experiment]}})
+    for overrides in (config, given, *([config.experiment(experiment)] if experiment else [])):
+        layers.append(overrides.sections())
+        if stream in overrides.streams:
+            layers.append(overrides.streams[stream].sections())
+    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+    for layer in layers:
+        for name, keys in layer.items():
+            merged[name].update(keys)
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"config.yaml is not valid:\n  {place}: {message}") from None
