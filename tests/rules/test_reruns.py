@@ -161,7 +161,7 @@ def test_a_raised_recipe_number_reruns_what_depends_on_it(
     shutil.copy(REPOSITORY / "Snakefile", tmp_path)
     source = tmp_path / "atw/config/stages.py"
     text = source.read_text(encoding="utf-8")
-    raised, count = re.subn(rf'("{stage}": )\d+', r"\g<1>99", text)
+    raised, count = re.subn(rf'^(    "{stage}": )\d+(?=,$)', r"\g<1>99", text, flags=re.MULTILINE)
     assert count == 1
     source.write_text(raised, encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

@@ -107,12 +107,13 @@ def test_a_sample_depends_on_its_place_alone(tmp_path: Path, write_shard: WriteS
         assert sample.shape == (3, 3 if stream == "rgb" else 10, 16, 16)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_loader_processes_give_the_same_samples(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
     reader = snippets_of(paths, "rgb")
-    expected = [reader[place][0] for place in range(8)]  # opens the shards before the fork
-    with multiprocessing.get_context("fork").Pool(2) as pool:
+    expected = [reader[place][0] for place in range(8)]
+    # As the training starts its loaders: a forked process would inherit torch's threads in whatever state they are.
+    with multiprocessing.get_context("forkserver").Pool(2) as pool:
         found = pool.map(pickle.loads(pickle.dumps(reader)).__getitem__, range(8), chunksize=1)
     for (sample, _), wanted in zip(found, expected, strict=True):
         assert torch.equal(sample, wanted)
