@@ -71,15 +71,31 @@ class Workplace:
 
     folder: Path
 
-    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 500) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2"]
+    def _launch(self, cores: int) -> tuple[list[str], dict[str, str]]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
         environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return [*command, "--cores", str(cores)], environment
+
+    def snakemake(self, *arguments: str, check: bool = True, timeout: float = 500) -> subprocess.CompletedProcess[str]:
+        command, environment = self._launch(cores=2)
         run = subprocess.run(
             [*command, *arguments], cwd=self.folder, capture_output=True, text=True, env=environment, timeout=timeout
         )
         if check:
             assert run.returncode == 0, run.stdout + run.stderr
         return run
+
+    def start(self, *arguments: str, cores: int = 2) -> subprocess.Popen[bytes]:
+        """The same command, not waited for, in a session of its own."""
+        command, environment = self._launch(cores)
+        return subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """What a dry run would do: rule name to number of jobs, without the total."""

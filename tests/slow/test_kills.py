@@ -2,42 +2,20 @@
 
 import contextlib
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.rules.conftest import REPOSITORY, Workplace
+from tests.rules.conftest import Workplace
+from tests.slow.processes import kill, tree
 
 TARGET = "results/tiny/split1/fused.json"
 MOMENTS = 10  # for each kind of kill
-
-
-def start(place: Workplace) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "2"]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    return subprocess.Popen(
-        [*command, "--rerun-incomplete", TARGET],
-        cwd=place.folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    return []
 
 
 def stages(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -48,12 +26,6 @@ def stages(processes: list[psutil.Process]) -> list[psutil.Process]:
             if process.cmdline()[1:3] == ["-m", "atw"]:
                 found.append(process)
     return found
-
-
-def kill(processes: list[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
 
 
 def made(place: Workplace) -> dict[str, bytes]:
@@ -81,7 +53,7 @@ def test_kills_change_nothing(undisturbed: tuple[float, Workplace], tmp_path: Pa
     rng = random.Random(victim)
     killed = 0
     for _ in range(MOMENTS):
-        run = start(place)
+        run = place.start("--rerun-incomplete", TARGET)
         try:
             # Short enough that most attempts are killed; each gets further than the one before.
             run.wait(rng.uniform(1, seconds / 3))

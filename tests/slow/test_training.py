@@ -2,10 +2,7 @@
 
 import copy
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,7 +12,8 @@ import torch
 
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
-from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
+from tests.rules.conftest import CONFIG, Workplace
+from tests.slow.processes import kill, tree
 
 MODEL = "results/tiny/split1/flow/model.pt"
 
@@ -60,14 +58,6 @@ def initial_parameters() -> dict[str, torch.Tensor]:
     return {name: value.detach() for name, value in network.named_parameters()}
 
 
-def tree(pid: int) -> list[psutil.Process]:
-    try:
-        parent = psutil.Process(pid)
-        return [parent, *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
-
-
 def wait_for(condition: object, seconds: float) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -88,16 +78,7 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
     config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40}
     workplace.write_config(config)
     workplace.snakemake("shards/tiny/flow/00000.h5", "shards/tiny/flow/00001.h5")
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"), "--cores", "1", MODEL]
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    run = subprocess.Popen(
-        [*command, "--force"],
-        cwd=workplace.folder,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    run = workplace.start(MODEL, "--force", cores=1)
     folder = workplace.folder / "checkpoints/tiny/split1/flow"
     before = {path.name for path in folder.glob("*")} if folder.exists() else set()
 
@@ -106,8 +87,7 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
 
     assert wait_for(lambda: any(len(path.read_text().splitlines()) > 100 for path in histories()), 120)
     processes = tree(run.pid)
-    for process in processes if victim == "everything" else processes[:1]:
-        process.send_signal(signal.SIGKILL)
+    kill(processes if victim == "everything" else processes[:1])
     run.wait()
     workplace.snakemake("--unlock")
     if victim != "everything":
@@ -116,12 +96,8 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
         assert refused.returncode != 0
         assert "still running as process" in refused.stdout + refused.stderr
         workplace.snakemake("--unlock")
-        for process in processes[1:]:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-    assert wait_for(lambda: not any(process.is_running() for process in processes), 30)
+        kill(processes[1:])
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
     assert not (workplace.folder / MODEL).exists()
     workplace.snakemake(MODEL, "--rerun-incomplete", timeout=400)
     log = (workplace.folder / "logs/train/tiny/split1/flow.log").read_text()
