@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 Frame = NDArray[np.uint8]
 
+USUAL_FPS = 25.0  # frames a second, assumed where a file does not say
+
 # Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
 # Containers count frames loosely (HMDB-51's headers declare one too many); beyond this the video is truncated.

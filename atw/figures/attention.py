@@ -1,7 +1,6 @@
 """Attention seen: the paper's figure 3, and how well attention finds the action where that is known."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from atw.evaluate.scores import Scores, read_scores
 from atw.figures.plate import Picked, Plate, write_plate
 from atw.files import InputError, write_json
 from atw.shards import Entry, Shard
+from atw.videos import USUAL_FPS
 
 FORMAT = 1
 SHOWN = 4  # frames with the highest weight, and as many with the lowest, as in the paper
-_USUAL_FPS = 25.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +65,9 @@ def write_attention(
     predicted = fuse(scores, weights=weights, on=choice.on).argmax(axis=1)
     rows = _rows(scores[shown], predicted, choice)
     known = read_intervals(intervals) if intervals else {}
-    counts = _frame_counts(frames, scores)
-    plates = []
-    for row in rows:
-        with _stored(frames, scores, scores[shown].videos[row]) as stored:
-            plates.append(_plate(scores, row, shown, int(predicted[row]), stored, known, counts))
+    stored = _stored(frames, scores)
+    counts = {video: entry.count for video, (_, entry) in stored.items()}
+    plates = [_plate(scores, row, shown, int(predicted[row]), stored, known, counts) for row in rows]
     write_plate(plates, shown, out)
     write_json(out.with_suffix(".json"), _numbers(scores, shown, choice, plates, known, counts))
 
@@ -88,33 +85,24 @@ def _rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> lis
     return sorted(best.tolist())
 
 
-def _frame_counts(folder: Path, scores: Mapping[str, Scores]) -> dict[str, int]:
-    """The number of frames of each video in the shards that were scored."""
-    counts: dict[str, int] = {}
-    for name in next(iter(scores.values())).provenance["shards"]:
-        with Shard(folder / f"{Path(name).name}.h5") as shard:
-            counts |= {entry.video: entry.count for entry in shard.entries}
-    missing = sorted(set(next(iter(scores.values())).videos) - {video for video, count in counts.items() if count})
-    if missing:
-        raise InputError(f"{missing[0]} is in none of the shards of {folder}; give the folder of the frames")
-    return counts
-
-
-@contextmanager
-def _stored(folder: Path, scores: Mapping[str, Scores], video: str) -> Iterator[tuple[Shard, Entry]]:
-    """The frames of a video, in one of the shards whose names the scores hold."""
-    names = sorted(next(iter(scores.values())).provenance["shards"])
+def _stored(folder: Path, scores: Mapping[str, Scores]) -> dict[str, tuple[Path, Entry]]:
+    """The shard and the row of every scored video, in the shards whose names the scores hold."""
+    first = next(iter(scores.values()))
+    names = sorted(first.provenance["shards"])
+    stored: dict[str, tuple[Path, Entry]] = {}
     for name in names:
         with Shard(folder / f"{Path(name).name}.h5") as shard:
             if "rgb" in scores and scores["rgb"].provenance["shards"].get(name) != shard.digest:
                 raise InputError(
                     f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
                 )
-            for entry in shard.entries:
-                if entry.video == video and entry.count:
-                    yield shard, entry
-                    return
-    raise InputError(f"{video} is in none of the shards {', '.join(names)} of {folder}; give the folder of its frames")
+            stored |= {entry.video: (shard.path, entry) for entry in shard.entries if entry.count}
+    for video in first.videos:
+        if video not in stored:
+            raise InputError(
+                f"{video} is in none of the shards {', '.join(names)} of {folder}; give the folder of its frames"
+            )
+    return stored
 
 
 def _plate(
@@ -122,34 +110,36 @@ def _plate(
     row: int,
     shown: str,
     predicted: int,
-    stored: tuple[Shard, Entry],
+    stored: Mapping[str, tuple[Path, Entry]],
     known: Mapping[str, tuple[int, int]],
     counts: Mapping[str, int],
 ) -> Plate:
-    shard, entry = stored
     one = scores[shown]
-    fps = entry.fps or _USUAL_FPS
+    path, entry = stored[one.videos[row]]
+    fps = entry.fps or USUAL_FPS
     frames = _middles(one, counts)[row]
     weights = one.attention[row].mean(axis=0)
     # Snippets of a short video share frames, and such have equal weights.
     first_of_frame = np.unique(frames, return_index=True)[1]
     rising = first_of_frame[np.argsort(weights[first_of_frame], kind="stable")]
 
-    def picked(places: NDArray[np.integer]) -> list[Picked]:
+    def picked(shard: Shard, places: NDArray[np.integer]) -> list[Picked]:
         images = shard.frames(entry, frames[places].tolist())
         return [
             Picked(int(frames[place]), (frames[place] + 0.5) / fps, float(weights[place]), image)
             for place, image in zip(places, images, strict=True)
         ]
 
+    with Shard(path) as shard:
+        highest, lowest = picked(shard, rising[::-1][:SHOWN]), picked(shard, rising[:SHOWN])
     action = known.get(one.videos[row])
     return Plate(
         video=one.videos[row],
         label=one.classes[int(one.labels[row])],
         predicted=one.classes[predicted],
         seconds=entry.count / fps,
-        highest=picked(rising[::-1][:SHOWN]),
-        lowest=picked(rising[:SHOWN]),
+        highest=highest,
+        lowest=lowest,
         curves={
             name: ((_middles(each, counts)[row] + 0.5) / fps, each.attention[row].mean(axis=0))
             for name, each in scores.items()

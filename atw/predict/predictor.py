@@ -24,9 +24,9 @@ from atw.predict.prediction import Prediction, StreamPrediction, WindowPredictio
 from atw.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.preprocess.backend import job_backend
 from atw.progress import meter
+from atw.videos import USUAL_FPS
 
 log = logging.getLogger("atw")
-_USUAL_FPS = 25.0
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -82,7 +82,7 @@ class Predictor:
         with contextlib.ExitStack() as stack:
             recipe = stack.enter_context(self._recipe())
             audit = recipe.examine(path)
-            fps = audit.fps or _USUAL_FPS
+            fps = audit.fps or USUAL_FPS
             spans = [Span(0, audit.decoded)]
             if window_seconds is not None:
                 spans += windows(audit.decoded, window_seconds=window_seconds, stride_seconds=stride_seconds, fps=fps)

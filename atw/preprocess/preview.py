@@ -16,6 +16,7 @@ from atw.flow.wheel import disc, flow_to_colours
 from atw.preprocess.single import decoded
 from atw.progress import meter
 from atw.shards import Shard, dequantise
+from atw.videos import USUAL_FPS
 
 Picture = NDArray[np.uint8]  # BGR, [height, width, 3]
 
@@ -28,7 +29,6 @@ _FILM_HEIGHTS = (240, 720)
 _TILE_WIDTH = 300
 _HEADER_HEIGHT = 96
 _ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))
-_USUAL_FPS = Fraction(25)
 
 
 def check_paths(video: Path, flow: Path, preview: Path | None) -> None:
@@ -81,7 +81,7 @@ def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
     columns = _even(width * rows / height)
     legend = _legend(max(48, rows // 5), full_px)
     codec, options = _encoder()
-    rate = Fraction(entry.fps).limit_denominator(1001) if entry.fps > 0 else _USUAL_FPS
+    rate = Fraction(entry.fps).limit_denominator(1001) if entry.fps > 0 else Fraction(USUAL_FPS)
     with atomic_path(out) as temporary, av.open(str(temporary), "w", format="mp4") as film:
         stream: Any = film.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = 2 * columns, rows, "yuv420p"
