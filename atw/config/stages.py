@@ -18,7 +18,7 @@ RECIPES = {
     "fuse": 2,
     "summary": 2,
     "table": 1,
-    "attention": 1,
+    "attention": 2,
 }
 
 

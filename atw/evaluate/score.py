@@ -15,7 +15,7 @@ from atw.config import Compute
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
 from atw.datasets import Dataset
-from atw.evaluate.scores import Scores, Subset, write_scores
+from atw.evaluate.scores import Scores, Subset, flat_attention, write_scores
 from atw.files import InputError, file_digest
 from atw.model.network import Output, VideoNetwork
 from atw.progress import meter
@@ -84,7 +84,7 @@ def score_videos(
             positions.append(starts)
             progress.advance(1)
     weights = np.stack([output.weights.cpu().numpy() for output in outputs])
-    flat = float(np.mean(np.ptp(weights, axis=2).max(axis=1) == 0))
+    flat = float(flat_attention(weights).mean())
     log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat)
     write_scores(
         out,

@@ -83,6 +83,12 @@ class Scores:
     subset: Subset = "test"
 
 
+def flat_attention(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """In which videos all snippets weigh the same, [V] of [V, crops, M]: with ReLU, where every energy is zero."""
+    flat: NDArray[np.bool_] = np.ptp(weights, axis=2).max(axis=1) == 0
+    return flat
+
+
 def write_scores(path: Path, scores: Scores) -> None:
     """Write a score file, atomically.
 

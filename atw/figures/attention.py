@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from atw.datasets.intervals import read_intervals
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import interval_auc
-from atw.evaluate.scores import Scores, read_scores
+from atw.evaluate.scores import Scores, flat_attention, read_scores
 from atw.figures.plate import Picked, Plate, write_plate
 from atw.files import InputError, write_json
 from atw.shards import Entry, Shard
@@ -121,7 +121,13 @@ def _plate(
     weights = one.attention[row].mean(axis=0)
     # Snippets of a short video share frames, and such have equal weights.
     first_of_frame = np.unique(frames, return_index=True)[1]
-    rising = first_of_frame[np.argsort(weights[first_of_frame], kind="stable")]
+    flat = bool(flat_attention(one.attention[[row]])[0])
+    if flat:  # no frame is above another: a walk through the video
+        walk = first_of_frame[np.linspace(0, len(first_of_frame) - 1, 2 * SHOWN).round().astype(int)]
+        above, below = walk[:SHOWN], walk[SHOWN:]
+    else:
+        rising = first_of_frame[np.argsort(weights[first_of_frame], kind="stable")]
+        above, below = rising[::-1][:SHOWN], rising[:SHOWN]
 
     def picked(shard: Shard, places: NDArray[np.integer]) -> list[Picked]:
         images = shard.frames(entry, frames[places].tolist())
@@ -131,13 +137,14 @@ def _plate(
         ]
 
     with Shard(path) as shard:
-        highest, lowest = picked(shard, rising[::-1][:SHOWN]), picked(shard, rising[:SHOWN])
+        highest, lowest = picked(shard, above), picked(shard, below)
     action = known.get(one.videos[row])
     return Plate(
         video=one.videos[row],
         label=one.classes[int(one.labels[row])],
         predicted=one.classes[predicted],
         seconds=entry.count / fps,
+        flat=flat,
         highest=highest,
         lowest=lowest,
         curves={
@@ -181,7 +188,7 @@ def _numbers(
         "streams": {
             name: {
                 "videos": len(one.videos),
-                "flat": float(np.mean(np.ptp(one.attention, axis=2).max(axis=1) == 0)),
+                "flat": float(flat_attention(one.attention).mean()),
                 "interval_auc": _auc(one, known, counts),
             }
             for name, one in scores.items()

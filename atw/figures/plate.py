@@ -36,8 +36,9 @@ class Plate:
         label: its class.
         predicted: the class that the fused streams give it.
         seconds: its length.
-        highest: the frames with the highest weights, falling.
-        lowest: those with the lowest, rising.
+        flat: whether every weight of the stream is the same.
+        highest: the frames with the highest weights, falling; of a flat one, frames of its first half in time.
+        lowest: those with the lowest, rising; of a flat one, frames of its second half.
         curves: attention by stream.
         action_seconds: start and end of the action, None where nobody knows.
     """
@@ -46,6 +47,7 @@ class Plate:
     label: str
     predicted: str
     seconds: float
+    flat: bool
     highest: list[Picked]
     lowest: list[Picked]
     curves: dict[str, Curve]
@@ -59,6 +61,7 @@ class Plate:
             "predicted": self.predicted,
             "seconds": self.seconds,
             "action_seconds": self.action_seconds,
+            "flat": self.flat,
             "highest": [_described(one) for one in self.highest],
             "lowest": [_described(one) for one in self.lowest],
             "attention": {
@@ -93,7 +96,7 @@ def _draw(block: SubFigure, plate: Plate, stream: str) -> None:
                 axes.text(
                     -0.06,
                     0.5,
-                    f"{name} ({stream})",
+                    f"{'all equal' if plate.flat else name} ({stream})",
                     rotation=90,
                     ha="right",
                     va="center",

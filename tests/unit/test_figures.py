@@ -10,7 +10,7 @@ from scipy import stats
 
 from atw import config
 from atw.datasets.intervals import intervals_path, read_intervals
-from atw.evaluate.scores import read_scores
+from atw.evaluate.scores import Scores, read_scores
 from atw.figures import attention
 from atw.figures.attention import Choice, write_attention
 from atw.figures.curves import save, shortened
@@ -57,6 +57,23 @@ def test_the_frames_are_those_of_the_highest_and_lowest_weights(trained: Trained
     assert picture.shape[1] == 1440
     assert picture.shape[0] == pytest.approx(2 * 2.9 * 120, abs=1)
     assert picture.std() > 20
+
+
+def test_a_flat_video_prefers_no_frame(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row in the picture walks through the video, instead of calling some of equal weights the highest."""
+
+    def flattened(path: Path) -> Scores:
+        scores = read_scores(path)
+        return dataclasses.replace(scores, attention=np.full_like(scores.attention, 1 / scores.attention.shape[2]))
+
+    monkeypatch.setattr(attention, "read_scores", flattened)
+    content = draw(trained, tmp_path / "attention.png", Choice(videos=["left/1.avi"], stream="flow"))
+    shown = content["videos"][0]
+    frames = [one["frame"] for one in [*shown["highest"], *shown["lowest"]]]
+    middles = read_scores(trained.split / "flow/scores.h5").positions[0] + 1
+    assert shown["flat"] and content["streams"]["flow"]["flat"] == 1
+    assert frames == sorted(frames)
+    assert (frames[0], frames[-1]) == (middles[0], middles[-1])
 
 
 def test_a_video_shorter_than_a_stack_shows_its_own_frames(trained: Trained, tmp_path: Path) -> None:
