@@ -14,7 +14,7 @@ from scipy.special import softmax
 from typer.testing import CliRunner
 
 import atw
-from atw.__main__ import app
+from atw.commands import app
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores

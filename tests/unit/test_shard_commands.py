@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from atw.__main__ import app
+from atw.commands import app
 from atw.files import InputError
 from atw.shards import Entry, Shard, create, dequantise, encode_frame
 from atw.shards.export import export, safe_path

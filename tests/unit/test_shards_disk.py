@@ -17,8 +17,8 @@ WRITER = """
 import resource, shutil, sys
 from pathlib import Path
 import numpy as np
-from atw.__main__ import main
-from atw import __main__ as command
+from atw.commands import main
+from atw import commands as command
 from atw.shards import Entry, create, encode_field, encode_frame
 
 def write():

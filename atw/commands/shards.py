@@ -1,0 +1,62 @@
+"""`atw shards`: look into shards, check them, take videos out of them."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atw.files import printable
+
+app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
+
+Paths = Annotated[list[Path], typer.Argument(help="shards, or folders of shards", show_default=False)]
+
+
+@app.command()
+def info(
+    paths: Paths, as_json: Annotated[bool, typer.Option("--json", help="for programs, with more")] = False
+) -> None:
+    """Say what shards hold: videos, items, settings, sizes. Status 1: one cannot be read."""
+    from atw.shards import inspect
+
+    _exit_with(inspect.info(paths, as_json=as_json))
+
+
+@app.command()
+def verify(paths: Paths) -> None:
+    """Check every byte of shards. Status 0: whole, 1: damage, each named with its remedy."""
+    from atw.shards import inspect
+
+    count, damage = inspect.verify(paths)
+    _exit_with(damage)
+    print(f"{count} shards are whole")
+
+
+@app.command()
+def export(
+    paths: Paths,
+    out: Annotated[Path, typer.Option(help="folder to write to", show_default=False)],
+    video: Annotated[list[str] | None, typer.Option(help="id of a video; all unless given")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="frames: jpg (as stored) or png; flow: flo (px) or png-flow (stored levels)"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier export")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="keep the videos that are there, and go on with the others")
+    ] = False,
+) -> None:
+    """Write frames or flow fields as files, a folder a video: OUT/dataset/stream/id."""
+    from atw.shards.export import export as write_files
+
+    exported = write_files(paths, out, videos=video or (), form=form, overwrite=overwrite, skip_existing=skip_existing)
+    there = f", {len(exported.kept)} of them from before" if exported.kept else ""
+    print(f"{len(exported.written) + len(exported.kept)} videos in {out}{there}")
+
+
+def _exit_with(messages: list[str]) -> None:
+    for message in messages:
+        print(f"damaged: {printable(message)}", file=sys.stderr)
+    if messages:
+        sys.exit(1)

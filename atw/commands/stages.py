@@ -1,0 +1,189 @@
+"""The workflow's stages: each command makes one file, and gets exactly the settings it depends on as JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atw.commands.arguments import ComputeText, DatasetText, Gpus, Out, SettingsText, Shards, Threads
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
+    """Render the videos of one split of a demo dataset, and their list."""
+    from atw import config
+    from atw.datasets.render import write_dataset
+
+    given = config.load_json(settings)
+    sizes = {name: given[name] for name in ("split", "train_per_class", "test_per_class", "seed")}
+    write_dataset(out.parent, **sizes, processes=threads)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def download(
+    out: Out,
+    dataset: DatasetText,
+    archives: Annotated[
+        str, typer.Option(help="JSON of the addresses or files to take instead of the official")
+    ] = "{}",
+) -> None:
+    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there."""
+    from atw import config
+    from atw.download.dataset import download as fetch_and_unpack
+
+    fetch_and_unpack(out, config.load_json(dataset), config.load_json(archives))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def shard(
+    out: Out,
+    settings: SettingsText,
+    dataset: DatasetText,
+    flow: Annotated[Path | None, typer.Option(help="flow shard of the same videos (stream warped)")] = None,
+    threads: Threads = 1,
+    gpus: Gpus = 0,
+) -> None:
+    """Write one shard of one stream: decode, compute, encode."""
+    from atw import config, datasets
+    from atw.preprocess.shard import make
+
+    given = datasets.from_json(dataset)
+    make(out, config.load_json(settings), given, flow_path=flow, threads=threads, gpus=gpus)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText) -> None:
+    """List the quarantined and repaired videos of a split; refuse to go on when they are too many."""
+    from atw import config, datasets
+    from atw.preprocess.audit import audit as write_audit
+
+    write_audit(out, shards, config.load_json(settings), datasets.from_json(dataset))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def quarantine(
+    out: Out, audits: Annotated[list[Path], typer.Argument(help="quarantine.csv of each split", show_default=False)]
+) -> None:
+    """List the quarantined and repaired videos of a dataset."""
+    from atw.preprocess.audit import merge
+
+    merge(out, audits)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def train(
+    out: Out,
+    shards: Shards,
+    settings: SettingsText,
+    dataset: DatasetText,
+    compute: ComputeText,
+    threads: Threads = 1,
+    gpus: Gpus = 0,
+) -> None:
+    """Train the network of one stream; history.jsonl is written beside the model."""
+    from atw import config, datasets
+    from atw.train.launch import launch
+
+    launch(
+        out,
+        config.load_json(settings),
+        datasets.from_json(dataset),
+        shards,
+        config.Compute.model_validate_json(compute),
+        threads=threads,
+        gpus=gpus,
+    )
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def score(
+    out: Out,
+    shards: Shards,
+    model: Annotated[Path, typer.Option(help="trained network")],
+    settings: SettingsText,
+    dataset: DatasetText,
+    compute: ComputeText,
+    threads: Threads = 1,
+    gpus: Gpus = 0,
+    held_out: Annotated[bool, typer.Option("--held-out", help="score the training videos that were held out")] = False,
+) -> None:
+    """Score the test videos of one stream, or the held-out ones."""
+    from atw import config, datasets
+    from atw.evaluate.score import score_videos
+
+    score_videos(
+        out,
+        model,
+        config.load_json(settings),
+        datasets.from_json(dataset),
+        shards,
+        config.Compute.model_validate_json(compute),
+        threads=threads,
+        gpus=gpus,
+        subset="held_out" if held_out else "test",
+    )
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def fuse(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="score files", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Fuse the streams' scores and write the result with its provenance."""
+    from atw import config
+    from atw.evaluate.result import write_result
+
+    write_result(out, scores, config.load_json(settings))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def summary(
+    out: Out,
+    fused: Annotated[list[Path], typer.Argument(help="results to average", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Average the results of several splits."""
+    from atw import config
+    from atw.evaluate.result import write_summary
+
+    config.load_json(settings)
+    write_summary(out, fused)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def table(
+    out: Out,
+    inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4 a summary.json", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Write a table of the paper, its numbers beside ours; CSV and HTML are written beside the JSON."""
+    from atw import config
+    from atw.evaluate.tables import write_table
+
+    write_table(out, inputs, config.load_json(settings))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def attention(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
+    frames: Annotated[Path, typer.Option(help="folder of the dataset's rgb shards", show_default=False)],
+    intervals: Annotated[
+        Path | None, typer.Option(help="CSV with path, action_first, action_last (frames from 0)")
+    ] = None,
+    video: Annotated[list[str] | None, typer.Option(help="id of a video to show; drawn unless given")] = None,
+    count: Annotated[int, typer.Option(min=1, max=50, help="videos to draw, of those classified correctly")] = 4,
+    stream: Annotated[str, typer.Option(help="whose weights stand above the frames; the first unless given")] = "",
+    settings: SettingsText = "{}",
+) -> None:
+    """Draw the attention of a split (.png), with its numbers beside it (.json)."""
+    from atw import config
+    from atw.figures.attention import Choice, write_attention
+
+    given = config.load_json(settings)
+    fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
+    choice = Choice(videos=video or (), count=count, stream=stream, **fusion)
+    write_attention(out, scores, frames, choice, intervals=intervals)

@@ -1,0 +1,124 @@
+"""What people call themselves: new videos, results, networks for other programs, this machine."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from atw.commands.arguments import AsJson, UsableThreads
+from atw.files import InputError
+
+app = typer.Typer()
+
+
+@app.command()
+def predict(
+    videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
+    model: Annotated[Path, typer.Option(help="folder of a split, as results/ucf101/split1", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="classes to name")] = 5,
+    window: Annotated[float | None, typer.Option(help="seconds; classify each window of that length too")] = None,
+    stride: Annotated[float | None, typer.Option(help="seconds from window to window; half a window")] = None,
+    render: Annotated[
+        Path | None, typer.Option(help=".png: frames, attention, labels; .mp4: drawn in the film")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda")] = "auto",
+    threads: UsableThreads = None,
+) -> None:
+    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used."""
+    from atw.doctor.machine import usable_cores
+    from atw.predict.command import Wishes
+    from atw.predict.command import predict as classify
+
+    wishes = Wishes(top=top, window_seconds=window, stride_seconds=stride, render=render)
+    if classify(videos, model, wishes, device=device, threads=threads or usable_cores()):
+        sys.exit(1)
+
+
+@app.command()
+def flow(
+    video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
+    out: Annotated[Path, typer.Option(help="shard to write: an HDF5 file, see docs/shards.md", show_default=False)],
+    preview: Annotated[
+        Path | None, typer.Option(help=".mp4: frames beside flow in colours; .png: a sheet of 16 fields")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="opencv4, opencv24 or fast")] = "opencv4",
+    backend: Annotated[str, typer.Option(help="see `atw doctor`; auto takes the fastest usable one")] = "auto",
+    threads: UsableThreads = None,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
+    warped: Annotated[bool, typer.Option("--warped", help="take the camera's motion out")] = False,
+    bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
+) -> None:
+    """Compute the optical flow of one video."""
+    from atw.doctor.machine import usable_cores
+    from atw.preprocess.preview import check_paths, write_preview
+    from atw.preprocess.single import Choice, write_flow
+
+    if (width is None) != (height is None):
+        raise InputError("only one of --width and --height is given; give both, or none for the size of the video")
+    check_paths(video, out, preview)
+    choice = Choice(preset=preset, backend=backend, bound=bound, warped=warped, threads=threads or usable_cores())
+    write_flow(video, out, choice, size=(width, height) if width and height else None)
+    if preview:
+        write_preview(video, out, preview)
+
+
+@app.command()
+def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)]) -> None:
+    """Print the accuracies of a result as a table."""
+    from atw.evaluate.result import print_result
+
+    print_result(result)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="a fused.json, its folder, or a folder of splits", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="another, on the same test videos", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Say whether two results differ: McNemar's exact test, and the interval of the difference."""
+    from atw.evaluate.compare import compare_results, print_comparison
+
+    found = compare_results(first, second)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print_comparison(found)
+
+
+@app.command()
+def export(
+    model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
+    out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
+    form: Annotated[str, typer.Option("--format", help="onnx or torch-export")] = "onnx",
+) -> None:
+    """Write a trained network for other programs, and compare it with the original."""
+    from atw.train.export import TOLERANCE, export_model
+
+    worst = export_model(model, out, form)
+    print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
+
+
+@app.command()
+def doctor(
+    as_json: AsJson = False,
+    measure: Annotated[bool, typer.Option(help="time the flow backends, some seconds each")] = True,
+) -> None:
+    """Say what this machine can do, and how fast it computes flow."""
+    from atw import doctor as machine
+
+    report = machine.examine(measure=measure)
+    machine.show(report, as_json=as_json)
+    if not report["works"]:
+        sys.exit(1)
+
+
+@app.command()
+def settings() -> None:
+    """Print the reference of all settings, docs/configuration.md."""
+    from atw.reference import markdown
+
+    print(markdown(), end="")
