@@ -7,7 +7,7 @@ import pytest
 
 from atw.evaluate.scores import write_scores
 from tests.rules.conftest import CONFIG, MOTION, Workplace
-from tests.unit.test_tables import scored
+from tests.unit.scored import scored
 
 
 @pytest.fixture

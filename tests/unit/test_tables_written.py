@@ -1,0 +1,243 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atw import paper
+from atw.evaluate.fuse import mean_over_splits
+from atw.evaluate.result import read_result, write_summary
+from atw.evaluate.scores import write_scores
+from atw.evaluate.tables import write_table
+from atw.files import InputError, file_digest
+from tests.unit.scored import result, scored
+
+SETTINGS = {
+    "recipe": 1,
+    "table": 3,
+    "dataset": "mine",
+    "kind": "folder",
+    "split": "split1",
+    "seed": 0,
+    "weights": {"rgb": 1.0, "flow": 2.0, "warped": 0.0},
+    "on": "logits",
+    "experiments": {row.experiment: row.experiment for row in paper.TABLES[3].rows} | {"table3-n4": ""},
+}
+# Which videos each N is right about.
+RIGHT = {n: list(range(12 - abs(4 - n))) for n in range(1, 9)}
+
+
+def segments(folder: Path, **changes: Any) -> list[Path]:
+    """Score files for Table 3."""
+    paths = []
+    for n, right in RIGHT.items():
+        experiment = "" if n == 4 else f"table3-n{n}"
+        paths.append(folder / f"n{n}" / "scores.h5")
+        write_scores(paths[-1], scored(right, experiment=experiment, **changes))
+    return paths
+
+
+class Page(HTMLParser):
+    """What a page shows, and what it would ask the network for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.asks: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.asks += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data.strip())
+
+
+def test_table3_has_both_numbers_of_every_row(tmp_path: Path) -> None:
+    paths = segments(tmp_path)
+    write_table(tmp_path / "table3.json", paths[::-1], SETTINGS)
+    table = json.loads((tmp_path / "table3.json").read_text())
+    assert (table["format"], table["table"], table["dataset"], table["split"]) == (1, 3, "mine", "split1")
+    assert table["published_on"] == ["UCF-101", "HMDB-51"]
+    assert [row["label"] for row in table["rows"]] == [f"N = {n}" for n in range(1, 9)]
+    for n, row in enumerate(table["rows"], start=1):
+        cell = row["cells"]["spatial"]
+        assert (cell["ours"]["correct"], cell["ours"]["total"]) == (len(RIGHT[n]), 13)
+        assert cell["ours"]["top1"] == pytest.approx(len(RIGHT[n]) / 13)
+        if n == 4:
+            assert (row["experiment"], cell["comparison"]) == (None, None)
+        else:
+            assert row["experiment"] == f"table3-n{n}"
+            assert cell["comparison"]["with"] == "N = 4"
+            assert cell["comparison"]["difference"] == pytest.approx(-abs(4 - n) / 13)
+            assert cell["comparison"]["p_value"] == pytest.approx(min(1, 2 / 2 ** abs(4 - n)))
+        assert (row["streams"]["rgb"]["seed"], row["streams"]["rgb"]["model_sha256"]) == (5, "f00d")
+    assert table["rows"][4]["cells"]["spatial"]["published"] == {"UCF-101": 0.8529, "HMDB-51": 0.5333}
+    assert table["provenance"]["scores"]["table3-n5"]["rgb"] == file_digest(paths[4])
+    assert table["provenance"]["settings"] == SETTINGS
+
+
+def test_a_table_says_what_it_cannot_show(tmp_path: Path) -> None:
+    paths = segments(tmp_path, flat_attention=0.75)
+    write_table(tmp_path / "table3.json", paths, SETTINGS | {"kind": "demo"})
+    notes = " ".join(json.loads((tmp_path / "table3.json").read_text())["notes"])
+    assert "13 test videos of split1 of mine" in notes
+    assert "not what another training would" in notes
+    assert "The paper's numbers are of UCF-101 and HMDB-51, ours of mine" in notes
+    assert "cannot be compared. The demo is eight rendered actions" in notes
+    assert "the paper's is BN-Inception from ImageNet weights, ours tiny from scratch" in notes
+    assert "Differences are against “N = 4”." in notes
+    assert "0 of 7 have p < 0.05, where chance alone gives up to 0.4" in notes
+    assert "in most test videos of: N = 1 (rgb 75%), N = 2" in notes
+
+
+def test_on_the_papers_own_dataset_its_own_numbers_stand_alone(tmp_path: Path) -> None:
+    write_table(tmp_path / "table3.json", segments(tmp_path), SETTINGS | {"kind": "hmdb51"})
+    table = json.loads((tmp_path / "table3.json").read_text())
+    assert table["published_on"] == ["HMDB-51"]
+    assert "cannot be compared" not in " ".join(table["notes"])
+
+
+def test_csv_and_page_hold_the_same_numbers(tmp_path: Path) -> None:
+    write_table(tmp_path / "table3.json", segments(tmp_path), SETTINGS)
+    with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    assert [line["row"] for line in lines] == [f"N = {n}" for n in range(1, 9)]
+    assert (lines[4]["published_UCF-101"], lines[4]["published_HMDB-51"]) == ("0.8529", "0.5333")
+    assert float(lines[0]["top1"]) == pytest.approx(9 / 13)
+    assert (lines[0]["compared_with"], lines[3]["compared_with"], lines[0]["p_value"]) == ("N = 4", "", "0.25")
+    page = Page((tmp_path / "table3.html").read_text(encoding="utf-8"))
+    assert not page.open
+    assert not page.asks
+    for shown in ("85.29", "53.33", "84.6", "-23.1", "0.25", "N = 8"):
+        assert shown in page.text, shown
+    assert any("cannot be compared" in text for text in page.text)
+    assert any("the printed best is N = 6" in text for text in page.text)
+
+
+def test_the_page_quotes_what_it_is_given(tmp_path: Path) -> None:
+    paths = segments(tmp_path, dataset="<script>alert(1)</script>")
+    write_table(tmp_path / "t.json", paths, SETTINGS | {"dataset": "<script>alert(1)</script>"})
+    assert "<script>" not in (tmp_path / "t.html").read_text()
+
+
+def test_table1_fuses_two_streams_and_three(tmp_path: Path) -> None:
+    names = {row.experiment: row.experiment for row in paper.TABLES[1].rows}
+    # Weight 1 each: two of three streams are outvoted nowhere, so a video is right where the sum is.
+    right = {"rgb": [0, 1, 2], "flow": [0, 1, 3], "warped": [0, 3, 2]}
+    paths = []
+    for experiment in names:
+        for stream, numbers in right.items():
+            given = [0] if experiment == "table1-max" else numbers
+            paths.append(tmp_path / experiment / f"{stream}.h5")
+            write_scores(paths[-1], scored(given, stream=stream, experiment=experiment))
+    weights = {"rgb": 1.0, "flow": 1.0, "warped": 1.0}
+    write_table(tmp_path / "t.json", paths, SETTINGS | {"table": 1, "weights": weights, "experiments": names})
+    table = json.loads((tmp_path / "t.json").read_text())
+    rows = {row["label"]: row["cells"] for row in table["rows"]}
+    assert list(rows) == ["max", "average", "weighted average", "attention"]
+    correct = {name: cell["ours"]["correct"] for name, cell in rows["attention"].items()}
+    # A tie of two streams goes to the first class: video 2 is of it, video 3 is not.
+    assert correct == {"spatial": 3, "temporal": 3, "two-stream": 3, "three-stream": 4}
+    assert rows["max"]["three-stream"]["comparison"]["only_first"] == 3
+    assert rows["weighted average"]["spatial"]["published"] == {}
+    assert rows["average"]["temporal"]["published"] == {"UCF-101": 0.879}
+    two = SETTINGS | {"table": 1, "weights": weights | {"warped": 0.0}, "experiments": names}
+    write_table(tmp_path / "two.json", paths, two)
+    columns = [column["name"] for column in json.loads((tmp_path / "two.json").read_text())["columns"]]
+    assert columns == ["spatial", "temporal", "two-stream"]
+
+
+def test_table2_compares_within_its_groups(tmp_path: Path) -> None:
+    names = {row.experiment: row.experiment for row in paper.TABLES[2].rows} | {"table2-relu": "table2-gaussian"}
+    paths = []
+    for experiment in dict.fromkeys(names.values()):
+        paths.append(tmp_path / f"{experiment}.h5")
+        write_scores(paths[-1], scored([1], experiment=experiment))
+    write_table(tmp_path / "t.json", paths, SETTINGS | {"table": 2, "experiments": names})
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    against = {row["label"]: (row["cells"]["spatial"]["comparison"] or {}).get("with") for row in rows}
+    assert against == {
+        "weight = 1/N": "random Gaussian",
+        "weight = 1": "random Gaussian",
+        "random Gaussian": None,
+        "tanh": "relu",
+        "sigmoid": "relu",
+        "relu": None,
+    }
+    assert "against “random Gaussian” or “relu”" in (tmp_path / "t.html").read_text()
+    shown = Page((tmp_path / "t.html").read_text()).text
+    assert shown.count("initialisation") == shown.count("activation") == 1
+
+
+def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
+    fused = [
+        result(tmp_path / split, [0], right, split=split) for split, right in (("split1", [0, 1]), ("split2", [0]))
+    ]
+    write_summary(tmp_path / "summary.json", fused)
+    networks = {"rgb": {"backbone": "resnet50", "weights": "weights/resnet50.pth"}}
+    settings = {"recipe": 1, "table": 4, "dataset": "mine", "kind": "ucf101", "networks": networks}
+    write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings)
+    table = json.loads((tmp_path / "t.json").read_text())
+    assert len(table["rows"]) == 15
+    ours = [row for row in table["rows"] if row["cells"]["fused"]["ours"]]
+    assert [row["label"] for row in ours] == ["Proposed ATW"]
+    summary = mean_over_splits([read_result(path) for path in fused])
+    assert ours[0]["cells"]["fused"]["ours"] == {
+        "top1": pytest.approx(1.5 / 13),
+        "top1_std": pytest.approx(math.sqrt(0.5) / 13),
+        "top1_ci95": summary["pooled"]["top1_ci95"],
+        "pooled_top1": pytest.approx(3 / 26),
+    }
+    assert "mean over 2 splits" in table["notes"][0]
+    shown = Page((tmp_path / "t.html").read_text()).text
+    assert {"94.6", "TSN [12]", "93.4", "11.5", "± 5.4"} <= set(shown)
+    with pytest.raises(InputError, match="is of dataset mine, experiment None, but the table is of theirs"):
+        write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings | {"dataset": "theirs"})
+    with pytest.raises(InputError, match=r"is not a summary\.json of format 2"):
+        write_table(tmp_path / "t.json", [fused[0]], settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "theirs"}, r"n1/scores\.h5 has scores of dataset mine, but the table is of theirs"),
+        ({"split": "split2"}, r"n1/scores\.h5 has scores of split split1, but the table is of split2"),
+        (
+            {"experiments": SETTINGS["experiments"] | {"table3-n2": "mean"}},
+            "the row N = 2 needs scores of rgb, experiment 'mean'",
+        ),
+    ],
+)
+def test_a_table_refuses_the_wrong_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    paths = segments(tmp_path)
+    with pytest.raises(InputError, match=message):
+        write_table(tmp_path / "table3.json", paths, SETTINGS | changes)
+    assert not list(tmp_path.glob("table3.*"))
+
+
+def test_a_table_refuses_rows_of_other_videos(tmp_path: Path) -> None:
+    paths = segments(tmp_path)
+    write_scores(paths[6], scored([0], experiment="table3-n7", quarantined=[]))
+    with pytest.raises(InputError, match="split1 lost is a video of jump in the first and not listed"):
+        write_table(tmp_path / "table3.json", paths, SETTINGS)
+
+
+def test_the_command_writes_three_files(tmp_path: Path) -> None:
+    paths = segments(tmp_path)
+    command = [sys.executable, "-m", "atw", "table", str(tmp_path / "out" / "table3.json"), *map(str, paths)]
+    subprocess.run([*command, "--settings", json.dumps(SETTINGS)], check=True, capture_output=True)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table3.json", "table3.csv", "table3.html"}
