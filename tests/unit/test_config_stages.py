@@ -1,0 +1,155 @@
+"""What each stage of the workflow is told, and so which of them a change makes anew."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from atw import config
+from tests.unit.configured import FOLDER, UCF101, load
+
+
+def stages(loaded: config.Config) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for stream in config.STREAMS:
+        given[f"shard {stream}"] = config.shard_settings(loaded, "mine", stream)
+        given[f"train {stream}"] = config.train_settings(loaded, "mine", stream, "")
+        given[f"score {stream}"] = config.score_settings(loaded, "mine", stream, "")
+    given["fuse"] = config.fuse_settings(loaded, "mine", "")
+    return given
+
+
+SHARDS = {"shard rgb", "shard flow", "shard warped"}
+FLOWS = {"shard flow", "shard warped"}
+TRAIN = {"train rgb", "train flow", "train warped"}
+SCORE = {"score rgb", "score flow", "score warped"}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "affected"),
+    [
+        ("preprocess.width", 320, SHARDS),
+        ("preprocess.shards", 17, SHARDS),
+        ("preprocess.max_frames", 50, SHARDS),
+        ("preprocess.jpeg_quality", 90, {"shard rgb"}),
+        ("preprocess.zstd_level", 5, FLOWS),
+        ("flow.bound", 15, FLOWS),
+        ("flow.preset", "fast", FLOWS),
+        ("flow.lambda_", 0.2, FLOWS),
+        ("warp.corners", 500, {"shard warped"}),
+        ("warp.matches", "flow", {"shard warped"}),
+        ("warp.masks", "masks", {"shard warped"}),
+        ("sampling.segments", 3, TRAIN),
+        ("augment.flip", 0.0, TRAIN),
+        ("model.dropout", 0.5, TRAIN),
+        ("model.backbone", "resnet18", TRAIN),
+        ("train.learning_rate", 0.1, TRAIN),
+        ("train.schedule", "cosine", TRAIN),
+        ("train.steps", 1000, TRAIN),
+        ("train.label_smoothing", 0.1, TRAIN),
+        ("train.mixup", 0.2, TRAIN),
+        ("train.ema", 0.999, TRAIN),
+        ("train.held_out", 0.1, TRAIN),
+        ("evaluate.snippets", 25, SCORE),
+        ("evaluate.crops", 10, SCORE),
+        ("fusion.weights", {"rgb": 1, "flow": 2}, {"fuse"}),
+        ("fusion.add", "probabilities", {"fuse"}),
+        ("compute.preprocess_threads", 8, set()),
+        ("compute.train_threads", 8, set()),
+        ("compute.workers", 2, set()),
+        ("compute.gpus", 0, set()),
+        ("compute.loaders", 0, set()),
+        ("compute.microbatch", 8, set()),
+        ("compute.precision", "bf16", set()),
+        ("compute.channels_last", False, set()),
+        ("compute.compile", True, set()),
+        ("compute.checkpoint_every", 9, set()),
+        ("compute.retries", 0, set()),
+        ("streams.flow.train.batch", 64, {"train flow"}),
+        ("streams.rgb.evaluate.crop", 200, {"score rgb"}),
+        ("datasets.mine.root", "/elsewhere", set()),
+        ("datasets.mine.lists", "/elsewhere.csv", set()),
+        ("datasets.mine.train.batch", 64, TRAIN),
+        ("datasets.theirs", FOLDER, set()),
+        ("experiments.other.train.batch", 64, set()),
+        ("shards", "/elsewhere", set()),
+        ("seed", 1, TRAIN | {"fuse"}),
+    ],
+    ids=str,
+)
+def test_a_change_affects_exactly_the_stages_that_depend_on_it(path: str, value: Any, affected: set[str]) -> None:
+    raw: dict[str, Any] = {"datasets": {"mine": copy.deepcopy(FOLDER)}, "evaluate": {"crop": 196}}
+    before = stages(config.load(raw))
+    level = raw
+    *parents, last = path.split(".")
+    for key in parents:
+        level = level.setdefault(key, {})
+    level[last] = value
+    after = stages(config.load(raw))
+    assert {stage for stage in before if before[stage] != after[stage]} == affected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "affected"),
+    [
+        ("render", set()),
+        ("rgb", {"shard rgb"}),
+        ("flow", FLOWS),
+        ("warped", {"shard warped"}),
+        ("train", TRAIN),
+        ("score", SCORE),
+        ("fuse", {"fuse"}),
+    ],
+)
+def test_a_new_recipe_affects_exactly_its_stage(
+    recipe: str, affected: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load()
+    before = stages(loaded)
+    monkeypatch.setitem(config.RECIPES, recipe, config.RECIPES[recipe] + 1)
+    after = stages(loaded)
+    assert {stage for stage in before if before[stage] != after[stage]} == affected
+
+
+def test_a_stage_is_told_the_weights_file_of_its_backbone() -> None:
+    weights = [
+        config.train_settings(load(model=model), "mine", "rgb", "")["model"]["weights"]
+        for model in ({}, {"backbone": "resnet18"}, {"weights": "my.pth"}, {"weights": None})
+    ]
+    assert weights == ["weights/resnet50.pth", "weights/resnet18.pth", "my.pth", None]
+
+
+def test_an_experiment_changes_results_and_no_shard() -> None:
+    loaded = load(experiments={"average": {"model": {"consensus": "average"}}})
+    plain = config.train_settings(loaded, "mine", "flow", "")
+    varied = config.train_settings(loaded, "mine", "flow", "average")
+    assert plain["model"]["consensus"] == "attention"
+    assert varied["model"].pop("consensus") == "average"
+    del plain["model"]["consensus"]
+    assert plain == varied
+
+
+def test_streams_without_weight_take_no_part() -> None:
+    assert config.fused_streams(load(), "mine", "") == ["rgb", "flow", "warped"]
+    weights = {"flow": 1.0, "rgb": 0.5, "warped": 0.0}
+    assert config.fused_streams(load(fusion={"weights": weights}), "mine", "") == ["rgb", "flow"]
+    assert config.fused_streams(load(fusion={"weights": {"warped": 2}}), "mine", "") == ["warped"]
+
+
+def test_the_location_holds_nothing_that_results_depend_on() -> None:
+    raw = {
+        "films": {**FOLDER, "train": {"batch": 3}},
+        "ucf": UCF101,
+        "demo": {"kind": "demo", "test_per_class": 3, "evaluate": {"crops": 5}},
+    }
+    loaded = config.load({"datasets": raw})
+    assert config.location(loaded, "films") == {"name": "films", "allow_missing": False, **FOLDER}
+    assert config.location(loaded, "ucf") == {"name": "ucf", "allow_missing": False, **UCF101}
+    sizes = {"train_per_class": 40, "test_per_class": 3}
+    assert config.location(loaded, "demo") == {"name": "demo", "kind": "demo", "root": "data/demo", **sizes}
+
+
+def test_rendering_depends_on_split_seed_and_sizes_alone() -> None:
+    raw = {"datasets": {"demo": {"kind": "demo"}}, "seed": 3}
+    expected = {"recipe": 1, "split": 2, "seed": 3, "train_per_class": 40, "test_per_class": 20}
+    assert config.render_settings(config.load(raw), "demo", 2) == expected
