@@ -17,7 +17,7 @@ from atw.datasets.found import present
 from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
-from tests.unit.test_datasets import ODD_NAMES, write, write_hmdb51, write_ucf101
+from tests.unit.lists import ODD_NAMES, write, write_hmdb51, write_ucf101
 from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"

@@ -1,0 +1,146 @@
+"""Which shard a video belongs to, and what makes a shard or a split another one."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atw.datasets import Dataset
+from tests.unit.lists import GOOD, dataset, write, write_folder, write_ucf101
+
+# A video must stay in its shard, or everything is computed again: the first 8 bytes of SHA-256 modulo the count.
+SHARD_OF = {
+    "Swing/v_Swing_g01_c01.avi": {1: "00000", 16: "00010", 52: "00014"},
+    "clap/#20_Rhythm_clap_u_nm_np1_fr_goo_0.avi": {1: "00000", 16: "00012", 52: "00036"},
+    "é/ü ñ.mp4": {1: "00000", 16: "00007", 52: "00015"},
+}
+
+
+@pytest.mark.parametrize("count", [1, 16, 52])
+def test_shard_membership_is_stable(tmp_path: Path, count: int) -> None:
+    rows = [f'"{video}",x,train' for video in SHARD_OF]
+    mine = dataset("folder", write_folder(tmp_path / "list.csv", *rows, header="path,label,subset"))
+    for video, shards in SHARD_OF.items():
+        assert video in [row.video for row in mine.members(shards[count], count)]
+
+
+@settings(max_examples=30)
+@given(
+    names=st.sets(st.from_regex(r"[a-z]{1,3}/[a-z0-9]{1,6}\.mp4", fullmatch=True), min_size=1), count=st.integers(1, 9)
+)
+def test_every_video_is_in_exactly_one_shard(
+    tmp_path_factory: pytest.TempPathFactory, names: set[str], count: int
+) -> None:
+    path = tmp_path_factory.mktemp("lists") / "list.csv"
+    mine = dataset(
+        "folder", write_folder(path, *(f"{name},x,train" for name in sorted(names)), header="path,label,subset")
+    )
+    shards = mine.shard_names("split1", count)
+    assert len(shards) <= count
+    assert sorted(row.video for shard in shards for row in mine.members(shard, count)) == sorted(names)
+    for shard in shards:
+        videos = [row.video for row in mine.members(shard, count)]
+        assert videos == sorted(videos)
+
+
+def test_a_shard_without_videos_is_no_shard_of_the_split(tmp_path: Path) -> None:
+    mine = dataset("folder", write_folder(tmp_path / "list.csv", *GOOD))
+    names = mine.shard_names("split1", 1000)
+    assert len(names) == 4
+    assert mine.members("00999" if "00999" not in names else "00998", 1000) == []
+
+
+def test_splits_that_share_videos_share_shards(tmp_path: Path) -> None:
+    write_folder(tmp_path / "list1.csv", "1.mp4,x,train", "2.mp4,x,test", header="path,label,subset")
+    write_folder(tmp_path / "list2.csv", "3.mp4,x,train", "1.mp4,x,test", header="path,label,subset")
+    mine = dataset("folder", tmp_path / "list{split}.csv")
+    assert mine.shard_names("split1", 1) == mine.shard_names("split2", 1) == ["00000"]
+    assert [row.video for row in mine.members("00000", 1)] == ["1.mp4", "2.mp4", "3.mp4"]
+
+
+def digests(lists: Path, root: Path, count: int) -> dict[str, str]:
+    mine = dataset("folder", lists, root)
+    return {shard: mine.members_digest(shard, count) for shard in mine.shard_names("split1", count)}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {shard for shard in before | after if before.get(shard) != after.get(shard)}
+
+
+def test_what_happens_to_a_video_touches_its_shard_only(tmp_path: Path) -> None:
+    rows = [f"v{number}.mp4,x,train" for number in range(20)]
+    lists, count = tmp_path / "list.csv", 5
+    for number in range(21):
+        write(tmp_path / f"v{number}.mp4", "0123456789")
+
+    def listed(*lines: str) -> dict[str, str]:
+        return digests(write_folder(lists, *lines, header="path,label,subset"), tmp_path, count)
+
+    before = listed(*rows)
+    assert len(before) == count
+    shard_of = {row.video: name for name in before for row in dataset("folder", lists).members(name, count)}
+    assert changed(before, listed(*reversed(rows))) == set()
+    assert changed(before, listed("v0.mp4,x,test", *rows[1:])) == set()  # a shard knows nothing of subsets
+    assert changed(before, listed("v0.mp4,y,train", *rows[1:])) == {shard_of["v0.mp4"]}
+    assert changed(before, listed(*rows[1:])) == {shard_of["v0.mp4"]}
+    assert len(changed(before, listed(*rows, "v20.mp4,x,train"))) == 1
+    write(tmp_path / "v7.mp4", "01234567890")
+    assert changed(before, listed(*rows)) == {shard_of["v7.mp4"]}
+    (tmp_path / "v7.mp4").unlink()
+    assert changed(before, listed(*rows)) == {shard_of["v7.mp4"]}
+
+
+def test_moving_the_videos_changes_no_digest(tmp_path: Path) -> None:
+    lists = write_folder(tmp_path / "list.csv", *GOOD)
+    for root in ("here", "there"):
+        for row in GOOD:
+            write(tmp_path / root / row.partition(",")[0], row)
+    assert digests(lists, tmp_path / "here", 3) == digests(lists, tmp_path / "there", 3)
+
+
+def test_a_splits_digest_follows_videos_labels_subsets_and_class_order(tmp_path: Path) -> None:
+    plain = dataset("ucf101", write_ucf101(tmp_path)).split("split1")
+    variants = [
+        plain,
+        dataclasses.replace(plain, classes=plain.classes[::-1]),
+        dataclasses.replace(plain, train=plain.train[1:]),
+        dataclasses.replace(plain, train=(dataclasses.replace(plain.train[0], label="Swing"), *plain.train[1:])),
+        dataclasses.replace(plain, train=(dataclasses.replace(plain.train[0], subset="test"), *plain.train[1:])),
+        dataclasses.replace(plain, train=(dataclasses.replace(plain.train[0], video="x"), *plain.train[1:])),
+    ]
+    assert len({variant.digest() for variant in variants}) == len(variants)
+    renamed = dataclasses.replace(plain, name="split2", train=tuple(plain.train))
+    assert renamed.digest() == plain.digest()
+
+
+def demo(**sizes: int) -> Dataset:
+    given: dict[str, Any] = {"train_per_class": 3, "test_per_class": 2, **sizes}
+    return Dataset({"name": "demo", "kind": "demo", "root": "data/demo", **given})
+
+
+def test_demo_splits_share_no_video_and_no_shard() -> None:
+    mine = demo()
+    videos: set[str] = set()
+    shards: set[str] = set()
+    for name in mine.split_names:
+        split = mine.split(name)
+        assert (len(split.train), len(split.test), len(split.classes)) == (24, 16, 8)
+        names = {row.video for row in (*split.train, *split.test)}
+        own = set(mine.shard_names(name, 4))
+        assert {row.video for shard in own for row in mine.members(shard, 4)} == names
+        assert videos.isdisjoint(names)
+        assert shards.isdisjoint(own)
+        videos |= names
+        shards |= own
+    assert len(mine.split_names) == 3
+    assert shards <= {f"{number:05d}" for number in range(12)}
+
+
+def test_demo_videos_need_not_exist_to_be_planned() -> None:
+    mine = demo()
+    mine.require_videos()
+    assert mine.members_digest("00000", 2) == demo().members_digest("00000", 2)
+    assert mine.members_digest("00000", 2) != demo(test_per_class=9).members_digest("00000", 2)
