@@ -23,7 +23,7 @@ from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
 from atw.train.modelfile import save_model
-from tests.unit.test_evaluate import scores
+from tests.unit.streams import scores
 from tests.unit.test_train_loop import LISTS, WriteShard, task_of, trained
 
 CONFIGURED = {"rgb": 1.0, "flow": 1.0, "warped": 0.5}

@@ -1,0 +1,207 @@
+"""Streams fused into a result, and results of several splits into a summary."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atw.evaluate.fuse import fuse, mean_over_splits, pairs, report
+from atw.evaluate.result import print_result, write_result, write_summary
+from atw.evaluate.scores import Scores, write_scores
+from atw.files import InputError
+from tests.unit.streams import CLASSES, LABELS, LOGITS, scores
+
+
+def all_streams(**changes: Any) -> dict[str, Scores]:
+    return {stream: scores(stream, **changes) for stream in ("rgb", "flow", "warped")}
+
+
+# Fusion
+
+
+def test_logits_add_up_by_weight() -> None:
+    flow = np.array([[0, 4, 0], [1, 1, 1], [0, 0, 0], [2, 0, -2]], np.float32)
+    streams = {"rgb": scores(), "flow": scores("flow", video_logits=flow)}
+    fused = fuse(streams, weights={"rgb": 1.0, "flow": 0.5}, on="logits")
+    assert fused.dtype == np.float64
+    assert fused.tolist() == [[3, 3, 0], [0.5, 2.5, 1.5], [0, 1, 2], [1, 9, 0]]
+
+
+def test_probabilities_add_up_by_weight() -> None:
+    # On logits the second stream's one extreme score decides; on probabilities it cannot outweigh two others.
+    streams = {
+        "rgb": scores(video_logits=np.array([[2, 0, 0]], np.float32), labels=LABELS[:1], videos=("a",)),
+        "flow": scores("flow", video_logits=np.array([[0, 900, 0]], np.float32), labels=LABELS[:1], videos=("a",)),
+    }
+    weights = {"rgb": 2.0, "flow": 1.0}
+    fused = fuse(streams, weights=weights, on="probabilities")
+    e2 = math.exp(2)
+    np.testing.assert_allclose(fused, [[2 * e2 / (e2 + 2), 2 / (e2 + 2) + 1, 2 / (e2 + 2)]], rtol=1e-12)
+    assert fused.argmax() == 0
+    assert fuse(streams, weights=weights, on="logits").argmax() == 1
+
+
+def test_a_stream_without_a_weight_takes_no_part() -> None:
+    streams = {"rgb": scores(), "flow": scores("flow", video_logits=-LOGITS)}
+    assert fuse(streams, weights={"rgb": 2.0}, on="logits").tolist() == (2 * LOGITS).tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "other"}, r"dataset: 'mine' in rgb, 'other' in warped \(entry 0\)"),
+        ({"split": "split2"}, r"split: 'split1' in rgb, 'split2' in warped \(entry 0\)"),
+        ({"experiment": "ones"}, r"experiment: '' in rgb, 'ones' in warped \(entry 0\)"),
+        ({"classes": ("run", "wave", "jump")}, r"classes: 'jump' in rgb, 'wave' in warped \(entry 1\)"),
+        (
+            {"videos": ("run/a.avi", "jump/c.avi", "jump/b.avi", "wave/ü #;.avi")},
+            r"videos: 'jump/b.avi' in rgb, 'jump/c.avi' in warped \(entry 1\)",
+        ),
+        ({"videos": scores().videos[:3]}, r"videos: 'wave/ü #;.avi' in rgb, None in warped \(entry 3\)"),
+        ({"labels": np.array([0, 1, 1, 0])}, r"labels: 2 in rgb, 0 in warped \(entry 3\)"),
+        ({"quarantined": []}, r"quarantined videos: \('wave/d.avi', 2\) in rgb, None in warped \(entry 0\)"),
+    ],
+)
+def test_streams_that_disagree_are_refused(changes: dict[str, Any], message: str) -> None:
+    streams = all_streams() | {"warped": scores("warped", **changes)}
+    with pytest.raises(InputError, match=f"rgb and warped cannot be fused, they differ in {message}"):
+        fuse(streams, weights=dict.fromkeys(streams, 1.0), on="logits")
+
+
+def test_a_stream_may_fail_for_a_reason_of_its_own() -> None:
+    streams = {"rgb": scores(), "flow": scores("flow", quarantined=[("wave/d.avi", 2, "truncated")])}
+    fuse(streams, weights={"rgb": 1.0, "flow": 1.0}, on="logits")
+
+
+def test_a_missing_stream_is_named() -> None:
+    with pytest.raises(InputError, match=r"stream warped a weight of 0\.5, but there are scores for rgb only"):
+        fuse({"rgb": scores()}, weights={"rgb": 1.0, "warped": 0.5}, on="logits")
+
+
+def test_report_holds_the_whole_result() -> None:
+    # Alone, flow is right about videos 0 and 3; with rgb the fused sum is right about 0, 1 and 3.
+    flow = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 9]], np.float32)
+    streams = {"rgb": scores(), "flow": scores("flow", video_logits=flow, provenance={"seed": 4})}
+    bad = [{"video": "wave/d.avi", "reason": "one frame"}]
+    said = report(streams, weights={"rgb": 1.0, "flow": 1.0}, on="logits", seed=0, train_videos=9, quarantined=bad)
+    json.dumps(said, allow_nan=False)
+    assert {stream: summary["correct"] for stream, summary in said["streams"].items()} == {"rgb": 2, "flow": 2}
+    accuracy = said.pop("accuracy")
+    assert (accuracy["correct"], accuracy["total"], accuracy["top1"]) == (3, 5, 0.6)
+    assert accuracy["top1_decodable"] == 0.75
+    del said["streams"]
+    # The one pair is the fusion here.
+    assert said.pop("pairs") == {"rgb+flow": accuracy}
+    assert said == {
+        "format": 2,
+        "dataset": "mine",
+        "split": "split1",
+        "experiment": None,
+        "fusion": {"weights": {"rgb": 1.0, "flow": 1.0}, "on": "logits"},
+        "videos": {"train": 9, "test": 5, "quarantined": bad},
+        "classes": ["run", "jump", "wave"],
+        "confusion": [[1, 0, 0], [0, 1, 1], [0, 0, 1]],
+        "provenance": {"rgb": scores().provenance, "flow": {"seed": 4}},
+    }
+
+
+def test_every_pair_of_streams_is_fused_with_the_weights() -> None:
+    flow = np.array([[0, 4, 0], [1, 1, 1], [0, 0, 0], [2, 0, -2]], np.float32)
+    streams = {"rgb": scores(), "flow": scores("flow", video_logits=flow), "warped": scores("warped")}
+    found = pairs(streams, weights={"rgb": 1.0, "flow": 0.5, "warped": 2.0}, on="logits")
+    assert list(found) == ["rgb+flow", "rgb+warped", "flow+warped"]
+    assert found["rgb+flow"].tolist() == [[3, 3, 0], [0.5, 2.5, 1.5], [0, 1, 2], [1, 9, 0]]
+    assert found["rgb+warped"].tolist() == (3 * LOGITS).tolist()
+    assert pairs(streams, weights={"rgb": 1.0}, on="logits") == {}
+
+
+# Several splits
+
+
+def split_result(name: str, *, correct: int, total: int, **changes: Any) -> dict[str, Any]:
+    accuracy = {"correct": correct, "total": total, "top1": correct / total, "top5": None, "mean_class": 0.25}
+    result = {
+        "dataset": "mine",
+        "experiment": None,
+        "split": name,
+        "classes": list(CLASSES),
+        "fusion": {"weights": {"rgb": 1.0}, "on": "logits"},
+        "accuracy": accuracy,
+        "streams": {"rgb": accuracy | {"correct": 1, "top1": 1 / total, "top5": 0.5 + total / 1000}},
+        "pairs": {"rgb+flow": accuracy | {"correct": 2, "top1": 2 / total}},
+    }
+    return result | changes
+
+
+def test_summary_averages_splits_and_pools_their_videos() -> None:
+    said = mean_over_splits([split_result("split1", correct=8, total=10), split_result("split2", correct=24, total=40)])
+    json.dumps(said, allow_nan=False)
+    # Wilson: (p + z2/2n ± z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z = 1.959964, n = 50, p = .64
+    z = 1.959963984540054
+    middle, half = 0.64 + z**2 / 100, z * math.sqrt(0.64 * 0.36 / 50 + z**2 / 10_000)
+    scale = 1 + z**2 / 50
+    assert said["accuracy"] == {
+        "top1": {"mean": pytest.approx(0.7), "std": pytest.approx(math.sqrt(0.02))},
+        "top5": {"mean": None, "std": None},
+        "mean_class": {"mean": 0.25, "std": 0.0},
+    }
+    assert said["pooled"]["top1"] == 0.64
+    assert said["pooled"]["top1_ci95"] == pytest.approx([(middle - half) / scale, (middle + half) / scale])
+    assert said["streams"]["rgb"]["accuracy"]["top5"]["mean"] == pytest.approx(0.525)
+    assert said["streams"]["rgb"]["pooled"]["top1"] == 0.04
+    assert said["pairs"]["rgb+flow"]["pooled"]["top1"] == 0.08
+    assert {key: said[key] for key in ("format", "dataset", "experiment", "splits")} == {
+        "format": 2,
+        "dataset": "mine",
+        "experiment": None,
+        "splits": ["split1", "split2"],
+    }
+
+
+def test_one_split_has_no_deviation() -> None:
+    said = mean_over_splits([split_result("split1", correct=8, total=10)])
+    assert said["accuracy"]["top1"] == {"mean": 0.8, "std": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "other"}, "dataset is mine in the one and other in the other"),
+        ({"experiment": "ones"}, "experiment is None in the one and ones"),
+        ({"classes": ["run"]}, "classes is"),
+        ({"streams": {}}, r"streams is \['rgb'\] in the one and \[\]"),
+        ({"pairs": {}}, r"pairs is \['rgb\+flow'\] in the one and \[\]"),
+        ({"fusion": {"weights": {"rgb": 2.0}, "on": "logits"}}, "fusion is"),
+        ({"split": "split1"}, "split1, split1 name one twice"),
+    ],
+)
+def test_results_that_do_not_belong_together_are_refused(changes: dict[str, Any], message: str) -> None:
+    results = [split_result("split1", correct=1, total=4), split_result("split2", correct=1, total=4, **changes)]
+    with pytest.raises(InputError, match=message):
+        mean_over_splits(results)
+
+
+def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"weights": {"rgb": 1.0, "flow": 1.0, "warped": 0.0}, "on": "logits", "seed": 0}
+    fused = []
+    for split in ("split1", "split2"):
+        paths = []
+        for stream in ("rgb", "flow"):
+            paths.append(tmp_path / split / stream / "scores.h5")
+            write_scores(paths[-1], scores(stream, split=split))
+        fused.append(tmp_path / split / "fused.json")
+        write_result(fused[-1], paths, settings)
+    write_summary(tmp_path / "summary.json", fused)
+    said = json.loads(fused[0].read_text())
+    assert (said["accuracy"]["correct"], said["accuracy"]["total"], said["videos"]["train"]) == (2, 5, 9)
+    assert said["fusion"]["weights"] == {"rgb": 1.0, "flow": 1.0}
+    assert [bad["video"] for bad in said["videos"]["quarantined"]] == ["run/x.avi", "wave/d.avi"]
+    assert json.loads((tmp_path / "summary.json").read_text())["pooled"]["top1"] == 0.4
+    print_result(fused[0])
+    printed = capsys.readouterr().out
+    assert "mine split1" in printed
+    assert "rgb+flow" in printed
+    assert "quarantined wave/d.avi: one frame: no motion to see" in printed

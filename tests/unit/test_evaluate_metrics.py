@@ -1,0 +1,137 @@
+import json
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from numpy.typing import NDArray
+from scipy import stats
+
+from atw.evaluate import metrics
+from tests.unit.streams import CLASSES, LABELS, LOGITS
+
+
+@st.composite
+def scored_videos(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Logits with many ties, and labels."""
+    V, K = draw(st.integers(1, 12)), draw(st.integers(2, 8))
+    logits = draw(arrays.arrays(np.float32, (V, K), elements=st.integers(-2, 2)))
+    return logits, draw(arrays.arrays(np.int64, V, elements=st.integers(0, K - 1)))
+
+
+@given(scored_videos(), st.integers(1, 8))
+def test_top_k_is_the_rank_of_the_true_class(videos: tuple[Any, Any], k: int) -> None:
+    logits, labels = videos
+    expected = []
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        before = sum(other > row[label] or (other == row[label] and i < label) for i, other in enumerate(row))
+        expected.append(before < k)
+    assert metrics.in_top(logits, labels, k=k).tolist() == expected
+    assert metrics.accuracy(logits, labels, k=k) == pytest.approx(sum(expected) / len(expected))
+
+
+@given(scored_videos())
+def test_confusion_matrix_and_class_accuracies_count_each_video_once(videos: tuple[Any, Any]) -> None:
+    logits, labels = videos
+    K = logits.shape[1]
+    expected = [[0] * K for _ in range(K)]
+    for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
+        expected[label][row.index(max(row))] += 1
+    confusion = metrics.confusion_matrix(logits, labels)
+    assert confusion.tolist() == expected
+    correct = metrics.in_top(logits, labels, k=1)
+    assert np.trace(confusion) == correct.sum()
+    shares = [row[i] / sum(row) if sum(row) else math.nan for i, row in enumerate(expected)]
+    np.testing.assert_allclose(metrics.per_class_accuracy(correct, labels, class_count=K), shares)
+    known = [share for share in shares if not math.isnan(share)]
+    mean = metrics.mean_class_accuracy(correct, labels, class_count=K)
+    assert mean == pytest.approx(sum(known) / len(known))
+
+
+def test_the_bootstrap_interval_is_that_of_the_binomial_distribution() -> None:
+    correct = np.arange(400) < 300
+    # Resampling n videos of which a share p is right draws from Binomial(n, p).
+    expected = stats.binom.ppf([0.025, 0.975], 400, 0.75) / 400
+    for seed in range(5):
+        interval = metrics.bootstrap_interval(correct, seed=seed)
+        np.testing.assert_allclose(interval, expected, atol=1.5 / 400)
+        assert metrics.bootstrap_interval(correct, seed=seed) == interval
+
+
+@pytest.mark.parametrize(("correct", "point"), [([True], 1), ([False], 0), ([True] * 9, 1), ([False] * 9, 0)])
+def test_the_bootstrap_of_equal_outcomes_is_a_point(correct: list[bool], point: int) -> None:
+    assert metrics.bootstrap_interval(np.array(correct), seed=0) == (point, point)
+
+
+def summarise(**changes: Any) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"quarantined_labels": [], "classes": CLASSES, "seed": 0}
+    return metrics.summary(LOGITS, LABELS, **arguments | changes)
+
+
+def test_summary_of_a_table_by_hand() -> None:
+    said = summarise()
+    low, high = said.pop("top1_ci95")
+    assert 0 <= low < 0.5 < high <= 1
+    assert said == {
+        "top1": 0.5,
+        "top1_decodable": 0.5,
+        "top5": None,
+        "mean_class": 0.5,
+        "correct": 2,
+        "total": 4,
+        "per_class": {"run": 1.0, "jump": 0.5, "wave": 0.0},
+    }
+
+
+def test_quarantined_videos_count_as_wrong() -> None:
+    said = summarise(quarantined_labels=[0, 0, 0, 1])
+    assert (said["top1"], said["top1_decodable"]) == (0.25, 0.5)
+    assert (said["correct"], said["total"]) == (2, 8)
+    assert said["per_class"] == {"run": 0.25, "jump": pytest.approx(1 / 3), "wave": 0.0}
+    assert said["mean_class"] == pytest.approx((1 / 4 + 1 / 3 + 0) / 3)
+    low, high = said["top1_ci95"]
+    assert low < 0.25 < high < 0.75
+
+
+def test_a_class_without_test_videos_has_no_accuracy() -> None:
+    wider = np.pad(LOGITS, ((0, 0), (0, 1)), constant_values=-1)
+    said = metrics.summary(wider, LABELS, quarantined_labels=[], classes=(*CLASSES, "rest"), seed=0)
+    assert said["per_class"]["rest"] is None
+    assert said["mean_class"] == 0.5
+    json.dumps(said, allow_nan=False)
+
+
+def test_top5_needs_more_than_five_classes() -> None:
+    labels = np.array([0, 1, 5], np.int64)
+    logits = np.tile(np.arange(6, 0, -1, dtype=np.float32), (3, 1))  # class 5 comes last
+    said = metrics.summary(logits, labels, quarantined_labels=[3], classes=tuple("abcdef"), seed=0)
+    assert said["top5"] == 0.5
+    said = metrics.summary(logits[:2, :5], labels[:2], quarantined_labels=[], classes=tuple("abcde"), seed=0)
+    assert said["top5"] is None
+
+
+@given(
+    arrays.arrays(np.float32, (3, 6), elements=st.integers(0, 3)),
+    arrays.arrays(np.bool_, (3, 6), elements=st.booleans()),
+)
+def test_interval_auc_is_the_share_of_pairs_in_order(weights: Any, inside: Any) -> None:
+    areas = []
+    for row, within in zip(weights.tolist(), inside.tolist(), strict=True):
+        pairs = [
+            (a, b) for a, is_in in zip(row, within, strict=True) if is_in for b in np.array(row)[~np.array(within)]
+        ]
+        if pairs:
+            areas.append(sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs))
+    area = metrics.interval_auc(weights, inside)
+    assert area == (pytest.approx(sum(areas) / len(areas)) if areas else None)
+
+
+def test_interval_auc_by_hand() -> None:
+    inside = np.array([[False, True, True, False]])
+    assert metrics.interval_auc(np.array([[0.1, 0.4, 0.3, 0.2]]), inside) == 1
+    assert metrics.interval_auc(np.array([[0.1, 0.4, 0.3, 0.2]]), ~inside) == 0
+    assert metrics.interval_auc(np.full((1, 4), 0.25), inside) == 0.5
+    assert metrics.interval_auc(np.full((1, 4), 0.25), np.ones((1, 4), bool)) is None
