@@ -1,13 +1,19 @@
 """Archives that tests write themselves: no free program writes RAR, whose stored entries are a header and the bytes."""
 
 import io
+import shutil
 import struct
 import tarfile
 import zipfile
 import zlib
 from pathlib import Path
 
+import pytest
+
 LINK, FILE, FOLDER = 0o120777, 0o100644, 0o040755
+RAR = pytest.mark.skipif(
+    not (shutil.which("bsdtar") or shutil.which("unar")), reason="neither bsdtar nor unar is installed"
+)
 
 
 def write_rar(path: Path, entries: dict[str, bytes], modes: dict[str, int] | None = None) -> Path:
@@ -70,3 +76,7 @@ def write_tar(path: Path, entries: dict[str, bytes], modes: dict[str, int] | Non
 
 
 WRITERS = {"zip": write_zip, "tar": write_tar, "rar": write_rar}
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
