@@ -1,9 +1,12 @@
-"""Fixtures that several of these files share."""
+"""Fixtures that several unit tests share: a folder of shards, and undamaged videos."""
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, decode, encode
 from tests.unit.stored import Stored, WriteShard
 
 VIDEOS = {"a/0.avi": 0, "a/1.avi": 3, "b/it's #2 & é.avi": 2}
@@ -21,3 +24,19 @@ def shards(tmp_path: Path, write_shard: WriteShard) -> dict[str, Stored]:
     ):
         stored[name] = write_shard(tmp_path / "shards" / name, stream, videos)
     return stored
+
+
+@pytest.fixture(scope="session")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, list[Image]]]:
+    """The undamaged videos and their frames."""
+    folder = tmp_path_factory.mktemp("sound")
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT + COUNT, WIDTH + 2 * COUNT, 3), dtype=np.uint8)
+    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.0), None, 0, 255, cv2.NORM_MINMAX)
+    frames = [np.ascontiguousarray(texture[i : i + HEIGHT, 2 * i : 2 * i + WIDTH]) for i in range(COUNT)]
+    made = {}
+    for name, (codec, options) in BASES.items():
+        content = encode(folder / name, frames, codec, **options)
+        decoded, audit = decode(folder / name)
+        assert (len(decoded), audit.repaired) == (COUNT, [])
+        made[name] = content, decoded
+    return made
