@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from atw.data import augment, sampling
+from atw.data.augment import Crop
 from atw.files import InputError
 from atw.shards import Entry, Shard
 
@@ -93,21 +95,18 @@ class Shards:
         """Frames of a video in rgb, fields in flow and warped."""
         return self.places[video].entry.count
 
-    def snippets(self, video: str, starts: np.ndarray, stack: int) -> Tensor:
-        """Snippets of a video: uint8 [N, H, W, 3] of frames (rgb), or [N, stack, 2, H, W] of fields.
+    def snippets(
+        self, video: str, starts: NDArray[np.int64], stack: int, crops: Sequence[Crop], size: int
+    ) -> NDArray[np.uint8]:
+        """Crops of the snippets of a video, `size` px a side: uint8 [len(crops), N, C, S, S], see `augment`.
 
-        A video with fewer fields than the stack repeats its last one.
+        `starts` [N] are their first positions. A video with fewer fields than the stack repeats its last one.
         """
         place = self.places[video]
         shard = self[place.shard]
-        if shard.stream == "rgb":
-            return torch.from_numpy(shard.frames(place.entry, starts.tolist()))
         stacks = sampling.stack_indices(starts, stack=stack, positions=place.entry.count)  # [N, stack]
-        fields = np.empty((*stacks.shape, *shard.item_shape), np.uint8)
-        for row, numbers in enumerate(stacks):
-            read = shard.fields(place.entry, int(numbers[0]), int(numbers[-1] - numbers[0]) + 1)
-            fields[row] = read[numbers - numbers[0]]
-        return torch.from_numpy(fields)
+        items = shard.items(place.entry, stacks.ravel())
+        return augment.cut_snippets(items, crops, shape=stacks.shape, size=size, stream=shard.stream)
 
 
 _OWN = ("shard", "members")  # of a shard's settings: what differs from shard to shard
@@ -139,7 +138,6 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
         self._augment = settings["augment"]
         self._segments: int = settings["sampling"]["segments"]
         self._seed: int = settings["seed"]
-        self._stream: str = settings["stream"]
         self._stack = stack
         self._epoch, self._order = -1, np.empty(0, np.int64)
         self._size = (shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"])
@@ -161,8 +159,8 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
         size = self._augment["input_size"]
         box = augment.crop_box(*self._size, scales=tuple(self._augment["scales"]), size=size, rng=rng)
         flip = bool(rng.random() < self._augment["flip"])
-        snippets = self._shards.snippets(video, starts, self._stack)
-        return augment.apply(snippets, box=box, size=size, flip=flip, stream=self._stream), self._labels[number]
+        images = self._shards.snippets(video, starts, self._stack, [Crop(box, flip)], size)
+        return torch.from_numpy(images[0]), self._labels[number]
 
 
 def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[str]:

@@ -145,13 +145,10 @@ def _score(
     compute: Compute,
 ) -> Output:
     """All crops of one video at once: logits [crops, K], weights and energies [crops, M], snippets [crops, M, K]."""
-    frames = shards.snippets(video, starts, stack_of(trained))
     preprocess = shards.settings["preprocess"]
-    size = trained["augment"]["input_size"]
     crops = augment.test_boxes(
         preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
     )
-    snippets = torch.stack(
-        [augment.apply(frames, box=crop.box, size=size, flip=crop.flip, stream=trained["stream"]) for crop in crops]
-    )  # [crops, M, C, S, S]
-    return network.score(snippets, chunk=compute.microbatch * trained["sampling"]["segments"])
+    size = trained["augment"]["input_size"]
+    snippets = shards.snippets(video, starts, stack_of(trained), crops, size)  # [crops, M, C, S, S]
+    return network.score(torch.from_numpy(snippets), chunk=compute.microbatch * trained["sampling"]["segments"])

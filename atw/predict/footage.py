@@ -12,15 +12,13 @@ from typing import IO, Any
 
 import cv2
 import numpy as np
-import torch
-import zstandard
 from numpy.typing import NDArray
-from torch import Tensor
 
+from atw.data.augment import Crop, cut_snippets
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.progress import Meter
-from atw.shards import Entry, encode_frame
+from atw.shards import Entry, decode_field, encode_frame, places_of
 from atw.videos import Audit, BadVideoError, Frame, read
 
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.
@@ -132,19 +130,23 @@ class Footage:
         self._file.seek(place)
         return self._file.read(length)
 
-    def snippets(self, stream: str, stacks: NDArray[np.int64]) -> Tensor:
-        """Snippets as `atw.data.reader.Shards` gives them: uint8 [M, H, W, 3] in RGB, or [M, L, 2, H, W].
+    def snippets(self, stream: str, stacks: NDArray[np.int64], crops: Sequence[Crop], size: int) -> NDArray[np.uint8]:
+        """Crops of snippets as `atw.data.reader.Shards` gives them: uint8 [len(crops), M, C, S, S].
 
         `stacks` [M, L] are the positions of each snippet; L is 1 for rgb.
         """
-        if stream == "rgb":
-            items = (np.frombuffer(self._item(stream, number), np.uint8) for number in stacks[:, 0].tolist())
-            images = [cv2.cvtColor(cv2.imdecode(item, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB) for item in items]
-            return torch.from_numpy(np.stack(images))
+        return cut_snippets(self._items(stream, stacks), crops, shape=stacks.shape, size=size, stream=stream)
+
+    def _items(self, stream: str, stacks: NDArray[np.int64]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
         preprocess = self._recipe.settings[stream]["preprocess"]
-        encoded = [self._item(stream, number) for number in stacks.ravel().tolist()]
-        fields = _decoded(encoded, (preprocess["height"], preprocess["width"]))
-        return torch.from_numpy(fields.reshape(*stacks.shape, *fields.shape[1:]))
+        shape = (2, preprocess["height"], preprocess["width"])
+        for number, places in places_of(stacks.ravel()).items():
+            item = self._item(stream, number)
+            if stream == "rgb":
+                image = cv2.imdecode(np.frombuffer(item, np.uint8), cv2.IMREAD_COLOR)
+                yield places, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            else:
+                yield places, decode_field(item, shape)
 
 
 class _Fields:
@@ -153,15 +155,8 @@ class _Fields:
     def __init__(self, encoded: Sequence[bytes], size: tuple[int, ...]) -> None:
         self._encoded, self._size = encoded, size
 
-    def fields(self, _: Entry, first: int, count: int, /) -> NDArray[np.uint8]:
-        return _decoded(self._encoded[first : first + count], self._size)
-
-
-def _decoded(encoded: Sequence[bytes], size: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Fields from their Zstandard frames: uint8 [len(encoded), 2, H, W]."""
-    decompressor = zstandard.ZstdDecompressor()
-    content = b"".join(decompressor.decompress(item) for item in encoded)
-    return np.frombuffer(bytearray(content), np.uint8).reshape(len(encoded), 2, *size)
+    def fields(self, _: Entry, numbers: Sequence[int], /) -> NDArray[np.uint8]:
+        return np.stack([decode_field(self._encoded[number], (2, *self._size)) for number in numbers])
 
 
 def pairs_of(wanted: Mapping[str, Iterable[int]]) -> list[int]:

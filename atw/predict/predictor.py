@@ -149,21 +149,18 @@ class Predictor:
         with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
             for first in range(0, len(plan.snippets), model.chunk):
                 numbers = plan.snippets[first : first + model.chunk]
-                parts.append(self._through_backbone(model, footage.snippets(stream, numbers), crops))
+                snippets = footage.snippets(stream, numbers, crops, model.settings["augment"]["input_size"])
+                parts.append(self._through_backbone(model, snippets))
                 progress.advance(len(numbers), steps=len(numbers))
         features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
         return [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
 
-    def _through_backbone(
-        self, model: StreamModel, frames: Tensor, crops: Sequence[augment.Crop]
-    ) -> tuple[Tensor, Tensor]:
-        """Features [crops, M, D] and scores [crops, M, K] of M snippets, on the host."""
+    def _through_backbone(self, model: StreamModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
         backbone = model.network.backbone
-        size, stream = model.settings["augment"]["input_size"], model.settings["stream"]
         found = []
-        for crop in crops:
-            snippets = augment.apply(frames, box=crop.box, size=size, flip=crop.flip, stream=stream)  # [M, C, S, S]
-            features, scores = backbone(backbone.normalise(snippets.to(self._device)))
+        for of_crop in snippets:
+            features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
             # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
             kept = features if model.settings["model"]["attention_on"] == "features" else features[:, :0]
             found.append((kept.cpu(), scores.cpu()))

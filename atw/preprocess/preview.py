@@ -71,7 +71,7 @@ def _fields(shard: Shard) -> Iterator[NDArray[np.float32]]:
     """The fields of the first video in px, [2, H, W]."""
     entry = shard.entries[0]
     for number in range(entry.count):
-        yield dequantise(shard.fields(entry, number, 1)[0], shard.attributes["bound"])
+        yield dequantise(shard.fields(entry, [number])[0], shard.attributes["bound"])
 
 
 def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:

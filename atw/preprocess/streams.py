@@ -1,6 +1,6 @@
 """What each stream stores of a video: functions from decoded frames to encoded items, in bounded memory."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,8 +31,8 @@ class Room(Encoded, Protocol):
 class StoredFlow(Protocol):
     """Where the fields of a video are known from: a shard, or what has been computed of a new video."""
 
-    def fields(self, entry: Entry, first: int, count: int, /) -> NDArray[np.uint8]:
-        """`count` consecutive quantised fields of a video from the number `first`: uint8 [count, 2, H, W]."""
+    def fields(self, entry: Entry, numbers: Sequence[int], /) -> NDArray[np.uint8]:
+        """Quantised fields of a video: uint8 [len(numbers), 2, H, W]."""
 
 
 @dataclass
@@ -101,7 +101,7 @@ def warped_to_items(frames: Iterable[Frame], job: Job, flow: StoredFlow | None, 
         count = len(previous)
         known = None
         if flow and warp.matches != "tracks":
-            known = dequantise(flow.fields(entry, first, count), settings["flow"]["bound"])
+            known = dequantise(flow.fields(entry, range(first, first + count)), settings["flow"]["bound"])
         mask = None
         if masks is not None:
             excluded = read_masks(Path(masks), entry, first, count + 1, following.shape[1:])

@@ -16,7 +16,17 @@ attributes and the rows of the index; nothing in the file depends on when, where
 `layout` holds rows and levels, `writer` and `reader` the file; `inspect` and `export` are what people do with shards.
 """
 
-from atw.shards.layout import FORMAT, ZERO, Entry, dequantise, encode_field, encode_frame, quantise
+from atw.shards.layout import (
+    FORMAT,
+    ZERO,
+    Entry,
+    decode_field,
+    dequantise,
+    encode_field,
+    encode_frame,
+    places_of,
+    quantise,
+)
 from atw.shards.reader import Shard
 from atw.shards.writer import Encoded, Writer, create
 
@@ -28,8 +38,10 @@ __all__ = [
     "Shard",
     "Writer",
     "create",
+    "decode_field",
     "dequantise",
     "encode_field",
     "encode_frame",
+    "places_of",
     "quantise",
 ]

@@ -193,11 +193,11 @@ def _files(shard: Shard, entry: Entry, number: int, form: str) -> Iterator[tuple
     elif form == "png":
         yield ".png", _png(shard.frames(entry, [number])[0][..., ::-1])
     elif form == "flo":
-        field = dequantise(shard.fields(entry, number, 1)[0], shard.attributes["bound"])
+        field = dequantise(shard.fields(entry, [number])[0], shard.attributes["bound"])
         size = np.array(field.shape[:0:-1], "<i4")
         yield ".flo", _FLO_TAG.astype("<f4").tobytes() + size.tobytes() + _interleaved(field).tobytes()
     else:
-        for axis, levels in zip("xy", shard.fields(entry, number, 1)[0], strict=True):
+        for axis, levels in zip("xy", shard.fields(entry, [number])[0], strict=True):
             yield f"_{axis}.png", _png(levels)
 
 

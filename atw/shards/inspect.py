@@ -176,4 +176,4 @@ def _decode(shard: Shard, entry: Entry, number: int) -> None:
     if shard.stream == "rgb":
         shard.frames(entry, [number])
     else:
-        shard.fields(entry, number, 1)
+        shard.fields(entry, [number])

@@ -93,6 +93,22 @@ def encode_field(field: NDArray[np.uint8], level: int) -> bytes:
     return compressor.compress(np.ascontiguousarray(field).tobytes())
 
 
+def decode_field(stored: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A field from its Zstandard frame; the array cannot be written to.
+
+    HDF5's own filter gives what lies in memory where a frame is cut off.
+    """
+    return np.frombuffer(zstandard.ZstdDecompressor().decompress(stored), np.uint8).reshape(shape)
+
+
+def places_of(numbers: Sequence[int] | NDArray[np.integer]) -> dict[int, list[int]]:
+    """At which places each number stands, in rising order of the numbers, in which a file is best read."""
+    places: dict[int, list[int]] = {}
+    for place in np.argsort(numbers, kind="stable").tolist():
+        places.setdefault(int(numbers[place]), []).append(place)
+    return places
+
+
 def checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
     """What the attribute `checksum` is: the digest of the other attributes and the rows of the index."""
     covered = {name: value for name, value in attributes.items() if name != "checksum"}

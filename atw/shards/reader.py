@@ -17,8 +17,9 @@ import zstandard
 from numpy.typing import NDArray
 
 from atw.files import InputError
-from atw.shards.layout import FORMAT, Entry, checksum, read_attribute, read_attributes
+from atw.shards.layout import FORMAT, Entry, checksum, decode_field, places_of, read_attribute, read_attributes
 
+Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"
 _STREAMS = ("rgb", "flow", "warped")
 _LARGEST_SIDE_PX = 4096  # as in the configuration
@@ -167,35 +168,45 @@ class Shard:
             raise ValueError(f"{name} is cut off")
         return stored
 
-    def frames(self, entry: Entry, numbers: Sequence[int]) -> NDArray[np.uint8]:
-        """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
-        _check_numbers(entry, numbers)
-        out = np.empty((len(numbers), *self.item_shape[1:], 3), np.uint8)
-        for row, number in enumerate(numbers):
-            with self._reading():
-                image = cv2.imdecode(np.frombuffer(self._item(entry, int(number)), np.uint8), _DECODING)
-                if image is None:
-                    raise ValueError(f"frame {number} of {entry.video} is no image")
-                # OpenCV would leave `out` as it is, and give a new array, were the shapes not the same.
-                if image.shape != out[row].shape:
-                    raise ValueError(f"frame {number} of {entry.video} has the shape {image.shape} when decoded")
-                cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=out[row])
-        return out
+    def items(self, entry: Entry, numbers: Numbers) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+        """Frames [H, W, 3] in RGB, or quantised fields [2, H, W], of a video; the array may be read-only.
 
-    def fields(self, entry: Entry, first: int, count: int) -> NDArray[np.uint8]:
-        """`count` consecutive quantised fields of a video: uint8 [count, 2, H, W]."""
-        _check_numbers(entry, range(first, first + count))
-        out = np.empty((count, *self.item_shape), np.uint8)
-        decompressor = zstandard.ZstdDecompressor()
-        for row, number in enumerate(range(first, first + count)):
+        Each that is wanted is decoded once, in the order of the file, and comes with its places in `numbers`.
+        """
+        _check_numbers(entry, numbers)
+        for number, places in places_of(numbers).items():
             with self._reading():
-                stored = self._item(entry, number)
-                try:
-                    # HDF5's filter gives what lies in memory where a frame is cut off.
-                    levels = np.frombuffer(decompressor.decompress(stored), np.uint8)
-                except zstandard.ZstdError as error:
-                    raise ValueError(f"field {number} of {entry.video} cannot be unpacked: {error}") from None
-                out[row] = levels.reshape(self.item_shape)
+                item = self._frame(entry, number) if self.stream == "rgb" else self._field(entry, number)
+            yield places, item
+
+    def _frame(self, entry: Entry, number: int) -> NDArray[np.uint8]:
+        image = cv2.imdecode(np.frombuffer(self._item(entry, number), np.uint8), _DECODING)
+        if image is None:
+            raise ValueError(f"frame {number} of {entry.video} is no image")
+        if image.shape != (*self.item_shape[1:], 3):
+            raise ValueError(f"frame {number} of {entry.video} has the shape {image.shape} when decoded")
+        rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+        return rgb
+
+    def _field(self, entry: Entry, number: int) -> NDArray[np.uint8]:
+        try:
+            return decode_field(self._item(entry, number), self.item_shape)
+        except zstandard.ZstdError as error:
+            raise ValueError(f"field {number} of {entry.video} cannot be unpacked: {error}") from None
+
+    def frames(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
+        """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
+        return self._gathered(entry, numbers, (*self.item_shape[1:], 3))
+
+    def fields(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
+        """Quantised fields of a video: uint8 [len(numbers), 2, H, W]."""
+        return self._gathered(entry, numbers, self.item_shape)
+
+    def _gathered(self, entry: Entry, numbers: Numbers, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        out = np.empty((len(numbers), *shape), np.uint8)
+        for places, item in self.items(entry, numbers):
+            for place in places:
+                out[place] = item
         return out
 
     def close(self) -> None:
@@ -209,7 +220,7 @@ class Shard:
         self.close()
 
 
-def _check_numbers(entry: Entry, numbers: Sequence[int]) -> None:
+def _check_numbers(entry: Entry, numbers: Numbers) -> None:
     """Beyond the items of one video lie those of the next."""
     for number in numbers:
         if not 0 <= number < entry.count:

@@ -55,7 +55,7 @@ def _grid(path: Path) -> list[float]:
             if shard.stream == "rgb":
                 image = shard.frames(entry, [entry.count // 2])[0].mean(axis=2)
             else:
-                image = np.concatenate(list(shard.fields(entry, entry.count // 2, 1)[0]), axis=1)
+                image = np.concatenate(list(shard.fields(entry, [entry.count // 2])[0]), axis=1)
             height, width = (side // 4 * 4 for side in image.shape)
             cells = image[:height, :width].reshape(4, height // 4, 4, width // 4).mean(axis=(1, 3))
             means += [round(float(mean), 3) for mean in cells.ravel()]

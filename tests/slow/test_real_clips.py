@@ -91,7 +91,7 @@ def test_flow_is_opencvs(shards: dict[str, Shard], collection: tuple[Path, dict[
     for entry in shards["flow"].entries:
         frames = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in decode_independently(root / entry.video)]
         for number in (1, entry.count // 2):
-            stored = dequantise(shards["flow"].fields(entry, number, 1), 20)[0]
+            stored = dequantise(shards["flow"].fields(entry, [number]), 20)[0]
             pair = [frame[None] for frame in frames[number : number + 2]]
             reference = estimate(*pair, preset="fast", backend="opencv")[0]
             assert np.abs(stored - np.clip(reference, -20, 20)).mean() < 0.5 * step
@@ -101,8 +101,8 @@ def test_flow_is_opencvs(shards: dict[str, Shard], collection: tuple[Path, dict[
 @pytest.mark.timeout(600)
 def test_warped_flow_holds_less_camera_motion(shards: dict[str, Shard]) -> None:
     for flow, warped in zip(shards["flow"].entries, shards["warped"].entries, strict=True):
-        before = dequantise(shards["flow"].fields(flow, 0, flow.count), 20)
-        after = dequantise(shards["warped"].fields(warped, 0, warped.count), 20)
+        before = dequantise(shards["flow"].fields(flow, range(flow.count)), 20)
+        after = dequantise(shards["warped"].fields(warped, range(warped.count)), 20)
         # The median over the image is the background's, and so the camera's.
         assert np.abs(np.median(after, axis=(2, 3))).mean() <= np.abs(np.median(before, axis=(2, 3))).mean() + 0.02
         assert warped.accepted > 0.5

@@ -3,13 +3,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from atw.data import augment
 from atw.data.augment import Box
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
+from tests.unit.cuts import cut
 
 WHOLE = Box(0, 0, 24, 32)
 
@@ -17,8 +18,8 @@ RGB_SCALES = (1.0, 0.875, 0.75, 0.66)
 FLOW_SCALES = (1.0, 0.875, 0.75)
 
 
-def random_flow(*shape: int, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(1, 256, shape, dtype=np.uint8))
+def random_flow(*shape: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(1, 256, shape, dtype=np.uint8)
 
 
 def drawn_boxes(scales: tuple[float, ...], *, size: int = 224) -> dict[Box, int]:
@@ -95,23 +96,23 @@ def test_impossible_crops_are_refused() -> None:
 def test_rgb_is_cropped_and_mirrored_without_touching_its_values() -> None:
     frames = random_flow(2, 24, 32, 3)
     box = Box(3, 7, 16, 16)
-    reference = frames.numpy()[:, 3:19, 7:23].transpose(0, 3, 1, 2)
-    plain = augment.apply(frames, box=box, size=16, flip=False, stream="rgb")
-    mirrored = augment.apply(frames, box=box, size=16, flip=True, stream="rgb")
-    assert plain.dtype == torch.uint8
+    reference = frames[:, 3:19, 7:23].transpose(0, 3, 1, 2)
+    plain = cut(frames, box=box, size=16, flip=False, stream="rgb")
+    mirrored = cut(frames, box=box, size=16, flip=True, stream="rgb")
+    assert plain.dtype == np.uint8
     assert plain.shape == (2, 3, 16, 16)
-    assert (plain.numpy() == reference).all()
-    assert (mirrored.numpy() == reference[..., ::-1]).all()
+    assert (plain == reference).all()
+    assert (mirrored == reference[..., ::-1]).all()
 
 
 @pytest.mark.parametrize("stream", ["flow", "warped"])
 def test_mirrored_flow_is_exactly_256_minus_x(stream: str) -> None:
     frames = random_flow(2, 5, 2, 24, 32)
-    frames[0, 0, 0, 0, :3] = torch.tensor([1, 128, 255], dtype=torch.uint8)
+    frames[0, 0, 0, 0, :3] = [1, 128, 255]
     box = Box(0, 0, 16, 16)
-    plain = augment.apply(frames, box=box, size=16, flip=False, stream=stream).numpy()
-    mirrored = augment.apply(frames, box=box, size=16, flip=True, stream=stream).numpy()
-    crop = frames.numpy()[..., :16, :16]
+    plain = cut(frames, box=box, size=16, flip=False, stream=stream)
+    mirrored = cut(frames, box=box, size=16, flip=True, stream=stream)
+    crop = frames[..., :16, :16]
     assert plain.shape == mirrored.shape == (2, 10, 16, 16)
     for field in range(5):  # x1 y1 x2 y2 ...
         assert (plain[:, 2 * field] == crop[:, field, 0]).all()
@@ -126,17 +127,17 @@ def test_mirrored_flow_is_exactly_256_minus_x(stream: str) -> None:
 @pytest.mark.parametrize(("fields", "snippets"), [(5, 1), (5, 2), (1, 3)])
 def test_a_resized_flow_field_mirrors_exactly_and_twice_is_itself(size: int, fields: int, snippets: int) -> None:
     frames = random_flow(snippets, fields, 2, 24, 32)
-    plain = augment.apply(frames, box=WHOLE, size=size, flip=False, stream="flow").int()
-    mirrored = augment.apply(frames, box=WHOLE, size=size, flip=True, stream="flow").int()
+    plain = cut(frames, box=WHOLE, size=size, flip=False, stream="flow").astype(int)
+    mirrored = cut(frames, box=WHOLE, size=size, flip=True, stream="flow").astype(int)
     assert plain.min() >= 1
-    assert (mirrored[:, 0::2] == 256 - plain[:, 0::2].flip(3)).all()
-    assert (mirrored[:, 1::2] == plain[:, 1::2].flip(3)).all()
+    assert (mirrored[:, 0::2] == 256 - plain[:, 0::2, :, ::-1]).all()
+    assert (mirrored[:, 1::2] == plain[:, 1::2, :, ::-1]).all()
 
 
 @pytest.mark.parametrize("level", [1, 128, 255])
 def test_a_constant_field_stays_constant_through_the_resize(level: int) -> None:
-    frames = torch.full((1, 5, 2, 24, 32), level, dtype=torch.uint8)
-    assert (augment.apply(frames, box=WHOLE, size=17, flip=False, stream="flow") == level).all()
+    frames = np.full((1, 5, 2, 24, 32), level, np.uint8)
+    assert (cut(frames, box=WHOLE, size=17, flip=False, stream="flow") == level).all()
 
 
 def triangle_weights(before: int, after: int) -> np.ndarray:
@@ -152,22 +153,18 @@ def triangle_weights(before: int, after: int) -> np.ndarray:
 @pytest.mark.parametrize("snippets", [1, 2])
 def test_the_resize_is_antialiased_bilinear_to_a_level(size: int, snippets: int) -> None:
     frames = random_flow(snippets, 5, 2, 24, 32)
-    planes = frames.numpy().reshape(snippets, 10, 24, 32)
+    planes = frames.reshape(snippets, 10, 24, 32)
     reference = triangle_weights(24, size) @ planes.astype(np.float64) @ triangle_weights(32, size).T
-    resized = augment.apply(frames, box=WHOLE, size=size, flip=False, stream="flow").numpy()
+    resized = cut(frames, box=WHOLE, size=size, flip=False, stream="flow")
     assert abs(resized - reference).max() <= 1.01
-    # The path of devices without uint8 kernels rounds once, so it is nearer.
-    in_float = augment._resize_in_float(frames.flatten(1, 2), size)
-    assert in_float.dtype == torch.uint8
-    assert abs(in_float.numpy() - reference).max() <= 0.501
 
 
 def test_the_result_does_not_share_memory_with_the_frames() -> None:
     for stream, frames in (("rgb", random_flow(1, 16, 16, 3)), ("flow", random_flow(1, 5, 2, 16, 16))):
-        before = frames.clone()
+        before = frames.copy()
         for flip in (False, True):
-            augment.apply(frames, box=Box(0, 0, 16, 16), size=16, flip=flip, stream=stream).zero_()
-        assert torch.equal(frames, before)
+            cut(frames, box=Box(0, 0, 16, 16), size=16, flip=flip, stream=stream)[:] = 0
+        assert np.array_equal(frames, before)
 
 
 @pytest.mark.parametrize("stream", ["flow", "warped"])
@@ -186,12 +183,12 @@ def test_the_network_input_of_a_flipped_video_is_the_flipped_input_with_x_invert
         partial_bn="none",
     )
     video = random_flow(2, 5, 2, 24, 32)
-    flipped = video.flip(4)
-    flipped[:, :, 0] = 256 - flipped[:, :, 0].int()  # the levels that a shard of the mirrored video has
+    flipped = video[..., ::-1].copy()
+    flipped[:, :, 0] = 256 - flipped[:, :, 0].astype(int)  # the levels that a shard of the mirrored video has
     left = Box(0, 3, 24, 24)
     right = Box(0, 32 - 3 - 24, 24, 24)
     plain, mirrored, of_flipped = (
-        network.backbone.normalise(augment.apply(frames, box=box, size=24, flip=flip, stream=stream))
+        network.backbone.normalise(torch.from_numpy(cut(frames, box=box, size=24, flip=flip, stream=stream)))
         for frames, box, flip in ((video, left, False), (video, left, True), (flipped, right, False))
     )
     expected = plain.flip(3)

@@ -75,7 +75,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("shards", "/elsewhere", set()),
         ("seed", 1, TRAIN | {"fuse"}),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_change_affects_exactly_the_stages_that_depend_on_it(path: str, value: Any, affected: set[str]) -> None:
     raw: dict[str, Any] = {"datasets": {"mine": copy.deepcopy(FOLDER)}, "evaluate": {"crop": 196}}

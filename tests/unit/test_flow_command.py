@@ -105,7 +105,7 @@ def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped
     with Shard(tmp_path / "flow.h5") as shard:
         assert shard.entries == [entry]
         assert shard.stream == ("warped" if warped else "flow")
-        assert np.array_equal(shard.fields(entry, 0, 8), quantise(expected, 5.0))
+        assert np.array_equal(shard.fields(entry, range(8)), quantise(expected, 5.0))
         settings = shard.attributes["settings"]
     assert (entry.video, entry.label, entry.decoded, entry.width, entry.height) == ("one.avi", "", 9, 64, 48)
     assert entry.clipped == np.mean(np.abs(expected) > 5.0)
@@ -135,7 +135,7 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
         make(tmp_path / f"{stream}.h5", plan, dataset, flow_path=flow, threads=1)
         write_flow(video, tmp_path / "single.h5", Choice(preset="fast", warped=warped), size=(48, 40))
         with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
-            assert np.array_equal(ours.fields(ours.entries[0], 0, 8), theirs.fields(theirs.entries[0], 0, 8))
+            assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))
             for name in ("preprocess", "flow", "recipes", "warp"):
                 given, planned = ours.attributes["settings"].get(name), theirs.attributes["settings"].get(name)
                 if name == "preprocess":
@@ -201,13 +201,13 @@ def flow(video: Path, tmp_path: Path) -> Path:
 
 def test_the_full_length_is_the_99th_percentile(flow: Path, write_shard: Callable[..., Any]) -> None:
     with Shard(flow) as shard:
-        lengths = np.hypot(*dequantise(shard.fields(shard.entries[0], 0, 8), 20.0).swapaxes(0, 1))
+        lengths = np.hypot(*dequantise(shard.fields(shard.entries[0], range(8)), 20.0).swapaxes(0, 1))
         # Rounded up to tenths of a pixel; the bins of the histogram are finer.
         assert np.percentile(lengths, 99) <= full_length(shard) <= np.percentile(lengths, 99) + 0.12
     still = flow.parent / "still.h5"
     write_shard(still, "flow", {"a/1.avi": 3})
     with Shard(still) as shard:
-        noise = np.hypot(*dequantise(shard.fields(shard.entries[0], 0, 3), 20.0).swapaxes(0, 1))
+        noise = np.hypot(*dequantise(shard.fields(shard.entries[0], range(3)), 20.0).swapaxes(0, 1))
         assert full_length(shard) == pytest.approx(np.percentile(noise, 99), abs=0.3)
 
 
@@ -242,7 +242,7 @@ def test_the_film_shows_frames_beside_flow(
         full = full_length(shard)
         for number, picture in enumerate(frames):
             frame = cv2.resize(capture.read()[1], (320, 240))
-            field = dequantise(shard.fields(shard.entries[0], number, 1), 20.0)[0]
+            field = dequantise(shard.fields(shard.entries[0], [number]), 20.0)[0]
             colours = cv2.resize(flow_to_colours(field, full_px=full)[..., ::-1], (320, 240))
             assert np.abs(picture[:, :320].astype(int) - frame).mean() < 12
             difference = np.abs(picture[:, 320:].astype(int) - colours).mean(axis=2)
@@ -273,7 +273,7 @@ def test_a_short_video_has_as_many_tiles_as_fields(video: Path, flow: Path, tmp_
     assert sheet is not None
     assert sheet.shape == (96 + 2 * 2 * 225, 4 * 300, 3)
     with Shard(flow) as shard:
-        field = dequantise(shard.fields(shard.entries[0], 5, 1), 20.0)[0]
+        field = dequantise(shard.fields(shard.entries[0], [5]), 20.0)[0]
         colours = cv2.resize(flow_to_colours(field, full_px=full_length(shard))[..., ::-1], (300, 225))
     shown = sheet[96 + 3 * 225 : 96 + 4 * 225, 300:600]  # field 5 is the second of the second line
     assert np.abs(shown.astype(int) - colours).mean() < 1

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from llvmlite import binding
 
-from atw.flow import estimate
-from atw.flow.cpu import layout
+from atw import jit
+from atw.flow import cpu, estimate
 from atw.flow.cpu.iteration import iterate
-from atw.flow.cpu.layout import compiled, empty_image, empty_state, row_stride
+from atw.flow.cpu.layout import empty_image, empty_state, row_stride
 from atw.flow.cpu.linearise import empty_packed, linearise, pack
+from atw.jit import compiled
 from tests.unit.test_flow import footage, levels
 
 INTEL = platform.machine() in ("x86_64", "AMD64")
@@ -142,14 +143,14 @@ def test_a_kernel_without_a_writable_cache_is_compiled_all_the_same(
     def double(value: float) -> float:
         return 2 * value
 
-    monkeypatch.setattr(layout.numba, "njit", refuse)
+    monkeypatch.setattr(jit.numba, "njit", refuse)
     compiled(double)
     assert "NUMBA_CACHE_DIR" in caplog.text
 
 
 def test_the_cache_depends_on_all_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert iterate.py_func.__qualname__ == f"iterate-{layout._sources()}"  # type: ignore[attr-defined]
-    monkeypatch.setattr(layout, "_sources", lambda: "other")
+    assert iterate.py_func.__qualname__ == f"iterate-{jit._sources(Path(cpu.__file__).parent)}"  # type: ignore[attr-defined]
+    monkeypatch.setattr(jit, "_sources", lambda _: "other")
 
     def triple(value: float) -> float:
         return 3 * value

@@ -17,6 +17,7 @@ GROUPS = {
     "atw.files": (0, "base"),
     "atw.paper": (0, "base"),
     "atw.hdf5": (0, "base"),
+    "atw.jit": (0, "base"),
     "atw.config": (0, "base"),
     "atw.imagenet": (0, "base"),
     "atw.progress": (0, "base"),
@@ -45,7 +46,7 @@ RESERVED = {
     "ray": {"atw.train.launch"},
     "torch": {"data", "model", "train", "evaluate", "launch", "predict"},
     "torchvision": {"model"},
-    "numba": {"preprocess"},
+    "numba": {"atw.jit", "preprocess"},
     "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software", "atw.predict.film"},
     "h5py": {"atw.hdf5", "atw.shards.layout", "atw.shards.reader", "atw.shards.writer", "atw.evaluate.scores"},
     "pydantic": {"atw.config.datasets", "atw.config.sections", "atw.config.whole", "atw.reference"},
@@ -144,4 +145,4 @@ def test_preprocessing_does_without_torch_and_ray() -> None:
 def test_training_does_without_decoders_and_ray_until_it_is_launched() -> None:
     loaded = loaded_after("import atw.train.loop, atw.evaluate.score")
     assert {"torch", "atw.train.loop"} <= loaded
-    assert not loaded & {"ray", "av", "numba", "atw.preprocess", "atw.flow"}
+    assert not loaded & {"ray", "av", "atw.preprocess", "atw.flow"}

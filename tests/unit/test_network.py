@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atw.data import augment
 from atw.data.augment import Box
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
+from tests.unit.cuts import cut
 
 K = 6
+
+BOX = Box(0, 4, 40, 40)
 
 
 def network(stream: str = "flow", **changes: Any) -> VideoNetwork:
@@ -81,11 +83,13 @@ def test_score_shows_the_consensus_all_snippets_whatever_the_chunk(chunk: int) -
 
 
 def test_a_mirrored_flow_video_is_the_mirrored_network_input() -> None:
-    frames = torch.from_numpy(np.random.default_rng(1).integers(1, 256, (4, 5, 2, 40, 48), dtype=np.uint8))
+    frames = np.random.default_rng(1).integers(1, 256, (4, 5, 2, 40, 48), dtype=np.uint8)
     built = network()
     for size in (32, 40):
         plain, mirrored = (
-            built.backbone.normalise(augment.apply(frames, box=Box(0, 4, 40, 40), size=size, flip=flip, stream="flow"))
+            built.backbone.normalise(
+                torch.from_numpy(cut(frames, box=Box(0, 4, 40, 40), size=size, flip=flip, stream="flow"))
+            )
             for flip in (False, True)
         )
         assert torch.equal(mirrored[:, 0::2], -plain[:, 0::2].flip(3))
@@ -93,11 +97,11 @@ def test_a_mirrored_flow_video_is_the_mirrored_network_input() -> None:
 
 
 def test_a_mirrored_rgb_video_is_the_mirrored_network_input() -> None:
-    frames = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8))
+    frames = np.random.default_rng(1).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8)
     built = network("rgb")
     plain, mirrored = (
-        built.backbone.normalise(augment.apply(frames, box=Box(0, 4, 40, 40), size=32, flip=flip, stream="rgb"))
-        for flip in (False, True)
+        built.backbone.normalise(torch.from_numpy(images))
+        for images in (cut(frames, box=BOX, size=32, flip=flip, stream="rgb") for flip in (False, True))
     )
     assert torch.equal(mirrored, plain.flip(3))
 

@@ -131,10 +131,9 @@ def test_a_window_is_a_video_of_its_own(trained: Trained, predictor: Any) -> Non
         shards = Shards([trained.shards[stream]], content["settings"]["shards"])
         # Ten frames from frame 10, or nine fields: seven stacks of three that start at 10 to 16.
         numbers = np.array([10, 12, 13, 15, 16, 17, 19] if stream == "rgb" else [10, 11, 12, 13, 14, 15, 16])
-        frames = shards.snippets("left/1.avi", numbers, 1 if stream == "rgb" else 3)
         crops = augment.test_boxes(48, 64, crop=40, crops=10)
-        snippets = [augment.apply(frames, box=box, size=32, flip=flip, stream=stream) for box, flip in crops]
-        logits = network.score(torch.stack(snippets), chunk=8).logits.double().mean(0).numpy()
+        snippets = shards.snippets("left/1.avi", numbers, 1 if stream == "rgb" else 3, crops, 32)
+        logits = network.score(torch.from_numpy(snippets), chunk=8).logits.double().mean(0).numpy()
         fused += WEIGHTS[stream] / 2.5 * logits
     assert np.allclose(window.probabilities, softmax(fused), atol=1e-5)
     whole = predictor.predict(video)

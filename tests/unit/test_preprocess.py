@@ -111,7 +111,7 @@ def test_flow_is_that_of_the_decoded_frames(project: Project) -> None:
             entry = entries(shard)[video]
             greys = project.greys(video)
             assert (entry.count, entry.decoded) == (count, len(greys)) == (count, count + 1)
-            levels = shard.fields(entry, 0, count)
+            levels = shard.fields(entry, range(count))
             assert np.array_equal(levels, quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0))
             # The texture moves by -2 and -1 px in 64 x 48, so by -1.5 and -0.83 px at the working size.
             inside = dequantise(levels, 20.0)[..., 8:-8, 8:-8]
@@ -136,7 +136,7 @@ def test_flow_agrees_with_opencv(project: Project) -> None:
         entry = entries(shard)[GOOD[0]]
         greys = project.greys(GOOD[0])
         for number in range(entry.count):
-            ours = dequantise(shard.fields(entry, number, 1), 20.0)[0]
+            ours = dequantise(shard.fields(entry, [number]), 20.0)[0]
             theirs = solver.calc(greys[number], greys[number + 1], None).transpose(2, 0, 1)
             distance = np.hypot(*(ours - theirs))
             assert np.median(distance) < 0.1
@@ -152,10 +152,10 @@ def test_warped_flow_has_the_camera_taken_out(project: Project, matches: str) ->
             entry, known = entries(shard)[video], entries(flow)[video]
             assert (entry.count, entry.sha256) == (known.count, known.sha256)
             greys = project.greys(video)
-            fields = dequantise(flow.fields(known, 0, known.count), 20.0)
+            fields = dequantise(flow.fields(known, range(known.count)), 20.0)
             warp = streams.warp_parameters(project.settings("warped"))
             expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, warp=warp, **FLOW)
-            levels = shard.fields(entry, 0, entry.count)
+            levels = shard.fields(entry, range(entry.count))
             assert np.array_equal(levels, quantise(expected, 20.0))
             # Everything moves alike, which is what a moving camera looks like.
             assert np.abs(dequantise(levels, 20.0)).mean() < 0.5 * np.abs(fields).mean()
@@ -194,7 +194,7 @@ def test_displacements_beyond_the_bound_are_counted(project: Project) -> None:
         fields = tvl1.estimate(greys[:-1], greys[1:], **FLOW)
         assert entry.clipped == np.mean(np.abs(fields) > 1.0)
         assert 0.2 < entry.clipped < 0.8
-        assert shard.fields(entry, 0, 1).min() == 1
+        assert shard.fields(entry, [0]).min() == 1
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
@@ -215,10 +215,10 @@ def test_a_video_of_more_frames_than_a_block_has_every_field(
         known, entry = entries(flow)[GOOD[0]], entries(warped)[GOOD[0]]
         assert known.count == entry.count == 66
         expected = quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0)
-        assert np.array_equal(flow.fields(known, 0, 66), expected)
+        assert np.array_equal(flow.fields(known, range(66)), expected)
         settings = streams.warp_parameters(project.settings("warped"))
         fields, _ = tvl1.estimate_warped(greys[:-1], greys[1:], dequantise(expected, 20.0), warp=settings, **FLOW)
-        assert np.array_equal(warped.fields(entry, 0, 66), quantise(fields, 20.0))
+        assert np.array_equal(warped.fields(entry, range(66)), quantise(fields, 20.0))
 
 
 def swap_bytes(path: Path) -> None:

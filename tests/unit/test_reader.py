@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atw import config
+from atw.data.augment import Box, Crop
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.files import InputError
 from atw.shards import Shard
@@ -57,13 +58,14 @@ def test_snippets_are_what_was_stored(tmp_path: Path, write_shard: WriteShard, s
     paths, stored = write(tmp_path, write_shard, stream)
     shards = opened(paths, stream)
     starts = np.array([3, 0, 1])
-    if stream == "rgb":
-        for video in ("a/1.avi", "b/2.avi"):
-            assert np.array_equal(shards.snippets(video, starts, 1).numpy(), stored[video][starts])
-    else:
-        for video in ("a/1.avi", "b/2.avi"):
-            expected = [stored[video][start : start + 4] for start in starts]
-            assert np.array_equal(shards.snippets(video, starts, 4).numpy(), expected)
+    crops = [Crop(Box(0, 8, 24, 24), flip=False), Crop(Box(0, 0, 24, 24), flip=False)]
+    for video in ("a/1.avi", "b/2.avi"):
+        found = shards.snippets(video, starts, 1 if stream == "rgb" else 4, crops, 24)
+        if stream == "rgb":
+            expected = stored[video][starts].transpose(0, 3, 1, 2)
+        else:
+            expected = np.stack([np.concatenate(stored[video][start : start + 4]) for start in starts])
+        assert np.array_equal(found, [expected[..., 8:], expected[..., :24]])
     assert [shards.positions(video) for video in VIDEOS] == [9, 12, 2, 7]
 
 
@@ -72,10 +74,10 @@ def test_a_short_video_repeats_its_last_field_and_says_so(
 ) -> None:
     paths, stored = write(tmp_path, write_shard, "flow")
     shards = opened(paths, "flow")
-    found = shards.snippets("b/1.avi", np.array([0, 0]), 5).numpy()
-    expected = stored["b/1.avi"][[0, 1, 1, 1, 1]]
-    assert found.shape == (2, 5, 2, 24, 32)
-    assert np.array_equal(found, [expected, expected])
+    found = shards.snippets("b/1.avi", np.array([0, 0]), 5, [Crop(Box(0, 0, 24, 24), flip=False)], 24)
+    expected = np.concatenate(stored["b/1.avi"][[0, 1, 1, 1, 1]])[..., :24]
+    assert found.shape == (1, 2, 10, 24, 24)
+    assert np.array_equal(found, [[expected, expected]])
     with caplog.at_level(logging.WARNING, logger="atw"):
         assert report_repeats(shards, VIDEOS, 5) == ["b/1.avi"]
     assert caplog.messages == ["b/1.avi has 2 of 5 fields: its last is repeated"]

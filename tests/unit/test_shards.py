@@ -119,7 +119,7 @@ def test_fields_come_back_exactly(tmp_path: Path, write_shard: WriteShard, strea
             for first, count in itertools.product(range(entry.count), range(1, entry.count + 1)):
                 if first + count <= entry.count:
                     expected = stored[entry.video][first : first + count]
-                    assert np.array_equal(shard.fields(entry, first, count), expected)
+                    assert np.array_equal(shard.fields(entry, range(first, first + count)), expected)
 
 
 def test_entries_come_back_with_every_column(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def read_all(path: Path) -> None:
             if shard.stream == "rgb":
                 shard.frames(entry, range(entry.count))
             else:
-                shard.fields(entry, 0, entry.count)
+                shard.fields(entry, range(entry.count))
 
 
 def replace_dataset(file: h5py.File, name: str, *arguments: Any, **options: Any) -> None:

@@ -24,10 +24,10 @@ from atw.flow.cpu.layout import (
     PLANES,
     RESIDUAL,
     Row,
-    compiled,
 )
 from atw.flow.cpu.vectors import Emitter, Vector, emitted
 from atw.flow.pairs import FloatArray
+from atw.jit import compiled
 
 # AVX-512 estimates to 14 bits without a Newton step. Ten more bits of the quotient move the flow by a hundredth of a
 # level, and cost 7% of the time; an error of the root shortens or lengthens a step only.

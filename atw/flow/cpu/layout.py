@@ -1,4 +1,4 @@
-"""How the CPU kernels lay out their arrays, and how they are compiled.
+"""How the CPU kernels lay out their arrays.
 
 The state of one pyramid level is ten planes whose rows alternate in one flat array, so that an iteration works through
 one run of memory: row y of plane k starts at ((y + 1) * PLANES + k) * stride, and its pixels LEFT later. Rows start at
@@ -6,20 +6,12 @@ cache lines and are whole vectors; what a vector does beyond the last pixel stay
 edge cases: column -1 and row -1 of the dual planes stay zero, and column W of the flow repeats column W - 1.
 """
 
-import functools
-import hashlib
-import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
 from atw.flow.cpu.vectors import LANES, Emitter, Vector
 from atw.flow.pairs import FloatArray
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 LEFT = LANES
 PLANES = 10
@@ -30,29 +22,6 @@ FLOW_X, FLOW_Y = 4, 5
 DUAL_X, DUAL_Y = 6, 8
 
 _CACHE_LINE = 64
-_log = logging.getLogger(__name__)
-
-
-@functools.cache
-def _sources() -> str:
-    content = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return hashlib.sha256(content).hexdigest()[:12]
-
-
-def compiled(function: Function) -> Function:
-    """Compile `function` with numba: fast floating point, kept on disk, and without the GIL while it runs.
-
-    numba's cache on disk looks at the file of a kernel alone. The digest in the name renews it when any file of this
-    folder has changed, for kernels call each other.
-    """
-    function.__qualname__ += f"-{_sources()}"
-    compile_it = functools.partial(numba.njit, fastmath=True, error_model="numpy", nogil=True)
-    try:
-        dispatcher: Function = compile_it(cache=True)(function)
-    except RuntimeError as error:  # neither the package's folder nor the user's is writable
-        _log.warning("compiling in every process anew (%s); NUMBA_CACHE_DIR can name a writable folder", error)
-        dispatcher = compile_it()(function)
-    return dispatcher
 
 
 def whole_vectors(width: int) -> int:

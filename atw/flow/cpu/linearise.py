@@ -20,11 +20,11 @@ from atw.flow.cpu.layout import (
     PLANES,
     RESIDUAL,
     Row,
-    compiled,
     whole_vectors,
 )
 from atw.flow.cpu.vectors import LANES, Emitter, Vector, emitted, interleave, total
 from atw.flow.pairs import FloatArray
+from atw.jit import compiled
 
 # The kernel reaches 1 px before and 2 px after a sample, and samples are clamped to 1 px outside the image.
 PAD_BEFORE, PAD_AFTER = 2, 3

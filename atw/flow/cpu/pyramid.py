@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.flow.cpu.layout import FLOW_X, FLOW_Y, LEFT, compiled, plane
+from atw.flow.cpu.layout import FLOW_X, FLOW_Y, LEFT, plane
 from atw.flow.cpu.linearise import STEPS
 from atw.flow.pairs import FloatArray
+from atw.jit import compiled
 
 
 @compiled
