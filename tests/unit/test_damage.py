@@ -1,6 +1,5 @@
 """A corpus of damaged videos: each is decoded as its undamaged frames say, or left out with the right reason."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 

@@ -14,7 +14,11 @@ from tests.unit.stored import VIDEOS, WriteShard
 def everything(path: Path) -> tuple[Any, list[bytes]]:
     with Shard(path) as shard:
         items = [
-            (shard.frames(entry, range(entry.count)) if shard.stream == "rgb" else shard.fields(entry, range(entry.count)))
+            (
+                shard.frames(entry, range(entry.count))
+                if shard.stream == "rgb"
+                else shard.fields(entry, range(entry.count))
+            )
             for entry in shard.entries
             if entry.count
         ]
