@@ -1,0 +1,136 @@
+"""Training samples a second from shards, against JPEG folders and against decoding the raw videos.
+
+    python -m benchmarks.reader FOLDER_OF_VIDEOS [--videos 40] [--samples 100] [--write]
+
+Prints tables; --write writes them to docs/benchmarks/reader.md. About five minutes on one core. decord and torchcodec
+are measured where they are installed.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+
+from atw.files import InputError, atomic_path
+from benchmarks import machine
+from benchmarks.reader import contestants, parts
+from benchmarks.reader.contestants import Images, Read
+from benchmarks.reader.material import SEGMENTS, STREAMS, Material, Sample, draw_samples, prepare
+from benchmarks.report import Table, markdown, number, show
+
+PAGE = Path("docs/benchmarks/reader.md")
+ROUNDS = 5
+SEED = 0
+SHARDS, FOLDERS, TSN = "shards", "JPEG folders, Pillow", "JPEG folders, Pillow, float"
+
+METHOD = (
+    "A sample is what the training asks for by its default settings: 4 snippets of a video, of a frame (rgb) or of 5 "
+    "fields of flow each, at random places; cropped at a random scale and corner, resized to 224 x 224 px, mirrored "
+    "half of the time; as uint8. Every reader gives the same samples.",
+    "One process and one thread. Each round takes all samples with each reader in turn; the figure is the least CPU "
+    "time of the rounds. Files are in the page cache.",
+    "The JPEG folders hold the frames and fields of the shards at quality 95, a file a frame and two a field, and are "
+    "read as TSN's loaders do it: Pillow opens, crops, resizes (bilinear), mirrors. With float: and the loader gives "
+    "normalised float32, as theirs does, four times the bytes; ours leaves that to the device.",
+    "Raw videos are opened for each sample, with one decoding thread; decord resizes while it decodes, torchcodec's "
+    "frames are resized by OpenCV (bilinear), and both are cut by our code. A video holds no flow.",
+    "Parts are measured one by one on what the samples ask for; what is left of the whole is Python around them.",
+)
+
+
+def least_seconds(readers: dict[str, Read], samples: list[Sample]) -> dict[str, float]:
+    """CPU seconds of all samples by reader, the least of the rounds, in each of which the readers take turns."""
+    found = {name: float("inf") for name in readers}
+    for _ in range(ROUNDS):
+        for name, read in readers.items():
+            taken = parts.cpu_seconds(lambda read=read: [read(sample) for sample in samples] and None, repeats=1)
+            found[name] = min(found[name], taken)
+    return found
+
+
+def check_agreement(readers: dict[str, Read], samples: list[Sample], stream: str) -> None:
+    """The readers must give the same pictures, but for compression, rounding and the order of the resizes."""
+    for sample in samples[:5]:
+        ours = readers[SHARDS](sample)
+        for name in readers.keys() - {SHARDS, TSN}:
+            apart = distance(ours, readers[name](sample))
+            if apart > 12:
+                raise InputError(f"{name} reads another {stream} sample of {sample.video}: {apart:.1f} levels apart")
+
+
+def distance(first: Images, second: Images) -> float:
+    return float(abs(first.astype(np.float32) - second).mean())
+
+
+def readers_of(material: Material, stream: str) -> dict[str, Read]:
+    folders = contestants.jpeg_folders(material, stream)
+    readers = {SHARDS: contestants.shards(material, stream), FOLDERS: folders, TSN: contestants.normalised(folders)}
+    if stream == "rgb":
+        for name, build in contestants.VIDEO_READERS.items():
+            if contestants.installed(name):
+                readers[f"raw videos, {name}"] = build(material)
+    return readers
+
+
+def rate_table(stream: str, seconds: dict[str, float], count: int) -> Table:
+    """Snippets a second of each reader, and how many times that is for ours."""
+    rows = [
+        [name, number(count / taken), number(1000 * taken / count), number(taken / seconds[SHARDS])]
+        for name, taken in seconds.items()
+    ]
+    notes = []
+    if stream == "rgb":
+        missing = [name for name in contestants.VIDEO_READERS if not contestants.installed(name)]
+        notes += [f"Not installed, not measured: {', '.join(missing)}."] if missing else []
+        if not contestants.torchvision_reads_videos():
+            notes.append("This torchvision no longer has a video reader of its own.")
+    return Table(stream, ("reader", "snippets/s a core", "ms a snippet", "times ours"), rows, notes)
+
+
+def part_table(stream: str, found: dict[str, float], whole: float, count: int) -> Table:
+    """Milliseconds and share of each step of our reader."""
+    found = found | {"the rest": max(whole - sum(found.values()), 0.0)}
+    rows = [[name, number(1000 * taken / count), f"{taken / whole:.0%}"] for name, taken in found.items()]
+    return Table(f"{stream}: where our time goes", ("part", "ms a snippet", "share"), rows)
+
+
+def main(given: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__)
+    parser.add_argument("folder", type=Path, help="folder of videos")
+    parser.add_argument("--videos", type=int, default=40, help="clips to take")
+    parser.add_argument("--samples", type=int, default=100, help="samples of each stream")
+    parser.add_argument("--write", action="store_true", help=f"write {PAGE}")
+    asked = parser.parse_args(given)
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    tables = []
+    with tempfile.TemporaryDirectory() as folder:
+        material = prepare(asked.folder, Path(folder), videos=asked.videos, threads=2)
+        for stream in STREAMS:
+            samples = draw_samples(material, stream, asked.samples, seed=SEED)
+            readers = readers_of(material, stream)
+            check_agreement(readers, samples, stream)
+            seconds = least_seconds(readers, samples)
+            count = len(samples) * SEGMENTS
+            found = parts.measure(material, stream, samples, repeats=ROUNDS)
+            tables += [rate_table(stream, seconds, count), part_table(stream, found, seconds[SHARDS], count)]
+    show(Console(), tables)
+    if asked.write:
+        command = (
+            f"python -m benchmarks.reader FOLDER_OF_VIDEOS --videos {asked.videos} --samples {asked.samples} --write"
+        )
+        with atomic_path(PAGE) as path:
+            path.write_text(markdown("Reading", command, machine.describe(), tables, METHOD), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except InputError as error:
+        sys.exit(f"error: {error}")
