@@ -6,6 +6,7 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +227,10 @@ def run(
         world=world,
         micro=compute["microbatch"],
     )
-    feed = iter(_loader(task, pieces, device))
+    feed = iter(build_loader(task, pieces, device))
     history = History(history_path, start) if rank == 0 else None
     told = False
+    begun, waited = time.monotonic(), 0.0
     training.network.train()
     with meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress:
         for iteration in range(start, train["iterations"]):
@@ -256,7 +258,12 @@ def run(
                 if not told and attention_is_dead(row, settings["model"]):
                     told = True
                     log.warning(_DEAD, done)
-            progress.advance(train["batch"], f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f}")
+            waited += row["data_wait_seconds"] or 0.0
+            waiting = waited / max(time.monotonic() - begun, 1e-9)
+            progress.advance(
+                train["batch"],
+                f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f} waiting for data {waiting:.0%}",
+            )
             if done % compute["checkpoint_every"] == 0 or done == train["iterations"]:
                 save(training.state(done))
     if history:
@@ -269,7 +276,12 @@ def _report_late_steps(train: dict[str, Any]) -> None:
         log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
 
 
-def _loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
+def build_loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
+    """Micro-batches of the task's training videos, uint8 [B, N, C, S, S] and labels, at the places that `pieces` name.
+
+    Raises:
+        InputError: unusable shards, or a class of which no video is left.
+    """
     settings, split = task.settings, task.split
     shards = Shards(task.shard_paths, settings["shards"])
     held_out = set(held_out_videos(split, settings))

@@ -20,8 +20,9 @@ from atw.files import InputError, atomic_path
 from benchmarks import machine
 from benchmarks.reader import contestants, parts
 from benchmarks.reader.contestants import Images, Read
-from benchmarks.reader.material import SEGMENTS, STREAMS, Material, Sample, draw_samples, prepare
+from benchmarks.reader.material import SEGMENTS, Material, Sample, draw_samples, prepare
 from benchmarks.report import Table, markdown, number, show
+from benchmarks.stored import STREAMS
 
 PAGE = Path("docs/benchmarks/reader.md")
 ROUNDS = 5

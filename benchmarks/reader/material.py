@@ -1,6 +1,5 @@
 """What the readers read: real videos, their shards, the same frames and fields as JPEG images, and samples."""
 
-import csv
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,16 +7,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw import config
 from atw.data import augment, sampling
 from atw.data.augment import Crop
 from atw.data.reader import Shards
-from atw.datasets import Dataset
-from atw.preprocess.shard import make
 from atw.shards import Shard
-from benchmarks.material import find_videos, folders_in_turn
+from benchmarks.stored import Stored, store
 
-STREAMS = ("rgb", "flow")
 SEGMENTS, STACK, SIZE_PX = 4, 5, 224
 JPEG_QUALITY = 95
 
@@ -31,36 +26,21 @@ class Sample(NamedTuple):
 
 
 class Material(NamedTuple):
-    """Videos below `root`, a folder of JPEG images for each below `images`, shard and crop scales of each stream."""
+    """Videos below `root`, a folder of JPEG images for each below `images`, and their shards."""
 
     root: Path
     images: Path
+    stored: Stored
     shards: dict[str, Shards]
-    shard_paths: dict[str, Path]
-    scales: dict[str, tuple[float, ...]]
 
 
 def prepare(folder: Path, out: Path, *, videos: int, threads: int) -> Material:
-    """Shards of `videos` clips of `folder`, by the pipeline's own code, and their images, written below `out`."""
-    chosen = folders_in_turn(find_videos(folder))[:videos]
-    lists = out / "split1.csv"
-    with lists.open("w", newline="", encoding="utf-8") as file:
-        rows = csv.writer(file)
-        rows.writerow(("path", "label", "subset"))
-        rows.writerows((path.relative_to(folder), path.parent.name, "train") for path in chosen)
-    mine = {"kind": "folder", "root": str(folder), "lists": str(lists), "preprocess": {"shards": 1}}
-    settings = config.load({"datasets": {"mine": mine | {"flow": {"preset": "fast"}}}})
-    dataset = Dataset(config.location(settings, "mine"))
-    own = {"shard": "00000", "members": dataset.members_digest("00000", 1)}
-    shards, paths, scales = {}, {}, {}
-    for stream in STREAMS:
-        paths[stream] = out / f"{stream}.h5"
-        of_stream = config.shard_settings(settings, "mine", stream)
-        make(paths[stream], of_stream | own, dataset, flow_path=None, threads=threads)
-        shards[stream] = Shards([paths[stream]], of_stream)
-        scales[stream] = tuple(config.effective(settings, "mine", stream).augment.scales)
-        write_images(paths[stream], out / "images")
-    return Material(folder, out / "images", shards, paths, scales)
+    """Shards of `videos` clips of `folder`, and their images, written below `out`."""
+    stored = store(folder, out, videos=videos, threads=threads)
+    shards = {stream: Shards([path], stored.shard_settings(stream)) for stream, path in stored.shards.items()}
+    for path in stored.shards.values():
+        write_images(path, out / "images")
+    return Material(folder, out / "images", stored, shards)
 
 
 def image_path(images: Path, video: str, kind: str, number: int) -> Path:
@@ -85,7 +65,8 @@ def write_images(shard_path: Path, images: Path) -> None:
 def draw_samples(material: Material, stream: str, count: int, *, seed: int) -> list[Sample]:
     """Samples as the training draws them by its default settings."""
     rng = np.random.default_rng(seed)
-    shards, scales = material.shards[stream], material.scales[stream]
+    shards = material.shards[stream]
+    scales = tuple(material.stored.train_settings(stream)["augment"]["scales"])
     usable = [video for video in sorted(shards.places) if shards.positions(video) >= SEGMENTS * STACK]
     preprocess = shards.settings["preprocess"]
     samples = []

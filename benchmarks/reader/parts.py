@@ -31,7 +31,7 @@ def measure(material: Material, stream: str, samples: list[Sample], *, repeats: 
         entry = places[sample.video].entry
         stacks = sampling.stack_indices(sample.starts, stack=stack, positions=entry.count)
         wanted.append((sample, entry, sorted({int(number) for number in stacks.ravel()})))
-    with Shard(material.shard_paths[stream]) as shard:
+    with Shard(material.stored.shards[stream]) as shard:
         stored = {
             (entry.video, number): shard.stored(entry, number) for _, entry, numbers in wanted for number in numbers
         }

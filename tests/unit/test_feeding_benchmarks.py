@@ -1,4 +1,4 @@
-"""The reading benchmark: its readers give the same samples, and it ends with a page."""
+"""The benchmarks of reading and training: readers give the same samples, and both end with a page."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from atw.data.augment import Crop
 from atw.files import InputError
+from benchmarks import training
 from benchmarks.reader import __main__ as benchmark
 from benchmarks.reader.material import SEGMENTS, SIZE_PX, STACK, Material, Sample, draw_samples, prepare
 
@@ -19,14 +20,14 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.conftest import _moving_frames, _write_mjpeg
 
     folder = tmp_path_factory.mktemp("videos")
-    for seed, label in enumerate(("left", "up")):
-        _write_mjpeg(folder / label / "a clip.avi", _moving_frames(24, width=340, height=256, seed=seed))
+    for seed, name in enumerate(("left/a clip", "left/b", "up/a")):
+        _write_mjpeg(folder / f"{name}.avi", _moving_frames(24, width=340, height=256, seed=seed))
     return folder
 
 
 @pytest.fixture(scope="module")
 def material(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Material:
-    return prepare(videos, tmp_path_factory.mktemp("material"), videos=2, threads=2)
+    return prepare(videos, tmp_path_factory.mktemp("material"), videos=3, threads=2)
 
 
 @pytest.mark.parametrize(("stream", "channels"), [("rgb", 3), ("flow", 2 * STACK)])
@@ -59,7 +60,25 @@ def test_it_writes_its_page(videos: Path, tmp_path: Path, monkeypatch: pytest.Mo
     page = tmp_path / "reader.md"
     monkeypatch.setattr(benchmark, "PAGE", page)
     monkeypatch.setattr(benchmark, "ROUNDS", 1)
-    assert benchmark.main([str(videos), "--videos", "2", "--samples", "3", "--write"]) == 0
+    assert benchmark.main([str(videos), "--videos", "3", "--samples", "3", "--write"]) == 0
     text = page.read_text(encoding="utf-8")
     for words in ("| shards |", "| JPEG folders, Pillow |", "## flow: where our time goes", "| decoding |", "- CPU: "):
         assert words in text
+
+
+def test_training_is_fed_from_shards_and_from_memory(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "training.md"
+    monkeypatch.setattr(training, "PAGE", page)
+    monkeypatch.setattr(training, "UPDATES", 1)
+    monkeypatch.setattr(training, "MATRIX_SIDE", 64)
+    given = [str(videos), "--backbone", "tiny", "--batch", "3", "--microbatch", "2", "--precision", "bf16", "--write"]
+    assert training.main(given) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "## tiny, N = 4, batch 3, bf16, 0 loaders, on " in text
+    rows = [line.split("|") for line in text.splitlines() if line.startswith(("| rgb |", "| flow |"))]
+    assert len(rows) == 2
+    for _, _, from_shards, from_memory, ratio, waiting, *_ in rows:
+        assert float(ratio.strip(" %")) == pytest.approx(100 * float(from_shards) / float(from_memory), rel=0.02)
+        assert 0 <= float(waiting.strip(" %")) <= 100

@@ -1,0 +1,52 @@
+"""Shards of some clips of a folder, made by the pipeline's own code."""
+
+import csv
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from atw import config
+from atw.datasets import Dataset
+from atw.preprocess.shard import make
+from benchmarks.material import find_videos, folders_in_turn
+
+STREAMS = ("rgb", "flow")
+_NAME = "measured"
+
+
+class Stored(NamedTuple):
+    """A configuration with one dataset of the clips, three of four to train on, and the shard of each stream."""
+
+    config: config.Config
+    dataset: Dataset
+    shards: dict[str, Path]
+
+    def shard_settings(self, stream: str) -> dict[str, Any]:
+        """Of the shards of `stream`, as the configuration has them."""
+        return config.shard_settings(self.config, _NAME, stream)
+
+    def train_settings(self, stream: str) -> dict[str, Any]:
+        """What a training of `stream` gets."""
+        split = {"split": "split1", "videos": self.dataset.split("split1").digest()}
+        return config.train_settings(self.config, _NAME, stream, "") | split | {"shards": self.shard_settings(stream)}
+
+
+def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dict[str, Any]) -> Stored:
+    """Write shards of `videos` clips of `folder`, from its subfolders in turn, below `out`; a subfolder is a class.
+
+    `sections` are settings beyond the defaults; flow is of the preset fast.
+    """
+    chosen = folders_in_turn(find_videos(folder))[:videos]
+    lists = out / "split1.csv"
+    with lists.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(("path", "label", "subset"))
+        for number, path in enumerate(chosen):
+            subset = "test" if number % 4 == 3 or number == len(chosen) - 1 else "train"
+            rows.writerow((path.relative_to(folder), path.parent.name, subset))
+    mine = {"kind": "folder", "root": str(folder), "lists": str(lists), "preprocess": {"shards": 1}}
+    loaded = config.load({"datasets": {_NAME: mine | {"flow": {"preset": "fast"}}}, **sections})
+    stored = Stored(loaded, Dataset(config.location(loaded, _NAME)), {name: out / f"{name}.h5" for name in STREAMS})
+    own = {"shard": "00000", "members": stored.dataset.members_digest("00000", 1)}
+    for stream, path in stored.shards.items():
+        make(path, stored.shard_settings(stream) | own, stored.dataset, flow_path=None, threads=threads)
+    return stored
