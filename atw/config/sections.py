@@ -258,6 +258,9 @@ class Compute(Section):
         False, description="compile the network for training, which takes a minute and a C++ compiler, and pays later"
     )
     checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
+    tensorboard: bool = Field(
+        True, description="write the curves of a training below logs/tensorboard too, for TensorBoard"
+    )
     retries: int = Field(2, ge=0, description="restarts of a training whose worker died")
 
 

@@ -92,10 +92,16 @@ def launch(
     run_name = digest([settings, shards.digests, weights_sha256, str(out.absolute())])[:16]
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
     folder = storage / run_name
+    board = Path("logs/tensorboard").absolute() / dataset.name / settings["split"] / settings["stream"] / run_name
     with _only_one(folder), _cluster(threads, gpus if on_gpu else 0):
         trainer = TorchTrainer(
             _worker,
-            train_loop_config={"task": task, "folder": str(folder), "threads": max(threads // compute.workers, 1)},
+            train_loop_config={
+                "task": task,
+                "folder": str(folder),
+                "board": str(board) if compute.tensorboard else None,
+                "threads": max(threads // compute.workers, 1),
+            },
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=compute.workers,
@@ -238,6 +244,7 @@ def _worker(config: dict[str, Any]) -> None:
         state=state,
         history_path=folder / "history.jsonl",
         save=save,
+        board=config["board"] and Path(config["board"]),
     )
 
 

@@ -4,7 +4,6 @@ An iteration is one update on `batch` videos over all workers. Everything random
 iteration, so a run that was interrupted and resumed gives the same losses as one that was not.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
 from atw.progress import meter
 from atw.train.arithmetic import autocast, compile_network, memory_format, scaler_of
+from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.update import cut_batch, mixup_share, update
 
@@ -55,25 +55,6 @@ class Task:
     split: Split
     shard_paths: list[Path]
     weights: Path | None
-
-
-class History:
-    """history.jsonl: one line an iteration, cut back to the iteration that a resumed run starts from."""
-
-    def __init__(self, path: Path, iteration: int) -> None:
-        kept = [] if not path.exists() else path.read_text(encoding="utf-8").splitlines()[:iteration]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._stream = path.open("a", encoding="utf-8")
-
-    def add(self, row: dict[str, float | None]) -> None:
-        """Append a line, readable at once by whoever follows the file."""
-        self._stream.write(json.dumps(row) + "\n")
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._stream.close()
 
 
 def build_network(task: Task) -> VideoNetwork:
@@ -193,6 +174,7 @@ def run(
     state: dict[str, Any] | None,
     history_path: Path,
     save: Callable[[dict[str, Any]], None],
+    board: Path | None = None,
 ) -> None:
     """Train to the last iteration.
 
@@ -204,6 +186,7 @@ def run(
         state: of an interrupted run, as `save` got it; None starts anew.
         history_path: written by rank 0.
         save: called by every worker every `checkpoint_every` iterations and at the end, with the state to resume from.
+        board: folder of files for TensorBoard, written by rank 0; None for none.
 
     Raises:
         InputError: unusable shards, weights or settings; or the loss became NaN.
@@ -228,7 +211,7 @@ def run(
         micro=compute["microbatch"],
     )
     feed = iter(build_loader(task, pieces, device))
-    history = History(history_path, start) if rank == 0 else None
+    history = History(history_path, board, start) if rank == 0 else None
     told = False
     begun, waited = time.monotonic(), 0.0
     training.network.train()

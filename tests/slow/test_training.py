@@ -30,8 +30,11 @@ def train(workplace: Workplace, **compute: object) -> dict[str, torch.Tensor]:
 @pytest.mark.timeout(400)
 def test_two_workers_give_the_model_that_one_gives(workplace: Workplace) -> None:
     one = train(workplace)
+    curves = list((workplace.folder / "logs/tensorboard/tiny/split1/flow").rglob("events.out.tfevents.*"))
+    assert len(curves) == 1
     # The second also reads in processes of its own and sums gradients over micro-batches.
-    two = train(workplace, workers=2, train_threads=2, microbatch=2, loaders=1)
+    two = train(workplace, workers=2, train_threads=2, microbatch=2, loaders=1, tensorboard=False)
+    assert list((workplace.folder / "logs/tensorboard").rglob("events.out.tfevents.*")) == curves
     start = initial_parameters()
     moved = max(float((one[name] - start[name]).abs().max()) for name in start)
     apart = max(float((one[name] - two[name]).abs().max()) for name in start)

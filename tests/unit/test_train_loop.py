@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboardX.proto import event_pb2
 
 from atw import config
 from atw.datasets import Dataset, Split
@@ -205,6 +208,39 @@ def test_the_layout_in_memory_is_the_one_asked_for(tmp_path: Path, write_shard: 
         task = task_of(tmp_path, write_shard, compute={"channels_last": channels_last})
         weight = loop.Training(task, CPU).network.backbone.body.conv1.weight
         assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def events_of(path: Path) -> list[Any]:
+    """The records of an event file: length, checksum of it, content, checksum of that."""
+    content, place, found = path.read_bytes(), 0, []
+    while place < len(content):
+        (length,) = struct.unpack_from("<Q", content, place)
+        found.append(event_pb2.Event.FromString(content[place + 12 : place + 12 + length]))
+        place += 12 + length + 4
+    return found
+
+
+def test_curves_for_tensorboard_and_the_progress_line(
+    tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture
+) -> None:
+    task, board = task_of(tmp_path, write_shard), tmp_path / "board"
+    path = tmp_path / "history.jsonl"
+    states: list[State] = []
+    with caplog.at_level(logging.INFO, logger="atw"):
+        loop.run(task, device=CPU, rank=0, world=1, state=None, history_path=path, save=states.append, board=board)
+    assert re.search(r"7 of 7 \(100%\), .* videos/s loss \d.* accuracy \d.* waiting for data \d+%", caplog.text)
+    # A run that was interrupted after the first checkpoint, and had gone on beyond it.
+    loop.run(task, device=CPU, rank=0, world=1, state=states[0], history_path=path, save=states.append, board=board)
+    first, second = sorted(board.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
+    curves: dict[str, dict[int, float]] = {}
+    for event in [*events_of(first), *events_of(second)]:
+        for value in event.summary.value:
+            curves.setdefault(value.tag, {})[event.step] = value.simple_value
+    starts = [event.step for event in events_of(second) if event.session_log.status == event.session_log.START]
+    assert starts == [4]  # TensorBoard drops what the first run wrote from there on
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert set(curves) == rows[0].keys() - {"iteration"}
+    assert curves["loss"] == pytest.approx({row["iteration"]: row["loss"] for row in rows}, rel=1e-6)
 
 
 def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:

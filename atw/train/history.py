@@ -1,0 +1,41 @@
+"""What a training leaves of every iteration: history.jsonl for programs, event files for TensorBoard."""
+
+import json
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+Row = dict[str, float | None]
+
+
+class History:
+    """Writes a row an iteration, readable at once by whoever follows the files.
+
+    Args:
+        path: of the JSON lines; they are cut back to the iteration that a resumed run starts from.
+        board: folder of the event files, None for none.
+        iteration: that iteration, 0 of a new run.
+    """
+
+    def __init__(self, path: Path, board: Path | None, iteration: int) -> None:
+        kept = [] if not path.exists() else path.read_text(encoding="utf-8").splitlines()[:iteration]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._lines = path.open("a", encoding="utf-8")
+        # TensorBoard shows nothing of what an interrupted run wrote from the purged step on.
+        self._events = SummaryWriter(str(board), purge_step=iteration + 1, flush_secs=10) if board else None
+
+    def add(self, row: Row) -> None:
+        """Append the row of an iteration; `iteration` is one of its values, and a value of None has no curve."""
+        self._lines.write(json.dumps(row) + "\n")
+        self._lines.flush()
+        if self._events:
+            for name in sorted(row.keys() - {"iteration"}):
+                if row[name] is not None:
+                    self._events.add_scalar(name, row[name], row["iteration"])
+
+    def close(self) -> None:
+        """Close the files."""
+        self._lines.close()
+        if self._events:
+            self._events.close()
