@@ -1,6 +1,7 @@
 """Shards of some clips of a folder, made by the pipeline's own code."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ _NAME = "measured"
 
 
 class Stored(NamedTuple):
-    """A configuration with one dataset of the clips, three of four to train on, and the shard of each stream."""
+    """A configuration with one dataset of the clips, most of them to train on, and the shard of each stream."""
 
     config: config.Config
     dataset: Dataset
@@ -40,9 +41,7 @@ def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dic
     with lists.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow(("path", "label", "subset"))
-        for number, path in enumerate(chosen):
-            subset = "test" if number % 4 == 3 or number == len(chosen) - 1 else "train"
-            rows.writerow((path.relative_to(folder), path.parent.name, subset))
+        rows.writerows((path.relative_to(folder), path.parent.name, subset) for path, subset in _subsets(chosen))
     mine = {"kind": "folder", "root": str(folder), "lists": str(lists), "preprocess": {"shards": 1}}
     loaded = config.load({"datasets": {_NAME: mine | {"flow": {"preset": "fast"}}}, **sections})
     stored = Stored(loaded, Dataset(config.location(loaded, _NAME)), {name: out / f"{name}.h5" for name in STREAMS})
@@ -50,3 +49,16 @@ def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dic
     for stream, path in stored.shards.items():
         make(path, stored.shard_settings(stream) | own, stored.dataset, flow_path=None, threads=threads)
     return stored
+
+
+def _subsets(clips: list[Path]) -> Iterator[tuple[Path, str]]:
+    """Every class is trained on, by its first clip at least; of the other clips every fourth is for testing."""
+    classes: set[Path] = set()
+    others = 0
+    for path in clips:
+        if path.parent in classes:
+            yield path, "train" if others % 4 else "test"
+            others += 1
+        else:
+            yield path, "train"
+        classes.add(path.parent)
