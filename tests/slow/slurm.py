@@ -15,13 +15,15 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.slow.processes import kill
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
 MARK = "ATW_SLURM_TRIAL"  # in the environment of every process of a trial, so that each can be found again
 CPU_NODE, GPU_NODE = "n1", "n2"
 GPUS = 2
 
 # Nodes with more cores and memory than this machine has, so that the profile's own numbers are asked for; nothing
-# enforces them here. A node is given up after ten seconds of silence. Ended jobs are remembered, which squeue needs.
+# enforces them here. A node is given up after five seconds of silence. Ended jobs are remembered, which squeue needs.
 CONFIGURATION = """\
 ClusterName=trial
 SlurmctldHost={host}(127.0.0.1)
@@ -47,14 +49,14 @@ SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
 MpiDefault=none
 ReturnToService=2
 SlurmctldTimeout=10
-SlurmdTimeout=10
+SlurmdTimeout=5
 KillWait=5
 MinJobAge=600
 SlurmdParameters=config_overrides
 GresTypes=gpu
-NodeName=DEFAULT NodeHostname={host} NodeAddr=127.0.0.1 CPUs=64 RealMemory=256000 State=UNKNOWN
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]} Gres=gpu:{gpus}
+NodeName=DEFAULT CPUs=64 RealMemory=256000 State=UNKNOWN
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} Gres=gpu:{gpus}
 PartitionName=cpu Nodes=n1 Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes=n2 MaxTime=INFINITE State=UP
 """
@@ -131,17 +133,17 @@ class Slurm:
     def start_node(self, name: str) -> None:
         """Start the node, and return when jobs may run on it."""
         self._start_daemon("slurmd", "-D", "-N", name, key=name)
-        self._wait_for(name, lambda: self.node_state(name) in ("idle", "mixed"))
+        self._wait_for(name, lambda: self.node_state(name) in ("idle", "mixed", "allocated"))
 
     def kill_node(self, name: str) -> None:
-        """End a node as a power cut does: its daemon, and every process of its jobs."""
+        """End a node as a power cut does, daemon and jobs; returns when Slurm has given it up."""
         daemon = self.daemons.pop(name)
         daemon.kill()
         daemon.wait()
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
-                if process.environ().get("SLURMD_NODENAME") == name or f"[{name}" in process.name():
-                    process.kill()
+        # The steps' own daemons first: one that lived on would tell Slurm that its job has failed.
+        kill(self._step_daemons(name))
+        kill([process for process in self.processes() if self._variable(process, "SLURMD_NODENAME") == name])
+        self._wait_for("slurmctld", lambda: self.node_state(name).startswith("down"))
 
     def node_state(self, name: str) -> str:
         return self.run("sinfo", "--noheader", "--nodes", name, "--format", "%T").splitlines()[0]
@@ -160,12 +162,24 @@ class Slurm:
 
     def processes(self) -> list[psutil.Process]:
         """Everything of this trial that lives: daemons, jobs, and what the jobs started."""
+        marked = [process for process in psutil.process_iter() if self._variable(process, MARK) == str(self.folder)]
+        return [*marked, *self._step_daemons(CPU_NODE), *self._step_daemons(GPU_NODE)]
+
+    def _step_daemons(self, node: str) -> list[psutil.Process]:
+        """Those of a node: they have no environment left to be known by, but write into the node's log."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.pid != os.getpid() and process.environ().get(MARK) == str(self.folder):
+                log = str(self.folder / f"slurmd.{node}.log")
+                if process.name() == "slurmstepd" and log in [file.path for file in process.open_files()]:
                     found.append(process)
         return found
+
+    @staticmethod
+    def _variable(process: psutil.Process, name: str) -> str | None:
+        with contextlib.suppress(psutil.Error):
+            return process.environ().get(name)
+        return None
 
     def stop(self) -> None:
         """End every process of the trial; what asking does not end is killed."""
