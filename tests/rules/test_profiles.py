@@ -61,7 +61,7 @@ def test_snakemake_plans_with_the_profile(
     assert all(f"slurm_partition={partition}" in each and f"mem_mb={memory_mb}" in each for each in resources)
 
 
-# In place of kubectl: `create` runs the job's command at once and remembers how it ended, `get` says so, `delete` forgets.
+# In place of kubectl: `create` runs the job at once and remembers how it ended, `get` says so, `delete` forgets it.
 KUBECTL = """\
 #!{python}
 import json, pathlib, subprocess, sys

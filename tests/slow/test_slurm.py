@@ -138,10 +138,15 @@ def test_a_job_whose_node_died_is_submitted_again(finished: Finished) -> None:
 def test_shards_share_a_job_and_take_turns_in_it(finished: Finished) -> None:
     shards = {job.name: job for job in finished.jobs if job.name.startswith(("frames", "flow", "warped"))}
     assert set(shards) == {"frames-demo_frames", "flow-demo_flow", "warped-demo_warped"}
-    flow = shards["flow-demo_flow"].fields
+    warped = shards["warped-demo_warped"].fields
     # The cores and memory of one shard, the time of both.
-    assert flow["TRES"].startswith("cpu=1,mem=4000M,")
-    assert flow["TimeLimit"] == "01:00:00"
+    assert warped["TRES"].startswith("cpu=1,mem=4000M,")
+    assert warped["TimeLimit"] == "01:00:00"
+
+
+def test_a_second_attempt_has_more_time(finished: Finished) -> None:
+    limits = [job.fields["TimeLimit"] for job in finished.jobs if job.name == "frames-demo_frames"]
+    assert limits == ["00:10:00", "00:20:00"]
 
 
 def test_networks_are_on_the_gpu_nodes_and_nothing_else_is(finished: Finished) -> None:
