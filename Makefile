@@ -8,7 +8,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The commands of the environment first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow check format help
+.PHONY: demo test test-slow test-slurm check format help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -20,8 +20,11 @@ demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fu
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest
 
-test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers
+test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers, Slurm
 	pytest tests/slow
+
+test-slurm: $(READY) ## the trials on Slurm alone; .ci/slurm.sh installs one
+	pytest tests/slow/test_slurm.py
 
 check: $(READY) ## format, lint and types only
 	ruff format --check .
