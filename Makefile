@@ -20,10 +20,10 @@ demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fu
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest
 
-test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers, Slurm
-	pytest tests/slow
+test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers
+	pytest tests/slow --ignore tests/slow/test_slurm.py
 
-test-slurm: $(READY) ## the trials on Slurm alone; .ci/slurm.sh installs one
+test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's
 	pytest tests/slow/test_slurm.py
 
 check: $(READY) ## format, lint and types only
