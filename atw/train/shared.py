@@ -20,6 +20,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FADE_SECONDS = 15.0  # what a killed `atw ray` leaves of Ray ends by itself within these
 _GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
+_ROUNDS = 5  # what is being killed may start something in that moment
 
 
 def run_with_ray(command: list[str], *, cpus: int, gpus: int | None) -> int:
@@ -54,7 +55,7 @@ def run_with_ray(command: list[str], *, cpus: int, gpus: int | None) -> int:
                 log.info("Ray is at %s, for %s", address, " ".join(command))
                 return _attend(_start(command, address), caught)
         finally:
-            end([process for process, owner in _owned() if owner.pid == os.getpid()], patience_seconds=0.0)
+            _end_own()
 
 
 def _start(command: list[str], address: str) -> subprocess.Popen[bytes]:
@@ -111,6 +112,14 @@ def _owned() -> list[tuple[psutil.Process, Owner]]:
         if owner and owner.host == Owner.current().host:
             found.append((process, owner))
     return found
+
+
+def _end_own() -> None:
+    for _ in range(_ROUNDS):
+        left = [process for process, owner in _owned() if owner.pid == os.getpid()]
+        if not left:
+            return
+        end(left, patience_seconds=0.0)
 
 
 def _refuse_leftovers() -> None:
