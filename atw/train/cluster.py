@@ -3,6 +3,7 @@
 import os
 import platform
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from atw.files import InputError
 OWNER = "ATW_RAY_OWNER"  # in the environment of all that belongs to a Ray: who started it
 _STOP_SECONDS = 20.0
 _KILL_SECONDS = 10.0
+_CONNECT_SECONDS = 10.0
 _CLOCK_SECONDS = 5.0  # by so much the clock may have been set since a process began
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,6 +32,23 @@ _QUIET = {
 def joined_address() -> str | None:
     """The address of the Ray cluster that a job is to join, if any."""
     return os.environ.get("RAY_ADDRESS") or None
+
+
+def check_reachable(address: str) -> None:
+    """Connect once to where a cluster should be; Ray itself takes two minutes, and then ends the process.
+
+    Raises:
+        InputError: nobody answers there.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdigit():  # else `auto`, and what else Ray may know
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise InputError(
+                f"RAY_ADDRESS is {address}, but no Ray cluster answers there ({error}): start it, or unset RAY_ADDRESS "
+                "to train on this machine alone"
+            ) from None
 
 
 def environment() -> dict[str, str]:

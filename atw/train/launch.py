@@ -20,6 +20,7 @@ from atw.train import cluster, loop
 os.environ.update(cluster.environment())  # Ray reads it when it is imported
 
 import ray
+import ray.exceptions
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -144,6 +145,16 @@ def _ray(threads: int, gpus: int) -> Iterator[None]:
     """Join the cluster at RAY_ADDRESS, else one of our own with so many threads and GPUs."""
     address = cluster.joined_address()
     with nullcontext(address) if address else cluster.own_ray(cpus=threads, gpus=gpus) as address:
+        _join(address)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str) -> None:
+    cluster.check_reachable(address)
+    try:
         ray.init(
             address=address,
             log_to_driver=True,
@@ -151,10 +162,11 @@ def _ray(threads: int, gpus: int) -> Iterator[None]:
             # Ray's helper actors look for their cluster by themselves, and give up where they find several.
             runtime_env={"env_vars": {"RAY_ADDRESS": address}},
         )
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise InputError(
+            f"cannot join the Ray cluster at {address}: {error}; look whether this machine is one of its nodes, and "
+            "RAY_AUTH_MODE and the token are those that it was started with"
+        ) from None
 
 
 def _cluster_has(compute: Compute, threads: int) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ray.exceptions import AuthenticationError
 
 from atw import commands
 from atw.config import Compute
@@ -167,3 +169,24 @@ def test_a_cluster_without_the_cpus_is_not_waited_for(
     monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": enough - 1.0})
     with pytest.raises(InputError, match=f"at head:6379 has {enough - 1} CPUs, but this training needs {enough}"):
         launch._cluster_has(wanted, threads=4)
+
+
+def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"RAY_ADDRESS is {address}.*unset RAY_ADDRESS"):
+            cluster.check_reachable(address)
+        listener.listen()
+        cluster.check_reachable(address)
+    cluster.check_reachable("auto")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no"), AuthenticationError("no token")])
+def test_a_cluster_that_refuses_is_explained(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def refuse(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(launch.ray, "init", refuse)
+    with pytest.raises(InputError, match=r"cannot join the Ray cluster at auto: no.*token"):
+        launch._join("auto")
