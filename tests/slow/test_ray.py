@@ -32,15 +32,20 @@ def place(workplace: Workplace) -> Workplace:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("prefix", "streams", "seed"), [((*ATW_RAY, "--cpus", "3"), 3, 21), ((), 2, 22)])
+@pytest.mark.parametrize(
+    ("prefix", "streams", "seed"),
+    [((*ATW_RAY, "--cpus", "2"), 2, 20), ((*ATW_RAY, "--cpus", "3"), 3, 21), ((), 3, 22)],
+    ids=["two on one Ray", "three on one Ray", "three on Rays of their own"],
+)
 def test_streams_train_side_by_side(place: Workplace, prefix: tuple[str, ...], streams: int, seed: int) -> None:
     configure(place, seed, iterations=300)
     models = [place.folder / f"results/tiny/split1/{stream}/model.pt" for stream in STREAMS[:streams]]
     run = start(place, [*prefix, *snakemake(streams, *(str(path.relative_to(place.folder)) for path in models))])
     finish(run, place, 380)
     assert run.workers_at_once == streams
-    assert run.addresses
-    assert {address for address in run.addresses if not loopback(address)} == set()
+    addresses = run.addresses()
+    assert [address for address in addresses if loopback(address)]
+    assert {address: titles for address, titles in addresses.items() if not loopback(address)} == {}
     for stream, model in zip(STREAMS, models, strict=False):
         assert iterations_in(model.with_name("history.jsonl")) == list(range(1, 301))
         text = log_of(place, stream)

@@ -1,5 +1,6 @@
 """Runs of the workflow with every process that belonged to them, and what they left behind."""
 
+import contextlib
 import copy
 import json
 import os
@@ -30,6 +31,9 @@ def snakemake(cores: int, *targets: str) -> list[str]:
     return [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--cores", str(cores), "--", *targets]
 
 
+WORKER = "ray::RayTrainWorker"
+
+
 @dataclass
 class Watched:
     """A run, every process that was ever seen below it, and what these were seen to do."""
@@ -37,24 +41,34 @@ class Watched:
     run: subprocess.Popen[bytes]
     seen: set[psutil.Process] = field(default_factory=set)
     workers_at_once: int = 0
-    addresses: set[str] = field(default_factory=set)
+    titles: dict[int, set[str]] = field(default_factory=dict)
+    listening: dict[int, set[str]] = field(default_factory=dict)
 
     def look(self) -> None:
         processes = tree(self.run.pid)
         self.seen |= set(processes)
         workers = 0
         for process in processes:
-            try:
-                name = process.cmdline()[:1]
-                worker = name and name[0].startswith("ray::RayTrainWorker")
-                workers += bool(worker)
-                if not worker:  # torch's store for its workers listens wherever it likes
-                    self.addresses |= {
-                        each.laddr.ip for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN
-                    }
-            except psutil.Error:
-                continue
+            with contextlib.suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                title = " ".join(process.cmdline())
+                workers += title.startswith(WORKER)
+                self.titles.setdefault(process.pid, set()).add(title)
+                addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+                self.listening.setdefault(process.pid, set()).update(addresses)
         self.workers_at_once = max(self.workers_at_once, workers)
+
+    def addresses(self) -> dict[str, set[str]]:
+        """Where processes listened, and what these were called, but for the training's workers.
+
+        Torch's store for its workers listens on every interface. A process takes its title some time after it began.
+        """
+        found: dict[str, set[str]] = {}
+        for pid, addresses in self.listening.items():
+            if not any(title.startswith(WORKER) for title in self.titles[pid]):
+                for address in addresses:
+                    found.setdefault(address, set()).update(self.titles[pid])
+        return found
 
     def wait(self, seconds: float) -> int:
         """The exit status; every process must be gone by then, or soon after."""
