@@ -102,6 +102,21 @@ def export(
     print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def ray(
+    command: Annotated[
+        list[str], typer.Argument(help="program and its arguments, as snakemake ...", show_default=False)
+    ],
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray hands out; all cores unless given")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that Ray hands out; all unless given")] = None,
+) -> None:
+    """Run a command, snakemake say, whose trainings share this machine's GPUs: each gets its own."""
+    from atw.doctor.machine import usable_cores
+    from atw.train.shared import run_with_ray
+
+    sys.exit(run_with_ray(command, cpus=cpus or usable_cores(), gpus=gpus))
+
+
 @app.command()
 def doctor(
     as_json: AsJson = False,

@@ -240,6 +240,13 @@ class Compute(Section):
     preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
     train_threads: int = Field(4, ge=1, description="CPU threads of one training or scoring job")
     workers: int = Field(1, ge=1, description="training processes of one stream; each takes its share of the batch")
+    min_workers: int | None = Field(
+        None,
+        ge=1,
+        description="workers to go on with, from the last checkpoint, when a machine of a Ray cluster is lost, until "
+        "another joins; with another number of workers dropout falls differently, and so do results; empty: wait for "
+        "another machine",
+    )
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
         description="GPUs a stream, one for each worker; auto takes them where there are some, 0 stays on the CPU",
@@ -284,6 +291,11 @@ class Settings(Section):
             raise ValueError(
                 f"compute.workers is {self.compute.workers}, but train.batch is {self.train.batch} videos: "
                 "take as many workers at most"
+            )
+        if self.compute.min_workers is not None and self.compute.min_workers > self.compute.workers:
+            raise ValueError(
+                f"compute.min_workers is {self.compute.min_workers}, but compute.workers is {self.compute.workers}: "
+                "give at most as many, or leave min_workers out to wait for lost machines"
             )
         if self.compute.gpus not in ("auto", 0, self.compute.workers):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Training through Ray: joins the cluster at RAY_ADDRESS, or brings a private one; the only file that imports Ray.
+"""Training through Ray: joins the cluster at RAY_ADDRESS, or brings a private one.
 
 Ray finds a run again by its name, which therefore holds a digest of everything the result depends on: an interrupted
 training goes on from its last checkpoint, a changed one starts anew.
@@ -8,27 +8,19 @@ import fcntl
 import logging
 import os
 import platform
-import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported: no usage reports, no metrics server, and for a private cluster, whose servers
-# listen on every interface whatever they are told, a token that only its own processes know.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_METRICS_ENABLED", "0")
-os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-os.environ.setdefault("RAY_COLOR_PREFIX", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-if "RAY_ADDRESS" not in os.environ:
-    os.environ["RAY_AUTH_MODE"] = "token"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+from atw.train import cluster, loop
+
+os.environ.update(cluster.environment())  # Ray reads it when it is imported
 
 import ray
+import ray.exceptions
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
@@ -38,13 +30,11 @@ from atw.config import Compute
 from atw.data.reader import Shards
 from atw.datasets import Dataset
 from atw.files import InputError, digest
-from atw.train import loop
 from atw.train.devices import use_gpu
 from atw.train.modelfile import save_model
 
 log = logging.getLogger("atw")
 _STATE = "state.pt"
-_OBJECT_STORE_BYTES = 100_000_000  # DDP does not use it; the default is a third of the memory
 
 
 def launch(
@@ -85,7 +75,7 @@ def launch(
         [path.absolute() for path in shard_paths],
         weights and Path(weights).absolute(),
     )
-    on_gpu = use_gpu(compute, reserved=gpus, available=_available_gpus())
+    on_gpu = use_gpu(compute, reserved=gpus, available=_cluster_has(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = Shards(task.shard_paths, settings["shards"])
     weights_sha256 = network.backbone.weights_sha256
@@ -93,7 +83,7 @@ def launch(
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
     folder = storage / run_name
     board = Path("logs/tensorboard").absolute() / dataset.name / settings["split"] / settings["stream"] / run_name
-    with _only_one(folder), _cluster(threads, gpus if on_gpu else 0):
+    with _only_one(folder), _ray(threads, gpus if on_gpu else 0):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={
@@ -104,7 +94,7 @@ def launch(
             },
             torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
-                num_workers=compute.workers,
+                num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
                 use_gpu=on_gpu,
                 resources_per_worker=_resources(compute.workers, threads, gpus if on_gpu else 0),
             ),
@@ -150,14 +140,6 @@ def _only_one(folder: Path) -> Iterator[None]:
         yield
 
 
-def _available_gpus() -> int:
-    if "RAY_ADDRESS" not in os.environ:
-        return torch.cuda.device_count()
-    # A joined cluster's GPUs are on its nodes, which need not be this one; Ray would wait for ever for one it lacks.
-    with _cluster(0, 0):
-        return int(ray.cluster_resources().get("GPU", 0))
-
-
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
     # More workers than threads share them; Ray takes fractions of a CPU only below 1.
     share: dict[str, float] = {"CPU": threads // workers if threads >= workers else threads / workers}
@@ -165,29 +147,49 @@ def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
 
 
 @contextmanager
-def _cluster(threads: int, gpus: int) -> Iterator[None]:
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+def _ray(threads: int, gpus: int) -> Iterator[None]:
+    """Join the cluster at RAY_ADDRESS, else one of our own with so many threads and GPUs."""
+    address = cluster.joined_address()
+    with nullcontext(address) if address else cluster.own_ray(cpus=threads, gpus=gpus) as address:
+        _join(address)
         try:
             yield
         finally:
             ray.shutdown()
-        return
-    # A short path: Ray puts sockets below it, whose names may have 107 bytes.
-    with tempfile.TemporaryDirectory(prefix="atw-", ignore_cleanup_errors=True) as folder:
+
+
+def _join(address: str) -> None:
+    cluster.check_reachable(address)
+    try:
         ray.init(
-            num_cpus=threads,
-            num_gpus=gpus,
-            include_dashboard=True,  # without it a cleaner of Ray's logs an error every second
-            dashboard_host="127.0.0.1",
-            object_store_memory=_OBJECT_STORE_BYTES,
+            address=address,
+            log_to_driver=True,
             logging_level=logging.WARNING,
-            _temp_dir=folder,
+            # Ray's helper actors look for their cluster by themselves, and give up where they find several.
+            runtime_env={"env_vars": {"RAY_ADDRESS": address}},
         )
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise InputError(
+            f"cannot join the Ray cluster at {address}: {error}; look whether this machine is one of its nodes, and "
+            "RAY_AUTH_MODE and the token are those that it was started with"
+        ) from None
+
+
+def _cluster_has(compute: Compute, threads: int) -> int:
+    """GPUs that the training can get, of this machine or of the cluster that it joins; the CPUs must be there."""
+    if not cluster.joined_address():
+        return torch.cuda.device_count()
+    # They are on the cluster's nodes, which need not be this one; Ray would wait for ever for what it lacks.
+    with _ray(0, 0):
+        there = ray.cluster_resources()
+    cpus = there.get("CPU", 0)
+    wanted = threads if compute.min_workers is None else threads * compute.min_workers / compute.workers
+    if cpus < wanted:
+        raise InputError(
+            f"the Ray cluster at {cluster.joined_address()} has {cpus:g} CPUs, but this training needs {wanted:g}: "
+            "lower compute.train_threads, or start again when more nodes have joined"
+        )
+    return int(there.get("GPU", 0))
 
 
 def _fit(trainer: TorchTrainer) -> Any:

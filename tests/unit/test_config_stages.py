@@ -57,6 +57,8 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("compute.preprocess_threads", 8, set()),
         ("compute.train_threads", 8, set()),
         ("compute.workers", 2, set()),
+        ("compute.min_workers", 1, set()),
+        ("compute.tensorboard", False, set()),
         ("compute.gpus", 0, set()),
         ("compute.loaders", 0, set()),
         ("compute.microbatch", 8, set()),

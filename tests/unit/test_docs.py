@@ -32,7 +32,7 @@ def test_every_command_has_help() -> None:
     rules = "".join(path.read_text(encoding="utf-8") for path in (REPOSITORY / "workflow/rules").glob("*.smk"))
     run_by_rules = set(re.findall(r"python -m atw (\w+)", rules))
     assert len(run_by_rules) >= 8
-    assert run_by_rules | {"show", "compare", "predict", "export", "flow", "doctor"} <= set(commands)
+    assert run_by_rules | {"show", "compare", "predict", "export", "flow", "doctor", "ray"} <= set(commands)
     for command in commands:
         subprocess.run([sys.executable, "-m", "atw", command, "--help"], capture_output=True, check=True)
 

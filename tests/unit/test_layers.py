@@ -43,7 +43,7 @@ GROUPS = {
 # Libraries that only some groups or modules may import.
 RESERVED = {
     "snakemake": set(),
-    "ray": {"atw.train.launch"},
+    "ray": {"atw.train.launch", "atw.train.head"},
     "torch": {"data", "model", "train", "evaluate", "launch", "predict"},
     "torchvision": {"model"},
     "numba": {"atw.jit", "preprocess"},

@@ -1,0 +1,114 @@
+"""Runs of the workflow with every process that belonged to them, and what they left behind."""
+
+import contextlib
+import copy
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
+from tests.slow.processes import kill, tree
+
+
+def configure(place: Workplace, seed: int, *, iterations: int = 12, **compute: object) -> None:
+    """The tiny configuration; a seed of its own makes a training of its own, on the same shards."""
+    config = copy.deepcopy(CONFIG)
+    config["seed"] = seed
+    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [2 * iterations // 3]}
+    config["datasets"]["tiny"]["compute"] |= compute
+    place.write_config(config)
+
+
+def snakemake(cores: int, *targets: str) -> list[str]:
+    snakefile = str(REPOSITORY / "Snakefile")
+    return [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--cores", str(cores), "--", *targets]
+
+
+WORKER = "ray::RayTrainWorker"
+
+
+@dataclass
+class Watched:
+    """A run, every process that was ever seen below it, and what these were seen to do."""
+
+    run: subprocess.Popen[bytes]
+    seen: set[psutil.Process] = field(default_factory=set)
+    workers_at_once: int = 0
+    titles: dict[int, set[str]] = field(default_factory=dict)
+    listening: dict[int, set[str]] = field(default_factory=dict)
+
+    def look(self) -> None:
+        processes = tree(self.run.pid)
+        self.seen |= set(processes)
+        workers = 0
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                title = " ".join(process.cmdline())
+                workers += title.startswith(WORKER)
+                self.titles.setdefault(process.pid, set()).add(title)
+                addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
+                self.listening.setdefault(process.pid, set()).update(addresses)
+        self.workers_at_once = max(self.workers_at_once, workers)
+
+    def addresses(self) -> dict[str, set[str]]:
+        """Where processes listened, and what these were called, but for the training's workers.
+
+        Torch's store for its workers listens on every interface. A process takes its title some time after it began.
+        """
+        found: dict[str, set[str]] = {}
+        for pid, addresses in self.listening.items():
+            if not any(title.startswith(WORKER) for title in self.titles[pid]):
+                for address in addresses:
+                    found.setdefault(address, set()).update(self.titles[pid])
+        return found
+
+    def wait(self, seconds: float) -> int:
+        """The exit status; every process must be gone by then, or soon after."""
+        end = time.monotonic() + seconds
+        while self.run.poll() is None:
+            assert time.monotonic() < end, "the run does not end"
+            self.look()
+            time.sleep(0.2)
+        assert psutil.wait_procs(self.seen, timeout=15)[1] == []
+        return self.run.returncode
+
+
+def start(place: Workplace, command: list[str]) -> Watched:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    log = (place.folder / "run.log").open("wb")
+    with log:
+        run = subprocess.Popen(
+            command, cwd=place.folder, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    return Watched(run)
+
+
+def finish(watched: Watched, place: Workplace, seconds: float) -> None:
+    try:
+        status = watched.wait(seconds)
+    finally:
+        kill([*watched.seen])
+    assert status == 0, (place.folder / "run.log").read_text()
+
+
+def log_of(place: Workplace, stream: str) -> str:
+    return (place.folder / f"logs/train/tiny/split1/{stream}.log").read_text()
+
+
+def iterations_in(path: Path) -> list[int]:
+    return [json.loads(line)["iteration"] for line in path.read_text().splitlines()]
+
+
+def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.2)
