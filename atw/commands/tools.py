@@ -118,6 +118,22 @@ def ray(
 
 
 @app.command()
+def plan(
+    target: Annotated[str, typer.Argument(help="as results/ucf101/split1/fused.json", show_default=False)],
+    configfile: Annotated[Path, typer.Option(help="the configuration, as for snakemake")] = Path("config.yaml"),
+    cores: Annotated[int | None, typer.Option(min=1, help="as for snakemake; all cores unless given")] = None,
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs that jobs may hold at the same time")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made."""
+    from atw.cost import estimate
+    from atw.doctor.machine import usable_cores
+
+    found = estimate.estimate(target, configfile, cores=cores or usable_cores(), gpus=gpus)
+    estimate.show(found, as_json=as_json)
+
+
+@app.command()
 def doctor(
     as_json: AsJson = False,
     measure: Annotated[bool, typer.Option(help="time the flow backends, some seconds each")] = True,

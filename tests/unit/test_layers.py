@@ -36,6 +36,7 @@ GROUPS = {
     "atw.evaluate": (4, "evaluate"),
     "atw.train.launch": (5, "launch"),
     "atw.figures": (5, "figures"),
+    "atw.cost": (5, "cost"),
     "atw.predict": (6, "predict"),
     "atw.commands": (7, "commands"),
     "atw.__main__": (8, "main"),
@@ -44,7 +45,7 @@ GROUPS = {
 RESERVED = {
     "snakemake": set(),
     "ray": {"atw.train.launch", "atw.train.head"},
-    "torch": {"data", "model", "train", "evaluate", "launch", "predict"},
+    "torch": {"data", "model", "train", "evaluate", "launch", "predict", "cost"},
     "torchvision": {"model"},
     "numba": {"atw.jit", "preprocess"},
     "av": {"atw.videos", "atw.preprocess.preview", "atw.doctor.software", "atw.predict.film"},

@@ -1,0 +1,134 @@
+"""Rates of this machine, each measured by the code that will do the work."""
+
+import time
+from collections.abc import Callable
+from itertools import repeat
+from typing import Any, NamedTuple
+
+import torch
+
+from atw.config import ON_GPU, Compute
+from atw.cost.footage import Footage
+from atw.datasets import Split
+from atw.model.network import VideoNetwork, channels
+from atw.preprocess import streams
+from atw.preprocess.backend import job_backend
+from atw.shards import Entry
+from atw.train import loop
+from atw.train.update import Cut, update
+from atw.videos import Frame
+
+_SNIPPETS = 16
+_UPDATES = 2
+Encode = Callable[[list[Frame], streams.Job], streams.Items]
+
+
+class Rate(NamedTuple):
+    """Seconds that one core, job or GPU takes for one item, and the bytes of it that stay."""
+
+    seconds: float
+    bytes: float = 0.0
+    on_gpu: bool = False
+
+
+def preprocessing(stream: str, settings: dict[str, Any], footage: Footage, *, gpus: int) -> Rate:
+    """A frame of rgb, or a pair of frames of flow and warped flow, with its decoding, on one core or with one GPU.
+
+    Args:
+        stream: rgb, flow or warped.
+        settings: what `atw.config.shard_settings` gives.
+        footage: of the dataset.
+        gpus: that a job reserves.
+    """
+    if stream == "rgb":
+        return _encoding(streams.frames_to_items, streams.Job(settings), footage, on_gpu=False)
+
+    def warped(clip: list[Frame], job: streams.Job) -> streams.Items:
+        return streams.warped_to_items(clip, job, None, Entry(video="", label=""))
+
+    with job_backend(settings["flow"]["backend"], gpus) as backend:
+        job = streams.Job(
+            settings | {"flow": settings["flow"] | {"backend": backend}, "warp": _without_masks(settings)}
+        )
+        return _encoding(
+            warped if stream == "warped" else streams.flow_to_items, job, footage, on_gpu=backend in ON_GPU
+        )
+
+
+def _without_masks(settings: dict[str, Any]) -> dict[str, Any]:
+    return {**settings.get("warp", {}), "masks": None}
+
+
+def _encoding(encode: Encode, job: streams.Job, footage: Footage, *, on_gpu: bool) -> Rate:
+    encode(footage.clips[0], job)  # compiles, and takes up memory
+    begin = time.perf_counter()
+    items = [len(item) for clip in footage.clips for item in encode(clip, job).encoded]
+    seconds = (time.perf_counter() - begin) / len(items)
+    return Rate(seconds + footage.decoding_seconds, sum(items) / len(items), on_gpu)
+
+
+def training(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
+    """A video of an update, in a job as config.yaml describes it, on the device that it would take."""
+    device = _device(compute)
+    torch.set_num_threads(compute.train_threads)
+    without_weights = settings | {"model": settings["model"] | {"weights": None}}
+    task = loop.Task(without_weights, compute.model_dump(), split, [], None)
+    made = loop.Training(task, device)
+    made.network.train()
+    videos = min(compute.microbatch, settings["train"]["batch"], 4 if device.type == "cpu" else compute.microbatch)
+    snippets = _random_snippets(settings, videos * settings["sampling"]["segments"])
+    batch = (
+        snippets.reshape(videos, -1, *snippets.shape[1:]).to(device),
+        torch.zeros(videos, dtype=torch.long, device=device),
+    )
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            update(
+                made.network,
+                made.optimizer,
+                made.scaler,
+                repeat(batch),
+                train=settings["train"],
+                cut=Cut(batch=videos, world=1, pieces=1),
+                share=1.0,
+                precision=compute.precision,
+                device=device,
+            )
+        _synchronise(device)
+
+    step(1)
+    begin = time.perf_counter()
+    step(_UPDATES)
+    return Rate((time.perf_counter() - begin) / _UPDATES / videos, on_gpu=device.type == "cuda")
+
+
+def scoring(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
+    """A snippet of a crop of a test video; `settings` are those of the training."""
+    device = _device(compute)
+    torch.set_num_threads(compute.train_threads)
+    without_weights = settings | {"model": settings["model"] | {"weights": None}}
+    network: VideoNetwork = loop.build_network(loop.Task(without_weights, compute.model_dump(), split, [], None)).to(
+        device
+    )
+    snippets = _random_snippets(settings, _SNIPPETS)[None]
+    network.score(snippets, chunk=_SNIPPETS)
+    begin = time.perf_counter()
+    network.score(snippets, chunk=_SNIPPETS)
+    _synchronise(device)
+    return Rate((time.perf_counter() - begin) / _SNIPPETS, on_gpu=device.type == "cuda")
+
+
+def _device(compute: Compute) -> torch.device:
+    return torch.device("cuda" if compute.gpus != 0 and torch.cuda.is_available() else "cpu")
+
+
+def _random_snippets(settings: dict[str, Any], count: int) -> torch.Tensor:
+    side = settings["augment"]["input_size"]
+    shape = (count, channels(settings["stream"], stack=loop.stack_of(settings)), side, side)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

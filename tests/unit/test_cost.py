@@ -1,0 +1,158 @@
+"""The estimate of what a target takes: amounts, bytes and times from a sample and from rates."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from atw import config
+from atw.config import Compute
+from atw.cost import estimate as estimates
+from atw.cost.estimate import Estimate, Row, duration
+from atw.cost.footage import Footage, sample
+from atw.cost.pending import Pending, pending
+from atw.cost.rates import Rate
+from atw.datasets import Dataset
+from atw.files import InputError
+from tests.unit.trained import FRAMES, Trained
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    from tests.conftest import _moving_frames, _write_mjpeg
+
+    return Trained(tmp_path_factory.mktemp("cost"), _moving_frames, _write_mjpeg)
+
+
+def test_a_sample_says_how_long_videos_are(trained: Trained) -> None:
+    preprocess = config.shard_settings(trained.config, "mine", "rgb")["preprocess"]
+    footage = sample(trained.dataset, preprocess, seed=0)
+    assert sorted(footage.frames) == sorted(FRAMES.values())
+    assert footage.mean == pytest.approx(np.mean(list(FRAMES.values())))
+    assert 0 < footage.decoding_seconds < 0.1
+    assert all(frame.shape == (48, 64, 3) for clip in footage.clips for frame in clip)
+
+
+def test_videos_that_cannot_be_decoded_are_not_counted(tmp_path: Path, trained: Trained) -> None:
+    lists = tmp_path / "split1.csv"
+    lists.write_text("path,label,subset\nleft/0.avi,left,train\nleft/bad.avi,left,test\n", encoding="utf-8")
+    for name in ("left/0.avi", "left/bad.avi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "left/0.avi").write_bytes((trained.root / "left/0.avi").read_bytes())
+    (tmp_path / "left/bad.avi").write_bytes(b"no video")
+    raw = {"datasets": {"mine": {"kind": "folder", "root": str(tmp_path), "lists": str(lists)}}}
+    dataset = Dataset(config.location(config.load(raw), "mine"))
+    preprocess = config.shard_settings(trained.config, "mine", "rgb")["preprocess"]
+    assert sample(dataset, preprocess, seed=0).frames == [FRAMES["left/0.avi"]]
+    (tmp_path / "left/0.avi").write_bytes(b"no video either")
+    with pytest.raises(InputError, match="none of 2 videos of mine"):
+        sample(dataset, preprocess, seed=0)
+
+
+def test_the_error_of_a_mean() -> None:
+    assert Footage([10, 20, 30, 20], [], 0.0).error == pytest.approx(2 * np.std([10, 20, 30, 20], ddof=1) / 2 / 20)
+    assert Footage([10], [], 0.0).error == 1.0
+
+
+def row(stage: str, hours: float, jobs: int, side_by_side: int) -> Row:
+    return Row(stage, "mine", jobs, 1, "items", 0.0, hours, 1, side_by_side)
+
+
+def test_jobs_side_by_side() -> None:
+    rows = [row("frames", 2, 10, 4), row("flow", 6, 10, 4), row("train", 3, 1, 2), row("train", 1, 1, 2)]
+    # Two hours of preprocessing; then the longer training, for both fit side by side; then the scoring.
+    assert Estimate("t", 4, 0, [*rows, row("score", 3, 3, 2)], []).elapsed_hours == pytest.approx(2 + 3 + 1.5)
+    assert Estimate("t", 4, 0, [], []).elapsed_hours == 0
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(0.001, "4 s"), (0.02, "72 s"), (0.5, "30.0 min"), (2.5, "2.5 h"), (60, "2.5 days")]
+)
+def test_durations(hours: float, text: str) -> None:
+    assert duration(hours) == text
+
+
+@pytest.fixture
+def planned(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration of the trained dataset, of which everything is to be made; rates are known numbers."""
+    raw = {
+        "datasets": {
+            "mine": {"kind": "folder", "root": str(trained.root), "lists": str(trained.root.parent / "split1.csv")}
+        },
+        "preprocess": {"width": 64, "height": 48, "shards": 1},
+        "flow": {"preset": "fast", "levels": 2, "warps": 1, "iterations": 8, "bound": 8},
+        "warp": {"distance": 3, "min_matches": 10, "min_inliers": 6},
+        "sampling": {"segments": 2, "stack": 3},
+        "augment": {"input_size": 32},
+        "model": {"backbone": "tiny", "weights": None, "partial_bn": "none"},
+        "train": {"iterations": 50, "batch": 8},
+        "evaluate": {"snippets": 7, "crop": 40, "crops": 10},
+        "compute": {"train_threads": 2, "gpus": 0},
+    }
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    results = Path("results/mine/split1")
+    todo = Pending(
+        [Path(f"shards/mine/{stream}/00000.h5") for stream in config.STREAMS],
+        [results / stream / "model.pt" for stream in config.STREAMS],
+        [results / stream / "scores.h5" for stream in config.STREAMS],
+    )
+    monkeypatch.setattr(estimates, "pending", lambda *_: todo)
+    return path
+
+
+def test_amounts_times_rates(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates.rates, "preprocessing", lambda stream, *_, **__: Rate(0.01, 100.0))
+    monkeypatch.setattr(estimates.rates, "training", lambda *_: Rate(0.1))
+    monkeypatch.setattr(estimates.rates, "scoring", lambda *_: Rate(0.02, on_gpu=True))
+    found = estimates.estimate("results/mine/split1/fused.json", planned, cores=5, gpus=3)
+    by_stage = {row.stage: row for row in found.rows}
+    assert [row.stage for row in found.rows] == ["frames", "flow", "warped", *["train"] * 3, *["score"] * 3]
+    frames = sum(FRAMES.values())
+    assert by_stage["frames"].amount == frames
+    assert by_stage["flow"].amount == by_stage["warped"].amount == frames - len(FRAMES)
+    assert by_stage["flow"].bytes == 100 * (frames - len(FRAMES))
+    assert by_stage["flow"].hours == pytest.approx((frames - len(FRAMES)) * 0.01 / 3600)
+    assert by_stage["flow"].side_by_side == 5
+    train = by_stage["train"]
+    assert (train.amount, train.cores, train.side_by_side) == (50 * 8, 2, 2)
+    assert train.hours == pytest.approx(400 * 0.1 / 3600)
+    score = by_stage["score"]
+    assert (score.amount, score.cores, score.side_by_side) == (3 * 7 * 10, 0, 3)
+
+
+def test_rates_are_measured_by_the_code_that_does_the_work(
+    planned: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = estimates.estimate("results/mine/split1/fused.json", planned, cores=2, gpus=0)
+    sizes = {row.stage: row.bytes for row in found.rows if row.bytes}
+    for stage, stream in (("frames", "rgb"), ("flow", "flow"), ("warped", "warped")):
+        with h5py.File(trained.shards[stream]) as file:
+            assert sizes[stage] == pytest.approx(file["data"].id.get_storage_size(), rel=0.3)
+    assert all(row.hours > 0 for row in found.rows)
+    estimates.show(found, as_json=True)
+    content: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert content["elapsed_hours"] == pytest.approx(found.elapsed_hours)
+    assert len(content["rows"]) == 9
+    estimates.show(found, as_json=False)
+    text = capsys.readouterr().out
+    assert "About " in text
+    assert "20 frames a video" not in text
+    assert f"{found.rows[0].amount} frames" in text
+    estimates.show(Estimate("results/a", 2, 0, [], []), as_json=False)
+    assert "results/a is there, and up to date" in capsys.readouterr().out
+
+
+def test_what_snakemake_refuses_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("{}", encoding="utf-8")
+    (tmp_path / "Snakefile").write_text("rule a:\n    output: 'a'\n    shell: 'touch a'\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"(?s)Snakemake cannot plan results/nothing.*MissingRuleException"):
+        pending("results/nothing", Path("config.yaml"))
+
+
+def test_compute_decides_on_the_device() -> None:
+    assert estimates.rates._device(Compute(gpus=0)).type == "cpu"
