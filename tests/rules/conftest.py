@@ -2,6 +2,8 @@
 
 import csv
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -111,6 +113,18 @@ class Workplace:
         path.parent.mkdir(exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream).writerows([("path", "label", "subset"), *rows])
+
+
+def raise_recipe(folder: Path, stage: str) -> None:
+    """Write the repository as a next commit would have it, that raises the recipe number of a stage, into a folder."""
+    for name in ("atw", "workflow", "envs"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "Snakefile", folder)
+    source = folder / "atw/config/stages.py"
+    text = source.read_text(encoding="utf-8")
+    raised, count = re.subn(rf'^(    "{stage}": )\d+(?=,$)', r"\g<1>99", text, flags=re.MULTILINE)
+    assert count == 1
+    source.write_text(raised, encoding="utf-8")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 import copy
 import json
 import os
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import torch
 import torchvision
 
-from tests.rules.conftest import BAD, CONFIG, REPOSITORY, Workplace, write_video
+from tests.rules.conftest import BAD, CONFIG, Workplace, raise_recipe, write_video
 
 TARGET = "results/tiny/split1/fused.json"
 # Never made: a job that fails on it takes away no file that other tests look at.
@@ -155,15 +153,7 @@ def test_a_raised_recipe_number_reruns_what_depends_on_it(
     stage: str,
     expected: dict[str, int],
 ) -> None:
-    # The repository as the next commit would have it.
-    for name in ("atw", "workflow", "envs"):
-        shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(REPOSITORY / "Snakefile", tmp_path)
-    source = tmp_path / "atw/config/stages.py"
-    text = source.read_text(encoding="utf-8")
-    raised, count = re.subn(rf'^(    "{stage}": )\d+(?=,$)', r"\g<1>99", text, flags=re.MULTILINE)
-    assert count == 1
-    source.write_text(raised, encoding="utf-8")
+    raise_recipe(tmp_path, stage)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert workplace.jobs("--snakefile", str(tmp_path / "Snakefile"), TARGET) == expected
 

@@ -5,6 +5,7 @@ rule frames:
         f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
         "logs/frames/{dataset}/{shard}.log",
+    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -25,6 +26,7 @@ rule flow:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
         "logs/flow/{dataset}/{shard}.log",
+    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -46,6 +48,7 @@ rule warped:
         f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
         "logs/warped/{dataset}/{shard}.log",
+    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
     priority: 1
     conda:
         "../../envs/atw.yaml"
