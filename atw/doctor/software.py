@@ -97,7 +97,7 @@ def slurm() -> dict[str, Any]:
     version = None
     if shutil.which("sbatch"):
         run = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, timeout=_COMMAND_SECONDS)
-        version = run.stdout.strip() or f"sbatch fails: {run.stderr.strip()}"
+        version = run.stdout.strip() or f"sbatch fails: {(run.stderr.strip().splitlines() or ['without a word'])[-1]}"
     return {
         "version": version,
         "snakemake": _version("snakemake"),

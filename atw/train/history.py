@@ -22,8 +22,12 @@ class History:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._lines = path.open("a", encoding="utf-8")
-        # TensorBoard shows nothing of what an interrupted run wrote from the purged step on.
-        self._events = SummaryWriter(str(board), purge_step=iteration + 1, flush_secs=10) if board else None
+        # TensorBoard shows nothing of what an interrupted run wrote from the purged step on. Names of event files have
+        # whole seconds: a run that is resumed at once would write over the one before.
+        self._events = None
+        if board:
+            suffix = f".{iteration:08d}"
+            self._events = SummaryWriter(str(board), purge_step=iteration + 1, flush_secs=10, filename_suffix=suffix)
 
     def add(self, row: Row) -> None:
         """Append the row of an iteration; `iteration` is one of its values, and a value of None has no curve."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.rules.conftest import REPOSITORY, Workplace
+from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
 
 DEFAULT = REPOSITORY / "profiles/default/config.yaml"
 SLURM = REPOSITORY / "profiles/slurm/config.yaml"
@@ -55,7 +55,7 @@ def test_what_the_default_profile_shows_and_reruns_holds_on_clusters_too(path: P
 def test_snakemake_plans_with_the_profile(
     workplace: Workplace, rule: str, target: str, partition: str, memory_mb: int
 ) -> None:
-    plan = workplace.snakemake("--workflow-profile", str(SLURM.parent), "--dry-run", "--", target).stdout
+    plan = workplace.snakemake("--workflow-profile", str(SLURM.parent), "--dry-run", "--force", "--", target).stdout
     resources = re.findall(rf"rule {rule}:.*?resources: ([^\n]*)", plan, re.DOTALL)
     assert resources
     assert all(f"slurm_partition={partition}" in each and f"mem_mb={memory_mb}" in each for each in resources)
@@ -98,11 +98,15 @@ def kubernetes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_jobs_run_through_kubectl(workplace: Workplace, kubernetes: Path) -> None:
-    (workplace.folder / "profiles").symlink_to(REPOSITORY / "profiles")
+    place = Workplace(kubernetes / "place")
+    place.folder.mkdir()
+    for path in (workplace.folder / "videos", workplace.folder / "lists", REPOSITORY / "profiles"):
+        (place.folder / path.name).symlink_to(path)
+    place.write_config(CONFIG)
     profile = ["--workflow-profile", "profiles/kubernetes", "--jobs", "1", "--latency-wait", "5"]
     profile += ["--seconds-between-status-checks", "1"]
-    run = workplace.snakemake(*profile, "--", "shards/tiny/rgb/00001.h5")
-    assert (workplace.folder / "shards/tiny/rgb/00001.h5").exists(), run.stderr
+    run = place.snakemake(*profile, "--", "shards/tiny/rgb/00001.h5")
+    assert (place.folder / "shards/tiny/rgb/00001.h5").exists(), run.stderr
     job = json.loads((kubernetes / "atw-0.json").read_text())
     assert job["kind"] == "Job"
     container = job["spec"]["template"]["spec"]["containers"][0]

@@ -244,6 +244,12 @@ def test_slurm_and_ray_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert software.slurm()["version"] is None
     program(tmp_path, "sbatch", "echo slurm 24.05.3")
     assert software.slurm()["version"] == "slurm 24.05.3"
+    program(
+        tmp_path, "sbatch", "echo 'sbatch: error: no server' >&2; echo 'sbatch: fatal: no configuration' >&2; exit 1"
+    )
+    assert software.slurm()["version"] == "sbatch fails: sbatch: fatal: no configuration"
+    program(tmp_path, "sbatch", "exit 1")
+    assert software.slurm()["version"] == "sbatch fails: without a word"
     assert doctor._ray_rows(software.ray())[0][1].endswith(", RAY_ADDRESS=10.0.0.1:6379")
     assert software._version("no-such-package") is None
 

@@ -231,7 +231,7 @@ def test_curves_for_tensorboard_and_the_progress_line(
     assert re.search(r"7 of 7 \(100%\), .* videos/s loss \d.* accuracy \d.* waiting for data \d+%", caplog.text)
     # A run that was interrupted after the first checkpoint, and had gone on beyond it.
     loop.run(task, device=CPU, rank=0, world=1, state=states[0], history_path=path, save=states.append, board=board)
-    first, second = sorted(board.glob("events.out.tfevents.*"), key=lambda path: path.stat().st_mtime_ns)
+    first, second = sorted(board.glob("events.out.tfevents.*"), key=lambda path: path.suffix)
     curves: dict[str, dict[int, float]] = {}
     for event in [*events_of(first), *events_of(second)]:
         for value in event.summary.value:
