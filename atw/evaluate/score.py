@@ -15,11 +15,10 @@ from atw.config import Compute
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
 from atw.datasets import Dataset
+from atw.evaluate import forward
 from atw.evaluate.scores import Scores, Subset, flat_attention, write_scores
 from atw.files import InputError, file_digest
-from atw.model.network import Output, VideoNetwork
 from atw.progress import meter
-from atw.train.arithmetic import memory_format
 from atw.train.devices import use_gpu
 from atw.train.loop import held_out_videos, stack_of
 from atw.train.modelfile import load_model
@@ -56,14 +55,12 @@ def score_videos(
         InputError: the network was trained on other classes, another split or another preprocessing; or no video was
             held out.
     """
-    torch.set_num_threads(threads)
-    network, model = load_model(model_path)
+    _, model = load_model(model_path)
     trained = model["settings"]
     split = dataset.split(settings["split"])
     shards = Shards(shard_paths, settings["shards"])
     _check(model_path, model, settings, list(split.classes), shards)
-    device = torch.device("cuda" if use_gpu(compute, reserved=gpus, available=torch.cuda.device_count()) else "cpu")
-    network.to(device).to(memory_format=memory_format(channels_last=compute.channels_last))
+    on_gpu = use_gpu(compute, reserved=gpus, available=torch.cuda.device_count())
     held_out = held_out_videos(split, trained)
     if subset == "held_out" and not held_out:
         raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
@@ -74,16 +71,33 @@ def score_videos(
         raise InputError(f"every {subset} video of {settings['split']} is quarantined; see the logs of the shards")
     stack = stack_of(trained)
     report_repeats(shards, videos, stack)
-    outputs, positions = [], []
-    with torch.inference_mode(), meter(f"scoring {settings['stream']}", "videos", len(videos)) as progress:
-        for video in videos:
-            starts = sampling.test_starts(
-                shards.positions(video), snippets=settings["evaluate"]["snippets"], stack=stack
-            )
-            outputs.append(_score(network, shards, video, starts, settings["evaluate"], trained, compute))
-            positions.append(starts)
-            progress.advance(1)
-    weights = np.stack([output.weights.cpu().numpy() for output in outputs])
+    evaluate, preprocess = settings["evaluate"], settings["shards"]["preprocess"]
+    snippets = evaluate["snippets"]
+    task = forward.Task(
+        model_path=model_path,
+        shard_paths=shard_paths,
+        shard_settings=settings["shards"],
+        videos=videos,
+        starts=np.stack(
+            [sampling.test_starts(shards.positions(video), snippets=snippets, stack=stack) for video in videos]
+        ),
+        stack=stack,
+        crops=augment.test_boxes(
+            preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
+        ),
+        size=trained["augment"]["input_size"],
+        chunk=compute.microbatch * trained["sampling"]["segments"],
+        compute=compute,
+        threads=threads,
+        on_gpu=on_gpu,
+    )
+    groups = []
+    with meter(f"scoring {settings['stream']}", "videos", len(videos)) as progress:
+        for group in forward.forward(task):
+            groups.append(group)
+            progress.advance(len(group.videos), steps=len(group.videos))
+    groups.sort(key=lambda group: group.videos.start)
+    weights = np.concatenate([group.weights for group in groups])
     flat = float(flat_attention(weights).mean())
     log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat)
     write_scores(
@@ -96,11 +110,11 @@ def score_videos(
             classes=split.classes,
             videos=tuple(videos),
             labels=np.array([labels[video] for video in videos], np.int64),
-            video_logits=np.stack([output.logits.cpu().numpy().mean(axis=0) for output in outputs]),
-            snippet_logits=np.stack([output.snippet_logits.cpu().numpy() for output in outputs]),
+            video_logits=np.concatenate([group.logits.mean(axis=1) for group in groups]),
+            snippet_logits=np.concatenate([group.snippet_logits for group in groups]),
             attention=weights,
-            attention_logits=np.stack([output.energies.cpu().numpy() for output in outputs]),
-            positions=np.stack(positions),
+            attention_logits=np.concatenate([group.energies for group in groups]),
+            positions=task.starts.astype(np.int32),
             quarantined=[(video, labels[video], reason) for video, reason in quarantined],
             provenance={
                 "settings": {"train": trained, "score": settings},
@@ -133,22 +147,3 @@ def _check(path: Path, model: dict[str, Any], settings: dict[str, Any], classes:
             raise InputError(
                 f"the network {path} was trained on another {what}: {had} instead of {has}; train it again"
             )
-
-
-def _score(
-    network: VideoNetwork,
-    shards: Shards,
-    video: str,
-    starts: np.ndarray,
-    evaluate: dict[str, Any],
-    trained: dict[str, Any],
-    compute: Compute,
-) -> Output:
-    """All crops of one video at once: logits [crops, K], weights and energies [crops, M], snippets [crops, M, K]."""
-    preprocess = shards.settings["preprocess"]
-    crops = augment.test_boxes(
-        preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
-    )
-    size = trained["augment"]["input_size"]
-    snippets = shards.snippets(video, starts, stack_of(trained), crops, size)  # [crops, M, C, S, S]
-    return network.score(torch.from_numpy(snippets), chunk=compute.microbatch * trained["sampling"]["segments"])

@@ -1,0 +1,170 @@
+"""Videos through a trained network, shared out over processes; what comes out does not depend on their number.
+
+Videos are grouped beforehand, so that a few of them fill a batch. Which videos share one with a video is then the same
+however many workers there are, and groups say nothing to each other.
+"""
+
+import multiprocessing
+import queue
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from atw.config import Compute
+from atw.data.augment import Crop
+from atw.data.reader import Shards
+from atw.train.arithmetic import memory_format
+from atw.train.modelfile import load_model
+
+_POLL_SECONDS = 1.0
+_FAILED = -1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What every process needs to know.
+
+    Args:
+        model_path: the trained network.
+        shard_paths: shards of the videos.
+        shard_settings: what they were made with.
+        videos: ids.
+        starts: [V, M] first position of each snippet of each video.
+        stack: positions of a snippet.
+        crops: of each snippet.
+        size: of the network's input, px.
+        chunk: snippets that go through the network at once.
+        compute: the `compute` section.
+        threads: CPU threads of all workers together.
+        on_gpu: a GPU for each worker, or the CPU.
+    """
+
+    model_path: Path
+    shard_paths: list[Path]
+    shard_settings: dict[str, Any]
+    videos: list[str]
+    starts: NDArray[np.int64]
+    stack: int
+    crops: list[Crop]
+    size: int
+    chunk: int
+    compute: Compute
+    threads: int
+    on_gpu: bool
+
+    @property
+    def groups(self) -> list[range]:
+        """Videos, by number, that go through the network together."""
+        snippets = len(self.crops) * self.starts.shape[1]
+        together = max(1, self.chunk // snippets)
+        count = len(self.videos)
+        return [range(first, min(first + together, count)) for first in range(0, count, together)]
+
+
+class Group(NamedTuple):
+    """What the network says of G videos: after the consensus [G, crops, K], its weights and energies [G, crops, M], and
+    before it [G, crops, M, K].
+    """
+
+    videos: range
+    logits: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    energies: NDArray[np.float32]
+    snippet_logits: NDArray[np.float32]
+
+
+def forward(task: Task) -> Iterator[Group]:
+    """Every group once, in whatever order they are done.
+
+    Raises:
+        InputError: a shard or the network cannot be read.
+    """
+    world = min(task.compute.workers, len(task.groups))
+    return _work(task, rank=0, world=1) if world == 1 else _share_out(task, world)
+
+
+class _Snippets(Dataset[Tensor]):
+    """Groups by number: uint8 [G crops, M, C, S, S]."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._groups = task.groups
+        self._shards = Shards(task.shard_paths, task.shard_settings)
+
+    def __getitem__(self, number: int) -> Tensor:
+        task = self._task
+        cut = [
+            self._shards.snippets(task.videos[video], task.starts[video], task.stack, task.crops, task.size)
+            for video in self._groups[number]
+        ]
+        return torch.from_numpy(np.concatenate(cut))
+
+
+def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
+    torch.set_num_threads(max(task.threads // world, 1))
+    device = torch.device("cuda", rank) if task.on_gpu else torch.device("cpu")
+    network, _ = load_model(task.model_path)
+    network.to(device).to(memory_format=memory_format(channels_last=task.compute.channels_last))
+    groups = task.groups
+    mine = range(rank, len(groups), world)
+    loader: DataLoader[Tensor] = DataLoader(
+        _Snippets(task),
+        batch_size=None,
+        sampler=list(mine),
+        num_workers=task.compute.loaders,
+        multiprocessing_context="forkserver" if task.compute.loaders else None,
+        pin_memory=task.on_gpu,
+    )
+    with torch.inference_mode():
+        for number, snippets in zip(mine, loader, strict=True):
+            found = network.score(snippets, chunk=task.chunk)
+            parts = (found.logits, found.weights, found.energies, found.snippet_logits)
+            shape = (len(groups[number]), len(task.crops))
+            yield Group(groups[number], *(part.reshape(*shape, *part.shape[1:]).cpu().numpy() for part in parts))
+
+
+def _share_out(task: Task, world: int) -> Iterator[Group]:
+    context = multiprocessing.get_context("forkserver")  # a fork would copy threads in whatever state they are
+    results: Any = context.Queue()
+    workers = [context.Process(target=_put_results, args=(task, rank, world, results)) for rank in range(world)]
+    with closing(results):
+        for worker in workers:
+            worker.start()
+        try:
+            for _ in task.groups:
+                yield _next(results, workers)
+        finally:
+            for worker in workers:
+                worker.terminate()
+                worker.join()
+
+
+def _next(results: Any, workers: list[Any]) -> Group:
+    while True:
+        try:
+            found = results.get(timeout=_POLL_SECONDS)
+        except queue.Empty:
+            failed = [worker.exitcode for worker in workers if worker.exitcode]
+            if failed:
+                raise RuntimeError(f"a scoring process ended with status {failed[0]}") from None
+        else:
+            if isinstance(found, Exception):
+                raise found
+            group: Group = found
+            return group
+
+
+def _put_results(task: Task, rank: int, world: int, results: Any) -> None:
+    try:
+        for group in _work(task, rank=rank, world=world):
+            results.put(group)
+    except Exception as error:
+        results.put(error)
