@@ -265,6 +265,12 @@ class Compute(Section):
         False, description="compile the network for training, which takes a minute and a C++ compiler, and pays later"
     )
     checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
+    validate_every: int | None = Field(
+        None,
+        ge=1,
+        description="iterations between looks at the videos of train.held_out, which go into history.jsonl and change "
+        "nothing; empty: never",
+    )
     tensorboard: bool = Field(
         True, description="write the curves of a training below logs/tensorboard too, for TensorBoard"
     )
@@ -324,6 +330,11 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _weights_have_videos_to_be_chosen_on(self) -> "Settings":
+        if self.compute.validate_every and not self.train.held_out:
+            raise ValueError(
+                f"compute.validate_every is {self.compute.validate_every}, but train.held_out is 0: give the share of "
+                "the training videos to hold out, or leave validate_every out"
+            )
         if self.fusion.choose == "held_out" and not self.train.held_out:
             raise ValueError(
                 "fusion.choose is held_out, but train.held_out is 0: give the share of the training videos to hold "

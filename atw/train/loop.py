@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from atw.train.arithmetic import autocast, compile_network, memory_format, scale
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.update import cut_batch, mixup_share, update
+from atw.train.validate import CentreSnippets, Validation
 
 log = logging.getLogger("atw")
 _SEED_STRIDE = 1_000_003  # keeps the dropout of neighbouring seeds, iterations and ranks apart
@@ -131,6 +132,11 @@ class Training:
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.scaler = scaler_of(compute["precision"], device)
 
+    @property
+    def result(self) -> VideoNetwork:
+        """The network that will be scored, at its present weights: the moving average where there is one."""
+        return cast(VideoNetwork, self.average.module) if self.average else self.network
+
     def state(self, iteration: int) -> dict[str, Any]:
         """What `resume` continues from after so many updates; `final_parameters` finds the result in it."""
         return {
@@ -211,6 +217,7 @@ def run(
         micro=compute["microbatch"],
     )
     feed = iter(build_loader(task, pieces, device))
+    validation = _validation(task, device=device, rank=rank, world=world)
     history = History(history_path, board, start) if rank == 0 else None
     told = False
     begun, waited = time.monotonic(), 0.0
@@ -236,6 +243,8 @@ def run(
             if training.average:
                 training.average.update_parameters(training.network)
             done = iteration + 1
+            if validation and (done % compute["validate_every"] == 0 or done == train["iterations"]):
+                row |= validation.measure(training.result)
             if history:
                 history.add({"iteration": done, **row, "learning_rate": train["learning_rate"] * factor})
                 if not told and attention_is_dead(row, settings["model"]):
@@ -257,6 +266,23 @@ def _report_late_steps(train: dict[str, Any]) -> None:
     late = [] if isinstance(train["steps"], int) else [step for step in train["steps"] if step >= train["iterations"]]
     if late and train["schedule"] == "step":
         log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
+
+
+def _validation(task: Task, *, device: torch.device, rank: int, world: int) -> Validation | None:
+    settings, compute = task.settings, task.compute
+    if not compute["validate_every"]:
+        return None
+    shards = Shards(task.shard_paths, settings["shards"])
+    labels = {listed.video: task.split.classes.index(listed.label) for listed in held_out_videos(task.split, settings)}
+    videos, _ = shards.find(list(labels))
+    if len(videos) < world:
+        raise InputError(
+            f"compute.validate_every is {compute['validate_every']}, but {len(videos)} held-out videos can be decoded, "
+            f"for {world} workers: raise train.held_out, or leave validate_every out"
+        )
+    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], settings, stack_of(settings))
+    batch, loaders = compute["microbatch"], compute["loaders"]
+    return Validation(snippets, batch=batch, loaders=loaders, device=device, rank=rank, world=world)
 
 
 def build_loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:

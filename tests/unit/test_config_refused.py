@@ -97,6 +97,7 @@ def test_a_dataset_may_bear_a_sections_name() -> None:
         (nested("augment.scales", [1.5]), ["augment.scales.0", "1.5", "less than or equal to 1"]),
         (nested("augment.scales", []), ["augment.scales", "at least 1"]),
         (nested("compute.gpus", "all"), ["compute.gpus", "'auto'", "'all'"]),
+        (nested("compute.validate_every", 5), ["compute.validate_every is 5", "train.held_out is 0"]),
         (nested("compute.min_workers", 2), ["compute.min_workers is 2", "compute.workers is 1"]),
         (nested("compute.min_workers", 0), ["compute.min_workers", "0", "greater than or equal to 1"]),
         (nested("streams.depth", {}), ["streams.depth", "'rgb', 'flow' or 'warped'"]),

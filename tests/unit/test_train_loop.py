@@ -15,6 +15,9 @@ import torch
 from tensorboardX.proto import event_pb2
 
 from atw import config
+from atw.data import sampling
+from atw.data.augment import Box, Crop
+from atw.data.reader import Shards
 from atw.datasets import Dataset, Split
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import read_scores
@@ -241,6 +244,35 @@ def test_curves_for_tensorboard_and_the_progress_line(
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     assert set(curves) == rows[0].keys() - {"iteration"}
     assert curves["loss"] == pytest.approx({row["iteration"]: row["loss"] for row in rows}, rel=1e-6)
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: WriteShard, loaders: int) -> None:
+    train = {"held_out": 0.5, "ema": 0.6}
+    without, _ = trained(task_of(tmp_path, write_shard, train=train), tmp_path / "a.jsonl")
+    compute = {"validate_every": 2, "loaders": loaders}
+    rows, states = trained(task_of(tmp_path, write_shard, train=train, compute=compute), tmp_path / "b.jsonl")
+    seen = {row["iteration"]: {name: row.pop(name) for name in list(row) if "validation" in name} for row in rows}
+    assert rows == without
+    assert [iteration for iteration, found in seen.items() if found] == [2, 4, 6, 7]
+    assert all(set(found) == {"validation_loss", "validation_accuracy"} for found in seen.values() if found)
+    # By hand: the moving average at the end, on the centres of both held-out videos.
+    task = task_of(tmp_path, write_shard, train=train)
+    network = loop.build_network(task).eval()
+    network.load_state_dict(loop.final_parameters(states[7]))
+    labels = {
+        listed.video: task.split.classes.index(listed.label)
+        for listed in loop.held_out_videos(task.split, task.settings)
+    }
+    assert len(labels) == 2
+    shards = Shards(task.shard_paths, task.settings["shards"])
+    losses = []
+    for video, label in labels.items():
+        starts = sampling.test_starts(shards.positions(video), snippets=2, stack=3)
+        images = shards.snippets(video, starts, 3, [Crop(Box(0, 4, 24, 24), flip=False)], 16)
+        with torch.inference_mode():
+            losses.append(-network(torch.from_numpy(images)).logits.log_softmax(1)[0, label].item())
+    assert seen[7]["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:

@@ -1,0 +1,84 @@
+"""How a network does on held-out training videos while it trains. Nothing of the training depends on it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from atw.data import augment, sampling
+from atw.data.reader import Shards
+from atw.model.network import Output, VideoNetwork
+
+
+class CentreSnippets(Dataset[tuple[Tensor, int]]):
+    """Videos as a test sees them, with N snippets as in training: uint8 [N, C, S, S] of the centre, and the label."""
+
+    def __init__(
+        self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: dict[str, Any], stack: int
+    ) -> None:
+        self._shards, self._videos, self._labels, self._stack = shards, videos, labels, stack
+        self._snippets: int = settings["sampling"]["segments"]
+        self._size: int = settings["augment"]["input_size"]
+        height, width = shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"]
+        self._crops = augment.test_boxes(height, width, crop=min(height, width), crops=1)
+
+    def __len__(self) -> int:
+        return len(self._videos)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        video = self._videos[number]
+        starts = sampling.test_starts(self._shards.positions(video), snippets=self._snippets, stack=self._stack)
+        images = self._shards.snippets(video, starts, self._stack, self._crops, self._size)
+        return torch.from_numpy(images[0]), self._labels[number]
+
+
+class Validation:
+    """Loss and accuracy over all held-out videos, each worker's share of them.
+
+    A process of its own reads ahead for the next time, where the training has such processes too: its feed goes on.
+
+    Args:
+        snippets: the videos.
+        batch: videos at once on the device.
+        loaders: processes that read for the training.
+        device: of this worker.
+        rank: its number among `world`.
+        world: number of workers.
+    """
+
+    def __init__(
+        self, snippets: CentreSnippets, *, batch: int, loaders: int, device: torch.device, rank: int, world: int
+    ) -> None:
+        mine = list(range(rank, len(snippets), world))
+        self._device, self._world = device, world
+        self._loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+            snippets,
+            batch_sampler=[mine[first : first + batch] for first in range(0, len(mine), batch)],
+            num_workers=min(loaders, 1),
+            multiprocessing_context="forkserver" if loaders else None,
+            persistent_workers=loaders > 0,
+            generator=torch.Generator(),  # the training's own random numbers stay as they are
+        )
+        self._batches = iter(self._loader)
+
+    @torch.inference_mode()
+    def measure(self, network: VideoNetwork) -> dict[str, float | None]:
+        """What history records of it; every worker has to ask at the same iteration."""
+        was_training = network.training
+        network.eval()
+        totals = torch.zeros(3, device=self._device)
+        for snippets, labels in self._batches:
+            found: Output = network(snippets.to(self._device))
+            truth = labels.to(self._device)
+            loss = F.cross_entropy(found.logits, truth, reduction="sum")
+            right = (found.logits.argmax(1) == truth).sum()
+            totals += torch.stack([loss, right, torch.full_like(loss, len(truth))])
+        network.train(was_training)
+        self._batches = iter(self._loader)
+        if self._world > 1:
+            torch.distributed.all_reduce(totals)
+        mean = (totals[:2] / totals[2]).tolist()
+        return {"validation_loss": mean[0], "validation_accuracy": mean[1]}
