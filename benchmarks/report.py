@@ -1,10 +1,14 @@
 """Tables of a report, shown on a terminal and written as Markdown."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table as RichTable
+
+from atw.files import atomic_path
+from benchmarks import machine
 
 
 class Table(NamedTuple):
@@ -50,3 +54,9 @@ def markdown(title: str, command: str, facts: Mapping[str, str], tables: Sequenc
             lines += ["", note]
     lines += ["", "## Method", "", *(f"- {sentence}" for sentence in method)]
     return "\n".join(lines) + "\n"
+
+
+def write_page(path: Path, title: str, command: str, tables: Sequence[Table], method: Sequence[str]) -> None:
+    """Write a page of what was measured on this machine."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(markdown(title, command, machine.describe(), tables, method), encoding="utf-8")

@@ -23,12 +23,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from atw import config
 from atw.data.reader import micro_batches
-from atw.files import InputError, atomic_path
+from atw.files import InputError
 from atw.train import loop
 from atw.train.arithmetic import autocast
 from atw.train.update import Cut, cut_batch, update
-from benchmarks import machine
-from benchmarks.report import Table, markdown, number, show
+from benchmarks.report import Table, number, show, write_page
 from benchmarks.stored import STREAMS, Stored, store
 
 PAGE = Path("docs/benchmarks/training.md")
@@ -179,8 +178,7 @@ def main(given: list[str]) -> int:
     show(Console(), tables)
     if asked.write:
         command = f"python -m benchmarks.training FOLDER_OF_VIDEOS {' '.join(given[1:])}"
-        with atomic_path(PAGE) as path:
-            path.write_text(markdown("Training", command, machine.describe(), tables, METHOD), encoding="utf-8")
+        write_page(PAGE, "Training", command, tables, METHOD)
     return 0
 
 

@@ -35,12 +35,12 @@ class Taps(NamedTuple):
 def resize(plane: Plane, out: Plane, *, mirror: bool = False) -> None:
     """Resize a plane [h, w] into `out` [H, W], and mirror it left to right if asked to."""
     height, width = out.shape
-    if plane.shape[1] == width:
-        plane = plane.copy()  # the kernel wants whole rows one after the other
-    else:
+    if plane.shape[1] != width:
         columns = np.empty((width, plane.shape[0]), np.uint8)
         _weigh(cv2.transpose(plane), *_taps(plane.shape[1], width), columns)
         plane = cv2.transpose(columns)
+    elif plane.shape[0] != height:
+        plane = plane.copy()  # the kernel wants whole rows one after the other
     if mirror:
         plane = cv2.flip(plane, 1)
     if plane.shape[0] == height:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +17,7 @@ from atw.data.augment import Crop, cut_snippets
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.progress import Meter
-from atw.shards import Entry, decode_field, encode_frame, places_of
+from atw.shards import Entry, decode_field, decode_frame, encode_frame, places_of
 from atw.videos import Audit, BadVideoError, Frame, read
 
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.
@@ -142,11 +141,7 @@ class Footage:
         shape = (2, preprocess["height"], preprocess["width"])
         for number, places in places_of(stacks.ravel()).items():
             item = self._item(stream, number)
-            if stream == "rgb":
-                image = cv2.imdecode(np.frombuffer(item, np.uint8), cv2.IMREAD_COLOR)
-                yield places, cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            else:
-                yield places, decode_field(item, shape)
+            yield places, decode_frame(item) if stream == "rgb" else decode_field(item, shape)
 
 
 class _Fields:

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from atw.files import digest
 
+# A frame is as its pixels lie: an image of somebody else may ask to be turned when it is shown.
+_DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
 FORMAT = 2
 ZERO = 128  # the stored value of no motion
 _JSON = ("settings", "software", "flow")
@@ -91,6 +94,15 @@ def encode_field(field: NDArray[np.uint8], level: int) -> bytes:
     """A quantised field [2, H, W] as the Zstandard frame that HDF5's filter reads."""
     compressor = zstandard.ZstdCompressor(level=level, write_content_size=True)
     return compressor.compress(np.ascontiguousarray(field).tobytes())
+
+
+def decode_frame(stored: bytes) -> NDArray[np.uint8]:
+    """A frame in RGB, [H, W, 3], from its JPEG image; ValueError where it is none."""
+    image = cv2.imdecode(np.frombuffer(stored, np.uint8), _DECODING)
+    if image is None:
+        raise ValueError("no image")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+    return rgb
 
 
 def decode_field(stored: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:

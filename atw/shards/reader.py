@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import cv2
 import h5py
 import hdf5plugin
 import numpy as np
@@ -17,15 +16,22 @@ import zstandard
 from numpy.typing import NDArray
 
 from atw.files import InputError
-from atw.shards.layout import FORMAT, Entry, checksum, decode_field, places_of, read_attribute, read_attributes
+from atw.shards.layout import (
+    FORMAT,
+    Entry,
+    checksum,
+    decode_field,
+    decode_frame,
+    places_of,
+    read_attribute,
+    read_attributes,
+)
 
 Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"
 _STREAMS = ("rgb", "flow", "warped")
 _LARGEST_SIDE_PX = 4096  # as in the configuration
 _END_OF_IMAGE = b"\xff\xd9"
-# A frame is as its pixels lie: an image of somebody else may ask to be turned when it is shown.
-_DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, zstandard.ZstdError)
 
 
@@ -180,13 +186,14 @@ class Shard:
             yield places, item
 
     def _frame(self, entry: Entry, number: int) -> NDArray[np.uint8]:
-        image = cv2.imdecode(np.frombuffer(self._item(entry, number), np.uint8), _DECODING)
-        if image is None:
-            raise ValueError(f"frame {number} of {entry.video} is no image")
+        stored = self._item(entry, number)
+        try:
+            image = decode_frame(stored)
+        except ValueError:
+            raise ValueError(f"frame {number} of {entry.video} is no image") from None
         if image.shape != (*self.item_shape[1:], 3):
             raise ValueError(f"frame {number} of {entry.video} has the shape {image.shape} when decoded")
-        rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
-        return rgb
+        return image
 
     def _field(self, entry: Entry, number: int) -> NDArray[np.uint8]:
         try:

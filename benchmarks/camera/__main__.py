@@ -17,16 +17,15 @@ import cv2
 import numpy as np
 from rich.console import Console
 
-from atw.files import InputError, atomic_path
+from atw.files import InputError
 from atw.flow import WarpParameters, estimate
 from atw.flow.camera import METHODS, Homography, distances, fit_homography, plausible, warp_back
 from atw.flow.matches import find_corners, only_near, track_matches
 from atw.flow.pairs import FloatArray
 from atw.shards import dequantise, quantise
-from benchmarks import machine
 from benchmarks.camera.matches import descriptors, displaced, mutual, tracked
 from benchmarks.camera.scenes import MOTIONS, Scene, make_scenes, miss_px
-from benchmarks.report import Table, markdown, number, show
+from benchmarks.report import Table, number, show, write_page
 
 PAGE = Path("docs/benchmarks/camera.md")
 LOST_PX = 0.5
@@ -200,9 +199,7 @@ def main(arguments: Sequence[str]) -> int:
     show(Console(width=220), tables)
     if given.write:
         command = f"python -m benchmarks.camera FOLDER_OF_VIDEOS --videos {given.videos} --write"
-        with atomic_path(PAGE) as temporary:
-            page = markdown("The camera's motion", command, machine.describe(), tables, METHOD)
-            temporary.write_text(page, encoding="utf-8")
+        write_page(PAGE, "The camera's motion", command, tables, METHOD)
     return 0
 
 

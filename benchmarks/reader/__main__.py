@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from atw.files import InputError, atomic_path
-from benchmarks import machine
+from atw.files import InputError
 from benchmarks.reader import contestants, parts
 from benchmarks.reader.contestants import Images, Read
 from benchmarks.reader.material import SEGMENTS, Material, Sample, draw_samples, prepare
-from benchmarks.report import Table, markdown, number, show
+from benchmarks.report import Table, number, show, write_page
 from benchmarks.stored import STREAMS
 
 PAGE = Path("docs/benchmarks/reader.md")
@@ -125,8 +124,7 @@ def main(given: list[str]) -> int:
         command = (
             f"python -m benchmarks.reader FOLDER_OF_VIDEOS --videos {asked.videos} --samples {asked.samples} --write"
         )
-        with atomic_path(PAGE) as path:
-            path.write_text(markdown("Reading", command, machine.describe(), tables, METHOD), encoding="utf-8")
+        write_page(PAGE, "Reading", command, tables, METHOD)
     return 0
 
 

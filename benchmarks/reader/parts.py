@@ -4,11 +4,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterable
 
-import cv2
 import numpy as np
 
 from atw.data import augment, sampling
-from atw.shards import Entry, Shard, decode_field
+from atw.shards import Entry, Shard, decode_field, decode_frame
 from benchmarks.reader.material import SIZE_PX, STACK, Material, Sample
 
 
@@ -69,6 +68,4 @@ def run(function: Callable[[bytes], object], contents: Iterable[bytes]) -> None:
 
 
 def decoded(stream: str, content: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    if stream == "rgb":
-        return cv2.cvtColor(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    return decode_field(content, shape)
+    return decode_frame(content) if stream == "rgb" else decode_field(content, shape)
