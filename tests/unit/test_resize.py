@@ -35,7 +35,7 @@ def test_the_bytes_are_those_of_torch(height: int, width: int, size: int, seed: 
     assert np.array_equal(resized(planes, size), by_torch(planes, size))
 
 
-@pytest.mark.parametrize("length", [*range(16, 4097, 137), 4096])
+@pytest.mark.parametrize("length", [*range(16, 4097, 137), 4096, 9000])
 def test_strong_shrinking_has_many_weights_and_the_bytes_of_torch(length: int) -> None:
     planes = np.random.default_rng(length).integers(0, 256, (1, 20, length), dtype=np.uint8)
     assert np.array_equal(resized(planes, 16), by_torch(planes, 16))
@@ -44,3 +44,15 @@ def test_strong_shrinking_has_many_weights_and_the_bytes_of_torch(length: int) -
 def test_planes_of_the_right_size_are_as_they_were() -> None:
     planes = np.random.default_rng(0).integers(0, 256, (3, 17, 17), dtype=np.uint8)
     assert np.array_equal(resized(planes, 17), planes)
+
+
+@given(st.integers(1, 300), st.integers(1, 340), st.sampled_from([16, 224]))
+@example(224, 224, 224)
+@example(192, 224, 224)
+@example(224, 192, 224)
+def test_the_mirror_image_is_that_of_the_resized(height: int, width: int, size: int) -> None:
+    plane = np.random.default_rng(height).integers(0, 256, (height, width), dtype=np.uint8)
+    plain, mirrored = np.empty((2, size, size), np.uint8)
+    resize(plane, plain)
+    resize(plane, mirrored, mirror=True)
+    assert np.array_equal(mirrored, plain[:, ::-1])
