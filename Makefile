@@ -20,8 +20,8 @@ demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fu
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest
 
-test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, several Ray workers
-	pytest tests/slow --ignore tests/slow/test_slurm.py
+test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm
+	pytest tests/slow
 
 test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's
 	pytest tests/slow/test_slurm.py
