@@ -33,6 +33,7 @@ class Row:
         stage: frames, flow, warped, train or score.
         of: dataset; of networks dataset, experiment and stream.
         jobs: how many of them are to be made.
+        videos: of the shards or lists, those of every split counted.
         amount: items to be worked on.
         unit: what they are.
         bytes: that it leaves on disk, 0 for what is not worth counting.
@@ -44,6 +45,7 @@ class Row:
     stage: str
     of: str
     jobs: int
+    videos: int
     amount: int
     unit: str
     bytes: float
@@ -122,7 +124,7 @@ class _Work:
             gpus = 0 if stream == "rgb" else self._plan.flow_gpus(name)
             rate = rates.preprocessing(stream, settings, footage, gpus=gpus)
             stage, unit = ("frames", "frames") if stream == "rgb" else (stream, "pairs")
-            self._add(stage, name, len(shards), items, unit, rate)
+            self._add(stage, name, len(shards), videos, items, unit, rate)
 
     def _look(self, name: str, preprocess: dict[str, Any]) -> Footage:
         if name not in self._footage:
@@ -137,10 +139,11 @@ class _Work:
         for (run, stream), splits in _by_run(paths).items():
             compute = self._plan.compute(run, stream)
             settings = self._plan.train_settings(run, splits[0], stream)
-            split = self._plan.dataset(run.partition("/")[0]).split(splits[0])
-            videos = settings["train"]["iterations"] * settings["train"]["batch"] * len(splits)
-            rate = rates.training(settings, compute, split)
-            self._add("train", f"{run} {stream}", len(splits), videos, "videos", rate, compute.train_threads)
+            dataset = self._plan.dataset(run.partition("/")[0])
+            videos = sum(len(dataset.split(split).train) for split in splits)
+            samples = settings["train"]["iterations"] * settings["train"]["batch"] * len(splits)
+            rate = rates.training(settings, compute, dataset.split(splits[0]))
+            self._add("train", f"{run} {stream}", len(splits), videos, samples, "samples", rate, compute.train_threads)
 
     def add_scores(self, paths: list[Path]) -> None:
         for (run, stream), splits in _by_run(paths).items():
@@ -151,13 +154,17 @@ class _Work:
             settings = self._plan.train_settings(run, splits[0], stream)
             rate = rates.scoring(settings, compute, dataset.split(splits[0]))
             snippets = videos * evaluate["snippets"] * evaluate["crops"]
-            self._add("score", f"{run} {stream}", len(splits), snippets, "snippets", rate, compute.train_threads)
+            self._add(
+                "score", f"{run} {stream}", len(splits), videos, snippets, "snippets", rate, compute.train_threads
+            )
 
-    def _add(self, stage: str, of: str, jobs: int, amount: int, unit: str, rate: Rate, threads: int = 1) -> None:
+    def _add(
+        self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1
+    ) -> None:
         side_by_side = max(self._gpus, 1) if rate.on_gpu else max(self._cores // threads, 1)
         hours = amount * rate.seconds / 3600
         cores = 0 if rate.on_gpu else threads
-        self.rows.append(Row(stage, of, jobs, amount, unit, amount * rate.bytes, hours, cores, side_by_side))
+        self.rows.append(Row(stage, of, jobs, videos, amount, unit, amount * rate.bytes, hours, cores, side_by_side))
 
 
 def _by_run(paths: list[Path]) -> dict[tuple[str, str], list[str]]:
@@ -179,12 +186,12 @@ def show(found: Estimate, *, as_json: bool) -> None:
         console.print(f"{found.target} is there, and up to date.")
         return
     table = Table(title=found.target)
-    for name in ("stage", "of", "jobs", "amount", "on disk", "of a core", "of a GPU"):
+    for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "of a core", "of a GPU"):
         table.add_column(name, justify="left" if name in ("stage", "of") else "right")
     for row in found.rows:
         size = decimal(round(row.bytes)) if row.bytes else ""
         spent = (duration(row.hours * row.cores), "") if row.cores else ("", duration(row.hours))
-        table.add_row(row.stage, row.of, str(row.jobs), f"{row.amount:,} {row.unit}", size, *spent)
+        table.add_row(row.stage, row.of, f"{row.jobs:,}", f"{row.videos:,}", f"{row.amount:,} {row.unit}", size, *spent)
     console.print(table)
     where = f"{found.cores} cores" + ("" if all(row.cores for row in found.rows) else f" and {found.gpus} GPUs")
     size = decimal(round(sum(row.bytes for row in found.rows)))

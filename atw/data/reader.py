@@ -6,7 +6,7 @@ of workers, loaders and accumulation steps, and an interruption, change nothing 
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,14 +171,13 @@ def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[st
     return short
 
 
-def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, micro: int) -> list[list[int]]:
+def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, micro: int) -> Iterator[list[int]]:
     """Places of one worker's micro-batches from iteration `start` to `stop`, in order.
 
     Iteration i covers places i batch .. (i + 1) batch - 1; worker r of w takes every w-th of them from the r-th, in
     pieces of at most `micro`.
     """
-    pieces = []
     for iteration in range(start, stop):
         places = list(range(iteration * batch + rank, (iteration + 1) * batch, world))
-        pieces += [places[first : first + micro] for first in range(0, len(places), micro)]
-    return pieces
+        for first in range(0, len(places), micro):
+            yield places[first : first + micro]

@@ -6,7 +6,7 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -285,7 +285,7 @@ def _validation(task: Task, *, device: torch.device, rank: int, world: int) -> V
     return Validation(snippets, batch=batch, loaders=loaders, device=device, rank=rank, world=world)
 
 
-def build_loader(task: Task, pieces: list[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
+def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
     """Micro-batches of the task's training videos, uint8 [B, N, C, S, S] and labels, at the places that `pieces` name.
 
     Raises:

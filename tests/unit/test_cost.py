@@ -58,7 +58,7 @@ def test_the_error_of_a_mean() -> None:
 
 
 def row(stage: str, hours: float, jobs: int, side_by_side: int) -> Row:
-    return Row(stage, "mine", jobs, 1, "items", 0.0, hours, 1, side_by_side)
+    return Row(stage, "mine", jobs, 1, 1, "items", 0.0, hours, 1, side_by_side)
 
 
 def test_jobs_side_by_side() -> None:
@@ -113,20 +113,22 @@ def test_amounts_times_rates(planned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert [row.stage for row in found.rows] == ["frames", "flow", "warped", *["train"] * 3, *["score"] * 3]
     frames = sum(FRAMES.values())
     assert by_stage["frames"].amount == frames
+    assert by_stage["frames"].videos == len(FRAMES)
     assert by_stage["flow"].amount == by_stage["warped"].amount == frames - len(FRAMES)
     assert by_stage["flow"].bytes == 100 * (frames - len(FRAMES))
     assert by_stage["flow"].hours == pytest.approx((frames - len(FRAMES)) * 0.01 / 3600)
     assert by_stage["flow"].side_by_side == 5
     train = by_stage["train"]
-    assert (train.amount, train.cores, train.side_by_side) == (50 * 8, 2, 2)
+    assert (train.videos, train.amount, train.cores, train.side_by_side) == (len(FRAMES) - 3, 50 * 8, 2, 2)
     assert train.hours == pytest.approx(400 * 0.1 / 3600)
     score = by_stage["score"]
-    assert (score.amount, score.cores, score.side_by_side) == (3 * 7 * 10, 0, 3)
+    assert (score.videos, score.amount, score.cores, score.side_by_side) == (3, 3 * 7 * 10, 0, 3)
 
 
 def test_rates_are_measured_by_the_code_that_does_the_work(
-    planned: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+    planned: Path, trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     found = estimates.estimate("results/mine/split1/fused.json", planned, cores=2, gpus=0)
     sizes = {row.stage: row.bytes for row in found.rows if row.bytes}
     for stage, stream in (("frames", "rgb"), ("flow", "flow"), ("warped", "warped")):

@@ -254,7 +254,7 @@ def test_every_place_is_taken_once_over_all_workers(
     stop = start + iterations
     taken = []
     for rank in range(world):
-        pieces = micro_batches(start=start, stop=stop, batch=batch, rank=rank, world=world, micro=micro)
+        pieces = list(micro_batches(start=start, stop=stop, batch=batch, rank=rank, world=world, micro=micro))
         assert all(1 <= len(piece) <= micro for piece in pieces)
         # A piece never crosses an update, and updates come in order.
         updates = [{place // batch for place in piece} for piece in pieces]
@@ -267,6 +267,6 @@ def test_every_place_is_taken_once_over_all_workers(
 def test_micro_batches_by_hand() -> None:
     one = micro_batches(start=0, stop=2, batch=5, rank=0, world=2, micro=2)
     two = micro_batches(start=0, stop=2, batch=5, rank=1, world=2, micro=2)
-    assert one == [[0, 2], [4], [5, 7], [9]]
-    assert two == [[1, 3], [6, 8]]
-    assert micro_batches(start=1, stop=2, batch=5, rank=0, world=1, micro=32) == [[5, 6, 7, 8, 9]]
+    assert list(one) == [[0, 2], [4], [5, 7], [9]]
+    assert list(two) == [[1, 3], [6, 8]]
+    assert list(micro_batches(start=1, stop=2, batch=5, rank=0, world=1, micro=32)) == [[5, 6, 7, 8, 9]]

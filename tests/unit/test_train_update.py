@@ -109,7 +109,7 @@ def test_gradients_summed_over_micro_batches_are_those_of_the_whole_batch(sizes:
 def test_a_batch_is_cut_as_the_reader_cuts_it(batch_size: int, world: int, micro: int) -> None:
     for rank in range(world):
         cut = cut_batch(batch=batch_size, rank=rank, world=world, micro=micro)
-        pieces = micro_batches(start=3, stop=4, batch=batch_size, rank=rank, world=world, micro=micro)
+        pieces = list(micro_batches(start=3, stop=4, batch=batch_size, rank=rank, world=world, micro=micro))
         assert cut == Cut(batch=batch_size, world=world, pieces=len(pieces))
 
 
