@@ -26,18 +26,21 @@ def new_file(path: Path) -> Iterator[h5py.File]:
     creation.set_obj_track_times(False)  # the same content, the same bytes
     file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))
     try:
-        yield file
-        _flush(file)
+        with _disk_errors():
+            yield file
+            file.flush()
     except BaseException:
         _abandon(file)
         raise
     file.close()
 
 
-def _flush(file: h5py.File) -> None:
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Make OSErrors of what HDF5 raises when it creates or flushes: other kinds, with the number in the message."""
     try:
-        file.flush()
-    except RuntimeError as error:
+        yield
+    except (RuntimeError, ValueError) as error:
         number = re.search(r"errno = (\d+)", str(error))
         if not number:
             raise

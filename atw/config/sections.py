@@ -265,6 +265,9 @@ class Compute(Section):
         False, description="compile the network for training, which takes a minute and a C++ compiler, and pays later"
     )
     checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
+    checkpoint_minutes: float = Field(
+        10, gt=0, description="minutes after which a resumable state is kept even where checkpoint_every takes longer"
+    )
     validate_every: int | None = Field(
         None,
         ge=1,

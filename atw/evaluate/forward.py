@@ -5,10 +5,9 @@ however many workers there are, and groups say nothing to each other.
 """
 
 import multiprocessing
-import queue
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +22,6 @@ from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.train.arithmetic import memory_format
 from atw.train.modelfile import load_model
-
-_POLL_SECONDS = 1.0
-_FAILED = -1
 
 
 @dataclass(frozen=True)
@@ -132,39 +128,48 @@ def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
 
 
 def _share_out(task: Task, world: int) -> Iterator[Group]:
+    """A pipe for each process: one whose group is not taken yet waits, and one that dies closes its own."""
     context = multiprocessing.get_context("forkserver")  # a fork would copy threads in whatever state they are
-    results: Any = context.Queue()
-    workers = [context.Process(target=_put_results, args=(task, rank, world, results)) for rank in range(world)]
-    with closing(results):
-        for worker in workers:
+    workers: dict[Connection, Any] = {}
+    try:
+        for rank in range(world):
+            results, sender = context.Pipe(duplex=False)
+            worker = context.Process(target=_send_groups, args=(task, rank, world, sender))
             worker.start()
-        try:
-            for _ in task.groups:
-                yield _next(results, workers)
-        finally:
-            for worker in workers:
-                worker.terminate()
-                worker.join()
+            workers[results] = worker
+            sender.close()  # the process has its own, and is then the only one that has
+        at_work = set(workers)
+        while at_work:
+            for results in at_work.intersection(wait(at_work)):
+                group = _received(results, workers[results])
+                if group is None:
+                    at_work.remove(results)
+                else:
+                    yield group
+    finally:
+        for results, worker in workers.items():
+            worker.terminate()
+            worker.join()
+            results.close()
 
 
-def _next(results: Any, workers: list[Any]) -> Group:
-    while True:
-        try:
-            found = results.get(timeout=_POLL_SECONDS)
-        except queue.Empty:
-            failed = [worker.exitcode for worker in workers if worker.exitcode]
-            if failed:
-                raise RuntimeError(f"a scoring process ended with status {failed[0]}") from None
-        else:
-            if isinstance(found, Exception):
-                raise found
-            group: Group = found
-            return group
+def _received(results: Connection, worker: Any) -> Group | None:
+    """The next group of a process, None if there are no more."""
+    try:
+        found: Group | Exception = results.recv()
+    except (EOFError, OSError):  # the latter in the middle of a group
+        worker.join()
+        if worker.exitcode:
+            raise RuntimeError(f"a scoring process ended with status {worker.exitcode}") from None
+        return None
+    if isinstance(found, Exception):
+        raise found
+    return found
 
 
-def _put_results(task: Task, rank: int, world: int, results: Any) -> None:
+def _send_groups(task: Task, rank: int, world: int, results: Connection) -> None:
     try:
         for group in _work(task, rank=rank, world=world):
-            results.put(group)
+            results.send(group)
     except Exception as error:
-        results.put(error)
+        results.send(error)

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from atw.config import Compute
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
-from atw.datasets import Dataset
+from atw.datasets import Dataset, Split
 from atw.evaluate import forward
-from atw.evaluate.scores import Scores, Subset, flat_attention, write_scores
+from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
 from atw.files import InputError, file_digest
 from atw.progress import meter
 from atw.train.devices import use_gpu
@@ -61,19 +62,58 @@ def score_videos(
     shards = Shards(shard_paths, settings["shards"])
     _check(model_path, model, settings, list(split.classes), shards)
     on_gpu = use_gpu(compute, reserved=gpus, available=torch.cuda.device_count())
-    held_out = held_out_videos(split, trained)
-    if subset == "held_out" and not held_out:
-        raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
-    listed_videos = split.test if subset == "test" else held_out
-    labels = {listed.video: split.classes.index(listed.label) for listed in listed_videos}
+    labels = _labels(model_path, split, trained, subset)
     videos, quarantined = shards.find(list(labels))
     if not videos:
         raise InputError(f"every {subset} video of {settings['split']} is quarantined; see the logs of the shards")
-    stack = stack_of(trained)
-    report_repeats(shards, videos, stack)
+    report_repeats(shards, videos, stack_of(trained))
+    task = _task(model_path, settings, trained, shard_paths, shards, videos, compute, threads=threads, on_gpu=on_gpu)
+    shape = (len(videos), len(task.crops), task.starts.shape[1], len(split.classes))
+    with score_writer(out, shape) as writer:
+        found = _forward(task, writer, shape, settings["stream"])
+        flat = float(flat_attention(found["attention"]).mean())
+        log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", shape[0], len(quarantined), 100 * flat)
+        writer.finish(
+            Scores(
+                stream=settings["stream"],
+                dataset=dataset.name,
+                split=settings["split"],
+                experiment=settings["experiment"],
+                classes=split.classes,
+                videos=tuple(videos),
+                labels=np.array([labels[video] for video in videos], np.int64),
+                **found,
+                positions=task.starts.astype(np.int32),
+                quarantined=[(video, labels[video], reason) for video, reason in quarantined],
+                provenance=_provenance(model_path, model, settings, split, shards, flat),
+                subset=subset,
+            ),
+        )
+
+
+def _labels(model_path: Path, split: Split, trained: dict[str, Any], subset: Subset) -> dict[str, int]:
+    """The listed videos to be scored, with their classes' indices."""
+    listed_videos = split.test if subset == "test" else held_out_videos(split, trained)
+    if subset == "held_out" and not listed_videos:
+        raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
+    return {listed.video: split.classes.index(listed.label) for listed in listed_videos}
+
+
+def _task(
+    model_path: Path,
+    settings: dict[str, Any],
+    trained: dict[str, Any],
+    shard_paths: list[Path],
+    shards: Shards,
+    videos: list[str],
+    compute: Compute,
+    *,
+    threads: int,
+    on_gpu: bool,
+) -> forward.Task:
     evaluate, preprocess = settings["evaluate"], settings["shards"]["preprocess"]
-    snippets = evaluate["snippets"]
-    task = forward.Task(
+    snippets, stack = evaluate["snippets"], stack_of(trained)
+    return forward.Task(
         model_path=model_path,
         shard_paths=shard_paths,
         shard_settings=settings["shards"],
@@ -91,48 +131,48 @@ def score_videos(
         threads=threads,
         on_gpu=on_gpu,
     )
-    groups = []
-    with meter(f"scoring {settings['stream']}", "videos", len(videos)) as progress:
+
+
+def _forward(
+    task: forward.Task, writer: ScoreWriter, shape: tuple[int, int, int, int], stream: str
+) -> dict[str, NDArray[np.float32]]:
+    """Put every video through the network: its snippets' scores go into the file, what is small comes back."""
+    videos, crops, snippets, classes = shape
+    found = {
+        "video_logits": np.empty((videos, classes), np.float32),
+        "attention": np.empty((videos, crops, snippets), np.float32),
+        "attention_logits": np.empty((videos, crops, snippets), np.float32),
+    }
+    with meter(f"scoring {stream}", "videos", videos) as progress:
         for group in forward.forward(task):
-            groups.append(group)
+            writer.add(group.videos, group.snippet_logits)
+            rows = slice(group.videos.start, group.videos.stop)
+            found["video_logits"][rows] = group.logits.mean(axis=1)
+            found["attention"][rows] = group.weights
+            found["attention_logits"][rows] = group.energies
             progress.advance(len(group.videos), steps=len(group.videos))
-    groups.sort(key=lambda group: group.videos.start)
-    weights = np.concatenate([group.weights for group in groups])
-    flat = float(flat_attention(weights).mean())
-    log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat)
-    write_scores(
-        out,
-        Scores(
-            stream=settings["stream"],
-            dataset=dataset.name,
-            split=settings["split"],
-            experiment=settings["experiment"],
-            classes=split.classes,
-            videos=tuple(videos),
-            labels=np.array([labels[video] for video in videos], np.int64),
-            video_logits=np.concatenate([group.logits.mean(axis=1) for group in groups]),
-            snippet_logits=np.concatenate([group.snippet_logits for group in groups]),
-            attention=weights,
-            attention_logits=np.concatenate([group.energies for group in groups]),
-            positions=task.starts.astype(np.int32),
-            quarantined=[(video, labels[video], reason) for video, reason in quarantined],
-            provenance={
-                "settings": {"train": trained, "score": settings},
-                "train_videos": len(split.train) - len(held_out),
-                **({"held_out_videos": len(held_out)} if held_out else {}),
-                "train_quarantined": shards.find([listed.video for listed in split.train])[1],
-                "flat_attention": flat,
-                "model": {"sha256": file_digest(model_path), "weights": model["network"]["weights_sha256"]},
-                "shards": shards.digests,
-                "shard_settings": shards.settings,
-                "software": model["provenance"]["software"],
-                "hardware": model["provenance"]["hardware"],
-                "compute": model["provenance"]["compute"],
-                "seed": trained["seed"],
-            },
-            subset=subset,
-        ),
-    )
+    return found
+
+
+def _provenance(
+    model_path: Path, model: dict[str, Any], settings: dict[str, Any], split: Split, shards: Shards, flat: float
+) -> dict[str, Any]:
+    trained = model["settings"]
+    held_out = held_out_videos(split, trained)
+    return {
+        "settings": {"train": trained, "score": settings},
+        "train_videos": len(split.train) - len(held_out),
+        **({"held_out_videos": len(held_out)} if held_out else {}),
+        "train_quarantined": shards.find([listed.video for listed in split.train])[1],
+        "flat_attention": flat,
+        "model": {"sha256": file_digest(model_path), "weights": model["network"]["weights_sha256"]},
+        "shards": shards.digests,
+        "shard_settings": shards.settings,
+        "software": model["provenance"]["software"],
+        "hardware": model["provenance"]["hardware"],
+        "compute": model["provenance"]["compute"],
+        "seed": trained["seed"],
+    }
 
 
 def _check(path: Path, model: dict[str, Any], settings: dict[str, Any], classes: list[str], shards: Shards) -> None:

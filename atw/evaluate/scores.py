@@ -15,6 +15,9 @@ The subset is `test`, or `held_out` for the training videos that the network was
 where nobody asks for the other, so that neither passes for the other.
 
 Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
+
+The scores of all snippets can be gigabytes. They are written as they come, and `read_scores` leaves them in the file:
+`h5py.File(path)["snippet_logits"][video]`, a chunk a video.
 """
 
 import contextlib
@@ -37,7 +40,6 @@ _NAMES = ("stream", "dataset", "split", "experiment")
 _ARRAYS = {
     "labels": np.int64,
     "video_logits": np.float32,
-    "snippet_logits": np.float32,
     "attention": np.float32,
     "attention_logits": np.float32,
     "positions": np.int32,
@@ -57,7 +59,6 @@ class Scores:
         videos: ids of the subset's videos that could be decoded.
         labels: [V] index of each video's class.
         video_logits: [V, K] after the consensus, averaged over the crops.
-        snippet_logits: [V, crops, M, K] before the consensus.
         attention: [V, crops, M] weights, which sum to 1 over M.
         attention_logits: [V, crops, M] what the weights are the softmax of.
         positions: [V, M] first frame or flow field of each snippet.
@@ -74,7 +75,6 @@ class Scores:
     videos: tuple[str, ...]
     labels: NDArray[np.int64]
     video_logits: NDArray[np.float32]
-    snippet_logits: NDArray[np.float32]
     attention: NDArray[np.float32]
     attention_logits: NDArray[np.float32]
     positions: NDArray[np.int32]
@@ -89,19 +89,44 @@ def flat_attention(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
     return flat
 
 
-def write_scores(path: Path, scores: Scores) -> None:
-    """Write a score file, atomically.
+class ScoreWriter:
+    """A score file in the making: snippets' scores first, in any order, then all the rest.
 
-    Raises:
-        InputError: a video's scores are not finite, which would count as some class or other.
+    Args:
+        file: an empty one.
+        shape: V, crops, M and K.
     """
-    finite = np.isfinite(scores.video_logits).all(axis=1)
-    if not finite.all():
-        raise InputError(
-            f"the {scores.stream} scores of {scores.videos[int(finite.argmin())]} are not finite, so the training "
-            "diverged; lower train.learning_rate and train the stream again"
+
+    def __init__(self, file: h5py.File, shape: tuple[int, int, int, int]) -> None:
+        self._file = file
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        self._snippet_logits = file.create_dataset(
+            "snippet_logits", shape, np.float32, chunks=(1, *shape[1:]), fletcher32=True, dcpl=early
         )
-    with atomic_path(path) as temporary, new_file(temporary) as file:
+        self._added = np.zeros(shape[0], np.bool_)
+
+    def add(self, videos: range, snippet_logits: NDArray[np.float32]) -> None:
+        """Write the scores [G, crops, M, K] of G videos, by number."""
+        self._snippet_logits[videos.start : videos.stop] = snippet_logits
+        self._added[videos.start : videos.stop] = True
+
+    def finish(self, scores: Scores) -> None:
+        """Write everything else, once every video was added.
+
+        Raises:
+            InputError: a video's scores are not finite, which would count as some class or other.
+            RuntimeError: a video was not added.
+        """
+        if not self._added.all():
+            raise RuntimeError(f"{scores.videos[int(self._added.argmin())]} has not been scored")
+        finite = np.isfinite(scores.video_logits).all(axis=1)
+        if not finite.all():
+            raise InputError(
+                f"the {scores.stream} scores of {scores.videos[int(finite.argmin())]} are not finite, so the training "
+                "diverged; lower train.learning_rate and train the stream again"
+            )
+        file = self._file
         file.attrs.update({name: getattr(scores, name) for name in _NAMES})
         file.attrs.update({"format": FORMAT, "subset": scores.subset, "provenance": json.dumps(scores.provenance)})
         for name, dtype in _ARRAYS.items():
@@ -111,6 +136,20 @@ def write_scores(path: Path, scores: Scores) -> None:
         _write_strings(file, "quarantined/video", [video for video, _, _ in scores.quarantined])
         _write_strings(file, "quarantined/reason", [reason for _, _, reason in scores.quarantined])
         file["quarantined/label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
+
+
+@contextlib.contextmanager
+def score_writer(path: Path, shape: tuple[int, int, int, int]) -> Iterator[ScoreWriter]:
+    """Write a score file of V videos, `shape` being V, crops, M and K; it appears, whole, when the block ends.
+
+    Room for all snippets is taken on the disk at once. So a full disk is known before anything is scored, and equal
+    scores are equal bytes, in whatever order they come.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary, new_file(temporary) as file:
+        yield ScoreWriter(file, shape)
 
 
 def read_scores(path: Path, *, subset: Subset = "test") -> Scores:

@@ -25,6 +25,7 @@ from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
 from atw.progress import meter
 from atw.train.arithmetic import autocast, compile_network, memory_format, scaler_of
+from atw.train.checkpoints import Checkpoints
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.update import cut_batch, mixup_share, update
@@ -191,7 +192,7 @@ def run(
         world: number of workers.
         state: of an interrupted run, as `save` got it; None starts anew.
         history_path: written by rank 0.
-        save: called by every worker every `checkpoint_every` iterations and at the end, with the state to resume from.
+        save: called by every worker in the same iterations, as `Checkpoints` says, with the state to resume from.
         board: folder of files for TensorBoard, written by rank 0; None for none.
 
     Raises:
@@ -219,11 +220,19 @@ def run(
     feed = iter(build_loader(task, pieces, device))
     validation = _validation(task, device=device, rank=rank, world=world)
     history = History(history_path, board, start) if rank == 0 else None
+    checkpoints = Checkpoints(
+        every=compute["checkpoint_every"],
+        minutes=compute["checkpoint_minutes"],
+        last=train["iterations"],
+        world=world,
+        device=device,
+    )
     told = False
     begun, waited = time.monotonic(), 0.0
     training.network.train()
     with meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress:
         for iteration in range(start, train["iterations"]):
+            checkpoints.begin_iteration()
             factor = learning_rate_factor(
                 iteration, **{name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
             )
@@ -256,7 +265,7 @@ def run(
                 train["batch"],
                 f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f} waiting for data {waiting:.0%}",
             )
-            if done % compute["checkpoint_every"] == 0 or done == train["iterations"]:
+            if checkpoints.are_due(done):
                 save(training.state(done))
     if history:
         history.close()

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from atw.evaluate.scores import write_scores
 from tests.rules.conftest import CONFIG, MOTION, Workplace
-from tests.unit.scored import scored
+from tests.unit.scored import scored, write_scores
 
 
 @pytest.fixture

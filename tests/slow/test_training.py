@@ -38,8 +38,10 @@ def test_two_workers_give_the_model_that_one_gives(workplace: Workplace) -> None
     one = train(workplace)
     curves = curves_of(workplace)
     assert len(curves - before) == 1
-    # The second also reads in processes of its own and sums gradients over micro-batches.
-    two = train(workplace, workers=2, train_threads=2, microbatch=2, loaders=1, tensorboard=False)
+    # The second also reads in processes of its own, sums gradients over micro-batches and keeps a state of every other
+    # iteration, for the clock of its first worker says so.
+    compute = {"microbatch": 2, "loaders": 1, "tensorboard": False, "checkpoint_every": 100, "checkpoint_minutes": 1e-6}
+    two = train(workplace, workers=2, train_threads=2, **compute)
     assert curves_of(workplace) == curves
     start = initial_parameters()
     moved = max(float((one[name] - start[name]).abs().max()) for name in start)

@@ -14,7 +14,7 @@ LABELS = np.array([0, 1, 1, 2], np.int64)
 
 
 def scores(stream: str = "rgb", **changes: Any) -> Scores:
-    V, crops, M, K = 4, 2, 5, 3
+    V, crops, M = 4, 2, 5
     rng = np.random.default_rng(len(stream))
     energies = rng.normal(size=(V, crops, M)).astype(np.float32)
     exponentials = np.exp(energies)
@@ -27,7 +27,6 @@ def scores(stream: str = "rgb", **changes: Any) -> Scores:
         "videos": ("run/a.avi", "jump/b.avi", "jump/c.avi", "wave/ü #;.avi"),
         "labels": LABELS,
         "video_logits": LOGITS,
-        "snippet_logits": rng.normal(size=(V, crops, M, K)).astype(np.float32),
         "attention": exponentials / exponentials.sum(axis=2, keepdims=True),
         "attention_logits": energies,
         "positions": np.sort(rng.integers(0, 50, (V, M)), axis=1).astype(np.int32),

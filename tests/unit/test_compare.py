@@ -11,9 +11,8 @@ import pytest
 from scipy import stats
 
 from atw.evaluate.compare import compare, compare_results, outcomes, print_comparison
-from atw.evaluate.scores import write_scores
 from atw.files import InputError
-from tests.unit.scored import result, scored
+from tests.unit.scored import result, scored, write_scores
 
 
 def test_mcnemar_by_hand() -> None:

@@ -66,6 +66,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("compute.channels_last", False, set()),
         ("compute.compile", True, set()),
         ("compute.checkpoint_every", 9, set()),
+        ("compute.checkpoint_minutes", 0.5, set()),
         ("compute.retries", 0, set()),
         ("streams.flow.train.batch", 64, {"train flow"}),
         ("streams.rgb.evaluate.crop", 200, {"score rgb"}),

@@ -10,8 +10,9 @@ import pytest
 
 from atw.evaluate.fuse import fuse, mean_over_splits, pairs, report
 from atw.evaluate.result import print_result, write_result, write_summary
-from atw.evaluate.scores import Scores, write_scores
+from atw.evaluate.scores import Scores
 from atw.files import InputError
+from tests.unit.scored import write_scores
 from tests.unit.streams import CLASSES, LABELS, LOGITS, scores
 
 

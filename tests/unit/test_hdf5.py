@@ -11,6 +11,7 @@ import pytest
 WRITER = """
 import sys
 from pathlib import Path
+import h5py
 import numpy as np
 from atw.hdf5 import new_file
 
@@ -21,6 +22,9 @@ try:
         file.create_dataset("plain", data=numbers)
         file.create_dataset("summed", data=numbers, fletcher32=True)
         file.create_dataset("chunked", data=numbers, chunks=(1, 400), fletcher32=True)
+        early = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        early.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        file.create_dataset("early", (30, 400), chunks=(1, 400), fletcher32=True, dcpl=early)
         file["names"] = ["name"] * 50
 except OSError as error:
     sys.exit(f"no room: {error.errno}")

@@ -18,11 +18,12 @@ from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import mean_over_splits
 from atw.evaluate.result import print_result, write_result, write_summary
 from atw.evaluate.score import score_videos
-from atw.evaluate.scores import Scores, read_names, read_scores, write_scores
+from atw.evaluate.scores import Scores, read_names, read_scores
 from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
 from atw.train.modelfile import save_model
+from tests.unit.scored import write_scores
 from tests.unit.streams import scores
 from tests.unit.test_train_loop import LISTS, WriteShard, task_of, trained
 

@@ -12,10 +12,9 @@ import pytest
 from atw import paper
 from atw.evaluate.fuse import mean_over_splits
 from atw.evaluate.result import read_result, write_summary
-from atw.evaluate.scores import write_scores
 from atw.evaluate.tables import write_table
 from atw.files import InputError, file_digest
-from tests.unit.scored import result, scored
+from tests.unit.scored import result, scored, write_scores
 
 SETTINGS = {
     "recipe": 1,
