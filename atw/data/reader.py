@@ -8,8 +8,9 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ MOST_OPEN = 512
 """Shards that a process has open at the same time."""
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Place:
     """Where a video is stored, and why not: what a process keeps in memory of each video of a split.
 
     Args:

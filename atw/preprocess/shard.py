@@ -22,6 +22,7 @@ from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
+from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
 from atw.videos import Audit, BadVideoError, Frame, read
@@ -79,7 +80,7 @@ def _write(
     ):
         cores = Cores(threads)
         used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
-        job = streams.Job(used, cores.share, progress.count)
+        job = streams.Job(used, cores.share, progress.count, lambda: Spool(out.parent))
         known = {entry.video: entry for entry in flow.entries} if flow else {}
         for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items)

@@ -1,0 +1,66 @@
+"""Items of a long video wait on the disk, and nobody can tell by what comes out."""
+
+import gc
+import weakref
+from pathlib import Path
+
+import pytest
+
+from atw.preprocess import spool
+from atw.preprocess.shard import make
+from atw.preprocess.spool import Spool
+from tests.unit.test_preprocess import SHARD, MovingFrames, Project, WriteMjpeg
+
+
+def unnamed_files(folder: Path) -> int:
+    """Open files of this process that were below `folder` and have no name any more."""
+    found = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(descriptor.readlink())
+        except FileNotFoundError:
+            continue
+        found += target.startswith(str(folder)) and target.endswith("(deleted)")
+    return found
+
+
+def test_items_come_back_from_memory_and_from_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY_BYTES", 10)
+    held = Spool(tmp_path)
+    held.extend([b"one", b"", b"three"])
+    assert unnamed_files(tmp_path) == 0
+    held.extend(iter([b"fourth", b"5"]))
+    assert unnamed_files(tmp_path) == 1
+    assert len(held) == 5
+    for _ in range(2):
+        assert list(held) == [b"one", b"", b"three", b"fourth", b"5"]
+    gone = weakref.ref(held)
+    del held
+    gc.collect()
+    assert gone() is None
+    assert unnamed_files(tmp_path) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
+def test_a_shard_has_the_same_bytes_whether_its_videos_fit_into_memory(
+    tmp_path: Path,
+    moving_frames: MovingFrames,
+    write_mjpeg: WriteMjpeg,
+    stream: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = Project(tmp_path, moving_frames, write_mjpeg)
+    flow = project.path("flow")
+    if stream == "warped":
+        make(flow, project.settings("flow"), project.dataset(), flow_path=None, threads=1)
+    contents = []
+    for most in (1 << 24, 1):
+        monkeypatch.setattr(spool, "IN_MEMORY_BYTES", most)
+        path = tmp_path / str(most) / f"{SHARD}.h5"
+        path.parent.mkdir()
+        given = flow if stream == "warped" else None
+        make(path, project.settings(stream), project.dataset(), flow_path=given, threads=2)
+        contents.append(path.read_bytes())
+        assert unnamed_files(tmp_path) == 0
+    assert contents[0] == contents[1]
