@@ -72,9 +72,9 @@ def size_text(size: float) -> str:
 def projection(found: Growths, amounts: Amounts) -> Table:
     """A row a cost, with what the design does about it."""
     columns = [_costs(found, amounts, videos) for videos in TARGETS.values()]
-    rows = [[what, columns[0][what], columns[1][what], _ANSWERS[what.partition(",")[0]]] for what in columns[0]]
+    rows = [[what, _ANSWERS[what.partition(",")[0]], *(column[what] for column in columns)] for what in columns[0]]
     names = [f"{name}, {videos:,} videos" for name, videos in TARGETS.items()]
-    return Table("Projection, on paper", ("cost", *names, "what the design does"), rows)
+    return Table("Projection, on paper", ("cost", "what the design does", *names), rows)
 
 
 def _costs(found: Growths, amounts: Amounts, videos: int) -> dict[str, str]:
@@ -110,7 +110,7 @@ _ANSWERS = {
     "memory of a training with one loader": "lists and index are held in whole, frames and fields never",
     "open files of a process": f"{MOST_OPEN} at most, the one read longest ago is closed",
     "samples that open a shard again": "an index that was checked once is not read again",
-    "disk": "shared by all splits, streams of an experiment and colleagues",
+    "disk": "shards are shared by all splits, experiments and colleagues",
     "time of one core": "each shard is a job of its own, on whatever core or node is free",
 }
 
@@ -125,13 +125,13 @@ def breaking_points(found: Growths) -> Table:
                 "memory of the dry run",
                 f"{size_text(memory)} here",
                 found.plan_bytes.size_for(memory),
-                "nothing: one plan holds every job. Several datasets, planned one by one, are the way out",
+                "nothing: one process holds all lists and all jobs",
             ),
             Limit(
                 "time of the dry run",
                 f"{_PLAN_SECONDS / 60:.0f} min, as much as anyone waits",
                 found.plan_seconds.size_for(_PLAN_SECONDS),
-                "fewer and larger shards shorten the part of Snakemake, not that of the lists",
+                "nothing: one process reads the lists and plans the jobs",
             ),
             Limit(
                 "command line of a training",
@@ -143,14 +143,14 @@ def breaking_points(found: Growths) -> Table:
                 "memory of a training with one loader",
                 f"{size_text(memory)} here",
                 found.training_bytes.size_for(memory),
-                "nothing: each process holds all ids. An index that is mapped from a file would be needed",
+                "nothing: each process holds all lists and places. An index that is mapped from a file would be needed",
             ),
         ]
     )
-    rows = [[limit.what, limit.has, f"{round(limit.videos, -3):,.0f}", limit.answer] for limit in limits]
+    rows = [[limit.what, limit.answer, limit.has, f"{round(limit.videos, -3):,.0f}"] for limit in limits]
     return Table(
         "What breaks first",
-        ("limit", "where it lies", "reached at videos", "what the design does"),
+        ("limit", "what the design does", "where it lies", "reached at videos"),
         rows,
         _verdict(limits),
     )

@@ -11,7 +11,6 @@ from atw import config
 from atw.datasets import Dataset
 from atw.files import InputError
 from benchmarks.scale import synthetic
-from benchmarks.scale.growth import slope
 from benchmarks.scale.synthetic import Synthetic
 from benchmarks.scale.watched import run
 
@@ -29,8 +28,9 @@ class Peaks(NamedTuple):
 
     @property
     def bytes_each(self) -> float:
-        """What one more takes."""
-        return slope(self.peaks)
+        """What one more takes, between the two largest sizes."""
+        (size, peak), (larger, higher) = sorted(self.peaks.items())[-2:]
+        return (higher - peak) / (larger - size)
 
 
 def write_clip(source: Path, out: Path, frames: int) -> None:

@@ -30,7 +30,8 @@ METHOD = (
     "of 8 videos of 4 snippets, measured once all processes are at work. The main process does nothing else.",
     "Memory: each stage as a process of its own, most of them the command that the workflow runs; the highest resident "
     "memory that the kernel recorded for the process and for each it started, added up, which counts what they share "
-    "twice. Clips are real frames, there and back to the length given. A training is one of Ray's workers with a "
+    "twice. What one more takes is the rise between the two largest sizes. Clips are real frames, there and back to a "
+    "given length, and flow is of the preset fast. A training is one of Ray's workers with a "
     "loader and without Ray; audit, training, scoring and fusion are on the synthetic shards with the network tiny, 10 "
     "classes, a quarter of the videos for testing and 25 snippets each.",
     f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "
@@ -69,8 +70,8 @@ def growths(found: Measured) -> Growths:
     start, larger = found.plan[found.nothing], _larger(found)
     opened = found.of_videos
     training = next(peaks for peaks in found.peaks if peaks.stage == "training")
-    smallest = min(training.peaks)
-    fixed = training.peaks[smallest] - training.bytes_each * smallest
+    largest = max(training.peaks)
+    fixed = training.peaks[largest] - training.bytes_each * largest
     return Growths(
         plan_seconds=fit({size: taken.seconds for size, taken in larger.items()}, fixed=start.seconds),
         plan_bytes=fit({size: taken.peak_bytes for size, taken in larger.items()}, fixed=start.peak_bytes),
@@ -184,7 +185,7 @@ def _memory(found: Measured) -> Table:
         ]
         for peaks in found.peaks
     ]
-    columns = ("stage", "grows with", "sizes", "peak memory, MiB", "kB for one more")
+    columns = ("stage", "grows with", "sizes", "peak memory, MiB", "kB for one more, at the end")
     return Table("Memory of every stage", columns, rows, _bounds(found.peaks))
 
 
