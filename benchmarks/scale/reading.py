@@ -3,6 +3,7 @@
 import statistics
 import time
 import tracemalloc
+import warnings
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -89,7 +90,10 @@ def loader_rate(stored: Stored, stream: str, *, loaders: int, batches: int) -> f
     warm_up = 4 * loaders + 4
     stop = warm_up + batches
     pieces = micro_batches(start=0, stop=stop, batch=_BATCH, rank=0, world=1, micro=_BATCH)
-    feed = iter(loop.build_loader(task, pieces, torch.device("cpu")))
+    with warnings.catch_warnings():
+        # More processes than cores are measured on purpose.
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        feed = iter(loop.build_loader(task, pieces, torch.device("cpu")))
     for _ in islice(feed, warm_up):
         pass
     begin = time.perf_counter()

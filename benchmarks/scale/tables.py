@@ -102,7 +102,7 @@ def _plans(found: Measured) -> Table:
         [f"{size:,}", f"{-(-size // VIDEOS_A_SHARD):,}", number(taken.seconds), number(taken.peak_bytes / _MIB)]
         for size, taken in found.plan.items()
     ]
-    rows.append(["growth", "", number(fitted.plan_seconds.exponent, 2), number(fitted.plan_bytes.exponent, 2)])
+    rows.append(["growth", "", f"{fitted.plan_seconds.exponent:.2f}", f"{fitted.plan_bytes.exponent:.2f}"])
     each = slope({size: taken.peak_bytes for size, taken in _larger(found).items()})
     notes = [f"A video takes {each:.0f} bytes of the plan's memory."]
     return Table("Planning: snakemake --dry-run", ("videos", "shards", "s", "peak memory, MiB"), rows, notes)
@@ -110,7 +110,7 @@ def _plans(found: Measured) -> Table:
 
 def _drawn(found: Measured) -> Table:
     rows = [[f"{size:,}", number(seconds), number(1e6 * seconds / size)] for size, seconds in found.drawn.items()]
-    rows.append(["growth", number(fit(found.drawn).exponent, 2), ""])
+    rows.append(["growth", f"{fit(found.drawn).exponent:.2f}", ""])
     return Table("Planning: drawing the splits of a folder", ("videos", "s", "µs a video"), rows)
 
 
@@ -129,7 +129,7 @@ def _videos(found: Measured) -> Table:
     ]
     fitted = growths(found)
     inside = fit({size: one.sample_seconds for size, one in opened.items()})
-    rows.append(["growth", "", number(fitted.open_seconds.exponent, 2), "", "", number(inside.exponent, 2)])
+    rows.append(["growth", "", f"{fitted.open_seconds.exponent:.2f}", "", "", f"{inside.exponent:.2f}"])
     columns = ("videos", "shards", "opening, s", "index, bytes a video", "first sample of an epoch, ms", "another, ms")
     each = 1e9 * fitted.edge_seconds.factor
     notes = [f"The permutation of an epoch takes {each:.0f} ns a video, once an epoch in each process."]
@@ -145,7 +145,7 @@ def _shards(found: Measured) -> Table:
         fit({shards: one.seconds for shards, one in found.of_shards.items()}).exponent,
         fit({shards: one.sample_seconds for shards, one in found.of_shards.items()}).exponent,
     ]
-    rows.append(["growth", *(number(exponent, 2) for exponent in growth), ""])
+    rows.append(["growth", *(f"{exponent:.2f}" for exponent in growth), ""])
     title = f"Opening and sampling: shards of {found.videos:,} videos in all"
     columns = ("shards", "opening, s", "a random sample, ms", "open files")
     return Table(title, columns, rows, _again(found.of_shards))

@@ -162,7 +162,7 @@ def test_the_page_says_what_was_measured() -> None:
     made = [*tables.measured(found()), projection.projection(growths, AMOUNTS), projection.breaking_points(growths)]
     page = markdown("Scale", "python -m benchmarks.scale", {}, made, tables.METHOD)
     for words in (
-        "| growth |  | 1.0 | 1.0 |",
+        "| growth |  | 1.00 | 1.00 |",
         "| 10,000 | 40 | 0.200 | 200 | 1.10 | 1.00 |",
         "| 2,048 | 0.800 | 4.00 | 512 |",
         "Of 2,048 shards, 75% of samples open one again, for 4.0 ms each.",
