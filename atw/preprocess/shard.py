@@ -3,11 +3,12 @@
 The threads work on videos; where fewer videos are left than threads, on several pairs of frames of each.
 """
 
+import gc
 import importlib.metadata
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -77,6 +78,7 @@ def _write(
     with (
         create(out, attributes(settings, dataset.name, backend)) as writer,
         meter(what, "pairs" if backend else "frames", len(members)) as progress,
+        _prompt_collection() as collect,
     ):
         cores = Cores(threads)
         used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
@@ -84,6 +86,7 @@ def _write(
         known = {entry.video: entry for entry in flow.entries} if flow else {}
         for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items)
+            collect()
             progress.advance()
             if entry.quarantined:
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
@@ -91,6 +94,20 @@ def _write(
                 log.info("repaired %s: %s", entry.video, entry.repaired)
         # A drive that vanished midway makes missing files of good videos.
         _require_planned(dataset, settings)
+
+
+@contextmanager
+def _prompt_collection() -> Iterator[Callable[[], object]]:
+    """Gives what frees the decoders of finished videos.
+
+    PyAV's files and their streams refer to each other, and Python would leave hundreds of them, with their frames, to
+    its next full collection. What was there before is not looked through each time.
+    """
+    gc.freeze()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
 
 
 def attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:

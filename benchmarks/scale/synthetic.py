@@ -45,7 +45,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
         "augment": {"input_size": SIDE_PX, "scales": [1.0]},
         "model": {"backbone": "tiny", "weights": None},
         "train": {"iterations": 20, "batch": 16, "steps": [15]},
-        "evaluate": {"crop": SIDE_PX, "snippets": 25},
+        "evaluate": {"crop": SIDE_PX, "snippets": 10},
         "fusion": {"weights": {STREAM: 1, "flow": 0, "warped": 0}},
     }
 

@@ -20,7 +20,8 @@ _MIB = 1 << 20
 METHOD = (
     "Growth is the exponent of a least-squares line of the logarithm of the cost on that of the size: 1 is in "
     "proportion, 0 not at all. From the dry run the cost of the smallest plan, that of starting, is taken off before. "
-    "Each figure is of one run, files in the page cache.",
+    "Each figure is of one run, its time that of the CPU, files in the page cache; reading processes are timed by the "
+    "clock.",
     f"Plans are of lists of Kinetics' form in shards of {VIDEOS_A_SHARD} videos, three streams to fused.json; of the "
     "videos only one is there, as after a download that has only begun.",
     f"Opening and sampling: shards by the project's own writer whose videos have {FRAMES_STORED} frames of {SIDE_PX} x "
@@ -33,7 +34,7 @@ METHOD = (
     "twice. What one more takes is the rise between the two largest sizes. Clips are real frames, there and back to a "
     "given length, and flow is of the preset fast. A training is one of Ray's workers with a "
     "loader and without Ray; audit, training, scoring and fusion are on the synthetic shards with the network tiny, 10 "
-    "classes, a quarter of the videos for testing and 25 snippets each.",
+    "classes, a quarter of the videos for testing and 10 snippets each.",
     f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "
     "are those that `atw plan` measures with on some of the clips, by the default settings and on one core.",
 )
@@ -73,7 +74,7 @@ def growths(found: Measured) -> Growths:
     largest = max(training.peaks)
     fixed = training.peaks[largest] - training.bytes_each * largest
     return Growths(
-        plan_seconds=fit({size: taken.seconds for size, taken in larger.items()}, fixed=start.seconds),
+        plan_seconds=fit({size: taken.cpu_seconds for size, taken in larger.items()}, fixed=start.cpu_seconds),
         plan_bytes=fit({size: taken.peak_bytes for size, taken in larger.items()}, fixed=start.peak_bytes),
         draw_seconds=fit(found.drawn),
         open_seconds=fit({size: one.seconds for size, one in opened.items()}),
@@ -99,19 +100,19 @@ def measured(found: Measured) -> list[Table]:
 def _plans(found: Measured) -> Table:
     fitted = growths(found)
     rows = [
-        [f"{size:,}", f"{-(-size // VIDEOS_A_SHARD):,}", number(taken.seconds), number(taken.peak_bytes / _MIB)]
+        [f"{size:,}", f"{-(-size // VIDEOS_A_SHARD):,}", number(taken.cpu_seconds), number(taken.peak_bytes / _MIB)]
         for size, taken in found.plan.items()
     ]
     rows.append(["growth", "", f"{fitted.plan_seconds.exponent:.2f}", f"{fitted.plan_bytes.exponent:.2f}"])
     each = slope({size: taken.peak_bytes for size, taken in _larger(found).items()})
     notes = [f"A video takes {each:.0f} bytes of the plan's memory."]
-    return Table("Planning: snakemake --dry-run", ("videos", "shards", "s", "peak memory, MiB"), rows, notes)
+    return Table("Planning: snakemake --dry-run", ("videos", "shards", "CPU s", "peak memory, MiB"), rows, notes)
 
 
 def _drawn(found: Measured) -> Table:
     rows = [[f"{size:,}", number(seconds), number(1e6 * seconds / size)] for size, seconds in found.drawn.items()]
     rows.append(["growth", f"{fit(found.drawn).exponent:.2f}", ""])
-    return Table("Planning: drawing the splits of a folder", ("videos", "s", "µs a video"), rows)
+    return Table("Planning: drawing the splits of a folder", ("videos", "CPU s", "µs a video"), rows)
 
 
 def _videos(found: Measured) -> Table:

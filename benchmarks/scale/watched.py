@@ -1,6 +1,7 @@
 """Commands in processes of their own: how long they take, and how much memory at most."""
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -19,9 +20,9 @@ _SHOWN = 2000  # characters of what a failed command printed
 
 
 class Taken(NamedTuple):
-    """What a command took; memory is that of its processes together."""
+    """What a command took: CPU time, and memory, that of its processes together."""
 
-    seconds: float
+    cpu_seconds: float
     peak_bytes: int
 
 
@@ -34,7 +35,7 @@ def run(module: str, *arguments: str | Path, folder: Path) -> Taken:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with tempfile.TemporaryFile() as log:
-        begin, peak = time.perf_counter(), 0
+        begin, peak = _cpu_seconds_of_children(), 0
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
@@ -45,12 +46,18 @@ def run(module: str, *arguments: str | Path, folder: Path) -> Taken:
         finally:
             process.kill()
             process.wait()
-        seconds = time.perf_counter() - begin
+        cpu_seconds = _cpu_seconds_of_children() - begin
         if process.returncode:
             log.seek(0)
             said = log.read().decode(errors="replace")[-_SHOWN:]
             raise InputError(f"{module} {arguments[0]} ended with status {process.returncode}:\n{said}")
-    return Taken(seconds, peak)
+    return Taken(cpu_seconds, peak)
+
+
+def _cpu_seconds_of_children() -> float:
+    """Of all that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _peak_bytes(pid: int) -> int:

@@ -198,7 +198,7 @@ def test_memory_that_was_given_back_counts_and_the_starting_process_does_not(tmp
     large = watched.run("hog", "200", "0", folder=tmp_path)
     assert small.peak_bytes < 100 * MIB
     assert 190 * MIB < large.peak_bytes - small.peak_bytes < 260 * MIB
-    assert large.seconds > 0.2
+    assert 0 < large.cpu_seconds < 5
     del held
 
 

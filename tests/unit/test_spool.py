@@ -5,10 +5,13 @@ import weakref
 from pathlib import Path
 
 import pytest
+from av.container import InputContainer
 
 from atw.preprocess import spool
 from atw.preprocess.shard import make
 from atw.preprocess.spool import Spool
+from atw.shards import Encoded, Entry
+from atw.shards.writer import Writer
 from tests.unit.test_preprocess import SHARD, MovingFrames, Project, WriteMjpeg
 
 
@@ -40,6 +43,33 @@ def test_items_come_back_from_memory_and_from_the_disk(tmp_path: Path, monkeypat
     assert gone() is None
     assert unnamed_files(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_decoders_of_finished_videos_are_gone(
+    tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"a/{number:02d}.avi" for number in range(12)]
+    project = Project(tmp_path, moving_frames, write_mjpeg)
+    for name in names:
+        write_mjpeg(project.root / name, moving_frames(4))
+    rows = [f"{name},a,train\n" for name in names]
+    (tmp_path / "list.csv").write_text("path,label,subset\n" + "".join(rows))
+    alive = []
+    add = Writer.add
+
+    def counting(self: Writer, entry: Entry, items: Encoded) -> None:
+        add(self, entry, items)
+        alive.append(sum(isinstance(each, InputContainer) for each in gc.get_objects()))
+
+    monkeypatch.setattr(Writer, "add", counting)
+    gc.disable()  # it would come at some moment or other
+    try:
+        make(project.path("rgb"), project.settings("rgb"), project.dataset(), flow_path=None, threads=1)
+    finally:
+        gc.enable()
+    assert len(alive) == 12
+    assert max(alive) <= 5  # one in work, two that wait, one being written, one just begun
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
