@@ -98,10 +98,10 @@ def _write(
 
 @contextmanager
 def _prompt_collection() -> Iterator[Callable[[], object]]:
-    """Gives what frees the decoders of finished videos.
+    """Gives what frees the decoded frames of finished videos.
 
-    PyAV's files and their streams refer to each other, and Python would leave hundreds of them, with their frames, to
-    its next full collection. What was there before is not looked through each time.
+    A frame of PyAV and its side data refer to each other, so it stays until Python looks for such pairs, which it does
+    rarely. What was there before the first video is not looked through each time.
     """
     gc.freeze()
     try:
