@@ -6,6 +6,7 @@ of workers, loaders and accumulation steps, and an interruption, change nothing 
 
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,18 +24,31 @@ from atw.files import InputError
 from atw.shards import Entry, Shard
 
 log = logging.getLogger("atw")
+MOST_OPEN = 512
+"""Shards that a process has open at the same time."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
-    """Where a video is stored: the number of its shard and its index entry."""
+    """Where a video is stored, and why not: what a process keeps in memory of each video of a split.
+
+    Args:
+        shard: number of its shard.
+        first: its first item there.
+        count: its items.
+        quarantined: why it is left out, "" when it is not.
+    """
 
     shard: int
-    entry: Entry
+    first: int
+    count: int
+    quarantined: str
 
 
 class Shards:
-    """The shards of one stream, opened when first read in each process; an HDF5 handle never crosses a fork.
+    """The shards of one stream, opened when read in each process; an HDF5 handle never crosses a fork.
+
+    However many shards there are, the `MOST_OPEN` that were read last are open: systems allow a process 1024 files.
 
     Args:
         paths: of the shards.
@@ -46,8 +60,9 @@ class Shards:
 
     def __init__(self, paths: Sequence[Path], expected: dict[str, Any]) -> None:
         self._paths = [path.absolute() for path in paths]
-        self._open: dict[int, Shard] = {}
+        self._open: OrderedDict[int, Shard] = OrderedDict()
         self._pid = os.getpid()
+        self._seals: list[str] = []
         self.digests: dict[str, str] = {}
         self.places: dict[str, Place] = {}
         self.settings = expected
@@ -63,17 +78,23 @@ class Shards:
                         "workflow makes it again, or take another folder as `shards`"
                     )
                 self.digests[path.stem] = shard.digest
-                self.places |= {entry.video: Place(number, entry) for entry in shard.entries}
+                self._seals.append(shard.seal)
+                for entry in shard.entries:
+                    self.places[entry.video] = Place(number, entry.first, entry.count, entry.quarantined)
 
     def __getitem__(self, number: int) -> Shard:
+        """An open shard, to be used before the next one is asked for."""
         if self._pid != os.getpid():
-            self._open, self._pid = {}, os.getpid()
+            self._open, self._pid = OrderedDict(), os.getpid()
         if number not in self._open:
-            self._open[number] = Shard(self._paths[number])
+            while len(self._open) >= MOST_OPEN:
+                self._open.popitem(last=False)[1].close()
+            self._open[number] = Shard(self._paths[number], seal=self._seals[number])
+        self._open.move_to_end(number)
         return self._open[number]
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}
+        return self.__dict__ | {"_open": OrderedDict()}
 
     def find(self, videos: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         """The videos that can be used, and (video, reason) of the quarantined ones."""
@@ -84,7 +105,7 @@ class Shards:
                     f"{video} is in the list but in none of the shards, {self._paths[0]} and so on; "
                     "run the workflow, which makes the outdated ones again"
                 )
-            reason = self.places[video].entry.quarantined
+            reason = self.places[video].quarantined
             if reason:
                 quarantined.append((video, reason))
             else:
@@ -93,7 +114,12 @@ class Shards:
 
     def positions(self, video: str) -> int:
         """Frames of a video in rgb, fields in flow and warped."""
-        return self.places[video].entry.count
+        return self.places[video].count
+
+    def entry(self, video: str) -> Entry:
+        """What of a video's row of the index its items are read by."""
+        place = self.places[video]
+        return Entry(video, label="", first=place.first, count=place.count)
 
     def snippets(
         self, video: str, starts: NDArray[np.int64], stack: int, crops: Sequence[Crop], size: int
@@ -102,10 +128,9 @@ class Shards:
 
         `starts` [N] are their first positions. A video with fewer fields than the stack repeats its last one.
         """
-        place = self.places[video]
-        shard = self[place.shard]
-        stacks = sampling.stack_indices(starts, stack=stack, positions=place.entry.count)  # [N, stack]
-        items = shard.items(place.entry, stacks.ravel())
+        shard = self[self.places[video].shard]
+        stacks = sampling.stack_indices(starts, stack=stack, positions=self.positions(video))  # [N, stack]
+        items = shard.items(self.entry(video), stacks.ravel())
         return augment.cut_snippets(items, crops, shape=stacks.shape, size=size, stream=shard.stream)
 
 

@@ -3,11 +3,12 @@
 The threads work on videos; where fewer videos are left than threads, on several pairs of frames of each.
 """
 
+import gc
 import importlib.metadata
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
+from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
 from atw.videos import Audit, BadVideoError, Frame, read
@@ -76,13 +78,15 @@ def _write(
     with (
         create(out, attributes(settings, dataset.name, backend)) as writer,
         meter(what, "pairs" if backend else "frames", len(members)) as progress,
+        _prompt_collection() as collect,
     ):
         cores = Cores(threads)
         used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
-        job = streams.Job(used, cores.share, progress.count)
+        job = streams.Job(used, cores.share, progress.count, lambda: Spool(out.parent))
         known = {entry.video: entry for entry in flow.entries} if flow else {}
         for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items)
+            collect()
             progress.advance()
             if entry.quarantined:
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
@@ -90,6 +94,20 @@ def _write(
                 log.info("repaired %s: %s", entry.video, entry.repaired)
         # A drive that vanished midway makes missing files of good videos.
         _require_planned(dataset, settings)
+
+
+@contextmanager
+def _prompt_collection() -> Iterator[Callable[[], object]]:
+    """Gives what frees the decoded frames of finished videos.
+
+    A frame of PyAV and its side data refer to each other, so it stays until Python looks for such pairs, which it does
+    rarely. What was there before the first video is not looked through each time.
+    """
+    gc.freeze()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
 
 
 def attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:

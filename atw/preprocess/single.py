@@ -1,10 +1,9 @@
 """Flow of a single video as a shard of its own, threads working on pairs of frames."""
 
-import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from atw import flow as tvl1
 from atw.config import RECIPES, Flow, Preprocess, Warp
@@ -12,6 +11,7 @@ from atw.files import InputError
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.preprocess.shard import attributes, describe
+from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import Entry, create
 from atw.videos import Audit, BadVideoError, Frame, read
@@ -75,14 +75,13 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
     describe(entry, audit)
     with (
         create(out, attributes(settings, DATASET, backend)) as writer,
-        tempfile.TemporaryFile(dir=out.parent) as file,
         meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,
     ):
         job = streams.Job(
             settings,
             threads=lambda: choice.threads,
             count=lambda pairs: progress.advance(pairs, steps=pairs),
-            room=lambda: Spool(file),
+            room=lambda: Spool(out.parent),
         )
         frames = decoded(video, width, height)
         if choice.warped:
@@ -134,25 +133,3 @@ def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
         "flow": Flow().model_dump(mode="json") | flow,
     }
     return settings | ({"warp": Warp().model_dump(mode="json")} if choice.warped else {})
-
-
-class Spool:
-    """Encoded items in a file, for those of a long video do not fit into memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._lengths: list[int] = []
-
-    def extend(self, items: Iterable[bytes]) -> None:
-        """Write items at the end."""
-        for item in items:
-            self._file.write(item)
-            self._lengths.append(len(item))
-
-    def __len__(self) -> int:
-        return len(self._lengths)
-
-    def __iter__(self) -> Iterator[bytes]:
-        self._file.seek(0)
-        for length in self._lengths:
-            yield self._file.read(length)

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -135,7 +135,7 @@ def places_of(numbers: Sequence[int] | NDArray[np.integer]) -> dict[int, list[in
 def checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
     """What the attribute `checksum` is: the digest of the other attributes and the rows of the index."""
     covered = {name: value for name, value in attributes.items() if name != "checksum"}
-    return digest([covered, [asdict(entry) for entry in entries]])
+    return digest([covered, [vars(entry) for entry in entries]])
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from atw.files import InputError
+from atw.files import InputError, digest
 from atw.shards.layout import (
     FORMAT,
     Entry,
@@ -40,30 +40,40 @@ class Shard:
 
     The file is opened read-only in this process: an HDF5 handle must not cross a fork.
 
+    Args:
+        path: of the file.
+        seal: what `seal` was when the shard was opened before. Its index is then not read and checked again, which is
+            most of the time that opening takes, and `entries` is empty.
+
     Raises:
-        InputError: not a shard, of another format version, or damaged; names the file and the remedy.
+        InputError: not a shard, of another format version, damaged, or not the one that was opened before; names the
+            file and the remedy.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, seal: str | None = None) -> None:
         self.path = path
+        self.entries: list[Entry] = []
         with self._reading():
             file = self._file = h5py.File(path, "r")
         try:
             with self._reading():
-                self._open(file)
+                self._open(file, seal)
         except BaseException:
             file.close()
             raise
 
-    def _open(self, file: h5py.File) -> None:
+    def _open(self, file: h5py.File, seal: str | None) -> None:
         found = read_attribute(file, "format") if "format" in file.attrs else None
         if found != FORMAT:
             raise InputError(f"shard {self.path} has format {found}, this version reads {FORMAT}; {REMEDY}")
         self.attributes = read_attributes(file)
-        self.entries = _entries(file)
-        # HDF5 itself would believe a wrong label, range or setting.
-        if self.attributes["checksum"] != checksum(self.attributes, self.entries):
-            raise ValueError("the checksum of attributes and index differs")
+        if seal is None:
+            self.entries = _entries(file)
+            # HDF5 itself would believe a wrong label, range or setting.
+            if self.attributes["checksum"] != checksum(self.attributes, self.entries):
+                raise ValueError("the checksum of attributes and index differs")
+        elif seal != self.seal:
+            raise InputError(f"shard {self.path} was replaced or damaged while it was in use; start this job again")
         self._check_attributes()
         items = int(self.attributes["items"])
         self._checksums = _plain(file, "crc32", np.uint32, items)
@@ -71,7 +81,13 @@ class Shard:
         self._offsets = self._checked_offsets(file, items) if self.stream == "rgb" else None
         if self.stream != "rgb":
             self._check_fields(items)
-        self._check_ranges(items)
+        if seal is None:
+            self._check_ranges(items)
+
+    @property
+    def seal(self) -> str:
+        """Digest of the attributes, among them a checksum of the index and the SHA-256 of the items."""
+        return digest(self.attributes)
 
     @property
     def stream(self) -> str:

@@ -23,11 +23,11 @@ def cpu_seconds(work: Callable[[], object], *, repeats: int) -> float:
 
 def measure(material: Material, stream: str, samples: list[Sample], *, repeats: int) -> dict[str, float]:
     """CPU seconds of all samples by step: HDF5, checksums, decoding, crop with resize and mirroring."""
-    places = material.shards[stream].places
+    shards = material.shards[stream]
     stack = 1 if stream == "rgb" else STACK
     wanted: list[tuple[Sample, Entry, list[int]]] = []
     for sample in samples:
-        entry = places[sample.video].entry
+        entry = shards.entry(sample.video)
         stacks = sampling.stack_indices(sample.starts, stack=stack, positions=entry.count)
         wanted.append((sample, entry, sorted({int(number) for number in stacks.ravel()})))
     with Shard(material.stored.shards[stream]) as shard:

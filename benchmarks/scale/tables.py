@@ -1,0 +1,207 @@
+"""What was measured as tables, with the growth of each cost."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from atw.data.reader import MOST_OPEN
+from benchmarks.report import Table, number
+from benchmarks.scale.amounts import Amounts
+from benchmarks.scale.growth import Growth, fit, slope
+from benchmarks.scale.plans import VIDEOS_A_SHARD
+from benchmarks.scale.projection import FPS, SECONDS, Growths, reopened
+from benchmarks.scale.reading import Opened
+from benchmarks.scale.stages import Peaks
+from benchmarks.scale.synthetic import FRAMES as FRAMES_STORED
+from benchmarks.scale.synthetic import SIDE_PX
+from benchmarks.scale.watched import Taken
+
+_MIB = 1 << 20
+
+METHOD = (
+    "Growth is the exponent of a least-squares line of the logarithm of the cost on that of the size: 1 is in "
+    "proportion, 0 not at all. From the dry run the cost of the smallest plan, that of starting, is taken off before. "
+    "Each figure is of one run, its time that of the CPU, files in the page cache; reading processes are timed by the "
+    "clock.",
+    f"Plans are of lists of Kinetics' form in shards of {VIDEOS_A_SHARD} videos, three streams to fused.json; of the "
+    "videos only one is there, as after a download that has only begun.",
+    f"Opening and sampling: shards by the project's own writer whose videos have {FRAMES_STORED} frames of {SIDE_PX} x "
+    f"{SIDE_PX} px, so that next to nothing is left but the cost of many. A sample is one of the training's, one frame "
+    "from each of four segments, at a place of a shuffled epoch. Bytes are those of Python's objects.",
+    "Reading processes: the training's own loaders on shards of real clips at the default size (340 x 256 px), batches "
+    "of 8 videos of 4 snippets, measured once all processes are at work. The main process does nothing else.",
+    "Memory: each stage as a process of its own, most of them the command that the workflow runs; the highest resident "
+    "memory that the kernel recorded for the process and for each it started, added up, which counts what they share "
+    "twice. What one more takes is the rise between the two largest sizes. Clips are real frames, there and back to a "
+    "given length, and flow is of the preset fast. A training is one of Ray's workers with a "
+    "loader and without Ray; audit, training, scoring and fusion are on the synthetic shards with the network tiny, 10 "
+    "classes, a quarter of the videos for testing and 10 snippets each.",
+    f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "
+    "are those that `atw plan` measures with on some of the clips, by the default settings and on one core.",
+)
+
+
+class Measured(NamedTuple):
+    """Costs by size.
+
+    Args:
+        nothing: videos of the smallest plan.
+        plan: of the dry run by videos.
+        drawn: seconds by videos.
+        of_videos: shards of a fixed number of videos, by videos.
+        videos: of the following.
+        of_shards: those videos, by the number of their shards.
+        rates: videos a second by stream and loader processes.
+        peaks: of the stages.
+        amounts: of a frame.
+    """
+
+    nothing: int
+    plan: dict[int, Taken]
+    drawn: dict[int, float]
+    of_videos: dict[int, Opened]
+    videos: int
+    of_shards: dict[int, Opened]
+    rates: dict[str, dict[int, float]]
+    peaks: list[Peaks]
+    amounts: Amounts
+
+
+def growths(found: Measured) -> Growths:
+    """The fitted growth of whatever is projected."""
+    start, larger = found.plan[found.nothing], _larger(found)
+    opened = found.of_videos
+    training = next(peaks for peaks in found.peaks if peaks.stage == "training")
+    largest = max(training.peaks)
+    fixed = training.peaks[largest] - training.bytes_each * largest
+    return Growths(
+        plan_seconds=fit({size: taken.cpu_seconds for size, taken in larger.items()}, fixed=start.cpu_seconds),
+        plan_bytes=fit({size: taken.peak_bytes for size, taken in larger.items()}, fixed=start.peak_bytes),
+        draw_seconds=fit(found.drawn),
+        open_seconds=fit({size: one.seconds for size, one in opened.items()}),
+        index_bytes=fit({size: one.bytes for size, one in opened.items()}),
+        edge_seconds=Growth(0.0, max(slope({size: _edge(one) for size, one in opened.items()}), 0.0), 1.0),
+        training_bytes=Growth(fixed, max(training.bytes_each, 0.0), 1.0),
+    )
+
+
+def _larger(found: Measured) -> dict[int, Taken]:
+    return {size: taken for size, taken in found.plan.items() if size != found.nothing}
+
+
+def _edge(one: Opened) -> float:
+    return one.edge_seconds - one.sample_seconds
+
+
+def measured(found: Measured) -> list[Table]:
+    """A table for each kind of size, and the memory of the stages."""
+    return [_plans(found), _drawn(found), _videos(found), _shards(found), _loaders(found), _memory(found)]
+
+
+def _plans(found: Measured) -> Table:
+    fitted = growths(found)
+    rows = [
+        [f"{size:,}", f"{-(-size // VIDEOS_A_SHARD):,}", number(taken.cpu_seconds), number(taken.peak_bytes / _MIB)]
+        for size, taken in found.plan.items()
+    ]
+    rows.append(["growth", "", f"{fitted.plan_seconds.exponent:.2f}", f"{fitted.plan_bytes.exponent:.2f}"])
+    each = slope({size: taken.peak_bytes for size, taken in _larger(found).items()})
+    notes = [f"A video takes {each:.0f} bytes of the plan's memory."]
+    return Table("Planning: snakemake --dry-run", ("videos", "shards", "CPU s", "peak memory, MiB"), rows, notes)
+
+
+def _drawn(found: Measured) -> Table:
+    rows = [[f"{size:,}", number(seconds), number(1e6 * seconds / size)] for size, seconds in found.drawn.items()]
+    rows.append(["growth", f"{fit(found.drawn).exponent:.2f}", ""])
+    return Table("Planning: drawing the splits of a folder", ("videos", "CPU s", "µs a video"), rows)
+
+
+def _videos(found: Measured) -> Table:
+    opened = found.of_videos
+    rows = [
+        [
+            f"{size:,}",
+            f"{-(-size // VIDEOS_A_SHARD):,}",
+            number(one.seconds),
+            number(one.bytes / size),
+            number(1000 * one.edge_seconds),
+            number(1000 * one.sample_seconds),
+        ]
+        for size, one in opened.items()
+    ]
+    fitted = growths(found)
+    inside = fit({size: one.sample_seconds for size, one in opened.items()})
+    rows.append(["growth", "", f"{fitted.open_seconds.exponent:.2f}", "", "", f"{inside.exponent:.2f}"])
+    columns = ("videos", "shards", "opening, s", "index, bytes a video", "first sample of an epoch, ms", "another, ms")
+    each = 1e9 * fitted.edge_seconds.factor
+    notes = [f"The permutation of an epoch takes {each:.0f} ns a video, once an epoch in each process."]
+    return Table(f"Opening and sampling: videos, {VIDEOS_A_SHARD} a shard", columns, rows, notes)
+
+
+def _shards(found: Measured) -> Table:
+    rows = [
+        [f"{shards:,}", number(one.seconds), number(1000 * one.sample_seconds), f"{one.files:,}"]
+        for shards, one in found.of_shards.items()
+    ]
+    growth = [
+        fit({shards: one.seconds for shards, one in found.of_shards.items()}).exponent,
+        fit({shards: one.sample_seconds for shards, one in found.of_shards.items()}).exponent,
+    ]
+    rows.append(["growth", *(f"{exponent:.2f}" for exponent in growth), ""])
+    title = f"Opening and sampling: shards of {found.videos:,} videos in all"
+    columns = ("shards", "opening, s", "a random sample, ms", "open files")
+    return Table(title, columns, rows, _again(found.of_shards))
+
+
+def _again(of_shards: Mapping[int, Opened]) -> list[str]:
+    """What opening a shard again costs, where there are more shards than stay open."""
+    fewest, most = min(of_shards), max(of_shards)
+    share = reopened(most)
+    if not share:
+        return [f"No more than {MOST_OPEN} shards: all stay open."]
+    extra = (of_shards[most].sample_seconds - of_shards[fewest].sample_seconds) / share
+    return [
+        f"A process has {MOST_OPEN} shards open at most. Of {most:,} shards, {share:.0%} of samples open one again, "
+        f"for {1000 * extra:.1f} ms each."
+    ]
+
+
+def _loaders(found: Measured) -> Table:
+    rows = [
+        [stream, str(count), number(rate), number(rate / rates[1]) if 1 in rates else "-"]
+        for stream, rates in found.rates.items()
+        for count, rate in rates.items()
+    ]
+    notes = ["0 processes: the training reads for itself. More processes than cores have nothing to run on."]
+    return Table("Reading processes", ("stream", "processes", "videos/s", "times one process"), rows, notes)
+
+
+def _memory(found: Measured) -> Table:
+    rows = [
+        [
+            peaks.stage,
+            peaks.unit,
+            ", ".join(f"{size:,}" for size in peaks.peaks),
+            ", ".join(number(peak / _MIB) for peak in peaks.peaks.values()),
+            f"{peaks.bytes_each / 1000:.2f}",
+        ]
+        for peaks in found.peaks
+    ]
+    columns = ("stage", "grows with", "sizes", "peak memory, MiB", "kB for one more, at the end")
+    return Table("Memory of every stage", columns, rows, _bounds(found.peaks))
+
+
+def _bounds(found: list[Peaks]) -> list[str]:
+    """Which stages stay within a tenth of what they take at the smallest size."""
+    flat, rising = [], []
+    for peaks in found:
+        sizes = list(peaks.peaks)
+        more = peaks.peaks[sizes[-1]] / peaks.peaks[sizes[0]]
+        said = f"{peaks.stage} by {peaks.unit}"
+        if more < 1.1:
+            flat.append(said)
+        else:
+            rising.append(f"{said} ({more:.2f} times, {sizes[-1] / sizes[0]:.0f} times the size)")
+    notes = [f"Within a tenth, whatever the size: {'; '.join(flat)}."] if flat else []
+    if rising:
+        notes.append(f"More with the size: {'; '.join(rising)}.")
+    return notes
