@@ -31,8 +31,9 @@ METHOD = (
     "of 8 videos of 4 snippets, measured once all processes are at work. The main process does nothing else.",
     "Memory: each stage as a process of its own, most of them the command that the workflow runs; the highest resident "
     "memory that the kernel recorded for the process and for each it started, added up, which counts what they share "
-    "twice. What one more takes is the rise between the two largest sizes. Clips are real frames, there and back to a "
-    "given length, and flow is of the preset fast. A training is one of Ray's workers with a "
+    "twice; those of half a second at most are left out. What one more takes is the rise between the two largest "
+    "sizes. Clips are real frames, there and back to a given length, and flow is of the preset fast. A training is one "
+    "of Ray's workers with a "
     "loader and without Ray; audit, training, scoring and fusion are on the synthetic shards with the network tiny, 10 "
     "classes, a quarter of the videos for testing and 10 snippets each.",
     f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "

@@ -16,6 +16,7 @@ from atw.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 _POLL_SECONDS = 0.02
+_YOUNG_SECONDS = 0.5  # until it runs its own program, a new process shows the memory of the one that started it
 _SHOWN = 2000  # characters of what a failed command printed
 
 
@@ -64,9 +65,10 @@ def _peak_bytes(pid: int) -> int:
     """Sum over a process and its descendants of the most memory that each has had."""
     total = 0
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
-            total += resident_peak_bytes(each.pid)
+        total = resident_peak_bytes(pid)
+        for each in psutil.Process(pid).children(recursive=True):
+            if time.time() - each.create_time() > _YOUNG_SECONDS:
+                total += resident_peak_bytes(each.pid)
     return total
 
 

@@ -202,6 +202,22 @@ def test_memory_that_was_given_back_counts_and_the_starting_process_does_not(tmp
     del held
 
 
+FORKS = """
+import os, time
+held = b"x" * (200 << 20)
+for _ in range(8):
+    if not os.fork():
+        time.sleep(0.1)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_a_process_that_has_just_been_started_does_not_count_as_another_one(tmp_path: Path) -> None:
+    (tmp_path / "forks.py").write_text(FORKS)
+    assert 200 * MIB < watched.run("forks", "", folder=tmp_path).peak_bytes < 300 * MIB
+
+
 def test_a_command_that_fails_is_named_with_its_words(tmp_path: Path) -> None:
     (tmp_path / "hog.py").write_text(HOG)
     with pytest.raises(InputError, match=r"hog 1 ended with status 1:\s+no more of this"):
