@@ -25,7 +25,12 @@ class Preprocess(Section):
     height: int = Field(256, ge=16, le=4096, description="working height in pixels; the aspect ratio is not kept")
     jpeg_quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames; 95 takes 31 kB a frame")
     zstd_level: int = Field(3, ge=1, le=19, description="Zstandard level of stored flow; 3 takes 11 kB a field")
-    shards: int = Field(16, ge=1, le=100_000, description="shard files per stream; about 256 videos each is good")
+    shards: int = Field(
+        16,
+        ge=1,
+        le=100_000,
+        description="shard files per stream; about 256 videos each is good, more than 512 files are not",
+    )
     max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine a video with more pixels a frame than this")
     max_frames: int = Field(100_000, ge=2, description="quarantine a video with more frames than this")
     quarantine_limit: float = Field(
