@@ -24,13 +24,14 @@ import ray.exceptions
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.train.torch import TorchTrainer, get_device
 
 from atw.config import Compute
 from atw.data.reader import Shards
 from atw.datasets import Dataset
 from atw.files import InputError, digest
 from atw.train.devices import use_gpu
+from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
 
 log = logging.getLogger("atw")
@@ -92,7 +93,7 @@ def launch(
                 "board": str(board) if compute.tensorboard else None,
                 "threads": max(threads // compute.workers, 1),
             },
-            torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
+            torch_config=Meeting(backend="nccl" if on_gpu else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
                 use_gpu=on_gpu,

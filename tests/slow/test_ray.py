@@ -33,16 +33,20 @@ def place(workplace: Workplace) -> Workplace:
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("prefix", "streams", "seed"),
-    [((*ATW_RAY, "--cpus", "2"), 2, 20), ((*ATW_RAY, "--cpus", "3"), 3, 21), ((), 3, 22)],
-    ids=["two on one Ray", "three on one Ray", "three on Rays of their own"],
+    ("prefix", "streams", "seed", "workers"),
+    [((*ATW_RAY, "--cpus", "4"), 2, 20, 2), ((*ATW_RAY, "--cpus", "3"), 3, 21, 1), ((), 3, 22, 1)],
+    ids=["two of two workers on one Ray", "three on one Ray", "three on Rays of their own"],
 )
-def test_streams_train_side_by_side(place: Workplace, prefix: tuple[str, ...], streams: int, seed: int) -> None:
-    configure(place, seed, iterations=300)
+def test_streams_train_side_by_side(
+    place: Workplace, prefix: tuple[str, ...], streams: int, seed: int, workers: int
+) -> None:
+    configure(place, seed, iterations=300, workers=workers, train_threads=workers)
     models = [place.folder / f"results/tiny/split1/{stream}/model.pt" for stream in STREAMS[:streams]]
-    run = start(place, [*prefix, *snakemake(streams, *(str(path.relative_to(place.folder)) for path in models))])
+    run = start(
+        place, [*prefix, *snakemake(streams * workers, *(str(path.relative_to(place.folder)) for path in models))]
+    )
     finish(run, place, 380)
-    assert run.workers_at_once == streams
+    assert run.workers_at_once == streams * workers
     addresses = run.addresses()
     assert [address for address in addresses if loopback(address)]
     assert {address: titles for address, titles in addresses.items() if not loopback(address)} == {}

@@ -59,15 +59,11 @@ class Watched:
         self.workers_at_once = max(self.workers_at_once, workers)
 
     def addresses(self) -> dict[str, set[str]]:
-        """Where processes listened, and what these were called, but for the training's workers.
-
-        Torch's store for its workers listens on every interface. A process takes its title some time after it began.
-        """
+        """Where processes listened, and what these were called: one takes its title some time after it began."""
         found: dict[str, set[str]] = {}
         for pid, addresses in self.listening.items():
-            if not any(title.startswith(WORKER) for title in self.titles[pid]):
-                for address in addresses:
-                    found.setdefault(address, set()).update(self.titles[pid])
+            for address in addresses:
+                found.setdefault(address, set()).update(self.titles[pid])
         return found
 
     def wait(self, seconds: float) -> int:

@@ -35,6 +35,7 @@ GROUPS = {
     "atw.train": (3, "train"),
     "atw.evaluate": (4, "evaluate"),
     "atw.train.launch": (5, "launch"),
+    "atw.train.meeting": (5, "launch"),
     "atw.figures": (5, "figures"),
     "atw.cost": (5, "cost"),
     "atw.predict": (6, "predict"),
@@ -44,7 +45,7 @@ GROUPS = {
 # Libraries that only some groups or modules may import.
 RESERVED = {
     "snakemake": set(),
-    "ray": {"atw.train.launch", "atw.train.head"},
+    "ray": {"atw.train.launch", "atw.train.meeting", "atw.train.head"},
     "torch": {"data", "model", "train", "evaluate", "launch", "predict", "cost"},
     "torchvision": {"model"},
     "numba": {"atw.jit", "preprocess"},
