@@ -6,15 +6,16 @@ import sys
 
 import typer
 
-from atw.commands import shards, stages, tools
+from atw.commands import run, shards, stages, tools
 from atw.files import InputError, printable
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Three-stream action recognition with temporal attention. "
-    "`snakemake --cores 2 results/demo/split1/fused.json` runs the stages in order.",
+    "`atw run results/demo/split1/fused.json` runs the stages in order.",
 )
+app.add_typer(run.app)
 app.add_typer(tools.app)
 app.add_typer(shards.app, name="shards")
 app.add_typer(stages.app)

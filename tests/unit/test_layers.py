@@ -21,6 +21,7 @@ GROUPS = {
     "atw.config": (0, "base"),
     "atw.imagenet": (0, "base"),
     "atw.progress": (0, "base"),
+    "atw.workflow": (0, "base"),
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),
     "atw.videos": (1, "inputs"),
