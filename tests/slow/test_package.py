@@ -66,11 +66,9 @@ def test_the_wheel_has_the_workflow_and_no_more(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"atw", next(top for top in tops if top.endswith(".dist-info"))}
     inside = {name.removeprefix("atw/workflow_files/") for name in names if name.startswith("atw/workflow_files/")}
-    here = {"Snakefile", "config.yaml"}
-    for folder in ("workflow", "profiles", "envs"):
-        tracked = call(["git", "ls-files", folder], REPOSITORY, 60)
-        here |= set(tracked.split())
-    assert inside == here
+    folders = [REPOSITORY / name for name in ("workflow", "profiles", "envs")]
+    here = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert inside == {"Snakefile", "config.yaml", *(str(path.relative_to(REPOSITORY)) for path in here)}
 
 
 @pytest.mark.timeout(2500)
