@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from atw.commands.arguments import AsJson, UsableThreads
+from atw.commands.arguments import AsJson, Configfile, UsableThreads
 from atw.files import InputError
 
 app = typer.Typer()
@@ -120,7 +120,7 @@ def ray(
 @app.command()
 def plan(
     target: Annotated[str, typer.Argument(help="as results/ucf101/split1/fused.json", show_default=False)],
-    configfile: Annotated[Path, typer.Option(help="the configuration, as for snakemake")] = Path("config.yaml"),
+    configfile: Configfile = Path("config.yaml"),
     cores: Annotated[int | None, typer.Option(min=1, help="as for snakemake; all cores unless given")] = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that jobs may hold at the same time")] = 1,
     as_json: AsJson = False,
@@ -131,6 +131,24 @@ def plan(
 
     found = estimate.estimate(target, configfile, cores=cores or usable_cores(), gpus=gpus)
     estimate.show(found, as_json=as_json)
+
+
+@app.command("config")
+def config_(
+    target: Annotated[
+        str, typer.Argument(help="a file of the workflow, a dataset, or dataset/experiments/name", show_default=False)
+    ],
+    configfile: Configfile = Path("config.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Print the settings that a target is made with, and where each comes from.
+
+    Example: atw config results/demo/experiments/average/split1/fused.json
+    """
+    from atw import origins
+
+    found = origins.find(target, configfile)
+    origins.show(found, as_json=as_json)
 
 
 @app.command()
