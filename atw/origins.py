@@ -105,8 +105,10 @@ def show(found: Found, *, as_json: bool) -> None:
     for origin in found.settings:
         shared[(origin.key, json.dumps(origin.value, ensure_ascii=False), origin.source)].append(origin.stream)
     of = f"{found.dataset}, experiment {found.experiment}" if found.experiment else found.dataset
-    table = Table(title=f"{found.target}: settings of {of}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in ("setting", "streams", "value", "from (place in config.yaml)"):
+    table = Table(
+        title=f"{found.target}: settings of {of}; places are in config.yaml", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
+    for name in ("setting", "streams", "value", "from"):
         table.add_column(name, overflow="fold", no_wrap=name == "setting")
     for (key, value, source), streams in sorted(shared.items(), key=lambda item: _place(item[0][0], found)):
         table.add_row(

@@ -11,6 +11,19 @@ from atw.files import InputError, atomic_path
 CONFIG = Path("config.yaml")
 # With one of these, Snakemake takes its configuration from elsewhere.
 _ELSEWHERE = ("--configfile", "--configfiles", "--directory", "-d")
+# With one of these, people want to read what Snakemake says.
+_LINES = (
+    "--logger",
+    "--dry-run",
+    "--dryrun",
+    "-n",
+    "--quiet",
+    "-q",
+    "--verbose",
+    "--debug-dag",
+    "--printshellcmds",
+    "-p",
+)
 
 
 def root() -> Path:
@@ -30,10 +43,11 @@ def environment() -> Mapping[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def run(targets: Sequence[str], options: Sequence[str]) -> None:
+def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
     """Become Snakemake, in the working folder: exit status and signals are its own. Does not return.
 
-    A config.yaml is written first where there is none, and options do not name another.
+    A config.yaml is written first where there is none, and options do not name another. On a terminal the run is shown
+    live, unless `plain` or an option wants Snakemake's own lines.
 
     Raises:
         InputError: config.yaml cannot be written, or what was given as a target is an option.
@@ -45,5 +59,6 @@ def run(targets: Sequence[str], options: Sequence[str]) -> None:
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
         print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
-    line = command(targets, options)
+    live = sys.stderr.isatty() and not plain and not any(option.partition("=")[0] in _LINES for option in options)
+    line = command(targets, ["--logger", "atw", *options] if live else options)
     os.execve(line[0], line, dict(environment()))

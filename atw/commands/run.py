@@ -27,6 +27,7 @@ def run(
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all unless given")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="say what would be done")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="Snakemake's own lines, on a terminal too")] = False,
 ) -> None:
     """Make results in the working folder, with a config.yaml of its own: Snakemake on the workflow in this package.
 
@@ -38,4 +39,4 @@ def run(
 
     options = [] if cores is None else ["--cores", str(cores)]
     options += ["--dry-run"] if dry_run else []
-    workflow.run(targets or [], [*options, *context.meta[_FURTHER]])
+    workflow.run(targets or [], [*options, *context.meta[_FURTHER]], plain=plain)

@@ -1,6 +1,8 @@
 """`atw run` in any folder: its config.yaml, what it passes on to Snakemake, and how it ends."""
 
 import os
+import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,3 +89,66 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     run = atw_run(tmp_path, "-n", DEMO)
     assert run.returncode == 2
     assert "cannot write config.yaml" in run.stderr
+
+
+def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Exit status of `atw run` and all that it wrote to its terminal."""
+    keeper, terminal = pty.openpty()
+    command = [sys.executable, "-m", "atw", "run", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
+    child = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+    )
+    os.close(terminal)
+    written = b""
+    try:
+        while part := os.read(keeper, 65536):
+            written += part
+    except OSError:  # how Linux says that nobody has the terminal open any longer
+        pass
+    finally:
+        os.close(keeper)
+    return child.wait(timeout=60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with a dataset that is rendered within seconds."""
+    show = {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": {"show": show}}), encoding="utf-8")
+    return tmp_path
+
+
+def test_a_terminal_shows_the_run_live(small: Path) -> None:
+    status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv")
+    assert status == 0, screen
+    assert re.search(r"render +━+ +0 of 1", screen)
+    assert "render  show 1  for 0:0" in screen
+    assert re.search(r"1 of 1 jobs done in 0:\d\d\r\n$", screen)
+    assert "jobid" not in screen
+    assert any("rule render:" in path.read_text() for path in (small / ".snakemake/log").iterdir())
+
+
+def test_a_failed_job_is_shown_with_its_log(small: Path) -> None:
+    (small / "data/show").mkdir(parents=True)
+    (small / "data/show/split1").write_text("in the way", encoding="utf-8")
+    (small / "data/show/.split1.csv.lock").mkdir()
+    status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv")
+    assert status == 1
+    assert "Error in rule render" in screen
+    assert "Logfile logs/render/show/split1.log" in screen
+    assert re.search(r"0 of 1 jobs done in \S+, 1 failed\r\n$", screen)
+
+
+@pytest.mark.parametrize("options", [["--plain"], ["-n"], ["--", "--quiet"]])
+def test_who_wants_snakemakes_own_lines_gets_them(small: Path, options: list[str]) -> None:
+    status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv", *options)
+    assert status == 0, screen
+    assert "━" not in screen
+    assert "jobs done" not in screen
+
+
+def test_no_terminal_no_live_view(small: Path) -> None:
+    run = atw_run(small, "--cores", "1", "data/show/split1.csv")
+    assert "rule render:" in run.stderr
+    assert "━" not in run.stderr

@@ -64,7 +64,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_the_workflow_and_no_more(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.partition("/")[0] for name in names}
-    assert tops == {"atw", next(top for top in tops if top.endswith(".dist-info"))}
+    assert tops == {"atw", "snakemake_logger_plugin_atw", next(top for top in tops if top.endswith(".dist-info"))}
     inside = {name.removeprefix("atw/workflow_files/") for name in names if name.startswith("atw/workflow_files/")}
     folders = [REPOSITORY / name for name in ("workflow", "profiles", "envs")]
     here = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"]
@@ -85,6 +85,7 @@ def test_a_run_in_an_empty_folder(bin_folder: Path, tmp_path: Path) -> None:
     assert str(bin_folder.parent) in said  # where the Snakefile is
     logs = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / "logs").rglob("*.log"))
     assert str(REPOSITORY) not in said + logs + (tmp_path / TARGET).read_text(encoding="utf-8")
+    assert call([atw, "run", "--", "--logger", "atw", "--summary"], tmp_path, 200)
     shown = call([atw, "show", TARGET], tmp_path, 200)
     assert "warped" in shown
     where = call([bin_folder / "python", "-c", "import atw; print(atw.__file__)"], tmp_path, 60)

@@ -38,6 +38,7 @@ GROUPS = {
     "atw.train.launch": (5, "launch"),
     "atw.figures": (5, "figures"),
     "atw.cost": (5, "cost"),
+    "atw.live": (1, "live"),
     "atw.origins": (5, "origins"),
     "atw.predict": (6, "predict"),
     "atw.commands": (7, "commands"),
