@@ -32,6 +32,11 @@ def root() -> Path:
     return installed if installed.exists() else Path(__file__).parents[1]
 
 
+def config_file() -> Path:
+    """The working folder's config.yaml, or the one that it would get."""
+    return CONFIG if CONFIG.exists() else root() / CONFIG
+
+
 def command(targets: Sequence[str], options: Sequence[str]) -> list[str]:
     """The command line that makes targets in the working folder, with Snakemake's own options before them."""
     return [sys.executable, "-m", "snakemake", "--snakefile", str(root() / "Snakefile"), *options, "--", *targets]

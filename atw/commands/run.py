@@ -5,6 +5,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from atw.commands.arguments import complete_targets
+
 app = typer.Typer()
 _FURTHER = "atw.further"
 
@@ -23,7 +25,10 @@ class _WithFurther(TyperCommand):
 def run(
     context: typer.Context,
     targets: Annotated[
-        list[str] | None, typer.Argument(help="files to make; the summary of every dataset unless given")
+        list[str] | None,
+        typer.Argument(
+            help="files to make; the summary of every dataset unless given", autocompletion=complete_targets
+        ),
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all unless given")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="say what would be done")] = False,
