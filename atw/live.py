@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from atw.progress import reached
+from atw.progress import Reached, reached
 
 _MOST_SHOWN = 12
 _MOST_NAMED = 4
@@ -30,10 +30,17 @@ class _Stage:
 
 @dataclass(frozen=True)
 class _Job:
+    """A job at work; `stale_ns` is when its log was written before it began, by an earlier attempt."""
+
     rule: str
     label: str
     log: Path | None
     began: float
+    stale_ns: int
+
+    def reached(self) -> Reached | None:
+        """How far it says that it is."""
+        return reached(self.log) if self.log and _written_ns(self.log) != self.stale_ns else None
 
 
 @dataclass
@@ -60,7 +67,7 @@ class View:
             if number in self._failed:
                 self._failed.discard(number)
                 stage.failed -= 1
-            self._running[number] = _Job(rule, " ".join(wildcards), log, self.clock())
+            self._running[number] = _Job(rule, " ".join(wildcards), log, self.clock(), _written_ns(log))
             at_once = sum(job.rule == rule for job in self._running.values())
             stage.side_by_side = max(stage.side_by_side, at_once)
 
@@ -106,7 +113,7 @@ class View:
             return Group(stages, *work, Text(self.summary + self._left(), "bold"))
 
     def _state(self, job: _Job) -> str:
-        seen = reached(job.log) if job.log else None
+        seen = job.reached()
         return seen.text if seen else f"for {_duration(self.clock() - job.began)}"
 
     def _left(self) -> str:
@@ -134,10 +141,18 @@ class View:
             return stage.seconds / stage.done
         expected = []
         for job in self._running.values():
-            seen = reached(job.log) if job.rule == rule and job.log else None
+            seen = job.reached() if job.rule == rule else None
             if seen and seen.share > 0:
                 expected.append((self.clock() - job.began) / seen.share)
         return sum(expected) / len(expected) if expected else None
+
+
+def _written_ns(path: Path | None) -> int:
+    """When a file was last written; 0 where there is none."""
+    try:
+        return path.stat().st_mtime_ns if path else 0
+    except OSError:
+        return 0
 
 
 def _duration(seconds: float) -> str:

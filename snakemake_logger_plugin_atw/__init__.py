@@ -29,7 +29,7 @@ class LogHandler(LogHandlerBase):
         """Show nothing before there are jobs: Snakemake may have been called for something else."""
         self._console = Console(stderr=True, no_color=self.common_settings.nocolor or None)
         self._view = View()
-        self._live = Live(self._view, console=self._console, refresh_per_second=2, transient=True)
+        self._live = Live(self._view, console=self._console, refresh_per_second=1, transient=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take note of an event of Snakemake's, and print what people have to read."""

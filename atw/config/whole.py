@@ -103,6 +103,8 @@ def load_file(path: Path) -> dict[str, Any]:
     """The content of a config.yaml, not yet validated."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; `atw run` writes one, --configfile names another") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path} cannot be read as a configuration: {error}") from None
     if not isinstance(content, dict):

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,8 +92,8 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     assert "cannot write config.yaml" in run.stderr
 
 
-def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Exit status of `atw run` and all that it wrote to its terminal."""
+def on_a_terminal(folder: Path, *arguments: str, interrupt_at: str = "\0") -> tuple[int, str]:
+    """Exit status of `atw run` and all that it wrote to its terminal; Ctrl-C once it has written something."""
     keeper, terminal = pty.openpty()
     command = [sys.executable, "-m", "atw", "run", *arguments]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
@@ -104,11 +105,16 @@ def on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str]:
     try:
         while part := os.read(keeper, 65536):
             written += part
+            if interrupt_at.encode() in written:
+                os.killpg(child.pid, signal.SIGINT)
+                interrupt_at = "\0"
     except OSError:  # how Linux says that nobody has the terminal open any longer
         pass
     finally:
         os.close(keeper)
-    return child.wait(timeout=60), re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+    status = child.wait(timeout=60)
+    assert written.count(b"\x1b[?25l") == written.count(b"\x1b[?25h")  # a hidden cursor comes back
+    return status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
 
 @pytest.fixture
@@ -138,6 +144,13 @@ def test_a_failed_job_is_shown_with_its_log(small: Path) -> None:
     assert "Error in rule render" in screen
     assert "Logfile logs/render/show/split1.log" in screen
     assert re.search(r"0 of 1 jobs done in \S+, 1 failed\r\n$", screen)
+
+
+def test_ctrl_c_gives_the_terminal_back(small: Path) -> None:
+    status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv", interrupt_at="render  show 1")
+    assert status == 1
+    assert re.search(r"0 of 1 jobs done in \S+, 1 failed\r\n$", screen)
+    assert not (small / "data/show/split1.csv").exists()
 
 
 @pytest.mark.parametrize("options", [["--plain"], ["-n"], ["--", "--quiet"]])

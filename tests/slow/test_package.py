@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from atw import __version__
 from tests.rules.conftest import REPOSITORY
 
 TARGET = "results/tiny/split1/fused.json"
@@ -62,6 +63,7 @@ def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_has_the_workflow_and_no_more(wheel: Path) -> None:
+    assert wheel.name.startswith(f"atw-{__version__}-")
     names = set(zipfile.ZipFile(wheel).namelist())
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"atw", "snakemake_logger_plugin_atw", next(top for top in tops if top.endswith(".dist-info"))}

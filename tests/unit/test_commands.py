@@ -108,7 +108,7 @@ def test_the_schema_of_the_configuration() -> None:
         (["show"], "Missing argument"),
         (["plan", "a", "--cores", "none"], "--cores"),
         (["show", "nothing.json"], "nothing.json"),
-        (["config", "nobody"], "config.yaml cannot be read"),
+        (["config", "nobody"], "config.yaml does not exist"),
         (["shards", "info", "nowhere"], "nowhere does not exist"),
     ],
 )

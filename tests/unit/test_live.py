@@ -1,6 +1,7 @@
 """The live view of a run: what it says of stages, jobs and the time that is left."""
 
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
     for number in (1, 2, 3):
         view.job_began(number, "flow", ["demo"], None)
         view.job_ended(number, well=True)
-    view.job_began(9, "train", ["demo", "split1", "rgb"], write_log(tmp_path / "t.log", ""))
+    view.job_began(9, "train", ["demo", "split1", "rgb"], tmp_path / "t.log")
     clock.now += 100
     write_log(tmp_path / "t.log", "12:00:00 training rgb: 80 of 320 (25%), 41.2 videos/s loss 1.25, 5:01 left\n")
     assert lines(view)[2:] == [
@@ -77,6 +78,18 @@ def test_failures_are_counted_until_a_job_is_tried_again(clock: Clock) -> None:
     view.job_ended(3, well=True)
     view.job_ended(3, well=True)  # heard of twice
     assert view.summary == "1 of 1 jobs done in 0:00"
+
+
+def test_what_an_earlier_attempt_wrote_is_not_shown(clock: Clock, tmp_path: Path) -> None:
+    line = "training rgb: 300 of 320 (93%), 41.2 videos/s, 0:05 left\n"
+    log = write_log(tmp_path / "t.log", line)
+    os.utime(log, ns=(1, 1))
+    view = View(clock)
+    view.begin({"train": 1})
+    view.job_began(1, "train", ["rgb"], log)
+    assert lines(view)[1:] == ["train rgb for 0:00", "0 of 1 jobs done in 0:00; no time known yet of train"]
+    write_log(log, line)
+    assert lines(view)[1] == "train rgb 93%, 41.2 videos/s, 0:05 left"
 
 
 def test_many_jobs_and_many_stages_stay_short(clock: Clock) -> None:
