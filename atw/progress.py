@@ -1,16 +1,21 @@
 """Progress for people: a live bar on a terminal, a line every ten seconds in a log file."""
 
 import logging
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 _LOG_SECONDS = 10.0
+_TAIL_BYTES = 8192
+_LINE = re.compile(r": (\d+) of (\d+) \((\d+%\), .*?, (?:[\d:]+|unknown time) left)$", re.MULTILINE)
 log = logging.getLogger("atw")
 
 
@@ -76,3 +81,30 @@ def meter(what: str, unit: str, total: int, *, done: int = 0) -> Iterator[Meter]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         yield Meter(what, unit, total, bar, done)
+
+
+class Reached(NamedTuple):
+    """How far a job was when it last wrote a line of progress.
+
+    Args:
+        share: of its steps, 0 to 1.
+        text: percent, rate and remaining time, as the line has them.
+    """
+
+    share: float
+    text: str
+
+
+def reached(log_path: Path) -> Reached | None:
+    """The last line of progress in a job's log; None where there is none yet."""
+    try:
+        with log_path.open("rb") as stream:
+            stream.seek(0, 2)
+            stream.seek(max(stream.tell() - _TAIL_BYTES, 0))
+            lines = _LINE.findall(stream.read().decode("utf-8", errors="replace"))
+    except OSError:
+        return None
+    if not lines:
+        return None
+    done, total, text = lines[-1]
+    return Reached(int(done) / max(int(total), 1), text.replace("%)", "%", 1))

@@ -40,6 +40,11 @@ def markdown() -> str:
     return "\n".join(parts)
 
 
+def schema() -> dict[str, Any]:
+    """The JSON schema of config.yaml, for editors; a section's keys in a dataset or experiment are not in it."""
+    return Config.model_json_schema()
+
+
 def _table(model: type[BaseModel], left_out: set[str], section: str = "") -> str:
     rows = ["| key | default | meaning and unit |", "| --- | --- | --- |"]
     for name, field in model.model_fields.items():

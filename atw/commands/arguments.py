@@ -14,3 +14,21 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
 UsableThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless given")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
 AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
+Configfile = Annotated[Path, typer.Option(help="the configuration, as for snakemake")]
+
+
+def complete_targets(incomplete: str) -> list[str]:
+    """Targets of the working folder's config.yaml, for the shell that completes a command line."""
+    from atw import config, workflow
+    from atw.files import InputError
+
+    try:
+        loaded = config.load(config.load_file(workflow.config_file()))
+    except InputError:
+        return []
+    runs = [
+        f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
+    ]
+    targets = [f"results/{run}/{file}" for run in runs for file in ("split1/fused.json", "summary.json")]
+    targets += [f"results/{name}/tables/table{number}.json" for name in loaded.datasets for number in range(1, 5)]
+    return [target for target in targets if target.startswith(incomplete)]

@@ -1,11 +1,13 @@
 """`atw shards`: look into shards, check them, take videos out of them."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from atw.commands.arguments import AsJson
 from atw.files import printable
 
 app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
@@ -14,21 +16,28 @@ Paths = Annotated[list[Path], typer.Argument(help="shards, or folders of shards"
 
 
 @app.command()
-def info(
-    paths: Paths, as_json: Annotated[bool, typer.Option("--json", help="for programs, with more")] = False
-) -> None:
-    """Say what shards hold: videos, items, settings, sizes. Status 1: one cannot be read."""
+def info(paths: Paths, as_json: AsJson = False) -> None:
+    """Say what shards hold: videos, items, settings, sizes. Status 1: one cannot be read.
+
+    Example: atw shards info shards/demo
+    """
     from atw.shards import inspect
 
     _exit_with(inspect.info(paths, as_json=as_json))
 
 
 @app.command()
-def verify(paths: Paths) -> None:
-    """Check every byte of shards. Status 0: whole, 1: damage, each named with its remedy."""
+def verify(paths: Paths, as_json: AsJson = False) -> None:
+    """Check every byte of shards. Status 0: whole, 1: damage, each named with its remedy.
+
+    Example: atw shards verify shards
+    """
     from atw.shards import inspect
 
     count, damage = inspect.verify(paths)
+    if as_json:
+        print(json.dumps({"shards": count, "damage": damage}, indent=2))
+        sys.exit(1 if damage else 0)
     _exit_with(damage)
     print(f"{count} shards are whole")
 
@@ -47,7 +56,10 @@ def export(
         bool, typer.Option("--skip-existing", help="keep the videos that are there, and go on with the others")
     ] = False,
 ) -> None:
-    """Write frames or flow fields as files, a folder a video: OUT/dataset/stream/id."""
+    """Write frames or flow fields as files, a folder a video: OUT/dataset/stream/id.
+
+    Example: atw shards export shards/demo/flow --out flow
+    """
     from atw.shards.export import export as write_files
 
     exported = write_files(paths, out, videos=video or (), form=form, overwrite=overwrite, skip_existing=skip_existing)

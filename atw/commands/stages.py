@@ -1,4 +1,7 @@
-"""The workflow's stages: each command makes one file, and gets exactly the settings it depends on as JSON."""
+"""The workflow's stages: each command makes one file, and gets exactly the settings it depends on as JSON.
+
+People have the workflow call them: the examples let it print the command lines.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +15,10 @@ app = typer.Typer()
 
 @app.command(rich_help_panel="Stages of the workflow")
 def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
-    """Render the videos of one split of a demo dataset, and their list."""
+    """Render the videos of one split of a demo dataset, and their list.
+
+    Example: atw run --dry-run data/demo/split1.csv -- --printshellcmds
+    """
     from atw import config
     from atw.datasets.render import write_dataset
 
@@ -29,7 +35,10 @@ def download(
         str, typer.Option(help="JSON of the addresses or files to take instead of the official")
     ] = "{}",
 ) -> None:
-    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there."""
+    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there.
+
+    Example: atw run data/downloads/ucf101.json
+    """
     from atw import config
     from atw.download.dataset import download as fetch_and_unpack
 
@@ -45,7 +54,10 @@ def shard(
     threads: Threads = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Write one shard of one stream: decode, compute, encode."""
+    """Write one shard of one stream: decode, compute, encode.
+
+    Example: atw run --dry-run shards/demo/rgb/00000.h5 -- --printshellcmds
+    """
     from atw import config, datasets
     from atw.preprocess.shard import make
 
@@ -55,7 +67,10 @@ def shard(
 
 @app.command(rich_help_panel="Stages of the workflow")
 def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText) -> None:
-    """List the quarantined and repaired videos of a split; refuse to go on when they are too many."""
+    """List the quarantined and repaired videos of a split; refuse to go on when they are too many.
+
+    Example: atw run --dry-run results/demo/split1/quarantine.csv -- --printshellcmds
+    """
     from atw import config, datasets
     from atw.preprocess.audit import audit as write_audit
 
@@ -66,7 +81,10 @@ def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText
 def quarantine(
     out: Out, audits: Annotated[list[Path], typer.Argument(help="quarantine.csv of each split", show_default=False)]
 ) -> None:
-    """List the quarantined and repaired videos of a dataset."""
+    """List the quarantined and repaired videos of a dataset.
+
+    Example: atw run --dry-run results/demo/quarantine.csv -- --printshellcmds
+    """
     from atw.preprocess.audit import merge
 
     merge(out, audits)
@@ -82,7 +100,10 @@ def train(
     threads: Threads = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train the network of one stream; history.jsonl is written beside the model."""
+    """Train the network of one stream; history.jsonl is written beside the model.
+
+    Example: atw run --dry-run results/demo/split1/rgb/model.pt -- --printshellcmds
+    """
     from atw import config, datasets
     from atw.train.launch import launch
 
@@ -109,7 +130,10 @@ def score(
     gpus: Gpus = 0,
     held_out: Annotated[bool, typer.Option("--held-out", help="score the training videos that were held out")] = False,
 ) -> None:
-    """Score the test videos of one stream, or the held-out ones."""
+    """Score the test videos of one stream, or the held-out ones.
+
+    Example: atw run --dry-run results/demo/split1/rgb/scores.h5 -- --printshellcmds
+    """
     from atw import config, datasets
     from atw.evaluate.score import score_videos
 
@@ -132,7 +156,10 @@ def fuse(
     scores: Annotated[list[Path], typer.Argument(help="score files", show_default=False)],
     settings: SettingsText,
 ) -> None:
-    """Fuse the streams' scores and write the result with its provenance."""
+    """Fuse the streams' scores and write the result with its provenance.
+
+    Example: atw run --dry-run results/demo/split1/fused.json -- --printshellcmds
+    """
     from atw import config
     from atw.evaluate.result import write_result
 
@@ -145,7 +172,10 @@ def summary(
     fused: Annotated[list[Path], typer.Argument(help="results to average", show_default=False)],
     settings: SettingsText,
 ) -> None:
-    """Average the results of several splits."""
+    """Average the results of several splits.
+
+    Example: atw run --dry-run results/demo/summary.json -- --printshellcmds
+    """
     from atw import config
     from atw.evaluate.result import write_summary
 
@@ -159,7 +189,10 @@ def table(
     inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4 a summary.json", show_default=False)],
     settings: SettingsText,
 ) -> None:
-    """Write a table of the paper, its numbers beside ours; CSV and HTML are written beside the JSON."""
+    """Write a table of the paper, its numbers beside ours; CSV and HTML are written beside the JSON.
+
+    Example: atw run --dry-run results/demo/tables/table1.json -- --printshellcmds
+    """
     from atw import config
     from atw.evaluate.tables import write_table
 
@@ -179,7 +212,10 @@ def attention(
     stream: Annotated[str, typer.Option(help="whose weights stand above the frames; the first unless given")] = "",
     settings: SettingsText = "{}",
 ) -> None:
-    """Draw the attention of a split (.png), with its numbers beside it (.json)."""
+    """Draw the attention of a split (.png), with its numbers beside it (.json).
+
+    Example: atw run --dry-run results/demo/split1/attention.png -- --printshellcmds
+    """
     from atw import config
     from atw.figures.attention import Choice, write_attention
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from atw.commands.arguments import AsJson, UsableThreads
-from atw.files import InputError
+from atw.commands.arguments import AsJson, Configfile, UsableThreads, complete_targets
+from atw.files import InputError, printable
 
 app = typer.Typer()
 
@@ -26,7 +26,10 @@ def predict(
     device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda")] = "auto",
     threads: UsableThreads = None,
 ) -> None:
-    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used."""
+    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used.
+
+    Example: atw predict video.mp4 --model results/demo/split1 --render video.png
+    """
     from atw.doctor.machine import usable_cores
     from atw.predict.command import Wishes
     from atw.predict.command import predict as classify
@@ -51,7 +54,10 @@ def flow(
     warped: Annotated[bool, typer.Option("--warped", help="take the camera's motion out")] = False,
     bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
 ) -> None:
-    """Compute the optical flow of one video."""
+    """Compute the optical flow of one video.
+
+    Example: atw flow video.mp4 --out flow.h5 --preview flow.mp4
+    """
     from atw.doctor.machine import usable_cores
     from atw.preprocess.preview import check_paths, write_preview
     from atw.preprocess.single import Choice, write_flow
@@ -66,11 +72,19 @@ def flow(
 
 
 @app.command()
-def show(result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)]) -> None:
-    """Print the accuracies of a result as a table."""
-    from atw.evaluate.result import print_result
+def show(
+    result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)], as_json: AsJson = False
+) -> None:
+    """Print the accuracies of a result as a table.
 
-    print_result(result)
+    Example: atw show results/demo/split1/fused.json
+    """
+    from atw.evaluate.result import print_result, read_result
+
+    if as_json:
+        print(printable(json.dumps(read_result(result), indent=2, ensure_ascii=False)))
+    else:
+        print_result(result)
 
 
 @app.command()
@@ -79,7 +93,10 @@ def compare(
     second: Annotated[Path, typer.Argument(help="another, on the same test videos", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Say whether two results differ: McNemar's exact test, and the interval of the difference."""
+    """Say whether two results differ: McNemar's exact test, and the interval of the difference.
+
+    Example: atw compare results/demo/split1 results/demo/experiments/average/split1
+    """
     from atw.evaluate.compare import compare_results, print_comparison
 
     found = compare_results(first, second)
@@ -94,23 +111,31 @@ def export(
     model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
     out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
     form: Annotated[str, typer.Option("--format", help="onnx or torch-export")] = "onnx",
+    as_json: AsJson = False,
 ) -> None:
-    """Write a trained network for other programs, and compare it with the original."""
+    """Write a trained network for other programs, and compare it with the original.
+
+    Example: atw export results/demo/split1/rgb/model.pt --out rgb.onnx
+    """
     from atw.train.export import TOLERANCE, export_model
 
     worst = export_model(model, out, form)
+    if as_json:
+        print(json.dumps({"out": str(out), "largest_difference": worst, "allowed": TOLERANCE}))
+        return
     print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
 
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def ray(
-    command: Annotated[
-        list[str], typer.Argument(help="program and its arguments, as snakemake ...", show_default=False)
-    ],
+    command: Annotated[list[str], typer.Argument(help="program and its arguments, as atw run ...", show_default=False)],
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray hands out; all cores unless given")] = None,
     gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that Ray hands out; all unless given")] = None,
 ) -> None:
-    """Run a command, snakemake say, whose trainings share this machine's GPUs: each gets its own."""
+    """Run a command, `atw run` say, whose trainings share this machine's GPUs: each gets its own.
+
+    Example: atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8
+    """
     from atw.doctor.machine import usable_cores
     from atw.train.shared import run_with_ray
 
@@ -119,13 +144,19 @@ def ray(
 
 @app.command()
 def plan(
-    target: Annotated[str, typer.Argument(help="as results/ucf101/split1/fused.json", show_default=False)],
-    configfile: Annotated[Path, typer.Option(help="the configuration, as for snakemake")] = Path("config.yaml"),
+    target: Annotated[
+        str,
+        typer.Argument(help="as results/ucf101/split1/fused.json", show_default=False, autocompletion=complete_targets),
+    ],
+    configfile: Configfile = Path("config.yaml"),
     cores: Annotated[int | None, typer.Option(min=1, help="as for snakemake; all cores unless given")] = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that jobs may hold at the same time")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made."""
+    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made.
+
+    Example: atw plan results/ucf101/split1/fused.json --cores 32 --gpus 3
+    """
     from atw.cost import estimate
     from atw.doctor.machine import usable_cores
 
@@ -133,12 +164,38 @@ def plan(
     estimate.show(found, as_json=as_json)
 
 
+@app.command("config")
+def config_(
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="a file of the workflow, a dataset, or dataset/experiments/name",
+            show_default=False,
+            autocompletion=complete_targets,
+        ),
+    ],
+    configfile: Configfile = Path("config.yaml"),
+    as_json: AsJson = False,
+) -> None:
+    """Print the settings that a target is made with, and where each comes from.
+
+    Example: atw config results/demo/experiments/average/split1/fused.json
+    """
+    from atw import origins
+
+    found = origins.find(target, configfile)
+    origins.show(found, as_json=as_json)
+
+
 @app.command()
 def doctor(
     as_json: AsJson = False,
     measure: Annotated[bool, typer.Option(help="time the flow backends, some seconds each")] = True,
 ) -> None:
-    """Say what this machine can do, and how fast it computes flow."""
+    """Say what this machine can do, and how fast it computes flow. Status 1: atw cannot work here.
+
+    Example: atw doctor --no-measure
+    """
     from atw import doctor as machine
 
     report = machine.examine(measure=measure)
@@ -148,8 +205,11 @@ def doctor(
 
 
 @app.command()
-def settings() -> None:
-    """Print the reference of all settings, docs/configuration.md."""
-    from atw.reference import markdown
+def settings(as_json: AsJson = False) -> None:
+    """Print the reference of all settings, docs/configuration.md; with --json the schema of config.yaml.
 
-    print(markdown(), end="")
+    Example: atw settings --json > config.schema.json
+    """
+    from atw.reference import markdown, schema
+
+    print(json.dumps(schema(), indent=2) if as_json else markdown().rstrip("\n"))

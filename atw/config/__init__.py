@@ -32,7 +32,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.whole import TABLE_EXPERIMENTS, Config, effective, load, load_json
+from atw.config.whole import TABLE_EXPERIMENTS, Config, effective, load, load_file, load_json, sources
 
 __all__ = [
     "KINDS",
@@ -62,11 +62,13 @@ __all__ = [
     "fuse_settings",
     "fused_streams",
     "load",
+    "load_file",
     "load_json",
     "location",
     "render_settings",
     "same_scores",
     "score_settings",
     "shard_settings",
+    "sources",
     "train_settings",
 ]

@@ -6,9 +6,11 @@ Later ones win: the defaults, the sections of config.yaml, its `streams:`, the s
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from atw import paper
@@ -97,6 +99,19 @@ def load(raw: dict[str, Any]) -> Config:
         raise InputError(_explain(error)) from None
 
 
+def load_file(path: Path) -> dict[str, Any]:
+    """The content of a config.yaml, not yet validated."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; `atw run` writes one, --configfile names another") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read as a configuration: {error}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no settings; docs/configuration.md lists what may stand there")
+    return content
+
+
 def load_json(text: str) -> dict[str, Any]:
     """The settings object of a stage's `--settings`."""
     try:
@@ -143,27 +158,55 @@ def _allowed(place: Sequence[int | str]) -> str:
     return "allowed here: " + ", ".join(model.model_fields)
 
 
+Sections = dict[str, dict[str, Any]]
+
+
 def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
     """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order.
 
     Raises:
         InputError: an unknown dataset or experiment, or settings that are impossible only together.
     """
-    given = config.dataset(dataset)
-    layers: list[dict[str, dict[str, Any]]] = [STREAM_DEFAULTS[stream]]
-    if experiment in paper.BACKBONES:
-        layers.append({"model": {"backbone": paper.BACKBONES[experiment]}})
-    for overrides in (config, given, *([config.experiment(experiment)] if experiment else [])):
-        layers.append(overrides.sections())
-        if stream in overrides.streams:
-            layers.append(overrides.streams[stream].sections())
-    merged: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
-    for layer in layers:
-        for name, keys in layer.items():
-            merged[name].update(keys)
+    merged = _merged(config, dataset, stream, experiment)
+    values = {name: {key: value for key, (value, _) in keys.items()} for name, keys in merged.items()}
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(values)
     except ValidationError as error:
         place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise InputError(f"config.yaml is not valid:\n  {place}: {message}") from None
+
+
+def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> dict[str, dict[str, str]]:
+    """Where `effective` takes each setting from, by section and key: a place in config.yaml, or whose default it is."""
+    merged = _merged(config, dataset, stream, experiment)
+    return {
+        name: {key: merged[name][key][1] if key in merged[name] else "default" for key in type(section).model_fields}
+        for name, section in Settings()
+    }
+
+
+def _merged(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, dict[str, tuple[Any, str]]]:
+    """By section and key, the value that wins and its source; what nobody names is left to the models' defaults."""
+    merged: dict[str, dict[str, tuple[Any, str]]] = {name: {} for name in SECTIONS}
+    for source, sections in _layers(config, dataset, stream, experiment):
+        for name, keys in sections.items():
+            merged[name].update({key: (value, source) for key, value in keys.items()})
+    return merged
+
+
+def _layers(config: Config, dataset: str, stream: str, experiment: str) -> Iterator[tuple[str, Sections]]:
+    """Sections with where they stand, the most general first."""
+    yield f"default of {stream}", STREAM_DEFAULTS[stream]
+    if experiment in paper.BACKBONES:
+        yield f"the paper's backbone of {experiment}", {"model": {"backbone": paper.BACKBONES[experiment]}}
+    named: list[tuple[str, StreamOverrides]] = [("", config), (f"datasets.{dataset}.", config.dataset(dataset))]
+    if experiment:
+        named.append((f"experiments.{experiment}.", config.experiment(experiment)))
+    for prefix, overrides in named:
+        file = "atw/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else "config.yaml"
+        for name, keys in overrides.sections().items():
+            yield f"{file}: {prefix}{name}", {name: keys}
+        if stream in overrides.streams:
+            for name, keys in overrides.streams[stream].sections().items():
+                yield f"{file}: {prefix}streams.{stream}.{name}", {name: keys}

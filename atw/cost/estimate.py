@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -16,7 +15,6 @@ from atw.cost import rates
 from atw.cost.footage import Footage, sample
 from atw.cost.pending import pending
 from atw.cost.rates import Rate
-from atw.files import InputError
 from atw.plan import Plan
 
 _NOT_COUNTED = (
@@ -83,20 +81,12 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
         InputError: Snakemake refuses the target, or no video of the dataset can be decoded.
     """
     todo = pending(target, configfile)
-    plan = Plan(_read(configfile))
+    plan = Plan(config.load_file(configfile))
     work = _Work(plan, cores=cores, gpus=gpus)
     work.add_shards(todo.shards)
     work.add_models(todo.models)
     work.add_scores(todo.scores)
     return Estimate(target, cores, gpus, work.rows, [*work.notes, _NOT_COUNTED])
-
-
-def _read(configfile: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(configfile.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise InputError(f"cannot read {configfile}: {error}") from None
-    return dict(content)
 
 
 class _Work:

@@ -1,10 +1,10 @@
 """What a target still needs, as Snakemake sees it: changed settings and videos included."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from atw import workflow
 from atw.files import InputError
 
 
@@ -22,7 +22,7 @@ def pending(target: str, configfile: Path) -> Pending:
     Raises:
         InputError: Snakemake does not know the target, or refuses; its message is passed on.
     """
-    command = [sys.executable, "-m", "snakemake", "--configfile", str(configfile), "--summary", "--", target]
+    command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if run.returncode:
         # What comes before is of every run, what comes after names lines of the workflow.

@@ -274,7 +274,7 @@ class Dataset:
             raise unreadable(str(self.root), error) from None
         if not there:
             official = self.kind in ("hmdb51", "ucf101")
-            fetch = f" or run `snakemake --cores 1 data/downloads/{self.name}.json`," if official else ""
+            fetch = f" or run `atw run data/downloads/{self.name}.json`," if official else ""
             raise NoVideosError(
                 f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
                 f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"

@@ -161,3 +161,9 @@ def test_the_container_copies_what_is_there() -> None:
     assert {"Snakefile", "atw", "workflow", "envs/opencv-cuda.sh"} <= set(copied)
     for name in copied:
         assert (REPOSITORY / name).exists(), name
+    # All that the wheel is built from.
+    targets = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"][
+        "targets"
+    ]
+    wheel = targets["wheel"]
+    assert {*wheel["packages"], *wheel["force-include"]} <= set(copied)

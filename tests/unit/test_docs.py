@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 from atw.reference import markdown
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
 
 
 def test_configuration_reference_is_current() -> None:
@@ -35,6 +35,18 @@ def test_every_command_has_help() -> None:
     assert run_by_rules | {"show", "compare", "predict", "export", "flow", "doctor", "ray"} <= set(commands)
     for command in commands:
         subprocess.run([sys.executable, "-m", "atw", command, "--help"], capture_output=True, check=True)
+
+
+def test_the_citation_is_of_this_software_and_names_no_version_of_its_own() -> None:
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert citation["type"] == "software"
+    assert citation["license"] == project["license"]
+    assert "version" not in citation
+    assert "version" in project["dynamic"]
+    (paper,) = citation["references"]
+    assert paper["title"].casefold() in (REPOSITORY / "docs/paper.md").read_text(encoding="utf-8").casefold()
 
 
 def test_a_wrong_result_file_is_named() -> None:

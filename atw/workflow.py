@@ -1,0 +1,69 @@
+"""The workflow's own files, which travel with the package, and the command that runs them in any folder."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from atw.files import InputError, atomic_path
+
+CONFIG = Path("config.yaml")
+# With one of these, Snakemake takes its configuration from elsewhere.
+_ELSEWHERE = ("--configfile", "--configfiles", "--directory", "-d")
+# With one of these, people want to read what Snakemake says.
+_LINES = (
+    "--logger",
+    "--dry-run",
+    "--dryrun",
+    "-n",
+    "--quiet",
+    "-q",
+    "--verbose",
+    "--debug-dag",
+    "--printshellcmds",
+    "-p",
+)
+
+
+def root() -> Path:
+    """The folder of Snakefile, workflow/, profiles/, envs/ and config.yaml: in the installed package, or a checkout."""
+    installed = Path(__file__).parent / "workflow_files"
+    return installed if installed.exists() else Path(__file__).parents[1]
+
+
+def config_file() -> Path:
+    """The working folder's config.yaml, or the one that it would get."""
+    return CONFIG if CONFIG.exists() else root() / CONFIG
+
+
+def command(targets: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The command line that makes targets in the working folder, with Snakemake's own options before them."""
+    return [sys.executable, "-m", "snakemake", "--snakefile", str(root() / "Snakefile"), *options, "--", *targets]
+
+
+def environment() -> Mapping[str, str]:
+    """The environment of that command: the jobs' `python` is the one that runs this."""
+    # Not resolved: a virtual environment is known by the path of its link.
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
+    """Become Snakemake, in the working folder: exit status and signals are its own. Does not return.
+
+    A config.yaml is written first where there is none, and options do not name another. On a terminal the run is shown
+    live, unless `plain` or an option wants Snakemake's own lines.
+
+    Raises:
+        InputError: config.yaml cannot be written, or what was given as a target is an option.
+    """
+    for target in targets:
+        if target.startswith("-"):
+            raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
+    if not CONFIG.exists() and not any(option.partition("=")[0] in _ELSEWHERE for option in options):
+        with atomic_path(CONFIG) as temporary:
+            shutil.copyfile(root() / "config.yaml", temporary)
+        print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
+    live = sys.stderr.isatty() and not plain and not any(option.partition("=")[0] in _LINES for option in options)
+    line = command(targets, ["--logger", "atw", *options] if live else options)
+    os.execve(line[0], line, dict(environment()))

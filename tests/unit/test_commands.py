@@ -1,0 +1,154 @@
+"""The command line as a whole: help, examples, completion, JSON, exit status, and its page in docs/."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from atw.commands import app
+
+REPOSITORY = Path(__file__).parents[2]
+ROOT: Any = typer.main.get_command(app)
+COMMANDS = {
+    " ".join(filter(None, (group, name))): command
+    for group, commands in (("", ROOT.commands), ("shards", ROOT.commands["shards"].commands))
+    for name, command in commands.items()
+    if name != "shards"
+}
+# What programs may read; `predict` prints JSON anyway.
+WITH_JSON = {"show", "compare", "export", "plan", "config", "doctor", "settings", "shards info", "shards verify"}
+
+
+def atw(*arguments: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = os.environ | {"PYTHONPATH": str(REPOSITORY), **environment}
+    # As the installed command is called: completion goes by its name.
+    code = "import sys; from atw.commands import main; sys.argv[0] = 'atw'; main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=folder, env=given, capture_output=True, text=True, timeout=60)
+
+
+def test_the_commands_are_found() -> None:
+    assert {"run", "config", "train", "shards export"} <= COMMANDS.keys()
+    assert COMMANDS.keys() > WITH_JSON
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_of_itself(name: str) -> None:
+    shown = CliRunner().invoke(app, [*name.split(), "--help"], env={"COLUMNS": "200"})
+    assert shown.exit_code == 0
+    example = shown.output.partition("Example: ")[2].splitlines()[0]
+    assert example.startswith((f"atw {name} ", "atw run "))
+    if example.startswith("atw run --dry-run"):
+        assert COMMANDS[name].rich_help_panel == "Stages of the workflow"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_goes_by_one_name(name: str) -> None:
+    options = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    assert ("--json" in options) == (name in WITH_JSON)
+
+
+def test_the_page_of_commands_is_current() -> None:
+    command = [sys.executable, "-m", "typer", "atw.commands", "utils", "docs", "--name", "atw", "--title", "Commands"]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    page = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True).stdout
+    assert (REPOSITORY / "docs/commands.md").read_text(encoding="utf-8").strip() == page.strip()
+    for name in COMMANDS:
+        assert f"## `atw {name}`" in page
+
+
+def complete(line: str, folder: Path) -> set[str]:
+    """What bash is offered for the last word of a line."""
+    words = line.split(" ")
+    run = atw(folder=folder, _ATW_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
+    return set(run.stdout.split())
+
+
+def test_shells_complete_commands_and_targets(tmp_path: Path) -> None:
+    assert complete("atw sh", tmp_path) == {"show", "shard", "shards"}
+    assert "--cores" in complete("atw run --c", tmp_path)
+    assert "results/demo/split1/fused.json" in complete("atw run results/demo/s", tmp_path)
+    mine = {"datasets": {"mine": {"kind": "folder", "root": "."}}, "experiments": {"fast": {}}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
+    assert complete("atw config results/mine/e", tmp_path) == {
+        "results/mine/experiments/fast/split1/fused.json",
+        "results/mine/experiments/fast/summary.json",
+    }
+    assert complete("atw plan results/mine/t", tmp_path) == {f"results/mine/tables/table{n}.json" for n in range(1, 5)}
+    (tmp_path / "config.yaml").write_text("datasets: 5\n", encoding="utf-8")
+    assert complete("atw run results/", tmp_path) == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_shown_for_each_shell(shell: str) -> None:
+    shown = atw(_ATW_COMPLETE=f"source_{shell}")
+    assert shown.returncode == 0
+    assert f"complete_{shell}" in shown.stdout
+
+
+def test_the_schema_of_the_configuration() -> None:
+    shown = CliRunner().invoke(app, ["settings", "--json"])
+    schema = json.loads(shown.output)
+    assert {"seed", "datasets", "train"} <= schema["properties"].keys()
+    assert schema["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such-command"], "No such command"),
+        (["show"], "Missing argument"),
+        (["plan", "a", "--cores", "none"], "--cores"),
+        (["show", "nothing.json"], "nothing.json"),
+        (["config", "nobody"], "config.yaml does not exist"),
+        (["shards", "info", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_wrong_input_and_wrong_command_lines_are_status_2(tmp_path: Path, arguments: list[str], words: str) -> None:
+    run = atw(*arguments, folder=tmp_path, COLUMNS="200")
+    assert run.returncode == 2
+    assert words in run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.stdout == ""
+
+
+def test_damage_is_status_1(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(b"no shard")
+    for command in ("info", "verify"):
+        run = atw("shards", command, "a.h5", folder=tmp_path)
+        assert run.returncode == 1
+        assert "a.h5" in run.stderr
+    run = atw("shards", "verify", "--json", "a.h5", folder=tmp_path)
+    assert run.returncode == 1
+    found = json.loads(run.stdout)
+    assert found["shards"] == 1
+    assert "a.h5" in found["damage"][0]
+
+
+def test_a_failing_disk_is_status_74(tmp_path: Path) -> None:
+    code = "import atw.commands as c; c.app = lambda: open('/nowhere/file'); c.main()"
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == os.EX_IOERR == 74
+    assert run.stderr == "error: No such file or directory: /nowhere/file\n"
+
+
+def test_ctrl_c_is_status_130(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "atw", "show", "pipe"]
+    child = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+    with (tmp_path / "pipe").open("w"):  # opens once the command reads
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=30) == 130
+    assert child.stderr is not None
+    assert b"Traceback" not in child.stderr.read()
+    child.stderr.close()

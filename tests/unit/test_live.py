@@ -1,0 +1,132 @@
+"""The live view of a run: what it says of stages, jobs and the time that is left."""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from atw.live import View
+from atw.progress import Meter, reached
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def lines(view: View) -> list[str]:
+    console = Console(width=120, height=60, file=None)
+    with console.capture() as capture:
+        console.print(view)
+    return [re.sub(r"\s+", " ", line.replace("━", "")).strip() for line in capture.get().splitlines()]
+
+
+def write_log(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
+    view = View(clock)
+    view.begin({"flow": 4, "train": 1})
+    assert lines(view) == ["flow 0 of 4", "train 0 of 1", "0 of 5 jobs done in 0:00; no time known yet of flow, train"]
+    for number in (0, 1):
+        view.job_began(number, "flow", ["demo", f"0000{number}"], tmp_path / f"{number}.log")
+    clock.now += 60
+    view.job_ended(0, well=True)
+    assert lines(view) == [
+        "flow 1 of 4",
+        "train 0 of 1",
+        "flow demo 00001 for 1:00",
+        "1 of 5 jobs done in 1:00; at least 1:00 left, not counting train",  # 3 of 60 s, less 60 s, halved
+    ]
+    for number in (1, 2, 3):
+        view.job_began(number, "flow", ["demo"], None)
+        view.job_ended(number, well=True)
+    view.job_began(9, "train", ["demo", "split1", "rgb"], tmp_path / "t.log")
+    clock.now += 100
+    write_log(tmp_path / "t.log", "12:00:00 training rgb: 80 of 320 (25%), 41.2 videos/s loss 1.25, 5:01 left\n")
+    assert lines(view)[2:] == [
+        "train demo split1 rgb 25%, 41.2 videos/s loss 1.25, 5:01 left",
+        "4 of 5 jobs done in 2:40; about 5:00 left",
+    ]
+    view.job_ended(9, well=True)
+    assert lines(view)[-1] == view.summary == "5 of 5 jobs done in 2:40"
+
+
+def test_failures_are_counted_until_a_job_is_tried_again(clock: Clock) -> None:
+    view = View(clock)
+    view.begin({"train": 1})
+    view.job_began(3, "train", ["rgb"], None)
+    view.job_ended(3, well=False)
+    assert lines(view)[0] == "train 0 of 1 1 failed"
+    assert view.summary == "0 of 1 jobs done in 0:00, 1 failed"
+    view.job_began(3, "train", ["rgb"], None)
+    view.job_ended(3, well=True)
+    view.job_ended(3, well=True)  # heard of twice
+    assert view.summary == "1 of 1 jobs done in 0:00"
+
+
+def test_what_an_earlier_attempt_wrote_is_not_shown(clock: Clock, tmp_path: Path) -> None:
+    line = "training rgb: 300 of 320 (93%), 41.2 videos/s, 0:05 left\n"
+    log = write_log(tmp_path / "t.log", line)
+    os.utime(log, ns=(1, 1))
+    view = View(clock)
+    view.begin({"train": 1})
+    view.job_began(1, "train", ["rgb"], log)
+    assert lines(view)[1:] == ["train rgb for 0:00", "0 of 1 jobs done in 0:00; no time known yet of train"]
+    write_log(log, line)
+    assert lines(view)[1] == "train rgb 93%, 41.2 videos/s, 0:05 left"
+
+
+def test_many_jobs_and_many_stages_stay_short(clock: Clock) -> None:
+    view = View(clock)
+    view.begin({f"rule{number}": 20 for number in range(6)})
+    for number in range(20):
+        view.job_began(number, "rule0", [str(number)], None)
+    shown = lines(view)
+    assert "and 8 more jobs" in shown
+    assert len(shown) == 6 + 12 + 1 + 1
+    assert shown[-1].endswith("no time known yet of rule0, rule1, rule2, rule3, ...")
+    clock.now += 3723
+    assert view.summary == "0 of 120 jobs done in 1:02:03"
+
+
+def test_what_the_meter_writes_is_what_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atw.progress._LOG_SECONDS", 0.0)
+    with caplog.at_level(logging.INFO, "atw"):
+        progress = Meter("flow of shard 00003", "pairs", 8, None, 0)
+        progress.count(0)
+        progress.advance(30, "loss 0.5 (mean)")
+        progress.advance(30, "loss 0.25 (mean)")
+    first, *_, last = caplog.messages
+    found = reached(write_log(tmp_path / "first.log", f"12:00:00 {first}\n"))
+    assert found is not None
+    assert found.share == 0
+    assert found.text.endswith("unknown time left")
+    noise = "x" * 20_000
+    found = reached(write_log(tmp_path / "last.log", f"{first}\n{noise}\n(Worker pid=7) 12:00:10 {last}\nend\n"))
+    assert found is not None
+    assert found.share == 0.25
+    assert re.fullmatch(r"25%, [\d.]+ pairs/s loss 0\.25 \(mean\), 0:00 left", found.text)
+
+
+@pytest.mark.parametrize("text", ["", "nothing of that kind\n", "flow: 3 of"])
+def test_logs_without_progress(tmp_path: Path, text: str) -> None:
+    assert reached(write_log(tmp_path / "a.log", text)) is None
+    assert reached(tmp_path / "none.log") is None
