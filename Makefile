@@ -8,7 +8,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # The commands of the environment first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-slurm check format help
+.PHONY: demo test test-slow test-slurm check docs format help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -26,12 +26,15 @@ test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, 
 test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's
 	pytest tests/slow/test_slurm.py
 
-check: $(READY) ## format, lint and types only
+check: $(READY) docs ## format, lint, types and the manual's links only
 	ruff format --check .
 	ruff check .
 	mypy
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+
+docs: $(READY) ## the manual as a site, build/site; a link that leads nowhere fails
+	zensical build --strict --config-file mkdocs.yml
 
 format: $(READY) ## rewrite the sources in the project's format
 	ruff format .

@@ -72,6 +72,7 @@ def test_pins_name_no_package_host_and_satisfy_the_ranges() -> None:
         if "==" in line
     }
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for text in (*project["dependencies"], *project["optional-dependencies"]["dev"]):
+    extras = project["optional-dependencies"]
+    for text in (*project["dependencies"], *extras["dev"], *extras["docs"]):
         wanted = Requirement(text)
         assert wanted.specifier.contains(versions[wanted.name.lower()]), text
