@@ -37,7 +37,8 @@ function bars(figure, rows) {
     }
     return picked;
   });
-  return { data, layout: { ...figure.layout, height: 110 + ROW_PX * shown.length } };
+  const yaxis = { ...figure.layout.yaxis, autorange: false, range: [Math.max(shown.length, 1) - 0.5, -0.5] };
+  return { data, layout: { ...figure.layout, yaxis, height: 110 + ROW_PX * shown.length } };
 }
 
 function matrix(figure, rows) {

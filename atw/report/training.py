@@ -32,7 +32,7 @@ def training(gathered: Gathered) -> dict[str, Any]:
             "loss": loss[-1] if loss else None,
             "accuracy": accuracy[-1] if accuracy else None,
         }
-    drawn = {f"training-{name}": _panel(gathered, key, *rest) for name, key, *rest in _PANELS}
+    drawn = {f"training-{name}": _panel(gathered, key, title, vertical) for name, key, title, vertical in _PANELS}
     return {"last": last, "points": POINTS, "figures": {name: one for name, one in drawn.items() if one.data}}
 
 
