@@ -2,11 +2,13 @@
 
 const given = JSON.parse(document.getElementById("data").textContent);
 const filter = document.getElementById("class-filter");
-const OPTIONS = { displaylogo: false, displayModeBar: false, responsive: true };
+const OPTIONS = { displaylogo: false, displayModeBar: false };
 const ENDS = 20; // classes with the highest and with the lowest gain, where there are many
 const MOST = 60; // found classes that are drawn
 const NUMBERED = 12; // columns of the matrix with room for numbers
 const ROW_PX = 34;
+const RESIZED_MS = 100;
+let [drawnWidth, resized] = [innerWidth];
 
 // Figures name their colours as the style sheet does.
 function themed(value, style) {
@@ -69,10 +71,14 @@ function draw(name) {
   const figure = given.figures[name];
   const select = SELECTED[name];
   const { data, layout } = themed(select ? select(figure, found()) : figure, getComputedStyle(document.documentElement));
-  return Plotly.react(`figure-${name}`, data, layout, OPTIONS);
+  const place = document.getElementById(`figure-${name}`);
+  place.style.height = `${layout.height}px`;
+  // Plotly measures its place some time after that has changed, which is too late for paper.
+  return Plotly.react(place, data, { ...layout, width: place.clientWidth }, OPTIONS);
 }
 
 function drawAll() {
+  drawnWidth = innerWidth;
   return Promise.all(Object.keys(given.figures).map(draw));
 }
 
@@ -91,10 +97,13 @@ function refilter() {
 function setPrinting(on) {
   document.documentElement.classList.toggle("printing", on);
   drawAll();
-  for (const name of Object.keys(given.figures)) Plotly.Plots.resize(`figure-${name}`);
 }
 
 filter.addEventListener("input", refilter);
+addEventListener("resize", () => {
+  clearTimeout(resized);
+  resized = innerWidth === drawnWidth ? undefined : setTimeout(drawAll, RESIZED_MS); // a phone's bars come and go
+});
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 addEventListener("beforeprint", () => setPrinting(true));
 addEventListener("afterprint", () => setPrinting(false));

@@ -73,7 +73,11 @@ def _triangle(points: list[dict[str, Any]], used: dict[str, float], top1: float)
         cliponaxis=False,
     )
     sides = {
-        f"{corner}axis": {"title": {"text": stream}, "showgrid": False, "linecolor": "var(--line)"}
+        f"{corner}axis": {
+            "title": {"text": f"{stream}<br>\u00a0" if corner == "a" else f"<br>{stream}"},
+            "showgrid": False,
+            "linecolor": "var(--line)",
+        }
         | {"showticklabels": False, "ticks": "", "layer": "below traces"}
         for corner, stream in corners.items()
     }
