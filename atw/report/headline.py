@@ -4,10 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 from atw.evaluate.compare import compare, outcomes
 from atw.evaluate.fuse import fuse
+from atw.evaluate.metrics import mean_class_interval
 from atw.evaluate.scores import flat_attention
 from atw.report.charts import FUSED_COLOUR, PERCENT, STREAM_COLOURS, axis, figure
 from atw.report.gathered import Gathered
@@ -27,12 +30,22 @@ def headline(gathered: Gathered, health: dict[str, Any]) -> dict[str, Any]:
         health: of the flow, see `atw.report.health`.
 
     Returns:
-        `rows` of accuracies, the fusion last; `additions`, what each stream adds; `chance` of a guess among all classes
-        and `largest`, the share of the test videos that the most frequent class has; `warnings`; `figures`.
+        `rows` of accuracies as in fused.json, with `mean_class_ci95`, the fusion last; `additions`, what each stream
+        adds; `chance` of a guess among all classes, and `largest`, the share of the test videos that the most frequent
+        class has; `warnings`; `figures`.
     """
     result = gathered.result
     named = {**result["streams"], "fused": result["accuracy"]}
-    rows = [{"name": name, "weight": gathered.weights.get(name), **accuracy} for name, accuracy in named.items()]
+    logits = {**{name: one.video_logits for name, one in gathered.scores.items()}, "fused": gathered.fused}
+    rows = [
+        {
+            "name": name,
+            "weight": gathered.weights.get(name),
+            "mean_class_ci95": _mean_class_interval(gathered, logits[name]),
+            **accuracy,
+        }
+        for name, accuracy in named.items()
+    ]
     classes = Counter(label for label, _ in gathered.outcomes["fused"].values())
     said = {
         "rows": rows,
@@ -42,6 +55,15 @@ def headline(gathered: Gathered, health: dict[str, Any]) -> dict[str, Any]:
         "figures": {"headline": _figure(rows, 1 / len(result["classes"]))},
     }
     return said | {"warnings": list(_warnings(gathered, said, health))}
+
+
+def _mean_class_interval(gathered: Gathered, logits: NDArray[np.floating]) -> tuple[float, float]:
+    right, videos = Counter[str](), Counter[str]()
+    for label, is_right in outcomes(logits, gathered.first).values():
+        videos[label] += 1
+        right[label] += is_right
+    counts = np.array([(right[label], videos[label]) for label in gathered.first.classes])  # [K, 2]
+    return mean_class_interval(counts[:, 0], counts[:, 1], seed=gathered.seed)
 
 
 def _additions(gathered: Gathered) -> Iterator[dict[str, Any]]:

@@ -40,6 +40,9 @@ def test_each_stream_is_compared_with_the_fusion_without_it(tmp_path: Path) -> N
     assert (flow["stream"], flow["without"]) == ("flow", "rgb")
     assert flow["accuracy"] == pytest.approx([5 / 13, 7 / 13])
     assert (flow["only_second"], flow["only_first"]) == (3, 1)  # 4, 5, 6 won and 9 lost
+    for row in said["rows"]:
+        low, high = row["mean_class_ci95"]
+        assert 0 < low < row["mean_class"] < high < 1
     assert said["chance"] == 1 / 2
     assert said["largest"] == 7 / 13
 

@@ -201,3 +201,13 @@ def test_a_missing_quarantine_list_is_named(trained: Trained, tmp_path: Path) ->
     (tmp_path / "q.csv").write_text("video,what\na,b\n")
     with pytest.raises(InputError, match=r"q\.csv is no list of quarantined videos"):
         gather(trained.split / "fused.json", **(sources(trained) | {"quarantine": tmp_path / "q.csv"}))
+
+
+def test_the_command_names_what_is_missing(trained: Trained, tmp_path: Path) -> None:
+    given = sources(trained)
+    command = [sys.executable, "-m", "atw", "report", str(tmp_path / "r.html"), "--result", "none/fused.json"]
+    options = ["--shards", str(given["shards"]), "--quarantine", str(given["quarantine"])]
+    run = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "error: none/fused.json is not a result" in run.stderr
+    assert not (tmp_path / "r.html").exists()
