@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import STREAMS
 from atw.evaluate.compare import Outcomes, result_outcomes
 from atw.evaluate.fuse import fuse
 from atw.evaluate.result import read_result
@@ -75,6 +76,11 @@ def gather(result_path: Path, shards: Path, quarantine: Path) -> Gathered:
         InputError: a file is missing or damaged, or they do not belong together.
     """
     result = read_result(result_path)
+    for stream in result["streams"]:
+        if stream not in STREAMS:
+            raise InputError(
+                f"{result_path} has the stream {stream!r}, which is none of {', '.join(STREAMS)}; make it again"
+            )
     scores = {stream: read_scores(result_path.parent / stream / "scores.h5") for stream in result["streams"]}
     return Gathered(
         result=result,

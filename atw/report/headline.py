@@ -36,7 +36,10 @@ def headline(gathered: Gathered, health: dict[str, Any]) -> dict[str, Any]:
     """
     result = gathered.result
     named = {**result["streams"], "fused": result["accuracy"]}
-    logits = {**{name: one.video_logits for name, one in gathered.scores.items()}, "fused": gathered.fused}
+    logits: dict[str, NDArray[np.floating]] = {
+        **{name: one.video_logits for name, one in gathered.scores.items()},
+        "fused": gathered.fused,
+    }
     rows = [
         {
             "name": name,

@@ -8,7 +8,9 @@ const MOST = 60; // found classes that are drawn
 const NUMBERED = 12; // columns of the matrix with room for numbers
 const ROW_PX = 34;
 const RESIZED_MS = 100;
-let [drawnWidth, resized] = [innerWidth];
+
+let drawnWidth = innerWidth;
+let resized;
 
 // Figures name their colours as the style sheet does.
 function themed(value, style) {

@@ -180,6 +180,14 @@ def test_shards_of_another_run_are_refused(trained: Trained, tmp_path: Path, wri
         gather(trained.split / "fused.json", **given)
 
 
+def test_a_stream_of_another_name_is_refused(trained: Trained, tmp_path: Path) -> None:
+    result = json.loads((trained.split / "fused.json").read_text())
+    result["streams"]["../rgb"] = result["streams"]["rgb"]
+    (tmp_path / "fused.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=r"the stream '\.\./rgb', which is none of rgb, flow, warped"):
+        gather(tmp_path / "fused.json", **sources(trained))
+
+
 @pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "no json\n"])
 def test_a_damaged_history_is_named(trained: Trained, content: str) -> None:
     path = trained.split / "flow/history.jsonl"
