@@ -13,14 +13,14 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json
-	snakemake --cores $(CORES) results/demo/split1/fused.json
+demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json, and report.html beside it
+	snakemake --cores $(CORES) results/demo/split1/fused.json results/demo/split1/report.html
 	atw show results/demo/split1/fused.json
 
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest
 
-test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm
+test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm, the page in a browser
 	pytest tests/slow
 
 test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's

@@ -7,6 +7,7 @@
 #   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
 #   results/{run}/{split}/fused.json                   the three streams together: the result
 #   results/{run}/{split}/attention.png                where the attention of each stream looks, with its numbers in attention.json
+#   results/{run}/{split}/report.html                  one page that says whether to believe the result; it opens offline
 #   results/{run}/summary.json                         its mean over the splits
 #   results/{dataset}/tables/table{1,2,3,4}.json       the paper's tables, its numbers beside ours; .csv and .html beside it
 #   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
@@ -42,6 +43,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

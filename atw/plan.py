@@ -111,7 +111,16 @@ class Plan:
 
     def frames_folder(self, run: str) -> str:
         """Where the shards of frames are."""
-        return f"{self.config.shards}/{_names(run)[0]}/rgb"
+        return f"{self.shards_folder(run)}/rgb"
+
+    def shards_folder(self, run: str) -> str:
+        """Where a dataset's shards are, a folder a stream."""
+        return f"{self.config.shards}/{_names(run)[0]}"
+
+    def report_shards(self, run: str, split: str) -> list[str]:
+        """Paths of the shards that a result's page shows: of its streams, and frames in any case."""
+        streams = dict.fromkeys(["rgb", *self.fused_streams(run, split)])
+        return [path for stream in streams for path in self.shards(run, split, stream)]
 
     def fused_streams(self, run: str, split: str) -> list[str]:
         """The streams of a result, once all that it needs is known to be there.

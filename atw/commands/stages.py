@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from atw.commands.arguments import ComputeText, DatasetText, Gpus, Out, SettingsText, Shards, Threads
+from atw.measured import measured
 
 app = typer.Typer()
 
@@ -46,6 +47,7 @@ def download(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+@measured()
 def shard(
     out: Out,
     settings: SettingsText,
@@ -91,6 +93,7 @@ def quarantine(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+@measured()
 def train(
     out: Out,
     shards: Shards,
@@ -119,6 +122,7 @@ def train(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+@measured()
 def score(
     out: Out,
     shards: Shards,
@@ -151,6 +155,7 @@ def score(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+@measured()
 def fuse(
     out: Out,
     scores: Annotated[list[Path], typer.Argument(help="score files", show_default=False)],
@@ -217,9 +222,29 @@ def attention(
     Example: atw run --dry-run results/demo/split1/attention.png -- --printshellcmds
     """
     from atw import config
-    from atw.figures.attention import Choice, write_attention
+    from atw.figures.attention import write_attention
+    from atw.figures.moments import Choice
 
     given = config.load_json(settings)
     fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
     choice = Choice(videos=video or (), count=count, stream=stream, **fusion)
     write_attention(out, scores, frames, choice, intervals=intervals)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def report(
+    out: Out,
+    result: Annotated[
+        Path, typer.Option(help="fused.json, with the folders of its streams beside it", show_default=False)
+    ],
+    shards: Annotated[Path, typer.Option(help="folder of the dataset's shards", show_default=False)],
+    quarantine: Annotated[Path, typer.Option(help="quarantine.csv of the split", show_default=False)],
+    logs: Annotated[Path, typer.Option(help="folder of the workflow's logs, for times")] = Path("logs"),
+    settings: SettingsText = "{}",
+) -> None:
+    """Write one page, which opens offline, that says whether to believe a result."""
+    from atw import config
+    from atw.report.page import write_report
+
+    config.load_json(settings)
+    write_report(out, result, shards=shards, quarantine=quarantine, logs=logs)

@@ -19,6 +19,7 @@ RECIPES = {
     "summary": 2,
     "table": 1,
     "attention": 2,
+    "report": 1,
 }
 
 

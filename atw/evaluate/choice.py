@@ -34,14 +34,11 @@ def choose_weights(
             raise InputError(f"the {one.stream} scores are of {one.subset} videos; weights are chosen on held-out ones")
     total = sum(configured.values())
     start = tuple(weight / total for weight in configured.values())
-    candidates = list(dict.fromkeys([start, *_grid(len(configured))]))
+    candidates = list(dict.fromkeys([start, *grid(len(configured))]))
     labels = next(iter(held_out.values())).labels
-
-    def count_correct(point: tuple[float, ...]) -> int:
-        fused = fuse(held_out, weights=dict(zip(configured, point, strict=True)), on=on)
-        return int(metrics.in_top(fused, labels, k=1).sum())
-
-    correct = [count_correct(point) for point in candidates]
+    correct = [
+        count_correct(held_out, weights=dict(zip(configured, point, strict=True)), on=on) for point in candidates
+    ]
     # Rounded, so that equal distances are equal whatever the order of the sum.
     distances = [round(math.dist(point, start), 9) for point in candidates]
     best = min(range(len(candidates)), key=lambda i: (-correct[i], distances[i]))
@@ -54,8 +51,16 @@ def choose_weights(
     }
 
 
-def _grid(streams: int) -> Iterator[tuple[float, ...]]:
-    """Every point with multiples of a step as coordinates, each at least 0, that sum to 1."""
+def count_correct(
+    scores: Mapping[str, Scores], *, weights: Mapping[str, float], on: Literal["logits", "probabilities"]
+) -> int:
+    """How many of the decoded videos are recognised with these weights."""
+    fused = fuse(scores, weights=weights, on=on)
+    return int(metrics.in_top(fused, next(iter(scores.values())).labels, k=1).sum())
+
+
+def grid(streams: int) -> Iterator[tuple[float, ...]]:
+    """Weights to try, one a stream: every point of multiples of a tenth, each at least 0, that sum to 1."""
     for point in product(range(_STEPS + 1), repeat=streams):
         if sum(point) == _STEPS:
             yield tuple(number / _STEPS for number in point)

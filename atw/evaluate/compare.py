@@ -137,9 +137,23 @@ def _results_in(path: Path) -> Sequence[Path]:
 
 
 def _outcomes_of(path: Path, result: dict[str, Any]) -> dict[str, Outcomes]:
+    scores = {stream: read_scores(path.parent / stream / "scores.h5") for stream in result["fusion"]["weights"]}
+    return result_outcomes(path, result, scores)
+
+
+def result_outcomes(path: Path, result: dict[str, Any], scores: Mapping[str, Scores]) -> dict[str, Outcomes]:
+    """Outcomes by stream, and `fused`.
+
+    Args:
+        path: of the fused.json.
+        result: its content.
+        scores: of each of its streams.
+
+    Raises:
+        InputError: the result was not made from these scores.
+    """
     weights: Mapping[str, float] = result["fusion"]["weights"]
-    scores = {stream: read_scores(path.parent / stream / "scores.h5") for stream in weights}
-    seen = {stream: outcomes(one.video_logits, one) for stream, one in scores.items()}
+    seen = {stream: outcomes(scores[stream].video_logits, scores[stream]) for stream in weights}
     fused = fuse(scores, weights=weights, on=result["fusion"]["on"])
     seen["fused"] = outcomes(fused, next(iter(scores.values())))
     for name, found in seen.items():

@@ -48,6 +48,17 @@ def fuse(
     return fused
 
 
+def probabilities(
+    fused: NDArray[np.floating], *, weights: Mapping[str, float], on: Literal["logits", "probabilities"]
+) -> NDArray[np.float64]:
+    """What `fuse` gives, [..., K], as probabilities: the mean by weight, of logits before the softmax.
+
+    They are not calibrated. With the mean, a single stream of weight 2 is not twice as sure.
+    """
+    mean = fused.astype(np.float64) / sum(weights.values())  # [..., K]
+    return mean if on == "probabilities" else softmax(mean, axis=-1)
+
+
 def _require_same(one: Scores, other: Scores) -> None:
     for what, left, right in (
         ("dataset", [one.dataset], [other.dataset]),

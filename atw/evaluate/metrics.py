@@ -68,6 +68,22 @@ def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float
     return float(interval.low), float(interval.high)
 
 
+def mean_class_interval(right: NDArray[np.integer], videos: NDArray[np.integer], *, seed: int) -> tuple[float, float]:
+    """95% interval of the mean class accuracy: percentiles of 10,000 resamples of the videos within each class.
+
+    Each class keeps its number of videos, so the right ones of a resample follow a binomial distribution.
+
+    Args:
+        right: [K] videos of each class that are correct.
+        videos: [K] videos of each class; those without are left out.
+        seed: of the resamples.
+    """
+    right, videos = right[videos > 0], videos[videos > 0]
+    drawn = np.random.default_rng(seed).binomial(videos, right / videos, size=(RESAMPLES, len(videos)))
+    low, high = np.percentile((drawn / videos).mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
+
+
 def summary(
     logits: NDArray[np.floating],
     labels: NDArray[np.int64],

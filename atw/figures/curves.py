@@ -8,17 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from atw.figures.moments import Curve
+from atw.figures.palette import COLOURS
 from atw.files import InputError, atomic_path
 
-# Of Okabe and Ito's palette; the dashes tell the streams apart without colour too.
-COLOURS = {"rgb": "#0072B2", "flow": "#D55E00", "warped": "#009E73"}
+# The dashes tell the streams apart without colour too.
 _DASHES = {"rgb": "-", "flow": "--", "warped": "-."}
-_LONGEST_LABEL = 28
 _DPI = 120
 _LEAST_TOP = 2.0  # flat attention stands in the middle
-
-Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
-"""Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
 
 
 def draw_attention(axes: Axes, curves: Mapping[str, Curve], *, seconds: float) -> None:
@@ -39,11 +36,6 @@ def picture(axes: Axes, image: NDArray[np.uint8], title: str, *, colour: str = "
     axes.imshow(image)
     axes.set_axis_off()
     axes.set_title(title, fontsize=8, color=colour, pad=3, parse_math=False)
-
-
-def shortened(label: str) -> str:
-    """A label that fits beside a picture."""
-    return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
 def save(figure: Figure, out: Path) -> None:

@@ -9,7 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
-from atw.figures.curves import COLOURS, Curve, draw_attention, picture, save
+from atw.figures.curves import draw_attention, picture, save
+from atw.figures.moments import Curve
+from atw.figures.palette import COLOURS
 
 _COLUMNS = 4
 _CURVE_COLUMNS = 4

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
-from atw.figures.curves import Curve, draw_attention, picture, save, shortened
+from atw.figures.curves import draw_attention, picture, save
+from atw.figures.moments import Curve
+from atw.figures.palette import shortened
 
 _COLUMNS = 6
 _BARS = "#56B4E9"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.figures.curves import COLOURS
+from atw.figures.palette import COLOURS
 from atw.files import atomic_path
 from atw.predict.prediction import Prediction
 from atw.progress import meter

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from atw.config import RECIPES, STREAMS, Evaluate, Fusion
 from atw.evaluate.result import read_result
@@ -58,7 +58,7 @@ class Models:
 
     streams: dict[str, StreamModel]
     weights: dict[str, float]
-    on: str
+    on: Literal["logits", "probabilities"]
     evaluate: dict[str, dict[str, Any]]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from atw.config import ON_GPU
 from atw.data import augment
+from atw.evaluate.fuse import probabilities
 from atw.files import InputError
 from atw.model.consensus import Consensus
 from atw.predict.footage import Footage, Recipe, pairs_of, runs
@@ -181,13 +182,13 @@ class Predictor:
 
     def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
         """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""
-        total = sum(self._models.weights.values())
-        shares = {stream: weight / total for stream, weight in self._models.weights.items()}
-        logits = {stream: found[number].logits for stream, found in results.items()}
-        after = self._models.on == "probabilities"
-        added = [share * (softmax(logits[stream]) if after else logits[stream]) for stream, share in shares.items()]
-        mean: NDArray[np.float64] = np.sum(added, axis=0)
-        return mean if after else softmax(mean)
+        weights, on = self._models.weights, self._models.on
+        logits = {stream: results[stream][number].logits for stream in weights}
+        added = [
+            weight * (softmax(logits[stream]) if on == "probabilities" else logits[stream])
+            for stream, weight in weights.items()
+        ]
+        return probabilities(np.sum(added, axis=0), weights=weights, on=on)
 
 
 @dataclass(frozen=True, eq=False)

@@ -77,7 +77,7 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
 
 def merge(out: Path, paths: list[Path]) -> None:
     """Write quarantine.csv of a dataset from those of its splits, each video once."""
-    _write(out, sorted({finding for path in paths for finding in _read(path)}))
+    _write(out, sorted({finding for path in paths for finding in read_findings(path)}))
 
 
 def _findings(entries: Iterable[Entry]) -> Iterable[Finding]:
@@ -115,6 +115,7 @@ def _write(out: Path, findings: Iterable[Finding]) -> None:
         csv.writer(file).writerows([_COLUMNS, *map(astuple, findings)])
 
 
-def _read(path: Path) -> list[Finding]:
+def read_findings(path: Path) -> list[Finding]:
+    """The content of a quarantine.csv."""
     with path.open(newline="", encoding="utf-8") as file:
         return [Finding(**row) for row in csv.DictReader(file)]

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 import time
 from pathlib import Path
 
@@ -11,22 +10,13 @@ import pytest
 
 from atw.evaluate.metrics import interval_auc
 from atw.evaluate.scores import read_scores
-from tests.rules.conftest import REPOSITORY, Workplace
-
-TARGET = "results/demo/split1/fused.json"
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
-    place = Workplace(tmp_path_factory.mktemp("demo"))
-    shutil.copy(REPOSITORY / "config.yaml", place.folder)
-    place.snakemake(TARGET, timeout=1500)
-    return place
+from tests.rules.conftest import Workplace
+from tests.slow.conftest import DEMO
 
 
 @pytest.mark.timeout(1600)
 def test_accuracies(demo: Workplace) -> None:
-    fused = json.loads((demo.folder / TARGET).read_text())
+    fused = json.loads((demo.folder / DEMO).read_text())
     assert fused["videos"] == {"train": 320, "test": 160, "quarantined": []}
     assert fused["accuracy"]["top1"] > 0.80
     assert fused["streams"]["warped"]["top1"] > 0.80
@@ -48,7 +38,7 @@ def test_attention_finds_the_action(demo: Workplace) -> None:
 
 def test_run_again_does_nothing_in_seconds(demo: Workplace) -> None:
     start = time.monotonic()
-    again = demo.snakemake(TARGET)
+    again = demo.snakemake(DEMO)
     assert time.monotonic() - start < 30
     assert "Nothing to be done" in again.stdout + again.stderr
 

@@ -135,3 +135,13 @@ def test_interval_auc_by_hand() -> None:
     assert metrics.interval_auc(np.array([[0.1, 0.4, 0.3, 0.2]]), ~inside) == 0
     assert metrics.interval_auc(np.full((1, 4), 0.25), inside) == 0.5
     assert metrics.interval_auc(np.full((1, 4), 0.25), np.ones((1, 4), bool)) is None
+
+
+def test_the_interval_of_the_mean_class_accuracy() -> None:
+    half = np.array([5]), np.array([10])
+    assert metrics.mean_class_interval(*half, seed=0) == (0.2, 0.8)  # of a binomial distribution
+    sure = np.array([3, 0, 0]), np.array([3, 0, 5])  # two known classes, all right and all wrong
+    assert metrics.mean_class_interval(*sure, seed=0) == (0.5, 0.5)
+    many = metrics.mean_class_interval(np.full(100, 5), np.full(100, 10), seed=0)
+    error = 1.96 * np.sqrt(0.25 / 10 / 100)
+    assert many == pytest.approx((0.5 - error, 0.5 + error), abs=0.002)

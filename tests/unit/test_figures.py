@@ -12,8 +12,10 @@ from atw import config
 from atw.datasets.intervals import intervals_path, read_intervals
 from atw.evaluate.scores import Scores, read_scores
 from atw.figures import attention
-from atw.figures.attention import Choice, write_attention
-from atw.figures.curves import save, shortened
+from atw.figures.attention import write_attention
+from atw.figures.curves import save
+from atw.figures.moments import Choice, middle_frames
+from atw.figures.palette import shortened
 from atw.figures.strip import Strip, Windows, write_strip
 from atw.files import InputError
 from atw.shards import Shard
@@ -84,7 +86,7 @@ def test_a_video_shorter_than_a_stack_shows_its_own_frames(trained: Trained, tmp
     scores = read_scores(trained.split / "flow/scores.h5")
     longer = dataclasses.replace(scores, positions=np.zeros_like(scores.positions))
     longer.provenance["settings"]["train"]["sampling"]["stack"] = 99
-    middles = attention._middles(longer, counts)
+    middles = middle_frames(longer, counts)
     assert middles.tolist() == [[(counts[video] - 1) // 2] * middles.shape[1] for video in scores.videos]
 
 

@@ -57,10 +57,14 @@ def get_shard_settings(wildcards, stream):
 
 
 @explained
-def get_scores(wildcards):
+def get_of_streams(wildcards, *files):
     streams = PLAN.fused_streams(wildcards.run, wildcards.split)
-    files = PLAN.score_files(wildcards.run)
-    return expand("results/{{run}}/{{split}}/{stream}/{file}", stream=streams, file=files)
+    return expand("results/{run}/{split}/{stream}/{file}", **wildcards, stream=streams, file=files)
+
+
+@explained
+def get_scores(wildcards):
+    return get_of_streams(wildcards, *PLAN.score_files(wildcards.run))
 
 
 @explained

@@ -1,0 +1,113 @@
+"""Which videos are shown, where their frames and fields are, and when each snippet of them is seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.evaluate.scores import Scores
+from atw.files import InputError
+from atw.shards import Entry, Shard
+
+Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which videos are shown, and whose weights stand above their frames.
+
+    Args:
+        videos: ids; none for some that are classified correctly, drawn by `seed`.
+        count: how many are drawn.
+        seed: of the draw.
+        stream: rgb, flow or warped; "" is the first there is.
+        weights: of the streams in the fusion that decides what is correct.
+        on: what the fusion adds.
+    """
+
+    videos: Sequence[str] = ()
+    count: int = 4
+    seed: int = 0
+    stream: str = ""
+    weights: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0, "flow": 1.0, "warped": 0.5})
+    on: Any = "logits"
+
+
+def draw_rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> list[int]:
+    """Numbers of the videos to show; where too few are classified correctly, others fill up.
+
+    Args:
+        scores: of any stream.
+        predicted: [V] the class that the fused streams give each video.
+        choice: which ones.
+
+    Raises:
+        InputError: a video is asked for that was not scored.
+    """
+    missing = sorted(set(choice.videos) - set(scores.videos))
+    if missing:
+        raise InputError(f"{missing[0]} is not among the {len(scores.videos)} scored test videos of {scores.split}")
+    if choice.videos:
+        return [scores.videos.index(video) for video in choice.videos]
+    drawn = np.random.default_rng(choice.seed).permutation(len(scores.videos))
+    wrong = predicted[drawn] != scores.labels[drawn]
+    best = drawn[np.argsort(wrong, kind="stable")][: choice.count]
+    return sorted(best.tolist())
+
+
+def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> dict[str, tuple[Path, Entry]]:
+    """The shard and the row of every scored video, in the shards whose names the scores hold.
+
+    Args:
+        folder: of the shards of `stream`.
+        scores: by stream.
+        stream: rgb, flow or warped, scored or not.
+
+    Raises:
+        InputError: shards that are not those that were scored, or that lack a scored video.
+    """
+    scored = scores.get(stream)
+    first = scored or next(iter(scores.values()))
+    names = sorted(first.provenance["shards"])
+    stored: dict[str, tuple[Path, Entry]] = {}
+    for name in names:
+        with Shard(folder / f"{Path(name).name}.h5") as shard:
+            if scored and scored.provenance["shards"].get(name) != shard.digest:
+                raise InputError(
+                    f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
+                )
+            stored |= {entry.video: (shard.path, entry) for entry in shard.entries if entry.count}
+    for video in first.videos:
+        if video not in stored:
+            raise InputError(
+                f"{video} is in none of the shards {', '.join(names)} of {folder}; give the folder of its "
+                f"{'frames' if stream == 'rgb' else stream}"
+            )
+    return stored
+
+
+def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int32]:
+    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2.
+
+    `counts` has the frames of each video: in one with fewer fields than a stack, the last field is repeated.
+    """
+    if scores.stream == "rgb":
+        return scores.positions
+    stack = scores.provenance["settings"]["train"]["sampling"]["stack"]
+    fields = np.array([counts[video] - 1 for video in scores.videos], np.int32)[:, None]  # [V, 1]
+    middles: NDArray[np.int32] = scores.positions + np.minimum(stack, fields) // 2
+    return middles
+
+
+def attention_curves(
+    scores: Mapping[str, Scores], row: int, counts: Mapping[str, int], *, fps: float
+) -> dict[str, Curve]:
+    """Attention over time of a video by number, averaged over the crops, by stream; `counts` as `middle_frames`."""
+    return {
+        name: ((middle_frames(each, counts)[row] + 0.5) / fps, each.attention[row].mean(axis=0))
+        for name, each in scores.items()
+    }

@@ -1,0 +1,115 @@
+"use strict";
+
+const given = JSON.parse(document.getElementById("data").textContent);
+const filter = document.getElementById("class-filter");
+const OPTIONS = { displaylogo: false, displayModeBar: false };
+const ENDS = 20; // classes with the highest and with the lowest gain, where there are many
+const MOST = 60; // found classes that are drawn
+const NUMBERED = 12; // columns of the matrix with room for numbers
+const ROW_PX = 34;
+const RESIZED_MS = 100;
+
+let drawnWidth = innerWidth;
+let resized;
+
+// Figures name their colours as the style sheet does.
+function themed(value, style) {
+  if (typeof value === "string") {
+    const name = /^var\((--[\w-]+)\)$/.exec(value);
+    return name ? style.getPropertyValue(name[1]).trim() : value;
+  }
+  if (Array.isArray(value)) return value.map((one) => themed(one, style));
+  if (value !== null && typeof value === "object") {
+    return Object.fromEntries(Object.entries(value).map(([key, one]) => [key, themed(one, style)]));
+  }
+  return value;
+}
+
+function found() {
+  const text = filter.value.trim().toLowerCase();
+  const rows = [...given.names.keys()];
+  return text ? rows.filter((row) => given.names[row].toLowerCase().includes(text)) : rows;
+}
+
+function bars(figure, rows) {
+  const many = filter.value.trim() ? rows.slice(0, MOST) : rows;
+  const shown = many.length > MOST ? [...many.slice(0, ENDS), ...many.slice(-ENDS)] : many;
+  const data = figure.data.map((trace) => {
+    const picked = { ...trace };
+    for (const key of ["x", "y", "customdata", "text"]) {
+      if (Array.isArray(trace[key])) picked[key] = shown.map((row) => trace[key][row]);
+    }
+    return picked;
+  });
+  const yaxis = { ...figure.layout.yaxis, autorange: false, range: [Math.max(shown.length, 1) - 0.5, -0.5] };
+  return { data, layout: { ...figure.layout, yaxis, height: 110 + ROW_PX * shown.length } };
+}
+
+function matrix(figure, rows) {
+  const wanted = new Set(rows);
+  const cells = given.cells.filter(([label]) => wanted.has(label));
+  const columns = [...new Set([...rows, ...cells.map(([, taken]) => taken)])].sort((a, b) => a - b);
+  const rowOf = new Map(rows.map((row, place) => [row, place]));
+  const columnOf = new Map(columns.map((column, place) => [column, place]));
+  const totals = rows.map(() => 0);
+  for (const [label, , videos] of cells) totals[rowOf.get(label)] += videos;
+  const filled = (value) => rows.map(() => columns.map(() => value));
+  const [shares, counts] = [filled(null), filled("")];
+  for (const [label, taken, videos] of cells) {
+    const row = rowOf.get(label);
+    shares[row][columnOf.get(taken)] = videos / totals[row];
+    counts[row][columnOf.get(taken)] = videos;
+  }
+  const [trace] = figure.data;
+  const numbers = columns.length > NUMBERED ? {} : { text: counts, texttemplate: "%{text}" };
+  const names = (places) => places.map((place) => trace.x[place]);
+  const data = [{ ...trace, x: names(columns), y: names(rows), z: shares, customdata: counts, ...numbers }];
+  return { data, layout: { ...figure.layout, height: Math.min(900, 190 + 30 * rows.length) } };
+}
+
+const SELECTED = { classes: bars, confusion: matrix };
+
+function draw(name) {
+  const figure = given.figures[name];
+  const select = SELECTED[name];
+  const { data, layout } = themed(select ? select(figure, found()) : figure, getComputedStyle(document.documentElement));
+  const place = document.getElementById(`figure-${name}`);
+  place.style.height = `${layout.height}px`;
+  // Plotly measures its place some time after that has changed, which is too late for paper.
+  return Plotly.react(place, data, { ...layout, width: place.clientWidth }, OPTIONS);
+}
+
+function drawAll() {
+  drawnWidth = innerWidth;
+  return Promise.all(Object.keys(given.figures).map(draw));
+}
+
+function refilter() {
+  const rows = found();
+  const wanted = new Set(rows);
+  for (const line of document.querySelectorAll("tr[data-places]")) {
+    line.hidden = !line.dataset.places.split(" ").some((place) => wanted.has(Number(place)));
+  }
+  const count = `${rows.length} of ${given.names.length} classes`;
+  document.getElementById("class-count").textContent = rows.length > MOST ? `${count}; drawn: both ends` : count;
+  for (const name of Object.keys(SELECTED)) draw(name);
+}
+
+// Paper is white, and as wide as paper.
+function setPrinting(on) {
+  document.documentElement.classList.toggle("printing", on);
+  drawAll();
+}
+
+filter.addEventListener("input", refilter);
+addEventListener("resize", () => {
+  clearTimeout(resized);
+  resized = innerWidth === drawnWidth ? undefined : setTimeout(drawAll, RESIZED_MS); // a phone's bars come and go
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
+addEventListener("beforeprint", () => setPrinting(true));
+addEventListener("afterprint", () => setPrinting(false));
+drawAll().then(() => {
+  refilter();
+  document.documentElement.dataset.drawn = "all";
+});

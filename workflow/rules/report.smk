@@ -1,0 +1,25 @@
+rule report_page:
+    input:
+        result="results/{run}/{split}/fused.json",
+        scores=lambda wildcards: get_of_streams(wildcards, "scores.h5"),
+        histories=lambda wildcards: get_of_streams(wildcards, "history.jsonl"),
+        shards=from_plan(PLAN.report_shards, "run", "split"),
+        quarantine=from_plan(PLAN.audit, "run", "split"),
+    output:
+        report(
+            "results/{run}/{split}/report.html",
+            caption="../report/report.rst",
+            category="{run}",
+            labels={"split": "{split}", "result": "report"},
+        ),
+    log:
+        "logs/report/{run}/{split}.log",
+    conda:
+        "../../envs/atw.yaml"
+    resources:
+        shards=from_plan(PLAN.shards_folder, "run"),
+    params:
+        settings=json.dumps({"recipe": RECIPES["report"]}),
+    shell:
+        "python -m atw report {output:q} --result {input.result:q} --shards {resources.shards:q}"
+        " --quarantine {input.quarantine:q} --settings {params.settings:q} &> {log:q}"
