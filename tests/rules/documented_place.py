@@ -67,7 +67,7 @@ class DocumentedPlace:
         typed = re.sub(r"\b(snakemake|atw run)\b", r"\1 --dry-run", command, count=1) if planned else command
         run = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", typed],
-            cwd=self._unmade if planned else self.folder,
+            cwd=self._unmade if planned or command.startswith("atw plan ") else self.folder,
             env=self.environment(),
             capture_output=True,
             text=True,
