@@ -12,9 +12,10 @@ from markdown_it import MarkdownIt
 
 from tests.rules.conftest import REPOSITORY
 
-# Written by programs: the pages of benchmarks by those that measure, configuration.md from the models of the settings.
+# All but configuration.md, which is written from the models of the settings and has no command.
 PAGES = [
-    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "envs/README.md", "examples/README.md")),
+    *sorted(REPOSITORY.glob("*.md")),
+    *(REPOSITORY / name for name in ("envs/README.md", "examples/README.md")),
     *sorted(path for path in (REPOSITORY / "docs").rglob("*.md") if path.name != "configuration.md"),
 ]
 

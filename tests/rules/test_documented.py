@@ -82,7 +82,7 @@ def test_a_page(place: DocumentedPlace, page: str) -> None:
         elif piece.kind == "settings":
             config.load(with_settings(piece.text))
         elif piece.kind == "text":
-            assert piece.text.startswith(tuple(TEXTS)), f"{page}, line {piece.line}: neither command nor code"
+            assert piece.text.startswith(tuple(TEXTS)), f"{page}, line {piece.line}: in no form that is known"
 
 
 def test_what_predict_prints_is_described(place: DocumentedPlace) -> None:
