@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from atw import config
 from atw.datasets import Dataset
 from atw.preprocess.shard import make
+from atw.train.loop import Task
 from benchmarks.material import find_videos, folders_in_turn
 
 STREAMS = ("rgb", "flow")
@@ -29,6 +30,11 @@ class Stored(NamedTuple):
         """What a training of `stream` gets."""
         split = {"split": "split1", "videos": self.dataset.split("split1").digest()}
         return config.train_settings(self.config, _NAME, stream, "") | split | {"shards": self.shard_settings(stream)}
+
+    def task(self, stream: str, compute: config.Compute) -> Task:
+        """A training of `stream` from random weights."""
+        split = self.dataset.split("split1")
+        return Task(self.train_settings(stream), compute.model_dump(), split, [self.shards[stream]], None)
 
 
 def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dict[str, Any]) -> Stored:

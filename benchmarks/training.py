@@ -94,13 +94,7 @@ def measure(stored: Stored, stream: str, asked: argparse.Namespace, device: torc
         precision=asked.precision,
         train_threads=asked.threads,
     )
-    task = loop.Task(
-        stored.train_settings(stream),
-        compute.model_dump(),
-        stored.dataset.split("split1"),
-        [stored.shards[stream]],
-        None,
-    )
+    task = stored.task(stream, compute)
     updates = Updates(task, device)
     total = WARM_UP + ROUNDS * UPDATES
     pieces = micro_batches(start=0, stop=total, batch=asked.batch, rank=0, world=1, micro=asked.microbatch)

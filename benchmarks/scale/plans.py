@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +17,11 @@ VIDEOS_A_SHARD = 256
 _NAME = "kinetics400"
 _CLASSES = 400
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
+
+
+def shards_of(videos: float) -> int:
+    """Shards that so many videos lie in."""
+    return math.ceil(videos / VIDEOS_A_SHARD)
 
 
 def write_dataset(folder: Path, videos: int) -> None:
@@ -37,8 +43,8 @@ def write_dataset(folder: Path, videos: int) -> None:
     first = folder / "videos" / "doing thing number 0" / "clip-000000_000000_000010.mp4"
     first.parent.mkdir(parents=True)
     first.write_bytes(b"a plan looks at no frame")
-    shards = -(-videos // VIDEOS_A_SHARD)
-    kinetics = {"kind": "kinetics", "root": "videos", "lists": "lists", "preprocess": {"shards": shards}}
+    preprocess = {"shards": shards_of(videos)}
+    kinetics = {"kind": "kinetics", "root": "videos", "lists": "lists", "preprocess": preprocess}
     written = {"datasets": {_NAME: kinetics | {"model": {"weights": None}}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(written), encoding="utf-8")
 

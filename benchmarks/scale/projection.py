@@ -1,6 +1,5 @@
 """On paper: what was measured, carried to Kinetics-400 and to a hundred million videos."""
 
-import math
 import os
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from atw.data.reader import MOST_OPEN
 from benchmarks.report import Table
 from benchmarks.scale.amounts import Amounts
 from benchmarks.scale.growth import Growth, Limit, in_order
-from benchmarks.scale.plans import VIDEOS_A_SHARD
+from benchmarks.scale.plans import VIDEOS_A_SHARD, shards_of
 
 TARGETS = {"Kinetics-400": 306_245, "100 million": 100_000_000}
 SECONDS, FPS = 10, 30
@@ -42,11 +41,6 @@ class Growths(NamedTuple):
     index_bytes: Growth
     edge_seconds: Growth
     training_bytes: Growth
-
-
-def shards_of(videos: float) -> int:
-    """Shards that so many videos lie in."""
-    return math.ceil(videos / VIDEOS_A_SHARD)
 
 
 def argument_bytes(shards: int) -> int:

@@ -80,13 +80,7 @@ def _index_bytes(shards: list[Path], expected: dict[str, object]) -> int:
 def loader_rate(stored: Stored, stream: str, *, loaders: int, batches: int) -> float:
     """Training samples a second that so many loader processes give, once all of them are at work."""
     compute = config.Compute(gpus=0, loaders=loaders, microbatch=_BATCH)
-    task = loop.Task(
-        stored.train_settings(stream),
-        compute.model_dump(),
-        stored.dataset.split("split1"),
-        [stored.shards[stream]],
-        None,
-    )
+    task = stored.task(stream, compute)
     warm_up = 4 * loaders + 4
     stop = warm_up + batches
     pieces = micro_batches(start=0, stop=stop, batch=_BATCH, rank=0, world=1, micro=_BATCH)

@@ -7,7 +7,7 @@ from atw.data.reader import MOST_OPEN
 from benchmarks.report import Table, number
 from benchmarks.scale.amounts import Amounts
 from benchmarks.scale.growth import Growth, fit, slope
-from benchmarks.scale.plans import VIDEOS_A_SHARD
+from benchmarks.scale.plans import VIDEOS_A_SHARD, shards_of
 from benchmarks.scale.projection import FPS, SECONDS, Growths, reopened
 from benchmarks.scale.reading import Opened
 from benchmarks.scale.stages import Peaks
@@ -33,9 +33,8 @@ METHOD = (
     "memory that the kernel recorded for the process and for each it started, added up, which counts what they share "
     "twice; those of half a second at most are left out. What one more takes is the rise between the two largest "
     "sizes. Clips are real frames, there and back to a given length, and flow is of the preset fast. A training is one "
-    "of Ray's workers with a "
-    "loader and without Ray; audit, training, scoring and fusion are on the synthetic shards with the network tiny, 10 "
-    "classes, a quarter of the videos for testing and 10 snippets each.",
+    "of Ray's workers with a loader and without Ray; audit, training, scoring and fusion are on the synthetic shards "
+    "with the network tiny, 10 classes, a quarter of the videos for testing and 10 snippets each.",
     f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "
     "are those that `atw plan` measures with on some of the clips, by the default settings and on one core.",
 )
@@ -101,7 +100,7 @@ def measured(found: Measured) -> list[Table]:
 def _plans(found: Measured) -> Table:
     fitted = growths(found)
     rows = [
-        [f"{size:,}", f"{-(-size // VIDEOS_A_SHARD):,}", number(taken.cpu_seconds), number(taken.peak_bytes / _MIB)]
+        [f"{size:,}", f"{shards_of(size):,}", number(taken.cpu_seconds), number(taken.peak_bytes / _MIB)]
         for size, taken in found.plan.items()
     ]
     rows.append(["growth", "", f"{fitted.plan_seconds.exponent:.2f}", f"{fitted.plan_bytes.exponent:.2f}"])
@@ -121,7 +120,7 @@ def _videos(found: Measured) -> Table:
     rows = [
         [
             f"{size:,}",
-            f"{-(-size // VIDEOS_A_SHARD):,}",
+            f"{shards_of(size):,}",
             number(one.seconds),
             number(one.bytes / size),
             number(1000 * one.edge_seconds),
