@@ -18,7 +18,7 @@ demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fu
 	atw show results/demo/split1/fused.json
 
 test: $(READY) check ## format, lint, types and all quick tests
-	pytest
+	pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
 
 test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm, the page in a browser
 	pytest tests/slow

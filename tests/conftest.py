@@ -22,6 +22,14 @@ hypothesis_settings.register_profile("explore", deadline=None, max_examples=2000
 hypothesis_settings.load_profile("same")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share tests out (`make test`), those of one file or one working folder stay together."""
+    for item in items:
+        together = "workplace" if "workplace" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(together))
+
+
 def _moving_frames(count: int, *, width: int = 64, height: int = 48, seed: int = 0) -> list[Image]:
     """Frames of a smooth random texture that moves by 2 px to the left and 1 px up from frame to frame."""
     noise = np.random.default_rng(seed).integers(0, 256, (height + count, width + 2 * count, 3), dtype=np.uint8)

@@ -194,7 +194,7 @@ def table(
     inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4 a summary.json", show_default=False)],
     settings: SettingsText,
 ) -> None:
-    """Write a table of the paper, its numbers beside ours; CSV and HTML are written beside the JSON.
+    """Write a table of the paper, its numbers beside ours; CSV, HTML, LaTeX and Markdown are written beside the JSON.
 
     Example: atw run --dry-run results/demo/tables/table1.json -- --printshellcmds
     """
@@ -242,7 +242,11 @@ def report(
     logs: Annotated[Path, typer.Option(help="folder of the workflow's logs, for times")] = Path("logs"),
     settings: SettingsText = "{}",
 ) -> None:
-    """Write one page, which opens offline, that says whether to believe a result."""
+    """Write one page, which opens offline, that says whether to believe a result.
+
+    Example: atw report report.html --result results/demo/split1/fused.json --shards shards/demo --quarantine \
+results/demo/split1/quarantine.csv
+    """
     from atw import config
     from atw.report.page import write_report
 

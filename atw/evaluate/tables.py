@@ -1,4 +1,4 @@
-"""The tables of the paper, its numbers beside ours: table{1,2,3,4}.json, and the same as CSV and HTML.
+"""The tables of the paper, its numbers beside ours: table{1,2,3,4}.json, and the same as CSV, HTML, LaTeX and Markdown.
 
 Accuracies are fractions of 1 in JSON and CSV. A cell of JSON has `published` (by the paper's dataset), `ours` (None
 where the paper cites somebody else) and `comparison` with the row that it names (None for that row itself).
@@ -14,7 +14,7 @@ from atw.evaluate.compare import Outcomes, compare, outcomes
 from atw.evaluate.fuse import fuse
 from atw.evaluate.result import read_summary
 from atw.evaluate.scores import Scores, read_names, read_scores
-from atw.evaluate.tablefiles import write_csv, write_html
+from atw.evaluate.tablefiles import write_csv, write_html, write_latex, write_markdown
 from atw.files import InputError, digest, file_digest, write_json
 
 FORMAT = 1
@@ -23,7 +23,7 @@ _FLAT = 0.5
 
 
 def write_table(out: Path, inputs: list[Path], settings: dict[str, Any]) -> None:
-    """Write a table as JSON, and beside it as CSV and HTML.
+    """Write a table as JSON, and beside it as CSV, HTML, LaTeX and Markdown.
 
     Args:
         out: path of the JSON file.
@@ -44,6 +44,8 @@ def write_table(out: Path, inputs: list[Path], settings: dict[str, Any]) -> None
     table["provenance"]["settings"] = settings
     write_html(out.with_suffix(".html"), table)
     write_csv(out.with_suffix(".csv"), table)
+    write_latex(out.with_suffix(".tex"), table)
+    write_markdown(out.with_suffix(".md"), table)
     write_json(out, table)
 
 

@@ -50,16 +50,7 @@ def _triangle(points: list[dict[str, Any]], used: dict[str, float], top1: float)
         mode="markers",
         customdata=np.array([told, [f"{point['top1']:.1%}" for point in points]]).T.tolist(),
         marker={"symbol": "hexagon", "size": 25, "color": [point["top1"] for point in points], "colorscale": _SCALE}
-        | {
-            "colorbar": {
-                "thickness": 10,
-                "tickformat": PERCENT,
-                "outlinewidth": 0,
-                "orientation": "h",
-                "y": -0.34,
-                "len": 0.7,
-            }
-        },
+        | {"colorbar": {"thickness": 10, "tickformat": PERCENT, "outlinewidth": 0, **_BELOW}},
         hovertemplate=f"{' : '.join(used)} = %{{customdata[0]}}<br>top-1 %{{customdata[1]}}<extra></extra>",
         showlegend=False,
         cliponaxis=False,

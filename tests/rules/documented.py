@@ -86,6 +86,11 @@ PLANNED = {
     "atw ray -- snakemake --cores 32 --resources gpu=8 -- results/ucf101/split1/fused.json",
     "atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8",
     "snakemake --cores 32 --resources gpu=4 -- results/ucf101/split1/fused.json",
+    "atw run --cores 32 results/ucf101/split1/fused.json",
+    "atw run --cores 32 results/ucf101/split1/fused.json -- --rerun-incomplete",
+    "atw run --cores 32 results/ucf101/summary.json results/hmdb51/summary.json",
+    "atw run --cores 32 results/ucf101/tables/table1.json",
+    "atw run --cores 32 results/hmdb51/tables/table4.json",
     "snakemake --workflow-profile profiles/slurm results/ucf101/split1/fused.json",
     "snakemake --workflow-profile profiles/slurm --until frames flow warped -- results/ucf101/split1/fused.json",
     "snakemake --workflow-profile profiles/slurm --cache -- results/ucf101/split1/fused.json",
@@ -159,6 +164,8 @@ EXCEPTIONS = {
 # Blocks that are neither commands nor Python nor settings, by how they begin.
 TEXTS = {
     "{masks}/": "paths",
+    "videos/\n": "paths",
+    "path,label,subset,group": "a list of videos",
     "fused = sum over streams": "a formula",
     "(p + z²/2n": "a formula",
 }

@@ -56,7 +56,7 @@ def test_the_rule_writes_a_table_that_stays_until_it_changes(listed: Workplace) 
         "table1-attention",
         "table3-n5",
     ]
-    for ending in (".csv", ".html"):
+    for ending in (".csv", ".html", ".tex", ".md"):
         assert (listed.folder / target).with_suffix(ending).stat().st_size > 1000
     assert listed.jobs("--allowed-rules", "table", "--", target) == {}
     listed.write_config(CONFIG | {"seed": 4})

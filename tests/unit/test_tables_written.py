@@ -127,6 +127,26 @@ def test_csv_and_page_hold_the_same_numbers(tmp_path: Path) -> None:
     assert any("the printed best is N = 6" in text for text in page.text)
 
 
+def test_latex_and_markdown_hold_the_same_numbers(tmp_path: Path) -> None:
+    write_table(tmp_path / "table3.json", segments(tmp_path, dataset="m_%&"), SETTINGS | {"dataset": "m_%&"})
+    latex = (tmp_path / "table3.tex").read_text(encoding="utf-8")
+    lines = [line.strip().removesuffix(r"\\") for line in latex.splitlines()]
+    rows = [[cell.strip() for cell in line.split("&")] for line in lines if line.startswith("N =")]
+    low, high = json.loads((tmp_path / "table3.json").read_text())["rows"][0]["cells"]["spatial"]["ours"]["top1_ci95"]
+    assert rows[0] == ["N = 1", "83.33", "50.07", f"69.2 [{100 * low:.1f}, {100 * high:.1f}]", r"$-$23.1 (0.25)"]
+    assert [row[0] for row in rows] == [f"N = {n}" for n in range(1, 9)]
+    assert rows[3][4] == "--"
+    assert r"ours on m\_\%\&, split1.}" in latex
+    assert latex.count(r"\midrule") == 1
+    assert [line for line in latex.splitlines() if line.startswith("%") and "cannot be compared" in line]
+    markdown = (tmp_path / "table3.md").read_text(encoding="utf-8").splitlines()
+    shown = [[cell.strip() for cell in line.strip("|").split("|")] for line in markdown if line.startswith("| N =")]
+    assert shown[0][:3] == rows[0][:3]
+    assert shown[0][4] == "\N{MINUS SIGN}23.1 (0.25)"
+    assert len(shown) == len(rows)
+    assert any(line.startswith("- ") and "cannot be compared" in line for line in markdown)
+
+
 def test_the_page_quotes_what_it_is_given(tmp_path: Path) -> None:
     paths = segments(tmp_path, dataset="<script>alert(1)</script>")
     write_table(tmp_path / "t.json", paths, SETTINGS | {"dataset": "<script>alert(1)</script>"})
@@ -180,6 +200,10 @@ def test_table2_compares_within_its_groups(tmp_path: Path) -> None:
     assert "against “random Gaussian” or “relu”" in (tmp_path / "t.html").read_text()
     shown = Page((tmp_path / "t.html").read_text()).text
     assert shown.count("initialisation") == shown.count("activation") == 1
+    latex = (tmp_path / "t.tex").read_text().partition("toprule")[2]
+    assert latex.count("initialisation") == latex.count("activation") == 1
+    # Below the headings, and between the two groups.
+    assert latex.count(r"\midrule") == 2
 
 
 def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
@@ -204,6 +228,8 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
     assert "mean over 2 splits" in table["notes"][0]
     shown = Page((tmp_path / "t.html").read_text()).text
     assert {"94.6", "TSN [12]", "93.4", "11.5", "± 5.4"} <= set(shown)
+    assert r"& 11.5 $\pm$ 5.4 [" in (tmp_path / "t.tex").read_text()
+    assert "| 11.5 ± 5.4 [" in (tmp_path / "t.md").read_text()
     with pytest.raises(InputError, match="is of dataset mine, experiment None, but the table is of theirs"):
         write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings | {"dataset": "theirs"})
     with pytest.raises(InputError, match=r"is not a summary\.json of format 2"):
@@ -235,8 +261,9 @@ def test_a_table_refuses_rows_of_other_videos(tmp_path: Path) -> None:
         write_table(tmp_path / "table3.json", paths, SETTINGS)
 
 
-def test_the_command_writes_three_files(tmp_path: Path) -> None:
+def test_the_command_writes_a_file_of_each_kind(tmp_path: Path) -> None:
     paths = segments(tmp_path)
     command = [sys.executable, "-m", "atw", "table", str(tmp_path / "out" / "table3.json"), *map(str, paths)]
     subprocess.run([*command, "--settings", json.dumps(SETTINGS)], check=True, capture_output=True)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"table3.json", "table3.csv", "table3.html"}
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {f"table3.{ending}" for ending in ("json", "csv", "html", "tex", "md")}

@@ -4,6 +4,8 @@ rule table:
     output:
         json="results/{dataset}/tables/table{number}.json",
         csv="results/{dataset}/tables/table{number}.csv",
+        latex="results/{dataset}/tables/table{number}.tex",
+        markdown="results/{dataset}/tables/table{number}.md",
         html=report(
             "results/{dataset}/tables/table{number}.html",
             caption="../report/table.rst",
