@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# Over processes, as tests/conftest.py says, in the order in which they stand.
+SHARED_OUT := --dist loadfile --no-loadscope-reorder
 # The commands of the environment first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -18,10 +20,10 @@ demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fu
 	atw show results/demo/split1/fused.json
 
 test: $(READY) check ## format, lint, types and all quick tests
-	pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
+	pytest --numprocesses $(CORES) $(SHARED_OUT)
 
 test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm, the page in a browser
-	pytest tests/slow
+	pytest --numprocesses 2 $(SHARED_OUT) tests/slow # more would disturb what is killed at set moments
 
 test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's
 	pytest tests/slow/test_slurm.py

@@ -22,12 +22,21 @@ hypothesis_settings.register_profile("explore", deadline=None, max_examples=2000
 hypothesis_settings.load_profile("same")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share tests out (`make test`), those of one file or one working folder stay together."""
-    for item in items:
-        together = "workplace" if "workplace" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(together))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where processes share tests out, as in `make test`: those of one file or working folder stay together."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            if file in ("tests/slow/test_demo.py", "tests/slow/test_report.py"):
+                return "demo"
+            if file.startswith("tests/rules/") and file != "tests/rules/test_documented.py":
+                return "workplace"
+            return file
+
+    return Together(config, log)
 
 
 def _moving_frames(count: int, *, width: int = 64, height: int = 48, seed: int = 0) -> list[Image]:

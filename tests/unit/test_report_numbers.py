@@ -117,6 +117,7 @@ def test_the_surface_has_the_accuracy_of_every_weight(tmp_path: Path) -> None:
 def test_a_single_stream_has_no_surface(tmp_path: Path) -> None:
     one = gathered(tmp_path, [0], [0, 1])
     single = dataclasses.replace(one, scores={"flow": one.scores["flow"]})
+    del single.result["streams"]["rgb"]
     single.result["fusion"]["weights"] = {"flow": 2.0}
     assert surface.surface(single)["figures"] == {}
     assert headline(single, NO_FLOW)["additions"] == []
