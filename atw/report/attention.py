@@ -10,8 +10,7 @@ from atw.figures.moments import Choice, attention_curves, draw_rows
 from atw.report.charts import DASHES, PERCENT, STREAM_COLOURS, axis, figure
 from atw.report.gathered import Gathered
 from atw.report.headline import flat_shares
-from atw.report.pictures import jpeg_address, moments
-from atw.shards import Shard
+from atw.report.pictures import frames
 from atw.videos import USUAL_FPS
 
 VIDEOS = 4
@@ -78,18 +77,12 @@ def _videos(gathered: Gathered) -> list[dict[str, Any]]:
     for row in draw_rows(one, predicted, Choice(count=VIDEOS, seed=gathered.seed)):
         path, entry = stored[one.videos[row]]
         fps = entry.fps or USUAL_FPS
-        with Shard(path) as shard:
-            numbers = moments(entry.count, FRAMES)
-            images = shard.frames(entry, numbers)
         shown.append(
             {
                 "video": one.videos[row],
                 "label": one.classes[int(one.labels[row])],
                 "predicted": one.classes[int(predicted[row])],
-                "frames": [
-                    {"seconds": (number + 0.5) / fps, "address": jpeg_address(image)}
-                    for number, image in zip(numbers, images, strict=True)
-                ],
+                "frames": frames(path, entry, FRAMES),
                 "curve": _over_time(gathered, row, counts, fps, entry.count / fps),
             }
         )

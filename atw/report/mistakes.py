@@ -9,7 +9,7 @@ from atw.evaluate.fuse import probabilities
 from atw.evaluate.metrics import in_top
 from atw.flow.wheel import disc, flow_to_colours
 from atw.report.gathered import Gathered
-from atw.report.pictures import jpeg_address, moments
+from atw.report.pictures import frames, jpeg_address, moments
 from atw.shards import Shard, dequantise
 from atw.videos import USUAL_FPS
 
@@ -55,22 +55,8 @@ def _described(gathered: Gathered, row: int, shares: Any) -> dict[str, Any]:
                 (stream, one.video_logits[row].astype(np.float64)) for stream, one in gathered.scores.items()
             )
         },
-        **_frames(gathered, video),
+        "frames": frames(*gathered.stored["rgb"][video], PICTURES),
         **_flow(gathered, video),
-    }
-
-
-def _frames(gathered: Gathered, video: str) -> dict[str, Any]:
-    path, entry = gathered.stored["rgb"][video]
-    fps = entry.fps or USUAL_FPS
-    with Shard(path) as shard:
-        numbers = moments(entry.count, PICTURES)
-        images = shard.frames(entry, numbers)
-    return {
-        "frames": [
-            {"seconds": (number + 0.5) / fps, "address": jpeg_address(image)}
-            for number, image in zip(numbers, images, strict=True)
-        ]
     }
 
 

@@ -1,10 +1,15 @@
 """Pictures in the page: small JPEG images as data addresses, so that their number and size are bounded."""
 
 import base64
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from atw.shards import Entry, Shard
+from atw.videos import USUAL_FPS
 
 WIDTH_PX = 160
 _QUALITY = 80
@@ -24,3 +29,15 @@ def moments(count: int, wanted: int) -> list[int]:
     """At most `wanted` of `count` items, the middles of as many equal parts, in rising order."""
     parts = min(count, wanted)
     return [int((2 * part + 1) * count / (2 * parts)) for part in range(parts)]
+
+
+def frames(path: Path, entry: Entry, wanted: int) -> list[dict[str, Any]]:
+    """At most `wanted` frames of a video in a shard, as `seconds` and `address`."""
+    fps = entry.fps or USUAL_FPS
+    numbers = moments(entry.count, wanted)
+    with Shard(path) as shard:
+        images = shard.frames(entry, numbers)
+    return [
+        {"seconds": (number + 0.5) / fps, "address": jpeg_address(image)}
+        for number, image in zip(numbers, images, strict=True)
+    ]
