@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import traceback
 
 import typer
 
@@ -34,5 +35,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise
+        if error.filename is None:
+            traceback.print_exc()  # nothing else says where to look
         print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
         sys.exit(os.EX_IOERR)

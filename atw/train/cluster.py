@@ -1,12 +1,14 @@
 """A Ray of one's own on this machine: on loopback, known to nobody else, and gone with the process that started it."""
 
+import errno
 import os
 import platform
 import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -18,6 +20,7 @@ OWNER = "ATW_RAY_OWNER"  # in the environment of all that belongs to a Ray: who 
 _STOP_SECONDS = 20.0
 _KILL_SECONDS = 10.0
 _CONNECT_SECONDS = 10.0
+_MOMENT_SECONDS = 0.05
 _CLOCK_SECONDS = 5.0  # by so much the clock may have been set since a process began
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -148,8 +151,24 @@ def family(pid: int) -> list[psutil.Process]:
 
 def end(processes: list[psutil.Process], *, patience_seconds: float) -> None:
     """Wait for processes to end, and kill those that have not after `patience_seconds`."""
-    _, alive = psutil.wait_procs(processes, timeout=patience_seconds)
+    alive = still_there(processes, patience_seconds)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(alive, timeout=_KILL_SECONDS)
+    still_there(alive, _KILL_SECONDS)
+
+
+def still_there(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait at most so long for processes to end; those that have not.
+
+    psutil's own waiting fails where it meets a process in the moment of its end, which Linux then says ENOENT or EINVAL
+    about (https://github.com/giampaolo/psutil/issues/2715).
+    """
+    waited_for, until = list(processes), time.monotonic() + seconds
+    while True:
+        try:
+            return list(psutil.wait_procs(waited_for, timeout=max(until - time.monotonic(), 0.0))[1])
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINVAL):
+                raise
+            time.sleep(_MOMENT_SECONDS)

@@ -13,7 +13,7 @@ from types import FrameType
 import psutil
 
 from atw.files import InputError
-from atw.train.cluster import OWNER, Owner, end, environment, joined_address, own_ray
+from atw.train.cluster import OWNER, Owner, end, environment, joined_address, own_ray, still_there
 
 log = logging.getLogger("atw")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -124,7 +124,7 @@ def _end_own() -> None:
 
 def _refuse_leftovers() -> None:
     left = [process for process, owner in _owned() if not owner.runs()]
-    _, alive = psutil.wait_procs(left, timeout=_FADE_SECONDS)
+    alive = still_there(left, _FADE_SECONDS)
     if not alive:
         return
     names = []

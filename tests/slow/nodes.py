@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from atw.train.cluster import still_there
 from tests.slow.processes import kill, tree
 from tests.slow.watched import wait_for
 
@@ -88,4 +89,4 @@ class Cluster:
         kill([*self.seen])
         for node in self.nodes:
             node.wait()
-        assert psutil.wait_procs(self.seen, timeout=15)[1] == []
+        assert still_there(self.seen, 15) == []

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atw.train.cluster import still_there
 from tests.slow.processes import kill
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")
@@ -194,7 +195,7 @@ class Slurm:
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
-            psutil.wait_procs(left, timeout=2)
+            still_there(left, 2)
         for daemon in self.daemons.values():
             daemon.wait(10)
         assert left == [], left

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atw.train.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.slow.processes import kill, tree
 
@@ -66,9 +67,9 @@ def test_kills_change_nothing(undisturbed: tuple[float, Workplace], tmp_path: Pa
         run.wait()
         if victim == "snakemake alone":
             # A stage that goes on is waited for, as a training's message asks.
-            psutil.wait_procs(going_on, timeout=120)
+            still_there(going_on, 120)
         else:
-            psutil.wait_procs(processes, timeout=30)
+            still_there(processes, 30)
         assert not [path for path in tmp_path.glob("shards/**/*.h5") if path.stat().st_size == 0]
         place.snakemake("--unlock")
     assert killed >= 3

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atw.train.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.slow.processes import kill
 from tests.slow.watched import Watched, configure, finish, iterations_in, log_of, snakemake, start, wait_for
@@ -107,14 +108,14 @@ def test_a_stopped_command_leaves_nothing(tmp_path: Path, number: signal.Signals
         assert len(left) == 2
         # Ray ends by itself; the command is named at the next start.
         rest = [process for process in watched.seen if not is_command(process)]
-        assert psutil.wait_procs(rest, timeout=30)[1] == []
+        assert still_there(rest, 30) == []
         refused = subprocess.run([*ATW_RAY, "--", "true"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
         assert refused.returncode == 2
         assert "an earlier `atw ray` was killed" in refused.stderr
         remedy = refused.stderr.rpartition("kill ")[2].split()
         assert {process.pid for process in left} <= {int(pid) for pid in remedy}
         subprocess.run(["kill", *remedy], check=True)
-        assert psutil.wait_procs(watched.seen, timeout=15)[1] == []
+        assert still_there(watched.seen, 15) == []
     finally:
         kill([*watched.seen])
 

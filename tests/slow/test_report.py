@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from atw.report.page import render
+from atw.train.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.unit.reported import MANY, many_classes
 from tests.unit.stored import WriteShard
@@ -36,7 +37,7 @@ def browser() -> Iterator[Browser]:
         assert any("chrom" in process.name() for process in started)
         yield browser
         browser.close()
-    assert psutil.wait_procs(started, timeout=20)[1] == []
+    assert still_there(started, 20) == []
 
 
 @pytest.fixture

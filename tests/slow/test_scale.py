@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from atw.train.cluster import still_there
 from benchmarks.scale import __main__ as benchmark
 from benchmarks.scale.__main__ import Sizes
 from tests.conftest import _moving_frames, _write_mjpeg
@@ -38,7 +39,7 @@ def test_it_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     text = page.read_text(encoding="utf-8")
     for words in ("| growth |", "| training | videos | 256, 512 |", "| disk, warped |", "First, at about ", "- CPU: "):
         assert words in text
-    _, alive = psutil.wait_procs(psutil.Process().children(recursive=True), timeout=1)
+    alive = still_there(psutil.Process().children(recursive=True), 1)
     # The server that starts loaders, and its tracker of resources, stay as long as this process.
     allowed = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
     assert [

@@ -6,12 +6,12 @@ import subprocess
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
+from atw.train.cluster import still_there
 from tests.rules.conftest import CONFIG, Workplace
 from tests.slow.processes import kill, tree
 
@@ -108,7 +108,7 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
         assert "still running as process" in refused.stdout + refused.stderr
         workplace.snakemake("--unlock")
         kill(processes[1:])
-    assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert still_there(processes, 30) == []
     assert not (workplace.folder / MODEL).exists()
     workplace.snakemake(MODEL, "--rerun-incomplete", timeout=400)
     log = (workplace.folder / "logs/train/tiny/split1/flow.log").read_text()

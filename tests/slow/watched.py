@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from atw.train.cluster import still_there
 from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
 from tests.slow.processes import kill, tree
 
@@ -73,7 +74,7 @@ class Watched:
             assert time.monotonic() < end, "the run does not end"
             self.look()
             time.sleep(0.2)
-        assert psutil.wait_procs(self.seen, timeout=15)[1] == []
+        assert still_there(self.seen, 15) == []
         return self.run.returncode
 
 

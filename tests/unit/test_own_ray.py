@@ -1,5 +1,6 @@
 """What starts and ends a Ray, and a command beside it, without Ray; tests/slow/test_ray.py has one."""
 
+import errno
 import os
 import signal
 import socket
@@ -48,6 +49,35 @@ def sleeper(owner: Owner) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EINVAL])
+def test_a_process_in_the_moment_of_its_end_is_waited_for(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    opened = []
+
+    def pidfd_open(pid: int, flags: int = 0) -> int:
+        opened.append(pid)
+        if len(opened) < 3:
+            raise OSError(number, os.strerror(number))
+        return real(pid, flags)
+
+    real = os.pidfd_open
+    with subprocess.Popen(["sleep", "0.2"]) as process:
+        watched = psutil.Process(process.pid)
+        assert cluster.still_there([watched], 0.0) == [watched]
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        assert cluster.still_there([watched], 10.0) == []
+    assert opened == [watched.pid] * 3
+
+
+def test_another_error_of_waiting_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pidfd_open(pid: int, flags: int = 0) -> int:
+        raise OSError(errno.EIO, "broken")
+
+    with subprocess.Popen(["sleep", "0.1"]) as process:
+        monkeypatch.setattr(os, "pidfd_open", pidfd_open)
+        with pytest.raises(OSError, match="broken"):
+            cluster.still_there([psutil.Process(process.pid)], 1.0)
 
 
 def test_a_new_ray_has_a_token_of_its_own_and_stays_on_loopback() -> None:
