@@ -16,8 +16,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json, and report.html beside it
-	snakemake --cores $(CORES) results/demo/split1/fused.json results/demo/split1/report.html
+	atw run --cores $(CORES) results/demo/split1/fused.json results/demo/split1/report.html
 	atw show results/demo/split1/fused.json
+	@echo "all of it on a page, for any browser: results/demo/split1/report.html"
 
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest --numprocesses $(CORES) $(SHARED_OUT)

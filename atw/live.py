@@ -132,7 +132,7 @@ class View:
         if unknown and not seconds:
             return f"; no time known yet of {names}"
         if unknown:
-            return f"; at least {_duration(seconds)} left, not counting {names}"
+            return f"; about {_duration(seconds)} left, not counting {names}"
         return f"; about {_duration(seconds)} left" if seconds else ""
 
     def _seconds_a_job(self, rule: str, stage: _Stage) -> float | None:
@@ -142,8 +142,9 @@ class View:
         expected = []
         for job in self._running.values():
             seen = job.reached() if job.rule == rule else None
-            if seen and seen.share > 0:
-                expected.append((self.clock() - job.began) / seen.share)
+            if seen and seen.left_seconds is not None:
+                # What it took to start is in the time so far, and not in its rate.
+                expected.append(self.clock() - job.began + seen.left_seconds)
         return sum(expected) / len(expected) if expected else None
 
 

@@ -153,7 +153,7 @@ def plan(
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that jobs may hold at the same time")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made.
+    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made but lists.
 
     Example: atw plan results/ucf101/split1/fused.json --cores 32 --gpus 3
     """

@@ -151,7 +151,8 @@ class _Work:
     def _add(
         self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1
     ) -> None:
-        side_by_side = max(self._gpus, 1) if rate.on_gpu else max(self._cores // threads, 1)
+        threads = min(threads, self._cores)  # as Snakemake gives them
+        side_by_side = max(self._gpus, 1) if rate.on_gpu else self._cores // threads
         hours = amount * rate.seconds / 3600
         cores = 0 if rate.on_gpu else threads
         self.rows.append(Row(stage, of, jobs, videos, amount, unit, amount * rate.bytes, hours, cores, side_by_side))

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
-from scipy.stats import binomtest
 
 from atw.evaluate import metrics
 from atw.evaluate.scores import Scores
@@ -200,10 +199,9 @@ def _comparable(result: dict[str, Any], what: str) -> Any:
 def _over_splits(summaries: list[dict[str, Any]]) -> dict[str, Any]:
     correct = sum(summary["correct"] for summary in summaries)
     total = sum(summary["total"] for summary in summaries)
-    interval = binomtest(correct, total).proportion_ci(confidence_level=0.95, method="wilson")
     return {
         "accuracy": {key: _mean_and_deviation([summary[key] for summary in summaries]) for key in _AVERAGED},
-        "pooled": {"top1": correct / total, "top1_ci95": [float(interval.low), float(interval.high)]},
+        "pooled": {"top1": correct / total, "top1_ci95": list(metrics.wilson_interval(correct, total))},
     }
 
 

@@ -68,6 +68,12 @@ def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float
     return float(interval.low), float(interval.high)
 
 
+def wilson_interval(correct: int, total: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share: of use where the bootstrap is not, when all or none of few are right."""
+    interval = stats.binomtest(correct, total).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def mean_class_interval(right: NDArray[np.integer], videos: NDArray[np.integer], *, seed: int) -> tuple[float, float]:
     """95% interval of the mean class accuracy: percentiles of 10,000 resamples of the videos within each class.
 

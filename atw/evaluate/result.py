@@ -9,8 +9,11 @@ from rich.table import Table
 
 from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import FORMAT, mean_over_splits, report
+from atw.evaluate.metrics import wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_names, read_scores
 from atw.files import InputError, write_json
+
+_WIDE_INTERVAL = 0.2
 
 
 def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -> None:
@@ -106,7 +109,7 @@ def print_result(path: Path) -> None:
     """Print the accuracies of a fused.json as a table, with what was quarantined below it."""
     result = read_result(path)
     title = " ".join(filter(None, (result["dataset"], result["split"], result["experiment"])))
-    table = Table(title=title)
+    table = Table(title=f"{title}: {result['videos']['test']} test videos")
     for name in ("stream", "top-1", "95% interval", "top-5", "mean class"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for name, accuracy in (*result["streams"].items(), *result["pairs"].items(), ("fused", result["accuracy"])):
@@ -117,6 +120,13 @@ def print_result(path: Path) -> None:
         )
     console = Console()
     console.print(table)
+    fused = result["accuracy"]
+    low, high = wilson_interval(fused["correct"], fused["total"])
+    if high - low > _WIDE_INTERVAL:
+        console.print(
+            f"{fused['total']} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
+            f"{low:.3f} to {high:.3f}. The table's intervals resample the videos, which takes few of them for certain."
+        )
     if "held_out" in result["fusion"]:
         choice = result["fusion"]["held_out"]
         weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in choice["chosen"]["weights"].items())

@@ -82,6 +82,7 @@ class Predictor:
         path = Path(video)
         with contextlib.ExitStack() as stack:
             recipe = stack.enter_context(self._recipe())
+            log.info("%s: looking through the file", path.name)
             audit = recipe.examine(path)
             fps = audit.fps or USUAL_FPS
             spans = [Span(0, audit.decoded)]
@@ -89,8 +90,14 @@ class Predictor:
                 spans += windows(audit.decoded, window_seconds=window_seconds, stride_seconds=stride_seconds, fps=fps)
             plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
             wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
+            log.info(
+                "%s: %d frames, %d windows; flow comes first, then the scores of %s",
+                *(path.name, audit.decoded, len(spans) - 1, ", ".join(plans)),
+            )
             footage = Footage(stack.enter_context(tempfile.TemporaryFile()), recipe)
-            with meter(f"flow of {path.name}", "pairs", sum(1 for _ in runs(pairs_of(wanted)))) as progress:
+            with meter(
+                f"flow of {path.name}, in runs of frames", "pairs", sum(1 for _ in runs(pairs_of(wanted)))
+            ) as progress:
                 footage.compute(path, audit, wanted, progress)
             results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
         return Prediction(

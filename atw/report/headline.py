@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atw.evaluate.compare import compare, outcomes
 from atw.evaluate.fuse import fuse
-from atw.evaluate.metrics import mean_class_interval
+from atw.evaluate.metrics import mean_class_interval, wilson_interval
 from atw.evaluate.scores import flat_attention
 from atw.report.charts import FUSED_COLOUR, PERCENT, STREAM_COLOURS, axis, figure
 from atw.report.gathered import Gathered
@@ -90,13 +90,15 @@ def flat_shares(gathered: Gathered) -> dict[str, float]:
 
 def _warnings(gathered: Gathered, said: dict[str, Any], health: dict[str, Any]) -> Iterator[str]:
     fused = gathered.result["accuracy"]
-    low, high = fused["top1_ci95"]
+    low, _ = fused["top1_ci95"]
     if low <= max(said["chance"], said["largest"]):
         yield "The 95% interval of the fused top-1 reaches down to what guessing gives."
-    if high - low > WIDE_INTERVAL:
+    # Of few videos that are all right, or all wrong, the bootstrap is certain.
+    wilson_low, wilson_high = wilson_interval(fused["correct"], fused["total"])
+    if wilson_high - wilson_low > WIDE_INTERVAL:
         yield (
-            f"{fused['total']} test videos are few: the 95% interval of the fused top-1 is "
-            f"{100 * (high - low):.1f} points wide, and smaller differences mean little."
+            f"{fused['total']} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
+            f"{100 * wilson_low:.1f}% to {100 * wilson_high:.1f}%, and small differences mean little."
         )
     best, accuracy = max(gathered.result["streams"].items(), key=lambda item: item[1]["top1"])
     if len(gathered.weights) > 1 and accuracy["top1"] >= fused["top1"]:

@@ -123,6 +123,9 @@ def test_amounts_times_rates(planned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert train.hours == pytest.approx(400 * 0.1 / 3600)
     score = by_stage["score"]
     assert (score.videos, score.amount, score.cores, score.side_by_side) == (3, 3 * 7 * 10, 0, 3)
+    # Snakemake gives no job more cores than there are.
+    narrow = estimates.estimate("results/mine/split1/fused.json", planned, cores=1, gpus=0)
+    assert {(row.cores, row.side_by_side) for row in narrow.rows if row.stage == "train"} == {(1, 1)}
 
 
 def test_rates_are_measured_by_the_code_that_does_the_work(

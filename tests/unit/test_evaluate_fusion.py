@@ -203,6 +203,9 @@ def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.C
     assert json.loads((tmp_path / "summary.json").read_text())["pooled"]["top1"] == 0.4
     print_result(fused[0])
     printed = capsys.readouterr().out
-    assert "mine split1" in printed
+    assert "mine split1: 5 test videos" in printed
+    # Wilson's for 2 of 5, by hand: (.4 + .3841 ± 1.96 sqrt(.4 * .6 / 5 + .19207 / 5)) / 1.7683.
+    assert "5 test videos are few" in printed
+    assert "from 0.118 to 0.769" in " ".join(printed.split())
     assert "rgb+flow" in printed
     assert "quarantined wave/d.avi: one frame: no motion to see" in printed

@@ -71,6 +71,11 @@ def summarise(**changes: Any) -> dict[str, Any]:
     return metrics.summary(LOGITS, LABELS, **arguments | changes)
 
 
+@pytest.mark.parametrize(("correct", "total", "low", "high"), [(2, 2, 0.3424, 1.0), (0, 2, 0.0, 0.6576)])
+def test_wilsons_interval_of_equal_outcomes_is_none(correct: int, total: int, low: float, high: float) -> None:
+    assert metrics.wilson_interval(correct, total) == pytest.approx((low, high), abs=1e-4)
+
+
 def test_summary_of_a_table_by_hand() -> None:
     said = summarise()
     low, high = said.pop("top1_ci95")

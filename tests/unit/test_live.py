@@ -51,7 +51,7 @@ def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
         "flow 1 of 4",
         "train 0 of 1",
         "flow demo 00001 for 1:00",
-        "1 of 5 jobs done in 1:00; at least 1:00 left, not counting train",  # 3 of 60 s, less 60 s, halved
+        "1 of 5 jobs done in 1:00; about 1:00 left, not counting train",  # 3 of 60 s, less 60 s, halved
     ]
     for number in (1, 2, 3):
         view.job_began(number, "flow", ["demo"], None)
@@ -61,7 +61,7 @@ def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
     write_log(tmp_path / "t.log", "12:00:00 training rgb: 80 of 320 (25%), 41.2 videos/s loss 1.25, 5:01 left\n")
     assert lines(view)[2:] == [
         "train demo split1 rgb 25%, 41.2 videos/s loss 1.25, 5:01 left",
-        "4 of 5 jobs done in 2:40; about 5:00 left",
+        "4 of 5 jobs done in 2:40; about 5:01 left",
     ]
     view.job_ended(9, well=True)
     assert lines(view)[-1] == view.summary == "5 of 5 jobs done in 2:40"
@@ -118,11 +118,12 @@ def test_what_the_meter_writes_is_what_is_read(
     found = reached(write_log(tmp_path / "first.log", f"12:00:00 {first}\n"))
     assert found is not None
     assert found.share == 0
+    assert found.left_seconds is None
     assert found.text.endswith("unknown time left")
     noise = "x" * 20_000
     found = reached(write_log(tmp_path / "last.log", f"{first}\n{noise}\n(Worker pid=7) 12:00:10 {last}\nend\n"))
     assert found is not None
-    assert found.share == 0.25
+    assert (found.share, found.left_seconds) == (0.25, 0)
     assert re.fullmatch(r"25%, [\d.]+ pairs/s loss 0\.25 \(mean\), 0:00 left", found.text)
 
 
