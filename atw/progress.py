@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 _LOG_SECONDS = 10.0
 _TAIL_BYTES = 8192
-_LINE = re.compile(r": (\d+) of (\d+) \((\d+%\), .*?, (?:(\d+):(\d\d)|unknown time) left)$", re.MULTILINE)
+_LINE = re.compile(r": \d+ of \d+ \((\d+%\), .*?, (?:(\d+):(\d\d)|unknown time) left)$", re.MULTILINE)
 log = logging.getLogger("atw")
 
 
@@ -87,12 +87,10 @@ class Reached(NamedTuple):
     """How far a job was when it last wrote a line of progress.
 
     Args:
-        share: of its steps, 0 to 1.
         left_seconds: that remained by its own reckoning; None before its first step.
         text: percent, rate and remaining time, as the line has them.
     """
 
-    share: float
     left_seconds: int | None
     text: str
 
@@ -108,6 +106,6 @@ def reached(log_path: Path) -> Reached | None:
         return None
     if not lines:
         return None
-    done, total, text, minutes, seconds = lines[-1]
+    text, minutes, seconds = lines[-1]
     left_seconds = 60 * int(minutes) + int(seconds) if minutes else None
-    return Reached(int(done) / max(int(total), 1), left_seconds, text.replace("%)", "%", 1))
+    return Reached(left_seconds, text.replace("%)", "%", 1))

@@ -29,6 +29,7 @@ def complete_targets(incomplete: str) -> list[str]:
     runs = [
         f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
     ]
-    targets = [f"results/{run}/{file}" for run in runs for file in ("split1/fused.json", "summary.json")]
+    files = ("split1/fused.json", "split1/report.html", "summary.json")
+    targets = [f"results/{run}/{file}" for run in runs for file in files]
     targets += [f"results/{name}/tables/table{number}.json" for name in loaded.datasets for number in range(1, 5)]
     return [target for target in targets if target.startswith(incomplete)]

@@ -80,6 +80,7 @@ def test_shells_complete_commands_and_targets(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(mine), encoding="utf-8")
     assert complete("atw config results/mine/e", tmp_path) == {
         "results/mine/experiments/fast/split1/fused.json",
+        "results/mine/experiments/fast/split1/report.html",
         "results/mine/experiments/fast/summary.json",
     }
     assert complete("atw plan results/mine/t", tmp_path) == {f"results/mine/tables/table{n}.json" for n in range(1, 5)}
