@@ -1,6 +1,11 @@
 """Fixtures that several test files share: small moving pictures, videos of them, and shards."""
 
-from collections.abc import Callable, Sequence
+import os
+import pwd
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +120,40 @@ def write_mjpeg_fixture() -> Callable[[Path, Sequence[Image]], Path]:
 @pytest.fixture(name="write_shard")
 def write_shard_fixture() -> Callable[..., dict[str, NDArray[np.uint8]]]:
     return _write_shard
+
+@dataclass(frozen=True)
+class OtherUser:
+    """Another user of this machine, who shares one folder with us that everyone may write to.
+
+    Args:
+        folder: shared; not sticky, so the kernel's own protection of links in /tmp does not apply.
+        uid: of that user.
+    """
+
+    folder: Path
+    uid: int
+
+    def run(self, script: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a line of sh as that user, inside the shared folder."""
+        return subprocess.run(
+            ["sh", "-c", script],
+            cwd=self.folder,
+            user=self.uid,
+            group=self.uid,
+            extra_groups=[],
+            umask=0,
+            capture_output=True,
+            text=True,
+            check=check,
+        )
+
+
+@pytest.fixture
+def other_user() -> Iterator[OtherUser]:
+    """Somebody else, for what they must not be able to do to us; only root can act as another user."""
+    if os.geteuid() != 0:
+        pytest.skip("acting as another user needs root")
+    # Not below tmp_path, which is closed to others.
+    with tempfile.TemporaryDirectory(prefix="atw-shared-") as folder:
+        Path(folder).chmod(0o777)
+        yield OtherUser(Path(folder), pwd.getpwnam("nobody").pw_uid)
