@@ -26,7 +26,7 @@ test: $(READY) check ## format, lint, types and all quick tests
 test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm, the page in a browser
 	pytest --numprocesses 2 $(SHARED_OUT) tests/slow # more would disturb what is killed at set moments
 
-test-slurm: $(READY) ## the demo on a Slurm of its own; .ci/slurm.sh installs Debian's
+test-slurm: $(READY) ## the demo on a Slurm of its own; `.ci/install.sh slurm` installs Debian's
 	pytest tests/slow/test_slurm.py
 
 check: $(READY) docs ## format, lint, types and the manual's links only

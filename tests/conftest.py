@@ -121,6 +121,7 @@ def write_mjpeg_fixture() -> Callable[[Path, Sequence[Image]], Path]:
 def write_shard_fixture() -> Callable[..., dict[str, NDArray[np.uint8]]]:
     return _write_shard
 
+
 @dataclass(frozen=True)
 class OtherUser:
     """Another user of this machine, who shares one folder with us that everyone may write to.

@@ -36,13 +36,13 @@ def run(module: str, *arguments: str | Path, folder: Path) -> Taken:
     command = [sys.executable, "-m", module, *map(str, arguments)]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     with tempfile.TemporaryFile() as log:
-        begin, peak = _cpu_seconds_of_children(), 0
+        begin, peak, seen = _cpu_seconds_of_children(), 0, dict[int, float]()
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
         )
         try:
             while process.poll() is None:
-                peak = max(peak, _peak_bytes(process.pid))
+                peak = max(peak, _peak_bytes(process.pid, seen))
                 time.sleep(_POLL_SECONDS)
         finally:
             process.kill()
@@ -61,13 +61,16 @@ def _cpu_seconds_of_children() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _peak_bytes(pid: int) -> int:
-    """Sum over a process and its descendants of the most memory that each has had."""
-    total = 0
+def _peak_bytes(pid: int, seen: dict[int, float]) -> int:
+    """Sum over a process and its descendants of the most memory that each has had.
+
+    `seen` keeps when each was first seen. When it began is in the clock of the system, which may be set at any time.
+    """
+    total, now = 0, time.monotonic()
     with suppress(psutil.Error):
         total = resident_peak_bytes(pid)
         for each in psutil.Process(pid).children(recursive=True):
-            if time.time() - each.create_time() > _YOUNG_SECONDS:
+            if now - seen.setdefault(each.pid, now) >= _YOUNG_SECONDS:
                 total += resident_peak_bytes(each.pid)
     return total
 

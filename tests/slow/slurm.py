@@ -68,7 +68,7 @@ def require_slurm() -> None:
     missing = [program for program in PROGRAMS if program_path(program) is None]
     if not missing:
         return
-    message = f"{', '.join(missing)} not found; run .ci/slurm.sh, which installs Debian's slurm-wlm and munge"
+    message = f"{', '.join(missing)} not found; run `.ci/install.sh slurm`, which installs Debian's"
     if os.geteuid() == 0:
         pytest.fail(message)
     pytest.skip(f"{message}: that needs root")

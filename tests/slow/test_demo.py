@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +35,8 @@ def test_attention_finds_the_action(demo: Workplace) -> None:
     assert auc > 0.80
 
 
-def test_run_again_does_nothing_in_seconds(demo: Workplace) -> None:
-    start = time.monotonic()
+def test_run_again_does_nothing(demo: Workplace) -> None:
     again = demo.snakemake(DEMO)
-    assert time.monotonic() - start < 30
     assert "Nothing to be done" in again.stdout + again.stderr
 
 

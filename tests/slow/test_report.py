@@ -28,8 +28,8 @@ def browser() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if program is None:
         if psutil.Process().username() == "root":
-            pytest.fail("there is no Chromium; .ci/chromium.sh installs Debian's")
-        pytest.skip("there is no Chromium, and only root can install it with .ci/chromium.sh")
+            pytest.fail("there is no Chromium; `.ci/install.sh chromium` installs Debian's")
+        pytest.skip("there is no Chromium, and only root can install it with `.ci/install.sh chromium`")
     before = set(psutil.Process().children(recursive=True))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

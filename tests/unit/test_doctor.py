@@ -279,7 +279,7 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
     assert found["wrong"]["unusable"] == "gives wrong flow: [0.0, 0.0] px for a motion of [3.4, -1.7] px"
     rates = found["numba"]["pairs_per_second"]["fast"]
     assert set(rates) == {1, 2}
-    assert all(1 < rate < 10_000 for rate in rates.values())
+    assert min(rates.values()) > 0
     assert "timing numba" in capsys.readouterr().err
     rows = dict(doctor._flow_rows(report))
     assert rows["flow by auto"] == "numba"

@@ -11,12 +11,19 @@ from hypothesis import strategies as st
 from atw.download import unpack as unpacking
 from atw.download.unpack import unpack
 from atw.files import InputError
-from tests.unit.archives import FOLDER, LINK, RAR, WRITERS, tree, write_rar, write_rar_of_declared_size, write_zip
+from tests.unit.archives import (
+    FOLDER,
+    LINK,
+    RAR,
+    WRITERS,
+    needs,
+    tree,
+    write_rar,
+    write_rar_of_declared_size,
+    write_zip,
+)
 
-PROGRAMS = [
-    pytest.param(name, marks=pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed"))
-    for name in ("bsdtar", "unar")
-]
+PROGRAMS = [pytest.param(name, marks=needs(name)) for name in ("bsdtar", "unar")]
 KINDS = [pytest.param("rar", marks=RAR), "zip", "tar"]
 ODD = "kick/#1 & ;![](it's)@+~ ü.avi"
 

@@ -1,7 +1,6 @@
 """A file server on the loopback interface that knows byte ranges, and breaks off where a test wants it to."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,7 +13,8 @@ class Web(ThreadingHTTPServer):
     Attributes:
         requests: path, Range and If-Range of every request, in order.
         break_after: bytes of each answer after which the connection is cut; 0 never cuts.
-        seconds_a_block: pause after every 64 KiB.
+        hold_after: bytes of each answer after which it stands still until `go_on` is set; 0 never does.
+        go_on: see `hold_after`.
         tag: ETag of every file; "" sends none.
         page: answer with this web page instead.
         say_length: whether answers have a Content-Length.
@@ -27,7 +27,8 @@ class Web(ThreadingHTTPServer):
         self.folder = folder
         self.requests: list[tuple[str, str | None, str | None]] = []
         self.break_after = 0
-        self.seconds_a_block = 0.0
+        self.hold_after = 0
+        self.go_on = threading.Event()
         self.tag = '"one"'
         self.page = ""
         self.say_length = True
@@ -75,7 +76,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content[start : min(start + (1 << 16), limit)])
             except OSError:
                 break
-            time.sleep(self.server.seconds_a_block)
+            if 0 < self.server.hold_after <= start + (1 << 16):
+                self.server.go_on.wait()
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
@@ -91,6 +93,7 @@ def serve(folder: Path) -> Iterator[Web]:
     try:
         yield server
     finally:
+        server.go_on.set()
         server.shutdown()
         thread.join()
         server.server_close()
