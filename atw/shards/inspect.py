@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,8 +16,9 @@ from rich.table import Table
 from atw.files import InputError, printable
 from atw.progress import meter
 from atw.shards.layout import Entry
-from atw.shards.reader import REMEDY, Shard
+from atw.shards.reader import REMEDY, Shard, is_other
 
+log = logging.getLogger("atw")
 _COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")
 _NUMBERS = ("videos", "items", "quarantined", "size")
 _TABLE_WIDTH = 120  # where the output is no terminal
@@ -25,21 +27,37 @@ _TABLE_WIDTH = 120  # where the output is no terminal
 def find(paths: Sequence[Path]) -> list[Path]:
     """The shards that files and folders stand for, those of a folder sorted by path; each is named once.
 
-    Linked folders are looked into, each folder once.
+    Linked folders are looked into, each folder once. HDF5 files in them that are no shards are passed over and named; a
+    .h5 file that cannot be opened may be a damaged shard, and stays.
 
     Raises:
-        InputError: a path does not exist, or a folder cannot be read or holds no shard.
+        InputError: a path does not exist or is another HDF5 file, or a folder cannot be read or holds no shard.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise InputError(f"{path} does not exist; give shards, or folders that hold some")
-        inside = sorted(_inside(path)) if path.is_dir() else [path]
-        if not inside:
-            raise InputError(f"folder {path} holds no shard, that is, no .h5 file; give another one")
-        for shard in inside:
+        for shard in _in_folder(path) if path.is_dir() else [_given(path)]:
             found.setdefault(os.path.realpath(shard), shard)
     return list(found.values())
+
+
+def _given(path: Path) -> Path:
+    if other := is_other(path):
+        raise InputError(f"{path} is {other}, no shard; give shards, or folders that hold some")
+    return path
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    others = {path: is_other(path) for path in sorted(_inside(folder))}
+    shards = [path for path, other in others.items() if other is None]
+    if not shards:
+        there = f"; {next(iter(others))} is {next(iter(others.values()))}" if others else ", that is, no .h5 file"
+        raise InputError(f"folder {folder} holds no shard{there}; give another one")
+    passed_over = [f"{path} is {other}" for path, other in others.items() if other]
+    if passed_over:
+        log.info("in %s, passed over as no shard: %d, first %s", folder, len(passed_over), passed_over[0])
+    return shards
 
 
 def _inside(folder: Path) -> Iterator[Path]:

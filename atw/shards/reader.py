@@ -30,6 +30,7 @@ from atw.shards.layout import (
 Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"
 _STREAMS = ("rgb", "flow", "warped")
+_MARK = "shard"  # the attribute that every version of the format has, and score files have not
 _LARGEST_SIDE_PX = 4096  # as in the configuration
 _END_OF_IMAGE = b"\xff\xd9"
 _DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, zstandard.ZstdError)
@@ -241,6 +242,18 @@ class Shard:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def is_other(path: Path) -> str | None:
+    """What an HDF5 file without the mark of a shard is, in words; None of a shard, and of what cannot be opened."""
+    try:
+        with h5py.File(path, "r") as file:
+            names = set(file.attrs)
+    except _DAMAGE:
+        return None
+    if _MARK in names:
+        return None
+    return "a score file" if "subset" in names else "an HDF5 file of another kind"
 
 
 def _check_numbers(entry: Entry, numbers: Numbers) -> None:

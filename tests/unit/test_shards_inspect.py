@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from atw.files import InputError
-from atw.shards import Entry, Shard, create, encode_frame
+from atw.shards import FORMAT, Entry, Shard, create, encode_frame
 from atw.shards.inspect import find, verify
+from tests.unit.scored import scored, write_scores
 from tests.unit.shard_commands import call, flip_item
 from tests.unit.stored import Stored, WriteShard
 
@@ -110,6 +111,36 @@ def test_paths_that_are_no_shards(tmp_path: Path, shards: dict[str, Stored]) -> 
     )
     assert run.returncode == 2
     assert run.stderr == "error: nowhere does not exist; give shards, or folders that hold some\n"
+
+
+def test_only_shards_are_judged(tmp_path: Path, shards: dict[str, Stored], caplog: pytest.LogCaptureFixture) -> None:
+    scores, other = tmp_path / "results/mine/split1/rgb/scores.h5", tmp_path / "results/weights.h5"
+    scores.parent.mkdir(parents=True)
+    write_scores(scores, scored([1, 2]))
+    write_scores(scores.with_name("held_out.h5"), scored([1], subset="held_out"))
+    with h5py.File(other, "w") as file:
+        file.attrs["format"] = FORMAT
+    with caplog.at_level("INFO", "atw"):
+        run = call("verify", tmp_path)
+        assert (run.exit_code, run.stdout, run.stderr) == (0, "4 shards are whole\n", "")
+        assert len(json.loads(call("info", "--json", tmp_path).stdout)) == 4
+    held_out = scores.with_name("held_out.h5")
+    assert f"in {tmp_path}, passed over as no shard: 3, first {held_out} is a score file" in caplog.text
+    for path, what in ((scores, "a score file"), (held_out, "a score file"), (other, "an HDF5 file of another kind")):
+        for command in ("info", "verify"):
+            run = call(command, tmp_path / "shards", path)
+            assert isinstance(run.exception, InputError)
+            assert f"{path} is {what}, no shard; give shards" in str(run.exception)
+    with pytest.raises(InputError, match=r"results holds no shard; .*held_out.h5 is a score file; give another one"):
+        find([tmp_path / "results"])
+
+
+def test_a_shard_of_another_format_is_judged(tmp_path: Path, shards: dict[str, Stored]) -> None:
+    with h5py.File(tmp_path / "shards/flow/00000.h5", "r+") as file:
+        file.attrs["format"] = 1
+    run = call("verify", tmp_path / "shards")
+    assert run.exit_code == 1
+    assert f"flow/00000.h5 has format 1, this version reads {FORMAT}" in run.stderr
 
 
 def test_linked_folders_are_looked_into(tmp_path: Path, shards: dict[str, Stored]) -> None:
