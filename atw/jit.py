@@ -20,17 +20,22 @@ def _sources(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def compiled(function: Function) -> Function:
-    """Compile `function` with numba: fast floating point, kept on disk, and without the GIL while it runs.
+def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
+    """Compile `function` by numba's decorator `compile_it`, and keep the result on disk where that can be written.
 
     numba's cache on disk looks at the file of a kernel alone. The digest in the name renews it when any file of its
-    folder has changed, for kernels call each other.
+    folder has changed, for kernels call each other and share their constants.
     """
     function.__qualname__ += f"-{_sources(Path(inspect.getfile(function)).parent)}"
-    compile_it = functools.partial(numba.njit, fastmath=True, error_model="numpy", nogil=True)
     try:
-        dispatcher: Function = compile_it(cache=True)(function)
+        return compile_it(cache=True)(function)
     except RuntimeError as error:  # neither the package's folder nor the user's is writable
         _log.warning("compiling in every process anew (%s); NUMBA_CACHE_DIR can name a writable folder", error)
-        dispatcher = compile_it()(function)
+        return compile_it()(function)
+
+
+def compiled(function: Function) -> Function:
+    """Compile `function` with numba for the CPU: fast floating point, and without the GIL while it runs."""
+    compile_it = functools.partial(numba.njit, fastmath=True, error_model="numpy", nogil=True)
+    dispatcher: Function = kept_on_disk(function, compile_it)
     return dispatcher

@@ -5,13 +5,24 @@ What needs a GPU is skipped where there is none.
 
 import json
 import re
+import shutil
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atw import jit
+from atw.files import InputError
 from atw.flow import cpu, cuda, parameters
 from atw.flow.cuda import layout
 from atw.flow.cuda.layout import Tile
@@ -118,6 +129,202 @@ def test_iterations_stay_in_registers(compiled: dict[str, str]) -> None:
     assert re.search(r"\.maxntid[ \t]+512", ptx)
     assert "sqrt.approx" in ptx and "div.approx" in ptx and "fma.rn" in ptx
     assert not any(".local" in text for name, text in compiled.items() if name != "iterate")
+
+
+def test_a_block_has_written_before_it_says_so(compiled: dict[str, str]) -> None:
+    """The thread that signals has a fence between the last barrier and the addition by which others know."""
+    ptx = compiled["iterate"]
+    after = ptx[ptx.rindex("bar.sync") if "bar.sync" in ptx else ptx.rindex("barrier.sync") :]
+    steps = re.findall(r"membar\.gl|fence\.\w+\.gpu|atom\.\S*add", after)
+    assert steps[0] != (arrival := next(step for step in steps if step.startswith("atom")))
+    assert steps.index(arrival) == 1
+
+
+class FakeSpace:
+    """A workspace where the device has room for so many pairs, as it is made (`room`) and as it computes (`runs`)."""
+
+    room, runs, made = 1 << 20, 1 << 20, list[int]()
+
+    def __init__(self, sizes: list[tuple[int, int]], pairs: int, tile: Tile) -> None:
+        from atw.flow.cuda.solver import CudaAPIError, binding
+
+        self.full = CudaAPIError(binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "Call to cuMemAlloc results in ...")
+        self.sizes, self.pairs = sizes, pairs
+        self.made.append(pairs)
+        if pairs > self.room:
+            raise self.full
+
+    def solve(self, prev: np.ndarray, next_: np.ndarray, settings: object, flow: np.ndarray) -> None:
+        assert len(prev) <= self.pairs
+        if len(prev) > self.runs:
+            raise self.full
+        flow[:] = next_[:, None]
+
+
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeSpace]]:
+    """What a stand-in for a device with a terabyte of memory is asked for."""
+    pytest.importorskip("numba_cuda")
+    from atw.flow.cuda import solver
+
+    context = SimpleNamespace(get_memory_info=lambda: SimpleNamespace(free=1 << 40))
+    device = SimpleNamespace(gpus={0: nullcontext()}, current_context=lambda: context)
+    monkeypatch.setattr(solver, "cuda", device)
+    monkeypatch.setattr(solver, "current_device", lambda: 0)
+    monkeypatch.setattr(solver, "_pools", {})
+    monkeypatch.setattr(solver, "Workspace", FakeSpace)
+    monkeypatch.setattr(FakeSpace, "made", [])
+    yield FakeSpace
+
+
+def solve_numbers(pairs: int) -> None:
+    """The stand-in's flow of each pair is the number of its second image."""
+    from atw.flow.cuda import solver
+
+    images = np.broadcast_to(np.arange(pairs, dtype=np.uint8)[:, None, None], (pairs, 16, 16))
+    found = solver.solve(images, images, parameters("fast"))
+    np.testing.assert_array_equal(found, np.broadcast_to(images[:, None], found.shape))
+
+
+def test_a_batch_without_room_is_halved(memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "room", 10)
+    solve_numbers(40)
+    assert memory.made == [40, 20, 10]
+    solve_numbers(40)
+    assert memory.made == [40, 20, 10], "what was found out is remembered"
+    monkeypatch.setattr(memory, "runs", 3)
+    solve_numbers(40)
+    assert memory.made == [40, 20, 10, 5, 2]
+
+
+@pytest.mark.parametrize("where", ["room", "runs"])
+def test_without_room_for_a_pair_one_message_says_so(
+    where: str, memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, where, 0)
+    with pytest.raises(InputError, match=r"one pair of 16 x 16 px.*flow\.backend to numba"):
+        solve_numbers(5)
+    assert memory.made == [5, 2, 1]
+
+
+def test_a_full_gpu_that_gives_no_context_is_the_same_message(
+    memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atw.flow.cuda import solver
+
+    class Full:
+        def __enter__(self) -> None:
+            raise FakeSpace([], 1, SMALL_TILE).full
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setitem(solver.cuda.gpus, 0, Full())
+    with pytest.raises(InputError, match="no room"):
+        solve_numbers(5)
+
+
+def test_other_failures_of_the_driver_stay_what_they_are(
+    memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from atw.flow.cuda import solver
+
+    def fail(*_: object) -> None:
+        raise solver.CudaAPIError(solver.binding.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, "illegal address")
+
+    monkeypatch.setattr(memory, "solve", fail)
+    with pytest.raises(solver.CudaAPIError, match="illegal"):
+        solve_numbers(5)
+    assert memory.made == [5]
+
+
+def test_workspaces_outlive_the_threads_that_used_them(memory: type[FakeSpace]) -> None:
+    for pairs in (4, 3, 4):
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(solve_numbers, pairs).result()
+    assert memory.made == [4]
+    solve_numbers(6)
+    assert memory.made == [4, 6], "a larger one takes its place"
+
+
+def test_two_calls_at_a_time_have_a_workspace_each(memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=60)
+    plain = memory.solve
+
+    def meet(self: FakeSpace, *arguments: Any) -> None:
+        both.wait()
+        plain(self, *arguments)
+
+    monkeypatch.setattr(memory, "solve", meet)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(solve_numbers, (4, 4)))
+    assert memory.made == [4, 4]
+
+
+def test_waiting_asks_the_driver_and_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("numba_cuda")
+    from atw.flow.cuda import solver
+
+    result = solver.binding.CUresult
+    answers = [result.CUDA_ERROR_NOT_READY, result.CUDA_ERROR_NOT_READY, result.CUDA_SUCCESS]
+    asked = []
+    monkeypatch.setattr(solver.binding, "cuEventQuery", lambda handle: (asked.append(handle), (answers.pop(0),))[1])
+    solver.wait_for(SimpleNamespace(handle=7, query=None))
+    assert asked == [7, 7, 7]
+    answers.append(result.CUDA_ERROR_LAUNCH_FAILED)
+    with pytest.raises(solver.CudaAPIError, match="LAUNCH_FAILED"):
+        solver.wait_for(SimpleNamespace(handle=7, query=None))
+
+
+REFUSED = """
+import logging, sys
+logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+import atw.flow.cuda
+from numba.cuda.cudadrv import driver
+from cuda.bindings.driver import CUresult
+driver._logger = driver.make_logger()
+for number in range(3):
+    try:
+        driver.driver._check_cuda_python_error("cuEventQuery", (CUresult.CUDA_ERROR_NOT_READY,))
+    except driver.CudaAPIError:
+        pass
+driver._logger.info("add pending dealloc")
+"""
+
+
+def test_the_drivers_refusals_are_not_logged() -> None:
+    pytest.importorskip("numba_cuda")
+    run = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_kernels_are_compiled_anew_when_any_of_their_files_changes(tmp_path: Path) -> None:
+    pytest.importorskip("numba_cuda")
+    from atw.flow.cuda import iteration, kernels
+
+    folder = Path(layout.__file__).parent
+    for kernel in (kernels.convert, iteration.iteration_kernel(layout.TILE)):
+        assert kernel.py_func.__qualname__.endswith(f"-{jit._sources(folder)}")
+    copy = Path(shutil.copytree(folder, tmp_path / "cuda", ignore=shutil.ignore_patterns("__pycache__")))
+    assert jit._sources(copy) == jit._sources(folder)
+    with (copy / "layout.py").open("a") as file:
+        file.write("STATE = 5\n")
+    jit._sources.cache_clear()
+    assert jit._sources(copy) != jit._sources(folder)
+
+
+def test_kernels_without_a_writable_cache_are_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("numba_cuda")
+    from numba.cuda.core.caching import CacheImpl
+
+    from atw.flow.cuda import kernels
+
+    def fill(values: Any) -> None: ...
+
+    monkeypatch.setattr(CacheImpl, "_locator_classes", [])  # as where no folder can be written
+    kernels.kernel(32)(fill)
+    assert "NUMBA_CACHE_DIR" in caplog.text
 
 
 @given(st.integers(16, 5000), st.integers(16, 5000))

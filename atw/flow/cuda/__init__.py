@@ -1,6 +1,7 @@
 """The backend `cuda`: TV-L1 on an NVIDIA GPU, kernels compiled by numba-cuda, all pairs of a batch at a time."""
 
 import importlib.util
+import logging
 import os
 
 from atw.flow.cuda.device import claim, current_device
@@ -8,6 +9,11 @@ from atw.flow.pairs import FloatArray, Images
 from atw.flow.parameters import Parameters
 
 __all__ = ["claim", "solve", "unusable"]
+
+# numba logs every driver call that fails, wherever a handler is, and each piece of memory that it frees. Here a failure
+# is an answer, or an exception that says it all.
+if not os.environ.get("NUMBA_CUDA_LOG_LEVEL"):
+    logging.getLogger("numba.cuda.cudadrv.driver").setLevel(logging.CRITICAL)
 
 
 def unusable() -> str | None:

@@ -169,7 +169,6 @@ def iteration_kernel(tile: Tile) -> Any:
             for other in range(rows):
                 total += sides[u32(row * threads + other * columns + column)]
             cuda.atomic.add(sums, u64(pair * looks + row), i64(min(total * precision, MOST)))
-            cuda.threadfence()
 
     @kernel(threads)
     def iterate(
@@ -228,6 +227,8 @@ def iteration_kernel(tile: Tile) -> Any:
             add_up(squared, sides, sums, pair, column, row, precision)
         cuda.syncthreads()
         if column == 0 and row == 0:
+            # After the barrier, in the thread that signals: so all that this block has added comes before its arrival.
+            cuda.threadfence()
             tiles = cuda.gridDim.x * cuda.gridDim.y
             if cuda.atomic.add(control, u64(pair * FIELDS + ARRIVED), 1) == tiles - 1:
                 cuda.threadfence()

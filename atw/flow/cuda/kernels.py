@@ -7,6 +7,7 @@ that are still at work. The grid is (columns, rows, images or pairs).
 Everything is float32: a bare Python float, or an integer times a float, would be float64 to numba.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from atw.flow.cuda.layout import (
     STATE,
     STATE_PLANES,
 )
+from atw.jit import kept_on_disk
 
 # Coarse levels of few pairs are small on purpose; numba would warn of each.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
@@ -62,8 +64,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def kernel(threads: int) -> Callable[[Callable[..., None]], Any]:
     """Decorate a kernel whose blocks have `threads` threads: fast floating point, kept on disk once compiled."""
     bounds = {} if config.ENABLE_CUDASIM else {"launch_bounds": threads}
-    decorator: Callable[[Callable[..., None]], Any] = cuda.jit(fastmath=True, cache=True, **bounds)
-    return decorator
+    return functools.partial(kept_on_disk, compile_it=functools.partial(cuda.jit, fastmath=True, **bounds))
 
 
 def device_function(function: Function) -> Function:

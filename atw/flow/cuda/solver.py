@@ -1,17 +1,23 @@
 """TV-L1 of batches of pairs on a GPU: memory, the pyramid and the warps around the CUDA kernels.
 
 The host only queues kernels. Every few launches it asks, one round behind, how many pairs are still at work, and ends
-a warp early when none is; which iteration a pair ends at is decided on the device. Each calling thread has a stream
-and memory of its own, so that one's copies and Python run while another's kernels do.
+a warp early when none is; which iteration a pair ends at is decided on the device. Each call has a stream and memory of
+its own, so that one's copies and Python run while another's kernels do. Both are kept here for later calls, whichever
+thread they come from: a thread that ends frees nothing, for then no CUDA context would be current.
 """
 
+import atexit
+import contextlib
 import threading
 import time
 from typing import Any
 
 import numpy as np
+from cuda.bindings import driver as binding
 from numba import cuda
+from numba.cuda.cudadrv.driver import CudaAPIError
 
+from atw.files import InputError
 from atw.flow.cuda.device import current_device
 from atw.flow.cuda.iteration import SMALL, iteration_kernel
 from atw.flow.cuda.kernels import BLOCK, begin, convert, differentiate, enlarge, export, f32, i32, linearise, shrink
@@ -29,13 +35,21 @@ POLL_SECONDS = 5e-5
 # px^2; a limit below this could as well be zero, and in single precision so would be its inverse.
 TINY = 1e-20
 
-_allocating = threading.Lock()
-_of_thread = threading.local()
+Sizes = list[tuple[int, int]]
 
 
 def wait_for(event: Any) -> None:
-    """Wait until the device has come past `event`, leaving the processor and the interpreter to others."""
-    while not event.query():
+    """Wait until the device has come past `event`, leaving the processor and the interpreter to others.
+
+    The driver itself is asked: numba's own question raises and logs an error for each "not ready", and its waiting
+    keeps a processor busy.
+    """
+    while True:
+        (answer,) = binding.cuEventQuery(event.handle)
+        if answer == binding.CUresult.CUDA_SUCCESS:
+            return
+        if answer != binding.CUresult.CUDA_ERROR_NOT_READY:
+            raise CudaAPIError(answer, f"waiting for the GPU fails: {answer.name}")
         time.sleep(POLL_SECONDS)
 
 
@@ -54,19 +68,19 @@ class Level:
         self.images, self.planes = images, planes
 
 
-def floats_a_pair(sizes: list[tuple[int, int]]) -> int:
+def floats_a_pair(sizes: Sizes) -> int:
     """Device memory for a pair on a pyramid of these sizes, in floats, its 8-bit frames counted as floats."""
     area = [height * row_pitch(width) for height, width in sizes]
     return 2 * sum(area) + PLANES * sum(area[:2]) + 6 * area[0]
 
 
 class Workspace:
-    """Everything that batches of up to `pairs` pairs of one size need on the device of the calling thread.
+    """Everything that batches of up to `pairs` pairs of one size need on the device whose context is current.
 
     The planes of two neighbouring levels exist at a time, so all levels share those of the two finest.
     """
 
-    def __init__(self, sizes: list[tuple[int, int]], pairs: int, tile: Tile) -> None:
+    def __init__(self, sizes: Sizes, pairs: int, tile: Tile) -> None:
         self.sizes, self.pairs, self.tile = sizes, pairs, tile
         height, width = sizes[0]
         area = [level_height * row_pitch(level_width) for level_height, level_width in sizes]
@@ -165,31 +179,108 @@ class Workspace:
         return int(self.at_work[slot])
 
 
-def workspace(device: int, sizes: list[tuple[int, int]], pairs: int) -> Workspace:
-    """The calling thread's workspace for these sizes, with room for `pairs` pairs or as many as are worth it."""
-    wanted = max(1, min(pairs, MOST_PAIRS, MOST_PIXELS // (sizes[0][0] * sizes[0][1])))
-    key = device, sizes
-    held: dict[str, Any] = _of_thread.__dict__
-    if held.get("key") != key or held["wanted"] < wanted:
-        held.clear()
-        with _allocating:
-            free = cuda.current_context().get_memory_info().free * SHARE_OF_FREE_MEMORY
-            room = max(1, min(wanted, int(min(free, 2**60)) // (4 * floats_a_pair(sizes))))
-            held.update(key=key, wanted=wanted, space=Workspace(sizes, room, TILE))
-    space: Workspace = held["space"]
-    return space
+def out_of_memory(error: CudaAPIError) -> bool:
+    """Whether the GPU, or the host's memory that it copies from, had no room."""
+    return bool(error.code == binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY)
+
+
+class Pool:
+    """The workspaces of a device that no call is using. Each method needs the device's context to be current."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[Workspace] = []
+        self._most: dict[tuple[tuple[int, int], ...], int] = {}
+
+    def take(self, sizes: Sizes, pairs: int) -> Workspace:
+        """A workspace for these sizes, with room for `pairs` pairs or as many as are worth it and fit."""
+        with self._lock:
+            room = self._room(sizes, pairs)
+            for number, space in enumerate(self._idle):
+                if space.sizes == sizes and space.pairs >= room:
+                    return self._idle.pop(number)
+            self._idle.clear()
+            while True:
+                try:
+                    return Workspace(sizes, room, TILE)
+                except CudaAPIError as error:
+                    room = self._halved(sizes, room, error)
+
+    def halve(self, space: Workspace, error: CudaAPIError) -> None:
+        """Give half as many pairs from now on, after `error` in this workspace; raises it if that cannot help."""
+        with self._lock:
+            self._halved(space.sizes, space.pairs, error)
+
+    def put(self, space: Workspace) -> None:
+        """Keep a workspace for the next call."""
+        with self._lock:
+            self._idle.append(space)
+
+    def clear(self) -> None:
+        """Free everything."""
+        with self._lock:
+            self._idle.clear()
+
+    def _room(self, sizes: Sizes, pairs: int) -> int:
+        height, width = sizes[0]
+        worth = min(pairs, MOST_PAIRS, MOST_PIXELS // (height * width), self._most.get(tuple(sizes), pairs))
+        free = min(cuda.current_context().get_memory_info().free * SHARE_OF_FREE_MEMORY, 2**60)
+        return max(1, min(worth, int(free) // (4 * floats_a_pair(sizes))))
+
+    def _halved(self, sizes: Sizes, pairs: int, error: CudaAPIError) -> int:
+        if not out_of_memory(error) or pairs == 1:
+            raise error
+        self._most[tuple(sizes)] = pairs // 2
+        return pairs // 2
+
+
+_pools: dict[int, Pool] = {}
+
+
+@atexit.register
+def release() -> None:
+    """Free the memory of all devices, before numba does so without a context."""
+    for device, pool in _pools.items():
+        with contextlib.suppress(CudaAPIError), cuda.gpus[device]:
+            pool.clear()
 
 
 def solve(prev: Images, next_: Images, settings: Parameters) -> FloatArray:
-    """Flow [B, 2, H, W] in px between checked batches [B, H, W]."""
+    """Flow [B, 2, H, W] in px between checked batches [B, H, W].
+
+    Raises InputError where the GPU has no room for one pair.
+    """
     flow = np.empty((len(prev), 2, *prev.shape[1:]), np.float32)
     if len(prev) == 0:
         return flow
     sizes = pyramid_sizes(prev.shape[1], prev.shape[2], settings)
     device = current_device()
-    with cuda.gpus[device]:
-        space = workspace(device, sizes, len(prev))
-        for first in range(0, len(prev), space.pairs):
-            some = slice(first, first + space.pairs)
-            space.solve(prev[some], next_[some], settings, flow[some])
+    try:
+        with cuda.gpus[device]:
+            fill(flow, prev, next_, settings, sizes, _pools.setdefault(device, Pool()))
+    except CudaAPIError as error:
+        if not out_of_memory(error):
+            raise
+        height, width = sizes[0]
+        raise InputError(
+            f"the GPU has no room for the flow of one pair of {width} x {height} px, which takes "
+            f"{4 * floats_a_pair(sizes) / 2**20:.0f} MiB: end what else computes there (nvidia-smi lists it), or set "
+            "flow.backend to numba, which computes on the CPU"
+        ) from None
     return flow
+
+
+def fill(flow: FloatArray, prev: Images, next_: Images, settings: Parameters, sizes: Sizes, pool: Pool) -> None:
+    """Compute `flow` in batches that are halved as long as the device has no room for them."""
+    done = False
+    while not done:
+        space = pool.take(sizes, len(prev))
+        try:
+            for first in range(0, len(prev), space.pairs):
+                some = slice(first, first + space.pairs)
+                space.solve(prev[some], next_[some], settings, flow[some])
+            pool.put(space)
+            done = True
+        except CudaAPIError as error:
+            pool.halve(space, error)
+        del space  # or its memory would still be held while the next one is made
