@@ -40,6 +40,11 @@ class Preprocess(Section):
         description="nothing is trained when more than this share of a split's videos is quarantined; one always may "
         "be, unless it is 0; videos that allow_missing lets be absent do not count; a change decodes nothing again",
     )
+    identical: Literal["refuse", "allow"] = Field(
+        "refuse",
+        description="whether one file, byte by byte, may be both a training and a test video of a split, or a video of "
+        "two classes; a change decodes nothing again",
+    )
 
 
 class Flow(Section):

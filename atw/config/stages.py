@@ -22,6 +22,8 @@ RECIPES = {
     "report": 1,
 }
 
+_AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard
+
 
 def location(config: Config, dataset: str) -> dict[str, Any]:
     """Where a dataset's videos and lists are, without its overrides: what `--dataset` tells a stage.
@@ -47,7 +49,7 @@ def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
     """What the bytes of a shard of `stream` depend on, apart from the videos."""
     settings = effective(config, dataset, stream)
     used = ["preprocess"] + {"rgb": [], "flow": ["flow"], "warped": ["flow", "warp"]}[stream]
-    unused = {"preprocess": {"quarantine_limit", "zstd_level" if stream == "rgb" else "jpeg_quality"}}
+    unused = {"preprocess": {*_AUDITED, "zstd_level" if stream == "rgb" else "jpeg_quality"}}
     # Warped flow starts from the flow shard, so both of its recipes count.
     recipes = {name: RECIPES[name] for name in ([stream] if stream != "warped" else ["flow", "warped"])}
     sections = settings.model_dump(mode="json", include=set(used), exclude=unused)
@@ -56,8 +58,8 @@ def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
 
 def audit_settings(config: Config, dataset: str) -> dict[str, Any]:
     """What the list of quarantined videos depends on, apart from the shards and the split's list."""
-    limit = effective(config, dataset, "rgb").preprocess.quarantine_limit
-    return {"recipe": RECIPES["audit"], "dataset": dataset, "quarantine_limit": limit}
+    settings = effective(config, dataset, "rgb").preprocess.model_dump(mode="json", include=_AUDITED)
+    return {"recipe": RECIPES["audit"], "dataset": dataset, **settings}
 
 
 def train_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 import csv
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from atw.datasets import Dataset
+from atw.datasets.listed import Listed
 from atw.files import InputError, atomic_path
 from atw.shards import Entry, Shard
 
 log = logging.getLogger("atw")
 _ROUNDING = 1e-9  # .07 x 100 is 7.000000000000001
 _MISSING = "missing file"  # the verdict of atw.videos
-_NAMED = 20  # quarantined videos in the message; all are in the log
+_NAMED = 20  # videos in a message; all are in the log
+_COPIES_NAMED = 4  # of one file
 
 
 @dataclass(frozen=True, order=True)
@@ -53,8 +55,9 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
         dataset: whose lists name the videos.
 
     Raises:
-        InputError: more videos are quarantined than the limit allows, or a video is in none of the shards. Where the
-            dataset allows videos to be missing, those that are do not count, neither as bad nor as videos.
+        InputError: more videos are quarantined than the limit allows, a video is in none of the shards, or one file is
+            in both subsets or in two classes and may not be. Where the dataset allows videos to be missing, those that
+            are do not count, neither as bad nor as videos.
     """
     entries: dict[str, Entry] = {}
     for path in shard_paths:
@@ -72,6 +75,7 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
         log.info("%s %s: %s", finding.verdict, finding.video, finding.reason)
     absent = {finding for finding in findings if dataset.allow_missing and finding.reason == _MISSING}
     _check_limit([finding for finding in findings if finding not in absent], len(listed) - len(absent), settings)
+    _check_copies([row for row in listed if not entries[row.video].quarantined], entries, settings)
     _write(out, findings)
 
 
@@ -93,21 +97,66 @@ def _check_limit(findings: list[Finding], videos: int, settings: dict[str, Any])
     limit = settings["quarantine_limit"]
     if len(bad) <= allowed(videos, limit):
         return
-    rows = [f"  {finding.video}: {finding.reason}" for finding in bad[:_NAMED]]
-    if len(bad) > _NAMED:
-        rows.append(f"  and {len(bad) - _NAMED} more, all in the log of this job")
     raise InputError(
         "\n".join(
             (
                 f"{len(bad)} of the {videos} videos of {settings['dataset']}, {settings['split']}, cannot be used, and "
                 f"preprocess.quarantine_limit is {limit:g}, so {allowed(videos, limit)} may be left out:",
-                *rows,
+                *_named([f"{finding.video}: {finding.reason}" for finding in bad]),
                 "Replace these files or take them from the lists; to train without them, raise "
                 f"datasets.{settings['dataset']}.preprocess.quarantine_limit in config.yaml to "
                 f"{math.ceil(len(bad) / videos * 1000) / 1000:g} or more",
             )
         )
     )
+
+
+def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings: dict[str, Any]) -> None:
+    """Refuse one file under several names where a network would be tested on what it learnt, or taught two classes."""
+    by_content: dict[str, list[Listed]] = {}
+    for row in listed:
+        by_content.setdefault(entries[row.video].sha256, []).append(row)
+    wrong: list[list[Listed]] = []
+    harmless = 0
+    for rows in by_content.values():
+        if len({(row.subset, row.label) for row in rows}) > 1:
+            wrong.append(rows)
+        else:
+            harmless += len(rows) - 1
+    if harmless:
+        log.info("%d videos are copies, byte by byte, of others of their class and subset", harmless)
+    if not wrong:
+        return
+    named = [_same(rows) for rows in wrong]
+    for text in named:
+        log.warning("the same file: %s", text)
+    if settings["identical"] == "allow":
+        return
+    name = settings["dataset"]
+    raise InputError(
+        "\n".join(
+            (
+                f"identical files of {name}, {settings['split']}, {len(wrong)} in all, are both training and test "
+                "videos, or videos of several classes:",
+                *_named(named),
+                "A result on such a split says too much or too little. Take the copies from the lists, or, if they are "
+                f"meant, set datasets.{name}.preprocess.identical in config.yaml to allow",
+            )
+        )
+    )
+
+
+def _same(rows: Sequence[Listed]) -> str:
+    """The names of one file, at first those that differ from the first one in subset or class."""
+    first, *others = rows
+    others.sort(key=lambda row: (row.subset, row.label) == (first.subset, first.label))
+    shown = [f"{row.video} ({row.subset}, {row.label})" for row in (first, *others[: _COPIES_NAMED - 1])]
+    return " = ".join(shown) + (f" and {len(rows) - len(shown)} more" if len(rows) > len(shown) else "")
+
+
+def _named(lines: Sequence[str]) -> list[str]:
+    more = [f"  and {len(lines) - _NAMED} more, all in the log of this job"] if len(lines) > _NAMED else []
+    return [f"  {line}" for line in lines[:_NAMED]] + more
 
 
 def _write(out: Path, findings: Iterable[Finding]) -> None:

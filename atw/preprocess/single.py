@@ -128,7 +128,9 @@ def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
         "dataset": DATASET,
         "stream": choice.stream,
         "shard": DATASET,
-        "preprocess": Preprocess().model_dump(mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit"})
+        "preprocess": Preprocess().model_dump(
+            mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit", "identical"}
+        )
         | size,
         "flow": Flow().model_dump(mode="json") | flow,
     }

@@ -87,3 +87,18 @@ def test_another_limit_trains_nothing_again(place: Workplace) -> None:
     assert place.jobs(TARGET) == {"audit": 1}
     place.write_config(configured(0.455))
     assert place.jobs(TARGET) == {}
+
+
+def test_the_same_file_in_train_and_test_stops_the_run_unless_it_is_meant(place: Workplace) -> None:
+    content, listing = (place.folder / "videos/up/0.avi").read_bytes(), place.folder / "lists/split1.csv"
+    (place.folder / "videos/up/copy.avi").write_bytes(content)
+    listing.write_text(listing.read_text() + "up/copy.avi,up,test\n")
+    audit = (place.folder / AUDIT).read_bytes()
+    run = place.snakemake(AUDIT, check=False)
+    assert run.returncode != 0
+    assert "up/0.avi (train, up) = up/copy.avi (test, up)" in run.stdout + run.stderr
+    config = configured(0.455)
+    config["datasets"]["tiny"]["preprocess"]["identical"] = "allow"
+    place.write_config(config)
+    place.snakemake(AUDIT)
+    assert (place.folder / AUDIT).read_bytes() == audit

@@ -47,7 +47,99 @@ def dataset(folder: Path, *, allow_missing: bool) -> Dataset:
 
 
 def settings(limit: float) -> dict[str, object]:
-    return {"dataset": "mine", "split": "split1", "quarantine_limit": limit}
+    return {"dataset": "mine", "split": "split1", "quarantine_limit": limit, "identical": "refuse"}
+
+
+# The content of each video by its name, "" of nothing, and where it is listed.
+COPIES = {
+    "fine.avi": ("1", "x", "train"),
+    "fine again.avi": ("1", "x", "train"),
+    "test.avi": ("2", "x", "test"),
+    "test again.avi": ("2", "x", "test"),
+    "other class.avi": ("3", "y", "train"),
+    "empty.avi": ("", "x", "train"),
+    "empty too.avi": ("", "y", "test"),
+    "bad.avi": ("<html>", "x", "train"),
+    "bad too.avi": ("<html>", "y", "test"),
+    "gone.avi": (None, "x", "train"),
+    "gone too.avi": (None, "y", "test"),
+}
+
+
+def audit_copies(
+    folder: Path,
+    write_mjpeg: WriteMjpeg,
+    moving_frames: MovingFrames,
+    more: dict[str, tuple[str, str, str]],
+    **keys: str,
+) -> list[str]:
+    """Audit these videos; what was written of quarantined ones comes back."""
+    videos = COPIES | more
+    for name, (content, _, _) in videos.items():
+        path = folder / "videos" / name
+        path.parent.mkdir(exist_ok=True)
+        if content and content.isdigit():
+            write_mjpeg(path, moving_frames(4, seed=int(content)))
+        elif content is not None:
+            path.write_text(content)
+    rows = [f"{name},{label},{subset}" for name, (_, label, subset) in videos.items()]
+    (folder / "list.csv").write_text("\n".join(["path,label,subset", *rows]) + "\n")
+    mine = dataset(folder, allow_missing=True)
+    given = config.shard_settings(config.load(raw(folder)), "mine", "rgb")
+    given |= {"shard": "00000", "members": mine.members_digest("00000", 1)}
+    make(folder / "0.h5", given, mine, flow_path=None, threads=1)
+    audit(folder / "quarantine.csv", [folder / "0.h5"], settings(1.0) | keys, mine)
+    return (folder / "quarantine.csv").read_text().splitlines()
+
+
+def test_copies_that_do_no_harm_are_counted(
+    tmp_path: Path, write_mjpeg: WriteMjpeg, moving_frames: MovingFrames, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "atw"):
+        rows = audit_copies(tmp_path, write_mjpeg, moving_frames, {})
+    assert len(rows) == 7  # the header and those without content
+    assert "2 videos are copies, byte by byte, of others of their class and subset" in caplog.text
+    assert "the same file" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"leak.avi": ("1", "x", "test")}, "fine again.avi (train, x) = leak.avi (test, x) = fine.avi (train, x)"),
+        ({"leak.avi": ("3", "y", "test")}, "leak.avi (test, y) = other class.avi (train, y)"),
+        ({"twice.avi": ("3", "x", "train")}, "other class.avi (train, y) = twice.avi (train, x)"),
+        ({"twice.avi": ("2", "y", "test")}, "test again.avi (test, x) = twice.avi (test, y) = test.avi (test, x)"),
+        (
+            {f"z{number}.avi": ("3", "y", "train") for number in range(9)} | {"zz.avi": ("3", "y", "test")},
+            "other class.avi (train, y) = zz.avi (test, y) = z0.avi (train, y) = z1.avi (train, y) and 7 more",
+        ),
+    ],
+)
+def test_a_file_of_both_subsets_or_of_two_classes_is_refused(
+    tmp_path: Path,
+    write_mjpeg: WriteMjpeg,
+    moving_frames: MovingFrames,
+    caplog: pytest.LogCaptureFixture,
+    more: dict[str, tuple[str, str, str]],
+    words: str,
+) -> None:
+    with pytest.raises(InputError, match=r"identical files of mine, split1, 1 in all, are both") as error:
+        audit_copies(tmp_path, write_mjpeg, moving_frames, more)
+    assert f"  {words}\n" in str(error.value)
+    assert "set datasets.mine.preprocess.identical in config.yaml to allow" in str(error.value)
+    assert not (tmp_path / "quarantine.csv").exists()
+    caplog.clear()
+    assert len(audit_copies(tmp_path, write_mjpeg, moving_frames, more, identical="allow")) == 7
+    assert f"the same file: {words}" in caplog.text
+
+
+def test_a_message_names_twenty_files_at_most(
+    tmp_path: Path, write_mjpeg: WriteMjpeg, moving_frames: MovingFrames
+) -> None:
+    more = {f"{label}{number:02d}.avi": (f"1{number}", label, "train") for number in range(22) for label in "xy"}
+    with pytest.raises(InputError, match=r"mine, split1, 22 in all") as error:
+        audit_copies(tmp_path, write_mjpeg, moving_frames, more)
+    assert "x19.avi (train, x) = y19.avi (train, y)\n  and 2 more, all in the log of this job\n" in str(error.value)
 
 
 def test_missing_videos_that_are_allowed_do_not_count_but_are_listed(tmp_path: Path, shard: Path) -> None:

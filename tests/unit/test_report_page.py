@@ -63,7 +63,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from tests.conftest import _moving_frames, _write_mjpeg
 
     made = Trained(tmp_path_factory.mktemp("report"), _moving_frames, _write_mjpeg)
-    settings = {"split": "split1", "dataset": "mine", "quarantine_limit": 0.05}
+    settings = {"split": "split1", "dataset": "mine", "quarantine_limit": 0.05, "identical": "refuse"}
     audit(made.split / "quarantine.csv", [made.shards["rgb"]], settings, made.dataset)
     return made
 
