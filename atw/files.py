@@ -2,7 +2,7 @@
 
 import contextlib
 import errno
-import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -11,11 +11,14 @@ import platform
 import re
 import secrets
 import shutil
-import threading
+import stat
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import filelock
 
 log = logging.getLogger("atw")
 _POLL_SECONDS = 0.2
@@ -27,7 +30,8 @@ _REMEDIES = {
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_held: set[tuple[int, int, Path]] = set()  # process, thread and target of each writer: who forks takes it along
+_RECORD_BYTES = 1024  # of a lock file, at most
+_lockable: dict[int, bool] = {}  # by the number of the file system's device
 
 
 class InputError(Exception):
@@ -35,6 +39,10 @@ class InputError(Exception):
 
     The command line prints the message without a traceback and exits with status 2.
     """
+
+
+class BusyError(InputError):
+    """A lock is held, and nobody waits for it."""
 
 
 def printable(text: str) -> str:
@@ -152,62 +160,193 @@ def _explained(path: Path, *, own: bool = False) -> Iterator[None]:
 @contextlib.contextmanager
 def _only_writer(path: Path) -> Iterator[None]:
     """Hold the lock of a target; what temporary files there are beside it belong to nobody then."""
-    lock_path = path.with_name(f".{path.name}.lock")
-    with _explained(path, own=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        held = (os.getpid(), threading.get_ident(), path.parent.resolve() / path.name)
-        if held in _held:
-            raise InputError(f"{path} is being written by this process already")
-        lock = _locked(lock_path, path)
-        _held.add(held)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _explained(path, own=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if stack.enter_context(locked(path, f"writing {path}", wait=True)):
+                # A look at each folder for each of its files would be quadratic.
+                _remove_rests(path)
         yield
-    finally:
-        _held.discard(held)
-        with contextlib.suppress(OSError):
-            # While it is held: whoever waits for this file looks whether it still is the one of that name.
-            lock_path.unlink()
-        if lock:
-            lock.close()
 
 
-def _locked(lock_path: Path, path: Path) -> IO[str] | None:
-    """The open lock file once it is held, None on a file system without locks."""
-    told = False
-    while True:
-        # Whoever is killed leaves it behind; a look at each folder for each of its files would be quadratic.
-        left_behind = lock_path.exists()
-        lock = lock_path.open("a+", encoding="utf-8", errors="replace")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_file(lock, lock_path):
-                if left_behind or os.fstat(lock.fileno()).st_size:
-                    _remove_rests(path)
-                lock.truncate(0)
-                lock.write(f"{os.getpid()} on {platform.node()}")
-                lock.flush()
-                return lock
-        except BlockingIOError:
-            lock.seek(0)
-            if not told:
-                log.warning("waiting for process %s, which is writing %s", lock.read(), path)
-                told = True
-            time.sleep(_POLL_SECONDS)
-        except OSError as error:
-            lock.close()
-            if error.errno in _NO_LOCKS:
-                return None
-            raise
-        lock.close()
+@contextlib.contextmanager
+def locked(path: Path, doing: str, *, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of `path`, the file `.<name>.lock` beside it, which is there for as long.
 
+    The kernel's lock ends with its process. On a file system without locks the existence of the file is the lock; one
+    that a killed process of this machine has left is taken away. No link is followed.
 
-def _is_file(stream: IO[str], path: Path) -> bool:
+    Args:
+        path: what is locked; its folder is there.
+        doing: what the holder does, for messages: "writing shards/demo/rgb/00000.h5".
+        wait: for another holder, saying so.
+
+    Returns:
+        Whether a lock file was there: a holder may have been killed.
+
+    Raises:
+        BusyError: this thread holds the lock, or somebody else does and is not waited for.
+        InputError: what has the name of the lock file is none.
+        OSError: the lock file cannot be made.
+    """
+    lock, found = _acquired(path, doing, wait=wait)
     try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ESTALE):
-            raise
+        yield found
+    finally:
+        # While it is held: whoever waits for this file looks whether it still is the one of that name. A child that was
+        # forked meanwhile does not hold it, and a lock that is a file's existence removes its own.
+        if lock.is_locked and isinstance(lock, filelock.UnixFileLock):
+            with contextlib.suppress(OSError):
+                Path(lock.lock_file).unlink()
+        lock.release()
+
+
+def _acquired(path: Path, doing: str, *, wait: bool) -> tuple[filelock.BaseFileLock, bool]:
+    """The lock once it is held, and whether a lock file was there before."""
+    file = path.with_name(f".{path.name}.lock")
+    found = told = False
+    while True:
+        found = _is_there(file, path) or found
+        lock = _new_lock(file, path)
+        try:
+            # One try, which does not wait for this thread itself.
+            lock.acquire(cancel_check=lambda: True)
+            return lock, found
+        except RuntimeError:
+            raise BusyError(f"this process is {doing} already") from None
+        except filelock.Timeout:
+            soft = isinstance(lock, filelock.SoftFileLock)
+        except OSError as error:
+            # Its holder has removed it: on a network, or between two looks.
+            if error.errno != errno.ESTALE:
+                raise
+            continue
+        if soft and _take_away(file):
+            continue
+        pid, host = _holder(_record(file))
+        holder = f"process {pid} on {host.partition('?')[0]}" if host else "another process"
+        remedy = f"; if it has ended, delete {file}" if soft else ""
+        if not wait:
+            raise BusyError(f"{holder} is {doing}: wait until it has ended or end it (kill), then start again{remedy}")
+        if not told:
+            log.warning("waiting for %s, which is %s%s", holder, doing, remedy)
+            told = True
+        time.sleep(_POLL_SECONDS)
+
+
+def _is_there(file: Path, path: Path) -> bool:
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
         return False
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _RECORD_BYTES:
+        raise InputError(f"cannot write {path}: {file} is no lock file; look who made it, delete it, and start again")
+    return True
+
+
+def _new_lock(file: Path, path: Path) -> filelock.BaseFileLock:
+    """A lock of the kernel, or where the file system of `file` has none, one that is a file's existence."""
+
+    def sign(descriptor: int) -> None:
+        found = os.fstat(descriptor)
+        if not os.path.samestat(found, _named(file)):
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        # Somebody else may have given the name of the lock file to a file that is dear to us.
+        if not _is_there(file, path) or found.st_nlink != 1:
+            raise InputError(f"cannot write {path}: {file} is a link; look who made it, delete it, and start again")
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n{platform.node()}\n".encode(), 0)
+
+    if _has_locks(file.parent):
+        # Whoever may write in the folder may wait for this lock, whatever the umask.
+        return filelock.UnixFileLock(file, mode=0o666, fallback_to_soft=False, on_acquired=sign)
+    return filelock.SoftFileLock(file, mode=0o644)
+
+
+def _named(file: Path) -> os.stat_result:
+    try:
+        return file.lstat()
+    except FileNotFoundError:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+
+
+def _has_locks(folder: Path) -> bool:
+    """Whether the file system of a folder has locks; a warning says once a process that one has none."""
+    device = folder.stat().st_dev
+    if device not in _lockable:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            try:
+                has = filelock.lock_descriptor(probe.fileno(), blocking=False)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                has = False
+                if all(_lockable.values()):
+                    log.warning(
+                        "the file system of %s has no locks (%s): files named .*.lock are the locks there, and may "
+                        "have to be deleted by hand when a process was killed on another machine",
+                        *(folder.absolute(), error.strerror),
+                    )
+        _lockable[device] = has
+    return _lockable[device]
+
+
+def _record(file: Path) -> str:
+    """What a lock file says of its holder: its number and its machine, a line each; nothing where it cannot be read."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    try:
+        return printable(os.read(descriptor, _RECORD_BYTES).decode(errors="replace"))
+    finally:
+        os.close(descriptor)
+
+
+def _holder(record: str) -> tuple[str, str]:
+    pid, host, *_ = [*record.splitlines(), "", ""]
+    return pid, host
+
+
+def _take_away(file: Path) -> bool:
+    """Remove a lock file whose process ran on this machine and has ended.
+
+    The library exchanges it for one of its own in one step. That is what network file systems do not have.
+    """
+    record = _record(file)
+    pid, host = _holder(record)
+    if not pid.isdecimal() or host != _own_host() or _runs(int(pid)):
+        return False
+    aside = _beside(file)
+    try:
+        file.rename(aside)
+    except FileNotFoundError:
+        return True
+    except PermissionError:
+        return False
+    if _record(aside) != record:
+        # Another process was faster, and this is its own.
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, file, follow_symlinks=False)
+    aside.unlink()
+    return True
+
+
+@functools.cache
+def _own_host() -> str:
+    """How lock files that are locks by their existence name this machine, and the container on it."""
+    with tempfile.TemporaryDirectory() as folder, filelock.SoftFileLock(Path(folder, "lock")) as lock:
+        return _record(Path(lock.lock_file)).splitlines()[1]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _remove_rests(path: Path) -> None:

@@ -22,6 +22,8 @@ def new_file(path: Path) -> Iterator[h5py.File]:
     # Data goes to the disk when it is written, where a full disk is an exception; later, HDF5 would crash on it.
     access.set_sieve_buf_size(0)
     access.set_cache(0, 0, 0, 0.0)
+    # The file system may have no locks, and files of ours are written under names of their own.
+    access.set_file_locking(use_file_locking=False, ignore_when_disabled=True)
     creation = h5py.h5p.create(h5py.h5p.FILE_CREATE)
     creation.set_obj_track_times(False)  # the same content, the same bytes
     file = h5py.File(h5py.h5f.create(bytes(path), h5py.h5f.ACC_TRUNC, fcpl=creation, fapl=access))

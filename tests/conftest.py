@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -158,3 +159,49 @@ def other_user() -> Iterator[OtherUser]:
     with tempfile.TemporaryDirectory(prefix="atw-shared-") as folder:
         Path(folder).chmod(0o777)
         yield OtherUser(Path(folder), pwd.getpwnam("nobody").pw_uid)
+
+
+_NO_LOCKS = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+
+int flock(int file, int operation) {
+    errno = atoi(getenv("FLOCK_ERROR"));
+    return -1;
+}
+
+long syscall(long number, ...) {
+    static long (*original)(long, ...);
+    long a[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < 6; i++) a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if (number == SYS_renameat2 && a[4] == 2) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (!original) original = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    return original(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def no_locks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, str]]:
+    """An environment in which no file system has locks, as on Lustre or NFS: flock gives an error of that number.
+
+    Two names cannot be exchanged there either.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if not compiler:
+        pytest.skip("a file system without locks is made with a C compiler")
+    folder = tmp_path_factory.mktemp("no-locks")
+    (folder / "no_locks.c").write_text(_NO_LOCKS, encoding="utf-8")
+    library = folder / "no_locks.so"
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "no_locks.c", "-ldl"], check=True)
+    return lambda error: {"LD_PRELOAD": str(library), "FLOCK_ERROR": str(error)}

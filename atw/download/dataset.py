@@ -5,7 +5,6 @@ that is there; what is there is not fetched.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -20,7 +19,7 @@ from atw.datasets.listed import Location
 from atw.download.fetch import fetch
 from atw.download.official import Official, official
 from atw.download.unpack import rar_programs, unpack
-from atw.files import InputError, file_digest, write_json
+from atw.files import InputError, file_digest, locked, write_json
 
 _VIDEOS = "*/*.avi"
 log = logging.getLogger("atw")
@@ -68,7 +67,7 @@ def download(out: Path, location: Location, archives: dict[str, str | None]) -> 
     known = official(location["name"], location["kind"])
     folder = out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with locked(folder, f"downloading into {folder}"):
         root, lists = Path(location["root"]), Path(location["lists"])
         sources = {}
         if not any(root.glob(_VIDEOS)):
@@ -99,17 +98,6 @@ def _require_free(root: Path, name: str) -> None:
             f"dataset {name}: {root} is there, without videos of the form {_VIDEOS}, and nothing is written into it. "
             f"Move it away, or set datasets.{name}.root in config.yaml to the folder of the classes"
         )
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Refuse a second download of a dataset beside a running one; the kernel lets go when a process dies."""
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"another process downloads into {folder}; wait for it, or end it") from None
-        yield
 
 
 def _archive(source: Source, folder: Path) -> Path:

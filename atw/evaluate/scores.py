@@ -179,7 +179,7 @@ def read_names(path: Path) -> dict[str, str]:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """The file, with every reason why it cannot be read made one message."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             version = file.attrs.get("format")
             if version != FORMAT or "video_logits" not in file:
                 raise InputError(

@@ -55,7 +55,7 @@ class Shard:
         self.path = path
         self.entries: list[Entry] = []
         with self._reading():
-            file = self._file = h5py.File(path, "r")
+            file = self._file = h5py.File(path, "r", locking=False)
         try:
             with self._reading():
                 self._open(file, seal)

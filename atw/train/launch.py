@@ -4,10 +4,8 @@ Ray finds a run again by its name, which therefore holds a digest of everything 
 training goes on from its last checkpoint, a changed one starts anew.
 """
 
-import fcntl
 import logging
 import os
-import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -29,7 +27,7 @@ from ray.train.torch import TorchTrainer, get_device
 from atw.config import Compute
 from atw.data.reader import Shards
 from atw.datasets import Dataset
-from atw.files import InputError, digest
+from atw.files import InputError, digest, locked
 from atw.train.devices import use_gpu
 from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
@@ -84,7 +82,10 @@ def launch(
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
     folder = storage / run_name
     board = Path("logs/tensorboard").absolute() / dataset.name / settings["split"] / settings["stream"] / run_name
-    with _only_one(folder), _ray(threads, gpus if on_gpu else 0):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # What a killed workflow left running must not meet its successor in the same files.
+    doing = "still running this training, left over from an earlier start"
+    with locked(folder, doing), _ray(threads, gpus if on_gpu else 0):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={
@@ -120,25 +121,6 @@ def launch(
         save_model(out, task, network.to_record(), loop.final_parameters(state), provenance, folder / "history.jsonl")
         shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
         shutil.rmtree(folder)
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the run's lock: what a killed workflow left running must not meet its successor in the same files."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise InputError(
-                f"this training is still running as process {lock.read().strip()}, left over from an earlier start: "
-                "wait until it has ended or end it (kill), then start again"
-            ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()} on {platform.node()}")
-        lock.flush()
-        yield
 
 
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:

@@ -105,7 +105,7 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
         # The rule's own process outlives Snakemake: its successor is refused until it has ended.
         refused = workplace.snakemake(MODEL, "--rerun-incomplete", check=False)
         assert refused.returncode != 0
-        assert "still running as process" in refused.stdout + refused.stderr
+        assert "is still running this training" in refused.stdout + refused.stderr
         workplace.snakemake("--unlock")
         kill(processes[1:])
     assert still_there(processes, 30) == []

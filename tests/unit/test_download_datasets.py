@@ -1,10 +1,11 @@
 """The archives of UCF-101 and HMDB-51, from files and servers to the folders of their datasets."""
 
-import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from atw.download.dataset import download
 from atw.download.official import OFFICIAL, official
-from atw.files import InputError, file_digest
+from atw.files import InputError, file_digest, locked
 from tests.unit.archives import RAR, WRITERS, tree, write_rar, write_zip
 from tests.unit.web import serve
 
@@ -161,10 +162,10 @@ def test_a_second_download_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "downloads/ucf101"
     folder.mkdir(parents=True)
     location = _location("ucf101", tmp_path / "ucf101", tmp_path / "lists")
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(InputError, match="another process downloads into"):
-            download(tmp_path / "downloads/ucf101.json", location, _ucf(tmp_path / "archives"))
+    with locked(folder, "idle"), ThreadPoolExecutor(1) as pool:
+        second = pool.submit(download, tmp_path / "downloads/ucf101.json", location, _ucf(tmp_path / "archives"))
+        with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is downloading into {folder}: wait until"):
+            second.result(timeout=30)
 
 
 def test_the_official_addresses() -> None:

@@ -5,7 +5,6 @@ The files lie in the temporary directory, so processes that are to see each othe
 """
 
 import contextlib
-import fcntl
 import os
 import stat
 import tempfile
@@ -13,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from atw.files import InputError
+from atw.files import BusyError, InputError, locked
 
 RETRY_SECONDS = 0.2
 
@@ -30,17 +29,6 @@ def lock_directory() -> Path:
     return directory
 
 
-def try_lock(path: Path) -> int | None:
-    """Lock the file at `path` and return its descriptor, or None while another process holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
 @contextlib.contextmanager
 def hold_one(devices: Sequence[str], *, wait_seconds: float = 60.0) -> Iterator[int]:
     """Hold one of the `devices`, named by their UUIDs, that no other process holds; gives its position among them.
@@ -53,12 +41,12 @@ def hold_one(devices: Sequence[str], *, wait_seconds: float = 60.0) -> Iterator[
     deadline = time.monotonic() + wait_seconds
     while True:
         for index, name in enumerate(devices):
-            descriptor = try_lock(directory / f"{name}.lock")
-            if descriptor is not None:
+            with contextlib.ExitStack() as stack:
                 try:
-                    yield index
-                finally:
-                    os.close(descriptor)
+                    stack.enter_context(locked(directory / name, f"using the GPU {name}"))
+                except BusyError:
+                    continue
+                yield index
                 return
         if time.monotonic() > deadline:
             raise InputError(
