@@ -1,4 +1,4 @@
-"""The score format, version 1: one HDF5 file of a stream's scores, readable with plain h5py.
+"""The score format, version 2: one HDF5 file of a stream's scores, readable with plain h5py.
 
     videos            string [V]                    ids of the scored videos: those that could be decoded
     labels            int64 [V]                     index into classes
@@ -14,7 +14,9 @@
 The subset is `test`, or `held_out` for the training videos that the network was not trained on. Only `test` is read
 where nobody asks for the other, so that neither passes for the other.
 
-Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
+Text is UTF-8 of fixed length. Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
+A file may come from anyone: `read_scores` takes only what lies in the file itself, in these types and shapes, and what
+could be a network's opinion of videos that are named once each.
 
 The scores of all snippets can be gigabytes. They are written as they come, and `read_scores` leaves them in the file:
 `h5py.File(path)["snippet_logits"][video]`, a chunk a video.
@@ -22,6 +24,7 @@ The scores of all snippets can be gigabytes. They are written as they come, and 
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +34,14 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import STREAMS
 from atw.files import InputError, atomic_path
-from atw.hdf5 import new_file
+from atw.hdf5 import DAMAGE, describe, new_file, open_file, read_attribute, read_whole, texts
 
-FORMAT = 1
+FORMAT = 2
 Subset = Literal["test", "held_out"]
 _NAMES = ("stream", "dataset", "split", "experiment")
+_SUBSETS = ("test", "held_out")
 _ARRAYS = {
     "labels": np.int64,
     "video_logits": np.float32,
@@ -44,6 +49,8 @@ _ARRAYS = {
     "attention_logits": np.float32,
     "positions": np.int32,
 }
+_TOLD: dict[str, type] = {"train_videos": int, "train_quarantined": list}
+_SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,15 +134,17 @@ class ScoreWriter:
                 "diverged; lower train.learning_rate and train the stream again"
             )
         file = self._file
-        file.attrs.update({name: getattr(scores, name) for name in _NAMES})
-        file.attrs.update({"format": FORMAT, "subset": scores.subset, "provenance": json.dumps(scores.provenance)})
+        provenance = json.dumps(scores.provenance, allow_nan=False)
+        describe(file, {name: getattr(scores, name) for name in _NAMES})
+        describe(file, {"format": FORMAT, "subset": scores.subset, "provenance": provenance})
         for name, dtype in _ARRAYS.items():
             file.create_dataset(name, data=getattr(scores, name), dtype=dtype, fletcher32=True)
-        _write_strings(file, "classes", scores.classes)
-        _write_strings(file, "videos", scores.videos)
-        _write_strings(file, "quarantined/video", [video for video, _, _ in scores.quarantined])
-        _write_strings(file, "quarantined/reason", [reason for _, _, reason in scores.quarantined])
-        file["quarantined/label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
+        file["classes"] = texts(scores.classes)
+        file["videos"] = texts(scores.videos)
+        quarantined = file.create_group("quarantined")  # which on the way to a dataset would carry the time
+        quarantined["video"] = texts([video for video, _, _ in scores.quarantined])
+        quarantined["label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
+        quarantined["reason"] = texts([reason for _, _, reason in scores.quarantined])
 
 
 @contextlib.contextmanager
@@ -156,13 +165,16 @@ def read_scores(path: Path, *, subset: Subset = "test") -> Scores:
     """Read a score file of that subset's videos.
 
     Raises:
-        InputError: the file is missing, damaged, no score file, of another format version or of other videos.
+        InputError: the file is missing, damaged, no score file, of another format version or of other videos; or it
+            says what cannot be true.
     """
     with _opened(path) as file:
-        found = file.attrs["subset"]
+        found = read_attribute(file, "subset")
         if found != subset:
             raise InputError(f"{path} has scores of {found} videos, not of {subset} ones; give the other file")
-        return _read(file)
+        scores = _read(file)
+        _check(scores)
+        return scores
 
 
 def read_names(path: Path) -> dict[str, str]:
@@ -172,49 +184,98 @@ def read_names(path: Path) -> dict[str, str]:
         InputError: as `read_scores`.
     """
     with _opened(path) as file:
-        return {name: file.attrs[name] for name in (*_NAMES, "subset")}
+        return _names(file)
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     """The file, with every reason why it cannot be read made one message."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
-            version = file.attrs.get("format")
+        with open_file(path) as file:
+            version = read_attribute(file, "format") if "format" in file.attrs else None
             if version != FORMAT or "video_logits" not in file:
                 raise InputError(
                     f"{path} is not a score file of format {FORMAT} (its format is {version}); "
                     "delete it and run the workflow, which scores the stream again"
                 )
             yield file
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except DAMAGE as error:
         raise InputError(
-            f"{path} cannot be read as a score file ({error}); delete it if it exists and run the workflow, "
-            "which scores the stream again"
+            f"{path} cannot be read as a score file ({str(error).strip() or type(error).__name__}); "
+            "delete it if it exists and run the workflow, which scores the stream again"
         ) from None
 
 
+def _names(file: h5py.File) -> dict[str, Any]:
+    names = {name: read_attribute(file, name) for name in (*_NAMES, "subset")}
+    if not all(isinstance(name, str) for name in names.values()):
+        raise ValueError("one of its names is a number")
+    if names["stream"] not in STREAMS or names["subset"] not in _SUBSETS:
+        raise ValueError(f"its stream is {names['stream']!r}, its subset {names['subset']!r}")
+    return names
+
+
 def _read(file: h5py.File) -> Scores:
-    quarantined = zip(
-        _read_strings(file, "quarantined/video"),
-        file["quarantined/label"][()].tolist(),
-        _read_strings(file, "quarantined/reason"),
-        strict=True,
-    )
+    columns = {name: _texts(file, name) for name in ("classes", "videos", "quarantined/video", "quarantined/reason")}
+    K, V, Q = (len(columns[name]) for name in ("classes", "videos", "quarantined/video"))
+    # Crops and snippets may be any number, but all arrays have to agree about it.
+    _, crops, M = read_whole(file, "attention", np.float32, (V, None, None), summed=True).shape
+    shapes = {
+        "labels": (V,),
+        "video_logits": (V, K),
+        "attention": (V, crops, M),
+        "attention_logits": (V, crops, M),
+        "positions": (V, M),
+    }
+    numbers: dict[str, Any] = {
+        name: read_whole(file, name, dtype, shapes[name], summed=True) for name, dtype in _ARRAYS.items()
+    }
+    labels = read_whole(file, "quarantined/label", np.int64, (Q,)).tolist()
     return Scores(
-        **{name: file.attrs[name] for name in _NAMES},
-        **{name: file[name][()] for name in _ARRAYS},
-        classes=_read_strings(file, "classes"),
-        videos=_read_strings(file, "videos"),
-        quarantined=list(quarantined),
-        provenance=json.loads(file.attrs["provenance"]),
-        subset=file.attrs["subset"],
+        **_names(file),
+        **numbers,
+        classes=columns["classes"],
+        videos=columns["videos"],
+        quarantined=list(zip(columns["quarantined/video"], labels, columns["quarantined/reason"], strict=True)),
+        provenance=json.loads(str(read_attribute(file, "provenance")), parse_constant=_refuse_constant),
     )
 
 
-def _write_strings(file: h5py.File, name: str, values: tuple[str, ...] | list[str]) -> None:
-    file.create_dataset(name, data=np.array(values, dtype=object), dtype=h5py.string_dtype())
+def _texts(file: h5py.File, name: str) -> tuple[str, ...]:
+    return tuple(text.decode() for text in read_whole(file, name, bytes, (None,)).tolist())
 
 
-def _read_strings(file: h5py.File, name: str) -> tuple[str, ...]:
-    return tuple(file[name].asstr()[()].tolist())
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"its provenance has the number {name}, which JSON knows not")
+
+
+def _check(scores: Scores) -> None:
+    """Refuse with a ValueError what no network says of any videos."""
+    for what, names in (
+        ("class", scores.classes),
+        ("video", (*scores.videos, *(video for video, _, _ in scores.quarantined))),
+    ):
+        twice = {name for name, times in Counter(names).items() if times > 1}
+        if twice or not all(names):
+            raise ValueError(f"the {what} {min(twice)!r} is listed twice" if twice else f"a {what} has no name")
+    labels = [*scores.labels.tolist(), *(label for _, label, _ in scores.quarantined)]
+    if labels and not 0 <= min(labels) <= max(labels) < len(scores.classes):
+        raise ValueError(f"labels go from {min(labels)} to {max(labels)}, and there are {len(scores.classes)} classes")
+    for name in ("video_logits", "attention", "attention_logits"):
+        if not np.isfinite(getattr(scores, name)).all():
+            raise ValueError(f"{name} are not all finite")
+    weights = scores.attention
+    if (weights < 0).any() or not np.allclose(weights.sum(axis=2, dtype=np.float64), 1, atol=_SUM_TOLERANCE):
+        raise ValueError("the attention of a video is negative, or does not sum to 1")
+    if (scores.positions < 0).any():
+        raise ValueError("a snippet begins before its video")
+    told: Any = scores.provenance
+    for name, kind in _TOLD.items():
+        if not isinstance(told, dict) or not isinstance(told.get(name), kind):
+            raise ValueError(f"{name} of its provenance is no {kind.__name__}")
+    if not all(map(_is_reason, scores.provenance["train_quarantined"])):
+        raise ValueError("train_quarantined of its provenance is no list of videos with their reasons")
+
+
+def _is_reason(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == 2 and all(isinstance(text, str) for text in row)

@@ -13,6 +13,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from atw.files import digest
+from atw.hdf5 import read_attribute
 
 # A frame is as its pixels lie: an image of somebody else may ask to be turned when it is shown.
 _DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -142,17 +143,3 @@ def read_attributes(file: h5py.File) -> dict[str, Any]:
     """The attributes of a shard, those that are JSON parsed; ValueError as in `read_attribute`."""
     found = {name: read_attribute(file, name) for name in file.attrs}
     return found | {name: json.loads(str(found[name])) for name in _JSON if name in found}
-
-
-def read_attribute(file: h5py.File, name: str) -> int | float | str:
-    """An attribute of a shard.
-
-    Raises:
-        ValueError: it is neither a number nor text of fixed length.
-    """
-    # Looked at before it is read: HDF5 can hang on damaged variable-length text.
-    stored = file.attrs.get_id(name)
-    if stored.dtype.kind not in "iufS" or stored.shape != ():
-        raise ValueError(f"the attribute {name} is neither a number nor text of fixed length")
-    value: int | float | bytes = file.attrs[name].item()
-    return value.decode() if isinstance(value, bytes) else value

@@ -16,6 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from atw.files import InputError, digest
+from atw.hdf5 import DAMAGE, dataset, filters, open_file, read_attribute, read_whole
 from atw.shards.layout import (
     FORMAT,
     Entry,
@@ -23,7 +24,6 @@ from atw.shards.layout import (
     decode_field,
     decode_frame,
     places_of,
-    read_attribute,
     read_attributes,
 )
 
@@ -33,7 +33,6 @@ _STREAMS = ("rgb", "flow", "warped")
 _MARK = "shard"  # the attribute that every version of the format has, and score files have not
 _LARGEST_SIDE_PX = 4096  # as in the configuration
 _END_OF_IMAGE = b"\xff\xd9"
-_DAMAGE = (OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, MemoryError, zstandard.ZstdError)
 
 
 class Shard:
@@ -55,7 +54,7 @@ class Shard:
         self.path = path
         self.entries: list[Entry] = []
         with self._reading():
-            file = self._file = h5py.File(path, "r", locking=False)
+            file = self._file = open_file(path)
         try:
             with self._reading():
                 self._open(file, seal)
@@ -77,8 +76,8 @@ class Shard:
             raise InputError(f"shard {self.path} was replaced or damaged while it was in use; start this job again")
         self._check_attributes()
         items = int(self.attributes["items"])
-        self._checksums = _plain(file, "crc32", np.uint32, items)
-        self._data = _dataset(file, "data")
+        self._checksums = read_whole(file, "crc32", np.uint32, (items,))
+        self._data = dataset(file, "data")
         self._offsets = self._checked_offsets(file, items) if self.stream == "rgb" else None
         if self.stream != "rgb":
             self._check_fields(items)
@@ -106,7 +105,7 @@ class Shard:
             yield
         except FileNotFoundError:
             raise InputError(f"shard {self.path} does not exist; the workflow makes it") from None
-        except _DAMAGE as error:
+        except (*DAMAGE, zstandard.ZstdError) as error:
             reason = str(error).strip() or type(error).__name__
             raise InputError(f"shard {self.path} is damaged or no shard ({reason}); {REMEDY}") from None
 
@@ -123,7 +122,7 @@ class Shard:
             raise ValueError(f"its bound is {self.attributes['bound']!r}")
 
     def _checked_offsets(self, file: h5py.File, items: int) -> NDArray[Any]:
-        offsets = _plain(file, "offset", np.int64, items + 1)
+        offsets = read_whole(file, "offset", np.int64, (items + 1,))
         data = self._data
         if data.dtype != np.uint8 or data.ndim != 1 or data.chunks or data.id.get_storage_size() != len(data):
             raise ValueError("data is not a block of bytes")
@@ -133,9 +132,8 @@ class Shard:
 
     def _check_fields(self, items: int) -> None:
         data = self._data
-        filters = data.id.get_create_plist()
-        numbers = [filters.get_filter(place)[0] for place in range(filters.get_nfilters())]
-        if data.dtype != np.uint8 or data.chunks != (1, *self.item_shape) or numbers != [hdf5plugin.Zstd.filter_id]:
+        form = (data.dtype, data.chunks, filters(data))
+        if form != (np.uint8, (1, *self.item_shape), [hdf5plugin.Zstd.filter_id]):
             raise ValueError("data is not chunks of a field each, compressed with Zstandard")
         if data.shape != (items, *self.item_shape):
             raise ValueError(f"{items} items promised, data has the shape {data.shape}")
@@ -247,9 +245,9 @@ class Shard:
 def is_other(path: Path) -> str | None:
     """What an HDF5 file without the mark of a shard is, in words; None of a shard, and of what cannot be opened."""
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             names = set(file.attrs)
-    except _DAMAGE:
+    except DAMAGE:
         return None
     if _MARK in names:
         return None
@@ -263,36 +261,12 @@ def _check_numbers(entry: Entry, numbers: Numbers) -> None:
             raise IndexError(f"{entry.video} has {entry.count} items, and no item {number}")
 
 
-def _dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
-    """A dataset that lies in this very file: links and external storage could show any file of the reader's."""
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"{name} is missing, or a link to somewhere else")
-    found = parent[name]
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-        raise ValueError(f"{name} is no dataset of this file")
-    return found
-
-
-def _plain(parent: h5py.Group, name: str, dtype: Any, rows: int) -> NDArray[Any]:
-    """A whole dataset of one dimension, no larger than the file in which it stands uncompressed."""
-    found = _dataset(parent, name)
-    if (dtype and found.dtype != dtype) or found.dtype.kind not in "iufS" or found.shape != (rows,):
-        raise ValueError(f"{name} has the type {found.dtype} and the shape {found.shape}, not ({rows},)")
-    if found.chunks or found.id.get_storage_size() != rows * found.dtype.itemsize:
-        raise ValueError(f"{name} is not stored whole")
-    values: NDArray[Any] = found[:]
-    return values
-
-
 def _entries(file: h5py.File) -> list[Entry]:
-    if not isinstance(file.get("index", getlink=True), h5py.HardLink):
-        raise ValueError("index is missing, or a link to somewhere else")
-    index = file["index"]
-    rows = len(_dataset(index, "video"))
+    rows = len(dataset(file, "index/video"))
     columns = {}
     for column in fields(Entry):
-        dtype = None if column.type is str else np.int64 if column.type is int else np.float64
-        values = _plain(index, column.name, dtype, rows)
+        dtype = bytes if column.type is str else np.int64 if column.type is int else np.float64
+        values = read_whole(file, f"index/{column.name}", dtype, (rows,))
         columns[column.name] = [value.decode() for value in values] if column.type is str else values.tolist()
     return [Entry(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import atomic_path
-from atw.hdf5 import new_file
+from atw.hdf5 import describe, new_file, texts
 from atw.shards.layout import FORMAT, Entry, checksum, read_attributes
 
 _COPY_BYTES = 1 << 24
@@ -56,10 +56,11 @@ class Writer:
             )
 
     def _describe(self, attributes: dict[str, Any]) -> None:
-        for name, value in attributes.items():
-            text = json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
-            # Fixed length: HDF5 keeps no checksum of variable-length strings, and can hang on damaged ones.
-            self._file.attrs[name] = np.bytes_(text.encode()) if isinstance(text, str) else text
+        plain = {
+            name: json.dumps(value, sort_keys=True) if isinstance(value, dict) else value
+            for name, value in attributes.items()
+        }
+        describe(self._file, plain)
 
     def add(self, entry: Entry, items: Encoded) -> None:
         """Append a video; `first` and `count` of the entry are filled in here."""
@@ -103,9 +104,7 @@ def _columns(entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:
     for column in fields(Entry):
         values = [getattr(entry, column.name) for entry in entries]
         if column.type is str:
-            # Fixed length: variable-length strings read 14 times slower.
-            encoded = [value.encode() for value in values]
-            columns[column.name] = np.array(encoded, f"S{max([1, *map(len, encoded)])}")
+            columns[column.name] = texts(values)
         else:
             columns[column.name] = np.array(values, np.int64 if column.type is int else np.float64)
     return columns

@@ -1,9 +1,10 @@
 import dataclasses
 import json
+import os
 import resource
 import signal
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from tests.unit.scored import write_scores
 from tests.unit.streams import LOGITS, scores
 
 
-@pytest.mark.parametrize("quarantined", [[], scores().quarantined * 3])
+@pytest.mark.parametrize("quarantined", [[], [(f"wave/{name}.avi", 2, "one frame") for name in "def"]])
 def test_a_score_file_gives_back_what_was_written(tmp_path: Path, quarantined: list[tuple[str, int, str]]) -> None:
     # 1 MB of provenance, because HDF5 keeps only 64 kB of an attribute in place.
-    written = scores(experiment="ones", quarantined=quarantined, provenance={"reasons": "ü" * 500_000, "seed": 3})
+    written = scores(
+        experiment="ones", quarantined=quarantined, provenance=scores().provenance | {"reasons": "ü" * 500_000}
+    )
     write_scores(tmp_path / "deep" / "scores.h5", written)
     read = read_scores(tmp_path / "deep" / "scores.h5")
     for field in dataclasses.fields(Scores):
@@ -38,8 +41,9 @@ def test_score_files_are_plain_hdf5_and_the_same_each_time(tmp_path: Path) -> No
         write_scores(tmp_path / name, scores())
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     with h5py.File(tmp_path / "a.h5") as file:
-        assert (file.attrs["format"], file.attrs["subset"], file.attrs["stream"]) == (1, "test", "rgb")
+        assert (file.attrs["format"], file.attrs["subset"], file.attrs["stream"]) == (2, b"test", b"rgb")
         assert file["quarantined/label"][()].tolist() == [2]
+        assert file["videos"].asstr()[3] == "wave/ü #;.avi"
         assert json.loads(file.attrs["provenance"])["train_videos"] == 9
 
 
@@ -144,7 +148,7 @@ def test_a_full_disk_is_known_before_anything_is_scored(tmp_path: Path) -> None:
 
 def change_format(path: Path) -> None:
     with h5py.File(path, "r+") as file:
-        file.attrs["format"] = 2
+        file.attrs["format"] = 1
 
 
 def drop_attention(path: Path) -> None:
@@ -170,7 +174,7 @@ def damage_logits(path: Path) -> None:
         (Path.unlink, "cannot be read"),
         (lambda path: path.write_bytes(b"no HDF5 file at all"), "cannot be read"),
         (lambda path: path.write_bytes(path.read_bytes()[:3000]), "cannot be read"),
-        (change_format, r"format 1 \(its format is 2\)"),
+        (change_format, r"format 2 \(its format is 1\)"),
         (drop_attention, "cannot be read"),
         (drop_stream, "cannot be read"),
         (damage_logits, "cannot be read"),
@@ -183,3 +187,161 @@ def test_unusable_score_files_are_refused_by_name(tmp_path: Path, harm: Any, mes
     harm(path)
     with pytest.raises(InputError, match=rf"{path}.*{message}.*run the workflow"):
         read_scores(path)
+
+
+Edit = Callable[[h5py.File], Any]
+
+
+def put(name: str, values: Any, **options: Any) -> Edit:
+    """Another dataset in the place of one."""
+
+    def edit(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, data=values, **options)
+
+    return edit
+
+
+def declare(name: str, shape: tuple[int, ...], dtype: str, **options: Any) -> Edit:
+    """A dataset that says a shape, and stores next to nothing."""
+
+    def edit(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, shape, dtype, **options)
+
+    return edit
+
+
+def change(name: str, place: Any, value: object) -> Edit:
+    def edit(file: h5py.File) -> None:
+        file[name][place] = value
+
+    return edit
+
+
+def attribute(name: str, value: object) -> Edit:
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def link(name: str, target: object) -> Edit:
+    def edit(file: h5py.File) -> None:
+        del file[name]
+        file[name] = target
+
+    return edit
+
+
+def external_storage(file: h5py.File) -> None:
+    del file["labels"]
+    file.create_dataset("labels", (4,), "int64", external=[("secret.txt", 0, 32)])
+
+
+def virtual_data(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((4,), "int64")
+    layout[:] = h5py.VirtualSource("secret.h5", "labels", (4,))
+    del file["labels"]
+    file.create_virtual_dataset("labels", layout)
+
+
+def missing_chunk(file: h5py.File) -> None:
+    del file["video_logits"]
+    file.create_dataset("video_logits", (4, 3), "float32", chunks=(2, 3), fletcher32=True)[0] = 1
+
+
+def names(*values: str) -> Any:
+    return np.array([value.encode() for value in values])
+
+
+LONG = {"fletcher32": True, "chunks": (1 << 20,)}
+FOREIGN: dict[str, tuple[Edit, str]] = {
+    "a link to another file": (link("videos", h5py.ExternalLink("secret.h5", "/videos")), "videos is missing, or a"),
+    "a soft link": (link("videos", h5py.SoftLink("/classes")), "videos is missing, or a link"),
+    "a linked group": (link("quarantined", h5py.ExternalLink("secret.h5", "/quarantined")), "quarantined/video is m"),
+    "a group": (lambda file: (file.pop("labels"), file.create_group("labels")), "labels is no dataset"),
+    "data of another file": (external_storage, "labels is no dataset of this file"),
+    "virtual data": (virtual_data, "labels is no dataset of this file"),
+    "compressed numbers": (put("labels", [0, 1, 1, 2], compression="gzip", fletcher32=True), "labels is not stored wh"),
+    "a bomb": (declare("attention", (4, 1 << 14, 1 << 14), "float32", compression="gzip"), "attention is not stored"),
+    "numbers of a terabyte": (declare("attention", (4, 1 << 18, 1 << 18), "float32", fletcher32=True), "not stored wh"),
+    "labels of a terabyte": (declare("labels", (1 << 37,), "int64", **LONG), r"labels has the type int64 and the sha"),
+    "videos of a terabyte": (declare("videos", (1 << 37,), "S8", chunks=(1 << 20,)), "videos is not stored whole"),
+    "a name of a gigabyte": (declare("videos", (4,), f"S{1 << 30}", chunks=(1,)), "videos is not stored whole"),
+    "a missing chunk": (missing_chunk, "video_logits is not stored whole"),
+    "numbers without checksum": (put("labels", [0, 1, 1, 2]), "labels is not stored whole"),
+    "names of any length": (put("videos", ["a", "b", "c", "d"]), "videos has the type object"),
+    "a name of any length": (attribute("split", "split1"), "attribute split is neither a number nor text"),
+    "a name that is a number": (attribute("split", 5), "one of its names is a number"),
+    "names that are no text": (put("videos", np.array([b"\xff", b"b", b"c", b"d"])), "can't decode byte 0xff"),
+    "another stream": (attribute("stream", np.bytes_(b"depth")), "its stream is 'depth'"),
+    "another type": (put("labels", np.array([0, 1, 1, 2], np.float32), fletcher32=True), "labels has the type float32"),
+    "another shape": (
+        put("video_logits", np.zeros((3, 3), np.float32), fletcher32=True),
+        r"shape \(3, 3\), not \(4, 3",
+    ),
+    "too many dimensions": (put("labels", np.zeros((4, 1), np.int64), fletcher32=True), r"not \(4,\)"),
+    "arrays that disagree": (put("positions", np.zeros((4, 6), np.int32), fletcher32=True), r"not \(4, 5\)"),
+    "no shape": (put("labels", h5py.Empty("int64")), "labels is no dataset"),
+    "a label too high": (change("labels", 1, 3), "labels go from 0 to 3, and there are 3 classes"),
+    "a negative label": (change("labels", 1, -1), "labels go from -1 to 2"),
+    "a quarantined label": (change("quarantined/label", 0, 9), "labels go from 0 to 9"),
+    "a video twice": (put("videos", names("a", "b", "a", "c")), "the video 'a' is listed twice"),
+    "a quarantined video twice": (
+        put("quarantined/video", names("run/a.avi")),
+        "the video 'run/a.avi' is listed twice",
+    ),
+    "a class twice": (put("classes", names("run", "run", "wave")), "the class 'run' is listed twice"),
+    "a class without a name": (put("classes", names("run", "", "wave")), "a class has no name"),
+    "no number": (change("video_logits", (2, 1), np.nan), "video_logits are not all finite"),
+    "an infinite number": (change("attention_logits", (0, 0, 1), np.inf), "attention_logits are not all finite"),
+    "negative attention": (change("attention", (0, 0), [2, -1, 0, 0, 0]), "attention of a video is negative"),
+    "too much attention": (change("attention", (0, 0), 1), "does not sum to 1"),
+    "a snippet before its video": (change("positions", (0, 0), -1), "a snippet begins before its video"),
+    "provenance that is a list": (
+        attribute("provenance", np.bytes_(b"[1]")),
+        "train_videos of its provenance is no int",
+    ),
+    "provenance without end": (attribute("provenance", np.bytes_(b"[" * 20_000)), "recursion"),
+    "provenance without a count": (attribute("provenance", np.bytes_(b"{}")), "train_videos"),
+    "a provenance of NaN": (attribute("provenance", np.bytes_(b'{"seed": NaN}')), "the number NaN, which JSON"),
+    "reasons that are numbers": (
+        attribute("provenance", np.bytes_(b'{"train_videos": 9, "train_quarantined": [1], "seed": 0}')),
+        "no list of videos with their reasons",
+    ),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_hostile_score_file_is_refused(tmp_path: Path, name: str) -> None:
+    edit, message = FOREIGN[name]
+    path = tmp_path / "scores.h5"
+    write_scores(path, scores())
+    write_scores(tmp_path / "secret.h5", scores())
+    (tmp_path / "secret.txt").write_bytes(bytes(32))
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    with pytest.raises(InputError, match=rf"cannot be read as a score file \(.*{message}"):
+        read_scores(path)
+
+
+def test_what_a_file_says_takes_no_memory(tmp_path: Path) -> None:
+    # 200 kB whose numbers would be a gigabyte.
+    path = tmp_path / "scores.h5"
+    write_scores(path, scores())
+    with h5py.File(path, "r+") as file:
+        del file["attention"]
+        packed = file.create_dataset("attention", (4, 1 << 13, 1 << 13), "float32", compression="gzip")
+        packed[0, 0] = 1
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="attention is not stored whole"):
+            read_scores(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_pipe_is_no_score_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "scores.h5")
+    with pytest.raises(InputError, match="not a regular file"):
+        read_scores(tmp_path / "scores.h5")
