@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw import completeness
+
 Frame = NDArray[np.uint8]
 
 USUAL_FPS = 25.0  # frames a second, assumed where a file does not say
@@ -30,9 +32,6 @@ _MISSING_FRAMES = 2
 _MISSING_SHARE = 0.02
 _DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
 _UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is variable
-# Containers whose duration is written in the file; others have libav guess it from what is there.
-_DURATION_IN_HEADER = {"asf", "flv", "matroska"}
-_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, and of those the place of 0x47
 _MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
 
 
@@ -72,11 +71,12 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
         BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
     """
     _check_file(path, audit)
-    findings = _Findings()
     with _open(path, max_pixels) as container:
         stream = _video_stream(container, max_pixels)
         _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
-        audit.declared = _declared_frames(container, stream)
+        findings = _Findings(completeness.Pictures(stream.codec_context.codec.canonical_name))
+        promise = completeness.promise(path, container, stream)
+        audit.declared = promise.frames
         audit.fps = float(stream.average_rate or 0)
         if _has_unreadable_metadata(container, stream):
             audit.repaired.append("metadata is not UTF-8")
@@ -94,9 +94,7 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
             image = _as_shown(frame, findings)
             audit.height, audit.width = image.shape[:2]
             yield _resize(image, width, height)
-        promised = _promised_seconds(container, stream)
-        cut = container.format.name == "mpegts" and _ends_inside_packet(path)
-    _judge(audit, findings, promised, cut)
+    _judge(audit, findings, promise)
 
 
 @dataclass
@@ -104,38 +102,53 @@ class _Findings:
     """What packets and frames say of the state of a video.
 
     Args:
+        pictures: packets and frames, counted.
         errors: packets without a frame because they are damaged.
         flagged: frames that the decoder calls corrupt.
         damaged: those, and the frames predicted from them or from a lost one: all up to the next key frame.
-        inside: sound frames follow damage, so it is not the end of a cut file.
+        inside: undamaged packets follow damage, so it is not the end of a cut file.
         broken_end: the last packet is damaged.
-        turned: frames are rotated or mirrored as the header says.
         skewed: the header asks for what is neither.
         end_seconds: when the last frame ends.
+        others_end_seconds: when the last packet of sound ends, and of whatever else is in the file.
         times_seconds: when each frame is shown.
     """
 
+    pictures: completeness.Pictures
     errors: int = 0
     flagged: int = 0
     damaged: int = 0
     inside: bool = False
     broken_end: bool = False
-    turned: bool = False
     skewed: bool = False
     end_seconds: float = 0.0
+    others_end_seconds: float = 0.0
     times_seconds: list[float] = field(default_factory=list)
     _tainted: bool = False
+
+    def add_other(self, packet: av.Packet) -> None:
+        if packet.pts is not None and packet.time_base:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self.others_end_seconds = max(self.others_end_seconds, end)
+
+    def add_packet(self, packet: av.Packet, frames: list[av.VideoFrame]) -> None:
+        """Note one that was decoded, before its frames."""
+        corrupt = any(frame.is_corrupt for frame in frames)
+        if packet.size:  # the last, empty one asks for the frames that are held back
+            self.inside |= bool(frames and (self.errors or self.flagged)) and not corrupt
+            self.broken_end = False
+        self.broken_end |= corrupt
 
     def add_error(self) -> None:
         self.errors += 1
         self._tainted = self.broken_end = True
 
     def add(self, frame: av.VideoFrame) -> None:
+        self.pictures.show(frame)
         if frame.is_corrupt:
             self.flagged += 1
             self._tainted = True
         else:
-            self.inside = bool(self.errors or self.flagged)
             self._tainted = self._tainted and not frame.key_frame
         self.damaged += self._tainted
         if frame.time is not None:
@@ -153,14 +166,6 @@ class _Findings:
         if np.mean(uneven) > _UNEVEN_SHARE:
             return True, 0
         return False, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1)))
-
-
-def _declared_frames(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> int | None:
-    """How many frames the header promises to show; None where it says nothing."""
-    if "mov" in container.format.name.split(",") and stream.frames:
-        # Of a video cut without coding it anew, all samples are counted, but its edit list shows only some of them.
-        return sum(not entry.is_discard for entry in stream.index_entries)
-    return stream.frames or None
 
 
 def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
@@ -182,7 +187,6 @@ def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
     else:
         findings.skewed = True
         return image
-    findings.turned = True
     return image[::rows, ::columns]
 
 
@@ -244,30 +248,6 @@ def _has_unreadable_metadata(container: av.container.InputContainer, stream: av.
     return any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
 
 
-def _promised_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
-    """When the header says that the video ends; None where it says nothing."""
-    if not _DURATION_IN_HEADER & set(container.format.name.split(",")):
-        return None
-    parts = stream.metadata.get("DURATION", "").split(":")  # hours:minutes:seconds, Matroska's for the one stream
-    try:
-        hours, minutes, seconds = map(float, parts)
-        return 3600 * hours + 60 * minutes + seconds
-    except ValueError:
-        pass
-    alone = len(container.streams) == 1  # else sound may go on after the last frame
-    return container.duration / av.time_base if alone and container.duration else None
-
-
-def _ends_inside_packet(path: Path) -> bool:
-    """Whether a transport stream, which promises no length, is cut inside one of its packets."""
-    with path.open("rb") as file:
-        head = file.read(512)
-    for size, place in _TRANSPORT_PACKETS:
-        if len(head) > place + size and head[place] == head[place + size] == 0x47:
-            return path.stat().st_size % size != 0
-    return False
-
-
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings
 ) -> Iterator[av.VideoFrame]:
@@ -276,7 +256,7 @@ def _decode(
     Raises:
         BadVideoError: it takes too long; what the caller does with the frames does not count.
     """
-    packets = container.demux(stream)
+    packets = container.demux()
     seconds = 0.0
     while True:
         start = time.thread_time()
@@ -286,11 +266,15 @@ def _decode(
             packet = next(packets, None)
             if packet is None:
                 return
-            frames = list(packet.decode())
-            if packet.size:  # the last, empty one asks for the frames that are held back
-                findings.broken_end = any(frame.is_corrupt for frame in frames)
+            if packet.stream is stream:
+                findings.pictures.feed(packet)
+                frames = list(packet.decode())
+                findings.add_packet(packet, frames)
+            else:
+                findings.add_other(packet)
         except (av.error.FFmpegError, OSError):
-            findings.add_error()
+            if packet is None or findings.pictures.fail():
+                findings.add_error()
         seconds += time.thread_time() - start
         yield from frames
         if packet is None:
@@ -299,10 +283,12 @@ def _decode(
             raise BadVideoError(f"too slow: decoding took more than {_MAX_SECONDS:g} s of processor time")
 
 
-def _judge(audit: Audit, findings: _Findings, promised: float | None, cut: bool) -> None:
+def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
     if audit.decoded == 0:
-        raise BadVideoError("corrupt: no frame can be decoded" if findings.errors else "zero frames")
-    _check_length(audit, findings, promised, cut)
+        held = findings.errors or findings.pictures.fed
+        raise BadVideoError("corrupt: no frame can be decoded" if held else "zero frames")
+    _check_pictures(audit, findings, promise)
+    _check_length(audit, findings, promise)
     variable, holes = findings.rate()
     damaged = findings.errors or findings.flagged
     gaps = holes if audit.declared is None else 0
@@ -319,26 +305,64 @@ def _judge(audit: Audit, findings: _Findings, promised: float | None, cut: bool)
         audit.repaired.append(f"pauses between frames, {gaps} frames long in all")
     elif variable:
         audit.repaired.append("variable frame rate: frames are taken as they come")
-    if audit.declared not in (None, audit.decoded):
-        audit.repaired.append(f"header declares {audit.declared} frames")
-    if findings.turned:
-        audit.repaired.append("turned as its header says")
     if findings.skewed:
         audit.repaired.append("its header asks for a turn by no quarter, which is passed over")
 
 
-def _check_length(audit: Audit, findings: _Findings, promised: float | None, cut: bool) -> None:
-    declared = audit.declared or 0
-    if declared - audit.decoded > max(_MISSING_FRAMES, _MISSING_SHARE * declared):
-        cause = "corrupt in the middle" if findings.inside else "truncated"
-        raise BadVideoError(f"{cause}: {audit.decoded} of {declared} frames can be decoded")
-    if promised and findings.end_seconds:
-        missing_seconds = promised - findings.end_seconds
-        some_frames = _MISSING_FRAMES * findings.end_seconds / audit.decoded
-        if missing_seconds > max(some_frames, _MISSING_SHARE * promised):
-            raise BadVideoError(f"truncated: {findings.end_seconds:.2f} of {promised:.2f} s can be decoded")
-    if cut or (findings.broken_end and audit.declared is None and promised is None):
+def _check_pictures(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
+    """Compare frames with the pictures that the file holds, and with those that its header promises."""
+    pictures = findings.pictures
+    before, after = pictures.lost()
+    good = audit.decoded - pictures.grey
+    total = good + before + after
+    found = f"{good} of about {total} frames can be decoded"
+    if before > _allowed(total):
+        raise BadVideoError(f"truncated: {found}, {before} come before the first key frame")
+    if before:
+        audit.repaired.append(f"frames before the first key frame that cannot be decoded: {before}")
+    if audit.declared is not None and audit.declared > audit.decoded:
+        header, repeated = audit.declared, pictures.without() + promise.empty_chunks()
+        audit.declared = max(header - repeated, audit.decoded)
+        if audit.declared - audit.decoded > _allowed(audit.declared):
+            cause = "corrupt in the middle" if findings.inside else "truncated"
+            also = f", {repeated} repeat the one before" if repeated > _MISSING_FRAMES else ""
+            raise BadVideoError(f"{cause}: {audit.decoded} of {header} frames can be decoded{also}")
+    if after > _allowed(total):
+        raise BadVideoError(f"corrupt in the middle: {found}")
+    if audit.declared not in (None, audit.decoded, audit.decoded + before + after - pictures.grey):
+        audit.repaired.append(f"header declares {audit.declared} frames")
+    if after:
+        audit.repaired.append(f"packets that give no frame: {after}")
+
+
+def _check_length(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
+    """Compare the end with the time that the header promises; where it promises none, look at the file's last bytes."""
+    pictures_end = findings.end_seconds
+    some_seconds = _MISSING_FRAMES * pictures_end / audit.decoded
+    for promised, end in (
+        (promise.seconds, pictures_end),
+        (promise.longest_seconds, max(pictures_end, findings.others_end_seconds)),  # sound may outlast the pictures
+    ):
+        if promised and pictures_end and promised - end > max(some_seconds, _MISSING_SHARE * promised):
+            total = round(audit.decoded * promised / pictures_end)
+            raise BadVideoError(
+                f"truncated: {audit.decoded} of about {total} frames can be decoded, "
+                f"{end:.2f} of {promised:.2f} s are there"
+            )
+    if audit.declared is not None or promise.longest_seconds is not None:
+        return
+    total = round(audit.decoded / (1 - promise.zeros_at_end()))
+    if total - audit.decoded > _allowed(total):
+        raise BadVideoError(
+            f"truncated: {audit.decoded} of about {total} frames can be decoded, the rest of the file is zeros"
+        )
+    if findings.broken_end or promise.ends_inside_packet():
         raise BadVideoError(f"truncated: the file ends inside a packet, after {audit.decoded} frames")
+
+
+def _allowed(total: int) -> float:
+    """How many of so many frames may be missing."""
+    return max(_MISSING_FRAMES, _MISSING_SHARE * total)
 
 
 def _resize(image: Frame, width: int, height: int) -> Frame:
