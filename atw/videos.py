@@ -19,11 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw import completeness
+from atw import completeness, containers
+from atw.times import Clock, Times, mean_rate
 
 Frame = NDArray[np.uint8]
 
-USUAL_FPS = 25.0  # frames a second, assumed where a file does not say
+HOW_TO_READ = ("width", "height", "max_pixels", "max_frames", "picture_stream")  # settings of `read`
 
 # Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
@@ -31,7 +32,6 @@ _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manife
 _MISSING_FRAMES = 2
 _MISSING_SHARE = 0.02
 _DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
-_UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is variable
 _MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
 
 
@@ -46,10 +46,13 @@ class Audit:
     Args:
         decoded: frames decoded.
         declared: frames that the header promises, None where it says nothing.
-        fps: mean frame rate of the header, frames a second, 0 where unknown.
+        fps: mean frame rate, frames a second, 0 where unknown; that of the header where the times agree with it.
         width: width in pixels as shown, that is after rotation.
         height: likewise.
+        edges: when each frame is shown, see `Times`; empty where the file does not say.
+        start: when the first frame is shown on the file's own clock, seconds.
         repaired: what was wrong and could be mended, in words.
+        notes: what is worth knowing and wrong with nothing, in words.
         sha256: of the file's bytes.
     """
 
@@ -58,27 +61,45 @@ class Audit:
     fps: float = 0.0
     width: int = 0
     height: int = 0
+    edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    start: float = 0.0
     repaired: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     sha256: str = ""
 
+    @property
+    def times(self) -> Times:
+        """When each of the decoded frames is shown."""
+        return Times.of(self.edges, frames=self.decoded, fps=self.fps)
 
-def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, max_frames: int) -> Iterator[Frame]:
+
+def read(
+    path: Path,
+    audit: Audit,
+    *,
+    width: int,
+    height: int,
+    max_pixels: int,
+    max_frames: int,
+    picture_stream: int = 0,
+) -> Iterator[Frame]:
     """Yield the frames of a video at the working size as uint8 [height, width, 3] BGR, filling in `audit`.
 
     Frames are resized bilinearly, or by area averaging where a side shrinks to less than half (bilinear would alias).
+    Of several streams of pictures, `picture_stream` is the number of the one to take, cover pictures not counted.
 
     Raises:
         BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
     """
     _check_file(path, audit)
     with _open(path, max_pixels) as container:
-        stream = _video_stream(container, max_pixels)
+        stream = _video_stream(container, path, audit, picture_stream, max_pixels)
         _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
         findings = _Findings(completeness.Pictures(stream.codec_context.codec.canonical_name))
         promise = completeness.promise(path, container, stream)
         audit.declared = promise.frames
-        audit.fps = float(stream.average_rate or 0)
-        if _has_unreadable_metadata(container, stream):
+        audit.fps = containers.given_rate(container, stream)
+        if containers.has_unreadable_metadata(container, stream):
             audit.repaired.append("metadata is not UTF-8")
         size = None
         for frame in _decode(container, stream, findings):
@@ -94,6 +115,10 @@ def read(path: Path, audit: Audit, *, width: int, height: int, max_pixels: int, 
             image = _as_shown(frame, findings)
             audit.height, audit.width = image.shape[:2]
             yield _resize(image, width, height)
+        if containers.has_times(container):
+            _keep_times(audit, findings.clock)
+        else:
+            findings.clock = Clock()
     _judge(audit, findings, promise)
 
 
@@ -111,7 +136,7 @@ class _Findings:
         skewed: the header asks for what is neither.
         end_seconds: when the last frame ends.
         others_end_seconds: when the last packet of sound ends, and of whatever else is in the file.
-        times_seconds: when each frame is shown.
+        clock: when each frame is shown; nothing where the format has no times.
     """
 
     pictures: completeness.Pictures
@@ -123,7 +148,7 @@ class _Findings:
     skewed: bool = False
     end_seconds: float = 0.0
     others_end_seconds: float = 0.0
-    times_seconds: list[float] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
     _tainted: bool = False
 
     def add_other(self, packet: av.Packet) -> None:
@@ -151,21 +176,10 @@ class _Findings:
         else:
             self._tainted = self._tainted and not frame.key_frame
         self.damaged += self._tainted
+        lasts = float(frame.duration * frame.time_base)
+        self.clock.add(frame.time, lasts)
         if frame.time is not None:
-            self.times_seconds.append(frame.time)
-            self.end_seconds = max(self.end_seconds, frame.time + float(frame.duration * frame.time_base))
-
-    def rate(self) -> tuple[bool, int]:
-        """Whether the frame rate is variable, and how many frames would fill the gaps where it is not."""
-        if len(self.times_seconds) < 3:
-            return False, 0
-        gaps = np.diff(np.sort(self.times_seconds))  # AVI counts places, not times, where frames are reordered
-        usual = np.median(gaps)
-        # Matroska rounds to whole milliseconds; AVI files of constant rate skip a place now and then.
-        uneven = np.abs(gaps - usual) > 0.5 * usual + 0.002
-        if np.mean(uneven) > _UNEVEN_SHARE:
-            return True, 0
-        return False, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1)))
+            self.end_seconds = max(self.end_seconds, frame.time + lasts)
 
 
 def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
@@ -231,10 +245,26 @@ def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
     return container
 
 
-def _video_stream(container: av.container.InputContainer, max_pixels: int) -> av.video.stream.VideoStream:
-    stream = container.streams.best("video")  # no cover image, which is a stream of one frame
-    if stream is None:
-        raise BadVideoError("no video stream")
+def _video_stream(
+    container: av.container.InputContainer, path: Path, audit: Audit, number: int, max_pixels: int
+) -> av.video.stream.VideoStream:
+    # Not the one that libav calls best: that hangs on bit rates, so a camera's two views could change places.
+    found = containers.without_covers(container)
+    if not found:
+        raise BadVideoError("no video stream" + (" but a cover picture" if container.streams.video else ""))
+    if len(found) > 1:
+        with _open(path, max_pixels) as other:
+            covers = containers.single(other, [stream.index for stream in found])
+        found = [stream for stream in found if stream.index not in covers] or found
+    if number >= len(found):
+        raise BadVideoError(
+            f"no stream of pictures {number}, counted from 0: it has {len(found)}; see preprocess.picture_stream"
+        )
+    if len(found) > 1:
+        audit.notes.append(
+            f"{len(found)} streams of pictures: stream {number}, counted from 0, is used (preprocess.picture_stream)"
+        )
+    stream = found[number]
     if stream.codec_context is None:
         raise BadVideoError("no decoder for its video stream")
     stream.thread_type = "NONE"
@@ -243,9 +273,11 @@ def _video_stream(container: av.container.InputContainer, max_pixels: int) -> av
     return stream
 
 
-def _has_unreadable_metadata(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> bool:
-    texts = [text for metadata in (container.metadata, stream.metadata) for item in metadata.items() for text in item]
-    return any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
+def _keep_times(audit: Audit, clock: Clock) -> None:
+    audit.start, audit.edges = clock.timeline()
+    audit.fps = mean_rate(audit.edges, audit.fps)
+    if audit.decoded > 1 and not len(audit.edges):
+        audit.repaired.append("its times are missing or contradict each other: those of its frame rate are used")
 
 
 def _decode(
@@ -289,7 +321,7 @@ def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> 
         raise BadVideoError("corrupt: no frame can be decoded" if held else "zero frames")
     _check_pictures(audit, findings, promise)
     _check_length(audit, findings, promise)
-    variable, holes = findings.rate()
+    variable, holes = findings.clock.gaps()
     damaged = findings.errors or findings.flagged
     gaps = holes if audit.declared is None else 0
     # A camera may pause, so time without frames is damage only beside other signs of it.
@@ -304,7 +336,7 @@ def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> 
     elif gaps:
         audit.repaired.append(f"pauses between frames, {gaps} frames long in all")
     elif variable:
-        audit.repaired.append("variable frame rate: frames are taken as they come")
+        audit.notes.append("variable frame rate: frames are taken as they come")
     if findings.skewed:
         audit.repaired.append("its header asks for a turn by no quarter, which is passed over")
 

@@ -53,6 +53,9 @@ def flow(
     height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
     warped: Annotated[bool, typer.Option("--warped", help="take the camera's motion out")] = False,
     bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
+    picture_stream: Annotated[
+        int, typer.Option(min=0, help="of a video with several streams of pictures, counted from 0")
+    ] = 0,
 ) -> None:
     """Compute the optical flow of one video.
 
@@ -65,7 +68,14 @@ def flow(
     if (width is None) != (height is None):
         raise InputError("only one of --width and --height is given; give both, or none for the size of the video")
     check_paths(video, out, preview)
-    choice = Choice(preset=preset, backend=backend, bound=bound, warped=warped, threads=threads or usable_cores())
+    choice = Choice(
+        preset=preset,
+        backend=backend,
+        bound=bound,
+        picture_stream=picture_stream,
+        warped=warped,
+        threads=threads or usable_cores(),
+    )
     write_flow(video, out, choice, size=(width, height) if width and height else None)
     if preview:
         write_preview(video, out, preview)

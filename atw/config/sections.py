@@ -33,6 +33,13 @@ class Preprocess(Section):
     )
     max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine a video with more pixels a frame than this")
     max_frames: int = Field(100_000, ge=2, description="quarantine a video with more frames than this")
+    picture_stream: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="which stream of pictures to take from files with several, counted from 0 without cover pictures; "
+        "quarantine a video that has it not",
+    )
     quarantine_limit: float = Field(
         0.05,
         ge=0,

@@ -13,7 +13,7 @@ from atw.datasets import Dataset
 from atw.datasets.render import write_dataset
 from atw.files import InputError
 from atw.progress import meter
-from atw.videos import Audit, BadVideoError, Frame, read
+from atw.videos import HOW_TO_READ, Audit, BadVideoError, Frame, read
 
 _SAMPLED = 32
 _KEPT_VIDEOS, _KEPT_FRAMES = 4, 24
@@ -65,14 +65,14 @@ def sample(dataset: Dataset, preprocess: dict[str, Any], *, seed: int) -> Footag
 def _look(paths: list[Path], preprocess: dict[str, Any], dataset: str) -> Footage:
     frames: list[int] = []
     clips: list[list[Frame]] = []
-    limits = {name: preprocess[name] for name in ("width", "height", "max_pixels", "max_frames")}
+    given = {name: preprocess[name] for name in HOW_TO_READ}
     begin = time.perf_counter()
     with meter(f"looking at videos of {dataset}", "videos", len(paths)) as progress:
         for path in paths:
             audit = Audit()
             clip: list[Frame] = []
             with suppress(BadVideoError):
-                for frame in read(path, audit, **limits):
+                for frame in read(path, audit, **given):
                     if len(clip) < _KEPT_FRAMES:
                         clip.append(frame)
                 frames.append(audit.decoded)

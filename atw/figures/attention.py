@@ -15,7 +15,7 @@ from atw.figures.moments import Choice, attention_curves, draw_rows, middle_fram
 from atw.figures.plate import Picked, Plate, write_plate
 from atw.files import InputError, write_json
 from atw.shards import Entry, Shard
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
 
 FORMAT = 1
 SHOWN = 4  # frames with the highest weight, and as many with the lowest, as in the paper

@@ -47,7 +47,13 @@ class Recipe:
         side = SMALLEST_SIDE_PX
         size = (side, side) if small else (preprocess["width"], preprocess["height"])
         return read(
-            video, audit, width=size[0], height=size[1], max_pixels=preprocess["max_pixels"], max_frames=_MAX_FRAMES
+            video,
+            audit,
+            width=size[0],
+            height=size[1],
+            max_pixels=preprocess["max_pixels"],
+            max_frames=_MAX_FRAMES,
+            picture_stream=preprocess.get("picture_stream", 0),  # which older networks do not know
         )
 
     def examine(self, video: Path) -> Audit:

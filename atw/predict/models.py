@@ -117,12 +117,13 @@ def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
     first, *others = streams
     for other in others:
         one, two = streams[first], streams[other]
-        sizes = [{name: model.settings["shards"]["preprocess"][name] for name in _SIZES} for model in (one, two)]
+        given = [model.settings["shards"]["preprocess"] for model in (one, two)]
+        frames = [{name: each.get(name, 0) for name in _FRAMES} for each in given]  # older networks lack the last
         for what, had, has in (
             ("classes", one.classes, two.classes),
             ("dataset", one.settings["dataset"], two.settings["dataset"]),
             ("split", one.settings["split"], two.settings["split"]),
-            ("frames", *sizes),
+            ("frames", *frames),
         ):
             if had != has:
                 raise InputError(
@@ -131,7 +132,7 @@ def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
                 )
 
 
-_SIZES = ("width", "height", "max_pixels")
+_FRAMES = ("width", "height", "max_pixels", "picture_stream")
 
 
 def _scoring(result: dict[str, Any] | None, stream: str, model: StreamModel) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from atw.predict.prediction import Prediction, StreamPrediction, WindowPredictio
 from atw.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.preprocess.backend import job_backend
 from atw.progress import meter
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
 
 log = logging.getLogger("atw")
 DEVICES = ("auto", "cpu", "cuda")

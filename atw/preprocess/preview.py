@@ -16,7 +16,8 @@ from atw.flow.wheel import disc, flow_to_colours
 from atw.preprocess.single import decoded
 from atw.progress import meter
 from atw.shards import Shard, dequantise
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
+from atw.videos import Frame
 
 Picture = NDArray[np.uint8]  # BGR, [height, width, 3]
 
@@ -74,6 +75,12 @@ def _fields(shard: Shard) -> Iterator[NDArray[np.float32]]:
         yield dequantise(shard.fields(entry, [number])[0], shard.attributes["bound"])
 
 
+def _frames(video: Path, shard: Shard) -> Iterator[Frame]:
+    """The frames that the fields lead from and to."""
+    _, height, width = shard.item_shape
+    return decoded(video, width, height, shard.attributes["settings"]["preprocess"]["picture_stream"])
+
+
 def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
     entry = shard.entries[0]
     _, height, width = shard.item_shape
@@ -86,7 +93,7 @@ def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
         stream: Any = film.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = 2 * columns, rows, "yuv420p"
         with meter(f"preview {out.name}", "frames", entry.count) as progress:
-            for frame, field in zip(decoded(video, width, height), _fields(shard), strict=False):
+            for frame, field in zip(_frames(video, shard), _fields(shard), strict=False):
                 colours = _resized(_coloured(field, full_px), columns, rows)
                 _paste(colours, legend, colours.shape[0] - len(legend), columns - legend.shape[1])
                 picture = np.hstack([_resized(frame, columns, rows), colours])
@@ -106,7 +113,7 @@ def _sheet(video: Path, shard: Shard, full_px: float) -> Picture:
     shown = sorted(set(np.linspace(0, entry.count - 1, SHEET_FIELDS).round().astype(int).tolist()))
     rows = max(1, round(_TILE_WIDTH * height / width))
     tiles = []
-    pairs = zip(pairwise(decoded(video, width, height)), _fields(shard), strict=False)
+    pairs = zip(pairwise(_frames(video, shard)), _fields(shard), strict=False)
     for number, ((frame, _), field) in enumerate(pairs):
         if number in shown:
             tile = np.vstack([_resized(image, _TILE_WIDTH, rows) for image in (frame, _coloured(field, full_px))])

@@ -26,7 +26,7 @@ from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
-from atw.videos import Audit, BadVideoError, Frame, read
+from atw.videos import HOW_TO_READ, Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
 _AHEAD = 2  # finished videos that may wait for the writer, per thread
@@ -197,8 +197,7 @@ def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Ent
         return replace(known, first=0, count=0), []
     audit = Audit()
     preprocess = job.settings["preprocess"]
-    limits = {name: preprocess[name] for name in ("width", "height", "max_pixels", "max_frames")}
-    frames = read(sources.root / listed.video, audit, **limits)
+    frames = read(sources.root / listed.video, audit, **{name: preprocess[name] for name in HOW_TO_READ})
     entry = Entry(video=listed.video, label=listed.label)
     try:
         if flow and known:

@@ -1,5 +1,6 @@
 """Flow of a single video as a shard of its own, threads working on pairs of frames."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from atw.progress import meter
 from atw.shards import Entry, create
 from atw.videos import Audit, BadVideoError, Frame, read
 
+log = logging.getLogger("atw")
 DATASET = "single"  # stands in the shard in place of a dataset's name
 _LARGEST_BOUND_PX = 1000.0
 
@@ -28,6 +30,7 @@ class Choice:
         preset: of TV-L1, see `atw.flow.parameters`.
         backend: of `atw.flow.estimate`.
         bound: px; displacements beyond it are clipped.
+        picture_stream: the one to take of several, counted from 0 without cover pictures.
         warped: take the camera's motion out (stream `warped`).
         threads: pairs of frames worked on at the same time.
 
@@ -38,6 +41,7 @@ class Choice:
     preset: str = "opencv4"
     backend: str = "auto"
     bound: float = 20.0
+    picture_stream: int = 0
     warped: bool = False
     threads: int = 1
 
@@ -62,7 +66,9 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
 
     Raises InputError for a video that cannot be used, with the reason, and for an impossible size.
     """
-    audit = look_through(video)
+    audit = look_through(video, choice.picture_stream)
+    for said in (*audit.repaired, *audit.notes):
+        log.info("%s: %s", video.name, said)
     width, height = size or (audit.width, audit.height)
     if min(width, height) < SMALLEST_SIDE_PX:
         raise InputError(
@@ -83,7 +89,7 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
             count=lambda pairs: progress.advance(pairs, steps=pairs),
             room=lambda: Spool(out.parent),
         )
-        frames = decoded(video, width, height)
+        frames = decoded(video, width, height, choice.picture_stream)
         if choice.warped:
             items = streams.warped_to_items(frames, job, None, entry)
         else:
@@ -93,35 +99,33 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
     return entry
 
 
-def look_through(video: Path) -> Audit:
+def look_through(video: Path, picture_stream: int = 0) -> Audit:
     """Decode a video once and say what was found.
 
     Raises InputError with the reason if it cannot be used.
     """
     audit = Audit()
-    for _ in _read(video, audit, SMALLEST_SIDE_PX, SMALLEST_SIDE_PX):
+    for _ in _read(video, audit, width=SMALLEST_SIDE_PX, height=SMALLEST_SIDE_PX, picture_stream=picture_stream):
         pass
     return audit
 
 
-def decoded(video: Path, width: int, height: int) -> Iterator[Frame]:
+def decoded(video: Path, width: int, height: int, picture_stream: int = 0) -> Iterator[Frame]:
     """The frames of a video at the working size, uint8 [height, width, 3] BGR; errors as in `look_through`."""
-    return _read(video, Audit(), width, height)
+    return _read(video, Audit(), width=width, height=height, picture_stream=picture_stream)
 
 
-def _read(video: Path, audit: Audit, width: int, height: int) -> Iterator[Frame]:
+def _read(video: Path, audit: Audit, **given: int) -> Iterator[Frame]:
     limits = Preprocess()
     try:
-        yield from read(
-            video, audit, width=width, height=height, max_pixels=limits.max_pixels, max_frames=limits.max_frames
-        )
+        yield from read(video, audit, max_pixels=limits.max_pixels, max_frames=limits.max_frames, **given)
     except BadVideoError as reason:
         raise InputError(f"video {video} cannot be used: {reason}") from None
 
 
 def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
     """As in the shards of a dataset, apart from the names of members, which there are none of."""
-    size = {"width": width, "height": height}
+    frames = {"width": width, "height": height, "picture_stream": choice.picture_stream}
     flow = {"preset": choice.preset, "backend": choice.backend, "bound": choice.bound}
     settings = {
         "recipes": {name: RECIPES[name] for name in (("flow", "warped") if choice.warped else ("flow",))},
@@ -131,7 +135,7 @@ def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
         "preprocess": Preprocess().model_dump(
             mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit", "identical"}
         )
-        | size,
+        | frames,
         "flow": Flow().model_dump(mode="json") | flow,
     }
     return settings | ({"warp": Warp().model_dump(mode="json")} if choice.warped else {})

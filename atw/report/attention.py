@@ -11,7 +11,7 @@ from atw.report.charts import DASHES, PERCENT, STREAM_COLOURS, axis, figure
 from atw.report.gathered import Gathered
 from atw.report.headline import flat_shares
 from atw.report.pictures import frames
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
 
 VIDEOS = 4
 FRAMES = 8

@@ -11,7 +11,7 @@ from atw.flow.wheel import disc, flow_to_colours
 from atw.report.gathered import Gathered
 from atw.report.pictures import frames, jpeg_address, moments
 from atw.shards import Shard, dequantise
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
 
 VIDEOS = 12
 PICTURES = 4

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.shards import Entry, Shard
-from atw.videos import USUAL_FPS
+from atw.times import USUAL_FPS
 
 WIDTH_PX = 160
 _QUALITY = 80

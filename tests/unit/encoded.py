@@ -33,11 +33,13 @@ LIMITS = {"max_pixels": 4096 * 2304, "max_frames": 100_000}
 NEVER_HANGS = pytest.mark.timeout(30)  # nothing that a file holds may make the decoder hang
 
 
-def encode(path: Path, frames: list[Image], codec: str, times: list[int] | None = None, **options: str) -> bytes:
-    """A video with a key frame in twelve; `times` are those of the frames in 1/25 s."""
+def encode(
+    path: Path, frames: list[Image], codec: str, times: list[int] | None = None, *, rate: int = 25, **options: str
+) -> bytes:
+    """A video with a key frame in twelve; `times` are those of the frames, in 1 / rate s."""
     # The same bytes everywhere, so that the same damage hits the same place: no random ids, one thread.
     with av.open(str(path), "w", options={"fflags": "bitexact", **options}) as output:
-        stream: Any = output.add_stream(codec, rate=25)
+        stream: Any = output.add_stream(codec, rate=rate)
         stream.thread_count = 1
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
@@ -45,7 +47,7 @@ def encode(path: Path, frames: list[Image], codec: str, times: list[int] | None 
         stream.options = ENCODERS.get(codec, {})
         for number, image in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(image, format="bgr24")
-            frame.time_base, frame.pts = Fraction(1, 25), times[number] if times else number
+            frame.time_base, frame.pts = Fraction(1, rate), times[number] if times else number
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return path.read_bytes()

@@ -31,6 +31,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("preprocess.width", 320, SHARDS),
         ("preprocess.shards", 17, SHARDS),
         ("preprocess.max_frames", 50, SHARDS),
+        ("preprocess.picture_stream", 1, SHARDS),
         ("preprocess.jpeg_quality", 90, {"shard rgb"}),
         ("preprocess.zstd_level", 5, FLOWS),
         ("flow.bound", 15, FLOWS),
