@@ -5,7 +5,9 @@ that they state, and only where nothing better is known.
 """
 
 import contextlib
+import math
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,10 @@ from av.video.frame import PictureType
 # the second field of a picture; elsewhere it may say "as before" (MPEG-4, WMV) or be for reference only (VP8).
 _STRICT = {"h264", "hevc", "vvc", "av1", "mpeg1video", "mpeg2video"}
 # Containers whose duration is written in the file; others have libav guess it from what is there.
-_DURATION_IN_HEADER = {"asf", "flv", "matroska"}
+_DURATION_IN_HEADER = {"asf", "matroska"}
+# Containers count frames loosely (HMDB-51's headers declare one too many); beyond this the video is truncated.
+MISSING_FRAMES = 2
+_MISSING_SHARE = 0.02
 _FIELD = 0.6  # of the time between frames; what is nearer to another picture is its second field
 _PADDING = 4096  # bytes of zeros that may end a whole file
 _BLOCK = 1 << 20  # bytes read at a time
@@ -27,6 +32,7 @@ _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _GIF_END = b"\0;"
 _ASF_SHARE = 0.98  # of the size in its header; less is there of a cut file
 _MATROSKA_PARENTS = (b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75")  # segment and cluster, whose children are walked
+_MOST_UNITS = 10_000_000  # looked at; hostile files could have a hundred times as many
 _HEAD = 288  # bytes that say how long a unit of any container is; most are an Ogg page's
 
 
@@ -64,7 +70,7 @@ class Pictures:
     def show(self, frame: av.VideoFrame) -> None:
         """Note a frame in its order of presentation."""
         self._shown.append(frame.pts)
-        self._typed |= frame.pict_type != PictureType.NONE
+        self._typed = self._typed or frame.pict_type != PictureType.NONE
         if self._keyed:
             return
         intra = frame.key_frame or frame.pict_type == PictureType.I
@@ -129,6 +135,33 @@ class Promise:
     seconds: float | None
     longest_seconds: float | None
 
+    def broken(self, decoded: int, pictures_end: float, others_end: float, *, inside_packet: bool) -> str:
+        """How a file of so many frames stops before its end; "" where it does not.
+
+        Args:
+            pictures_end: when the last frame ends, seconds.
+            others_end: when the last packet of any other stream does, likewise.
+            inside_packet: the last packet is damaged.
+        """
+        for promised, end in (
+            (self.seconds, pictures_end),
+            (self.longest_seconds, max(pictures_end, others_end)),  # sound may outlast the pictures
+        ):
+            if promised and pictures_end:
+                total = decoded * promised / pictures_end
+                if (promised - end) * total / promised > may_be_missing(total):
+                    return (
+                        f"{decoded} of about {total:.0f} frames can be decoded, {end:.2f} of {promised:.2f} s are there"
+                    )
+        if self.frames is not None or self.longest_seconds is not None:
+            return ""
+        total = decoded / (1 - self.zeros_at_end())
+        if total - decoded > may_be_missing(total):
+            return f"{decoded} of about {total:.0f} frames can be decoded, the rest of the file is zeros"
+        if inside_packet or self.ends_inside_packet():
+            return f"the file ends inside a packet, after {decoded} frames"
+        return ""
+
     def empty_chunks(self) -> int:
         """How many chunks of pictures in an AVI file are empty: each repeats the frame before it."""
         if "avi" not in self.formats:
@@ -155,7 +188,9 @@ class Promise:
         size = self.path.stat().st_size
         with self.path.open("rb", buffering=0) as file:
             if "mpegts" in self.formats:
-                return _transport_rest(file.read(2 * _HEAD), size) != 0
+                length, place = _transport_packets(file.read(2 * _HEAD))
+                start = max(0, size // length - _BLOCK // length) * length
+                return size % length != 0 or _is_open(os.pread(file.fileno(), _BLOCK, start), length, place)
             if "gif" in self.formats:
                 return _GIF_END not in os.pread(file.fileno(), _HEAD, max(0, size - _HEAD))
             if "asf" in self.formats:
@@ -163,6 +198,11 @@ class Promise:
             for name in self.formats & _UNITS.keys():
                 return max((end for end, _ in _units(file.fileno(), size, *_UNITS[name])), default=0) > size
         return False
+
+
+def may_be_missing(total: float) -> float:
+    """How many of so many frames may be missing."""
+    return max(MISSING_FRAMES, _MISSING_SHARE * total)
 
 
 def promise(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> Promise:
@@ -173,7 +213,9 @@ def promise(path: Path, container: av.container.InputContainer, stream: av.Video
         # Of a video cut without coding it anew, all samples are counted, but its edit list shows only some of them.
         frames = sum(not entry.is_discard for entry in stream.index_entries)
     longest = None
-    if formats & _DURATION_IN_HEADER and container.duration:
+    if "flv" in formats:
+        longest = _flv_seconds(path)
+    elif formats & _DURATION_IN_HEADER and container.duration:
         longest = container.duration / av.time_base
     seconds = longest if len(container.streams) == 1 else None
     parts = stream.metadata.get("DURATION", "").split(":")  # hours:minutes:seconds, Matroska's for the one stream
@@ -187,7 +229,9 @@ def promise(path: Path, container: av.container.InputContainer, stream: av.Video
 def _units(file: int, size: int, start: int, length: Callable[[bytes], int]) -> Iterator[tuple[int, bytes]]:
     """Where each unit of a container ends, by its own words, and its first bytes; up to the first that is none."""
     place = start
-    while place < size:
+    for _ in range(_MOST_UNITS):
+        if place >= size:
+            return
         head = os.pread(file, _HEAD, place)
         step = length(head)
         if not step:
@@ -247,12 +291,36 @@ _UNITS: dict[str, tuple[int, Callable[[bytes], int]]] = {  # where the first is,
 }
 
 
-def _transport_rest(head: bytes, size: int) -> int:
-    """Bytes of the last, cut packet of a transport stream."""
+def _transport_packets(head: bytes) -> tuple[int, int]:
+    """How long the packets of a transport stream are, and where in them 0x47 stands."""
     for length, place in _TRANSPORT_PACKETS:
         if len(head) > place + length and head[place] == head[place + length] == 0x47:
-            return size % length
-    return 0
+            return length, place
+    return 1, 0
+
+
+def _is_open(packets: bytes, length: int, place: int) -> bool:
+    """Whether a packet of sound or pictures that says how long it is lacks its end; transport packets carry it."""
+    missing: dict[int, int] = {}  # bytes, by stream
+    for start in range(place, len(packets) - 187, length):
+        packet = packets[start : start + 188]
+        flags = packet[3]
+        payload = packet[5 + packet[4] if flags & 0x20 else 4 :] if flags & 0x10 else b""
+        stream = int.from_bytes(packet[1:3], "big") & 0x1FFF
+        if packet[1] & 0x40:
+            said = int.from_bytes(payload[4:6], "big") if payload[:3] == b"\0\0\1" else 0
+            missing[stream] = 6 + said - len(payload) if said else 0
+        elif stream in missing:
+            missing[stream] -= len(payload)
+    return any(rest > 0 for rest in missing.values())
+
+
+def _flv_seconds(path: Path) -> float | None:
+    """The duration that the header of an FLV file states; where there is none, libav would guess it."""
+    with path.open("rb") as file:
+        _, found, rest = file.read(1 << 16).partition(b"\0\x08duration\0")
+    seconds = struct.unpack(">d", rest[:8])[0] if found and len(rest) >= 8 else 0.0
+    return seconds if 0 < seconds < math.inf else None
 
 
 def _asf_size(head: bytes) -> int:

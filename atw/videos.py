@@ -28,10 +28,8 @@ HOW_TO_READ = ("width", "height", "max_pixels", "max_frames", "picture_stream") 
 
 # Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
-# Containers count frames loosely (HMDB-51's headers declare one too many); beyond this the video is truncated.
-_MISSING_FRAMES = 2
-_MISSING_SHARE = 0.02
 _DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
+_PACKETS_PER_FRAME = 4  # at most: fields, pictures that are for reference only, and those that cannot be decoded
 _MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
 
 
@@ -102,7 +100,7 @@ def read(
         if containers.has_unreadable_metadata(container, stream):
             audit.repaired.append("metadata is not UTF-8")
         size = None
-        for frame in _decode(container, stream, findings):
+        for frame in _decode(container, stream, findings, _PACKETS_PER_FRAME * max_frames):
             if size is None:
                 size = (frame.width, frame.height)
                 _check_pixels(*size, max_pixels)
@@ -281,12 +279,12 @@ def _keep_times(audit: Audit, clock: Clock) -> None:
 
 
 def _decode(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings, most_packets: int
 ) -> Iterator[av.VideoFrame]:
     """Frames in order; damage in their place is told to `findings`.
 
     Raises:
-        BadVideoError: it takes too long; what the caller does with the frames does not count.
+        BadVideoError: it takes too long, what the caller does with the frames not counted; or it has too many packets.
     """
     packets = container.demux()
     seconds = 0.0
@@ -300,7 +298,8 @@ def _decode(
                 return
             if packet.stream is stream:
                 findings.pictures.feed(packet)
-                frames = list(packet.decode())
+                # An empty packet of Theora says "as before"; the last one, without a buffer, ends the decoding.
+                frames = [] if packet.buffer_ptr and not packet.size else list(packet.decode())
                 findings.add_packet(packet, frames)
             else:
                 findings.add_other(packet)
@@ -313,6 +312,8 @@ def _decode(
             return  # the container cannot be read on from here
         if seconds > _MAX_SECONDS:
             raise BadVideoError(f"too slow: decoding took more than {_MAX_SECONDS:g} s of processor time")
+        if len(findings.pictures.fed) > most_packets:
+            raise BadVideoError(f"too long: more than {most_packets} packets of pictures")
 
 
 def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
@@ -320,16 +321,18 @@ def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> 
         held = findings.errors or findings.pictures.fed
         raise BadVideoError("corrupt: no frame can be decoded" if held else "zero frames")
     _check_pictures(audit, findings, promise)
-    _check_length(audit, findings, promise)
+    ends = findings.end_seconds, findings.others_end_seconds
+    if reason := promise.broken(audit.decoded, *ends, inside_packet=findings.broken_end):
+        raise BadVideoError(f"truncated: {reason}")
     variable, holes = findings.clock.gaps()
     damaged = findings.errors or findings.flagged
     gaps = holes if audit.declared is None else 0
     # A camera may pause, so time without frames is damage only beside other signs of it.
-    if damaged and gaps > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+    if damaged and gaps > max(completeness.MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
         raise BadVideoError(f"corrupt in the middle: {gaps} frames are missing between {audit.decoded}")
     if audit.decoded == 1:
         raise BadVideoError("one frame: no motion to see")
-    if findings.damaged > max(_MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+    if findings.damaged > max(completeness.MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
         raise BadVideoError(f"corrupt in the middle: {findings.damaged} of {audit.decoded} frames are damaged")
     if damaged:
         audit.repaired.append(f"{findings.errors + findings.flagged} damaged packets or frames")
@@ -348,53 +351,23 @@ def _check_pictures(audit: Audit, findings: _Findings, promise: completeness.Pro
     good = audit.decoded - pictures.grey
     total = good + before + after
     found = f"{good} of about {total} frames can be decoded"
-    if before > _allowed(total):
+    if before > completeness.may_be_missing(total):
         raise BadVideoError(f"truncated: {found}, {before} come before the first key frame")
     if before:
         audit.repaired.append(f"frames before the first key frame that cannot be decoded: {before}")
     if audit.declared is not None and audit.declared > audit.decoded:
         header, repeated = audit.declared, pictures.without() + promise.empty_chunks()
         audit.declared = max(header - repeated, audit.decoded)
-        if audit.declared - audit.decoded > _allowed(audit.declared):
+        if audit.declared - audit.decoded > completeness.may_be_missing(audit.declared):
             cause = "corrupt in the middle" if findings.inside else "truncated"
-            also = f", {repeated} repeat the one before" if repeated > _MISSING_FRAMES else ""
+            also = f", {repeated} repeat the one before" if repeated > completeness.MISSING_FRAMES else ""
             raise BadVideoError(f"{cause}: {audit.decoded} of {header} frames can be decoded{also}")
-    if after > _allowed(total):
+    if after > completeness.may_be_missing(total):
         raise BadVideoError(f"corrupt in the middle: {found}")
     if audit.declared not in (None, audit.decoded, audit.decoded + before + after - pictures.grey):
         audit.repaired.append(f"header declares {audit.declared} frames")
     if after:
         audit.repaired.append(f"packets that give no frame: {after}")
-
-
-def _check_length(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
-    """Compare the end with the time that the header promises; where it promises none, look at the file's last bytes."""
-    pictures_end = findings.end_seconds
-    some_seconds = _MISSING_FRAMES * pictures_end / audit.decoded
-    for promised, end in (
-        (promise.seconds, pictures_end),
-        (promise.longest_seconds, max(pictures_end, findings.others_end_seconds)),  # sound may outlast the pictures
-    ):
-        if promised and pictures_end and promised - end > max(some_seconds, _MISSING_SHARE * promised):
-            total = round(audit.decoded * promised / pictures_end)
-            raise BadVideoError(
-                f"truncated: {audit.decoded} of about {total} frames can be decoded, "
-                f"{end:.2f} of {promised:.2f} s are there"
-            )
-    if audit.declared is not None or promise.longest_seconds is not None:
-        return
-    total = round(audit.decoded / (1 - promise.zeros_at_end()))
-    if total - audit.decoded > _allowed(total):
-        raise BadVideoError(
-            f"truncated: {audit.decoded} of about {total} frames can be decoded, the rest of the file is zeros"
-        )
-    if findings.broken_end or promise.ends_inside_packet():
-        raise BadVideoError(f"truncated: the file ends inside a packet, after {audit.decoded} frames")
-
-
-def _allowed(total: int) -> float:
-    """How many of so many frames may be missing."""
-    return max(_MISSING_FRAMES, _MISSING_SHARE * total)
 
 
 def _resize(image: Frame, width: int, height: int) -> Frame:

@@ -20,7 +20,9 @@ RATE = 48_000
 WITH_SOUND = {
     "h264.flv": ("libx264", "aac", {}),
     "flv1.flv": ("flv", "aac", {}),
+    "without duration.flv": ("flv", "aac", {"flvflags": "no_duration_filesize"}),
     "h264.ts": ("libx264", "aac", {}),
+    "blu-ray.m2ts": ("libx264", "mp2", {"mpegts_m2ts_mode": "1"}),
     "hevc.ts": ("libx265", "aac", {}),
     "mpeg2.ts": ("mpeg2video", "mp2", {}),
     "wmv1.wmv": ("wmv1", "wmav2", {}),
@@ -172,6 +174,57 @@ def test_repeated_frames_are_not_missing(name: str) -> None:
 )
 def test_incomplete_files_are_truncated(name: str, expected: str) -> None:
     assert reason(CASES / name) == f"truncated: {expected}"
+
+
+@pytest.mark.parametrize("name", ["theora15.ogv", "sound.ts", "sound.flv", "sound.avi"])
+def test_half_of_a_file_is_truncated(tmp_path: Path, name: str) -> None:
+    content = (CASES / name).read_bytes()
+    half = content[: len(content) // 2]  # of sound.ts, between two transport packets, but inside one of sound
+    for number, rest in enumerate((b"", bytes(len(content) - len(half)))):
+        path = tmp_path / f"{number} {name}"
+        path.write_bytes(half + rest)
+        assert reason(path).startswith("truncated: ")
+
+
+def test_a_few_zeros_at_the_end_are_padding(tmp_path: Path) -> None:
+    for name in ("sound.ts", "theora15.ogv"):
+        path = tmp_path / name
+        path.write_bytes((CASES / name).read_bytes() + bytes(188 * 20))
+        assert decode(path)[1].repaired == []
+
+
+def test_empty_packets_of_theora_are_no_damage(tmp_path: Path) -> None:
+    content = (CASES / "theora15.ogv").read_bytes()
+    changed, place, pages = b"", 0, 0
+    while place < len(content):
+        count = content[place + 26]
+        sizes = content[place + 27 : place + 27 + count]
+        end = place + 27 + count + sum(sizes)
+        page = bytearray(content[place:end])
+        if pages > 2:  # after the headers: one more packet on each page, of no bytes
+            page[26:27] = bytes([count + 1])
+            page[27 + count : 27 + count] = b"\0"
+            page[22:26] = bytes(4)
+            page[22:26] = checksum(page).to_bytes(4, "little")
+        changed, place, pages = changed + page, end, pages + 1
+    path = tmp_path / "v.ogv"
+    path.write_bytes(changed)
+    frames, audit = decode(path)
+    assert (len(frames), audit.repaired) == (38, [])
+
+
+def checksum(page: bytes) -> int:
+    """Ogg's, of a page whose own is zero."""
+    rest = 0
+    for value in page:
+        rest ^= value << 24
+        for _ in range(8):
+            rest = (rest << 1 ^ (0x04C11DB7 if rest >> 31 else 0)) & 0xFFFFFFFF
+    return rest
+
+
+def test_packets_without_frames_have_a_limit() -> None:
+    assert reason(CASES / "cut_gop150.flv", max_frames=20) == "too long: more than 80 packets of pictures"
 
 
 def without_start(source: Path, path: Path, lost: int) -> Path:
