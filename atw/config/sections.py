@@ -269,11 +269,20 @@ class Compute(Section):
         description="GPUs a stream, one for each worker; auto takes them where there are some, 0 stays on the CPU",
     )
     loaders: int = Field(2, ge=0, description="processes that read shards for each worker; 0 reads in the worker")
-    microbatch: int = Field(32, ge=1, description="videos at once on a device; gradients are summed up to the batch")
+    microbatch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="videos at once on a device; gradients are summed up to the batch; auto is 32, and on a GPU whose "
+        "memory is short 16, 8, 4, 2 or 1; a training that goes on keeps its number, and scoring takes the training's",
+    )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
         description="of the backbone in training, the weights being fp32 in any case; fp16 needs a GPU; scores are "
-        "computed in fp32",
+        "computed in fp32, and so are classifier and attention",
+    )
+    tf32: bool = Field(
+        True,
+        description="in training on NVIDIA GPUs, convolutions in fp32 round their inputs to TF32, 10 bits of mantissa, "
+        "which is several times as fast; false is fp32 in full, as scores are in any case",
     )
     channels_last: bool = Field(
         True, description="keep a pixel's channels together in memory, in training and scoring; faster convolutions"
@@ -332,7 +341,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _mixup_has_partners(self) -> "Settings":
-        if self.train.mixup and min(self.compute.microbatch, self.train.batch // self.compute.workers) < 2:
+        if self.train.mixup and (self.compute.microbatch == 1 or self.train.batch // self.compute.workers < 2):
             raise ValueError(
                 f"train.mixup is {self.train.mixup:g}, but videos come one at a time (compute.microbatch "
                 f"{self.compute.microbatch}, train.batch {self.train.batch} over {self.compute.workers} workers): "

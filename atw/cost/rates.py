@@ -15,6 +15,7 @@ from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
 from atw.shards import Entry
 from atw.train import loop
+from atw.train.arithmetic import full_fp32
 from atw.train.update import Cut, update
 from atw.videos import Frame
 
@@ -75,7 +76,7 @@ def training(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
     task = loop.Task(without_weights, compute.model_dump(), split, [], None)
     made = loop.Training(task, device)
     made.network.train()
-    videos = min(compute.microbatch, settings["train"]["batch"], 4 if device.type == "cpu" else compute.microbatch)
+    videos = min(made.microbatch, settings["train"]["batch"], 4 if device.type == "cpu" else made.microbatch)
     snippets = _random_snippets(settings, videos * settings["sampling"]["segments"])
     batch = (
         snippets.reshape(videos, -1, *snippets.shape[1:]).to(device),
@@ -113,7 +114,8 @@ def scoring(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
         network.score(snippets, chunk=_SNIPPETS)
         _synchronise(device)
 
-    return Rate(_seconds(step) / _SNIPPETS, on_gpu=device.type == "cuda")
+    with full_fp32():
+        return Rate(_seconds(step) / _SNIPPETS, on_gpu=device.type == "cuda")
 
 
 def _seconds(step: Callable[[], None]) -> float:

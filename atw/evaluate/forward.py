@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from atw.config import Compute
 from atw.data.augment import Crop
 from atw.data.reader import Shards
-from atw.train.arithmetic import memory_format
+from atw.train.arithmetic import full_fp32, memory_format
 from atw.train.modelfile import load_model
 
 
@@ -119,7 +119,7 @@ def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
         multiprocessing_context="forkserver" if task.compute.loaders else None,
         pin_memory=task.on_gpu,
     )
-    with torch.inference_mode():
+    with torch.inference_mode(), full_fp32():
         for number, snippets in zip(mine, loader, strict=True):
             found = network.score(snippets, chunk=task.chunk)
             parts = (found.logits, found.weights, found.energies, found.snippet_logits)

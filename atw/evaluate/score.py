@@ -22,6 +22,7 @@ from atw.files import InputError, file_digest
 from atw.progress import meter
 from atw.train.devices import use_gpu
 from atw.train.loop import held_out_videos, stack_of
+from atw.train.memory import explained
 from atw.train.modelfile import load_model
 
 log = logging.getLogger("atw")
@@ -67,10 +68,17 @@ def score_videos(
     if not videos:
         raise InputError(f"every {subset} video of {settings['split']} is quarantined; see the logs of the shards")
     report_repeats(shards, videos, stack_of(trained))
-    task = _task(model_path, settings, trained, shard_paths, shards, videos, compute, threads=threads, on_gpu=on_gpu)
+    at_once = model["provenance"]["compute"]["microbatch"] if compute.microbatch == "auto" else compute.microbatch
+    task = _task(
+        *(model_path, settings, trained, shard_paths, shards, videos, compute),
+        at_once=at_once,
+        threads=threads,
+        on_gpu=on_gpu,
+    )
     shape = (len(videos), len(task.crops), task.starts.shape[1], len(split.classes))
     with score_writer(out, shape) as writer:
-        found = _forward(task, writer, shape, settings["stream"])
+        with explained("scoring", at_once):
+            found = _forward(task, writer, shape, settings["stream"])
         flat = float(flat_attention(found["attention"]).mean())
         log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", shape[0], len(quarantined), 100 * flat)
         writer.finish(
@@ -108,6 +116,7 @@ def _task(
     videos: list[str],
     compute: Compute,
     *,
+    at_once: int,
     threads: int,
     on_gpu: bool,
 ) -> forward.Task:
@@ -126,7 +135,7 @@ def _task(
             preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
         ),
         size=trained["augment"]["input_size"],
-        chunk=compute.microbatch * trained["sampling"]["segments"],
+        chunk=at_once * trained["sampling"]["segments"],
         compute=compute,
         threads=threads,
         on_gpu=on_gpu,

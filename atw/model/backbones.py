@@ -11,6 +11,7 @@ Shapes: B snippets, C channels, S side of the crop in px, D features, K classes.
 """
 
 import statistics
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,9 +94,19 @@ class Backbone(nn.Module):
         return (snippets.float() - self.mean) / self.std
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised snippets [B, C, S, S] to pooled features [B, D], before dropout, and class scores [B, K]."""
-        features = self.body(x)
-        return features, self.classifier(self.dropout(features))
+        """Normalised snippets [B, C, S, S] to pooled features [B, D], before dropout, and class scores [B, K].
+
+        Both are float32: autocast ends with the body, for rounding the scores is what the loss would see first.
+        """
+        features = self.body(x).float()
+        with no_autocast(x.device):
+            return features, self.classifier(self.dropout(features))
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Give a context without autocast; an empty one where there is none, which leaves no trace in exported networks."""
+    running = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if running else nullcontext()
 
 
 def build(name: str, *, in_channels: int, classes: int, dropout: float, weights: Path | None, stream: str) -> Backbone:

@@ -89,7 +89,6 @@ class AttentionConsensus(nn.Module):
         """Weigh the snippets: [B, N, K] scores and [B, N, D] features."""
         scores = snippet_logits.float()
         seen = scores if self.options.on == "scores" else features.float()
-        # A product and a sum rather than a matrix product: autocast would take the latter in half precision.
         energies = self._activate((seen * self.weight).sum(2) + self.bias)  # [B, N]
         weights = energies.softmax(1)
         return Consensus((weights.unsqueeze(2) * scores).sum(1), weights, energies)

@@ -139,7 +139,8 @@ class VideoNetwork(nn.Module):
 
     def _conclude(self, features: Tensor, scores: Tensor) -> Output:
         """Features [B, N, D] and scores [B, N, K] to the videos' scores."""
-        result: Consensus = self.consensus(scores, features)
+        with backbones.no_autocast(scores.device):
+            result: Consensus = self.consensus(scores, features)
         return Output(*result, snippet_logits=scores)
 
     def _frozen_norms(self) -> list[nn.BatchNorm2d]:

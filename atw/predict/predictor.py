@@ -26,6 +26,7 @@ from atw.predict.windows import Span, check_window, middle_seconds, stacks, wind
 from atw.preprocess.backend import job_backend
 from atw.progress import meter
 from atw.times import USUAL_FPS
+from atw.train.arithmetic import full_fp32
 
 log = logging.getLogger("atw")
 DEVICES = ("auto", "cpu", "cuda")
@@ -149,6 +150,7 @@ class Predictor:
         return _Plan(snippets, places.reshape(len(spans), -1))
 
     @torch.inference_mode()
+    @full_fp32()
     def _score(self, stream: str, plan: "_Plan", footage: Footage) -> list["_Scored"]:
         """What one stream says of each span."""
         model = self._models.streams[stream]

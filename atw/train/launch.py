@@ -105,6 +105,7 @@ def launch(
                 storage_path=str(storage),
                 failure_config=FailureConfig(max_failures=compute.retries),
                 checkpoint_config=CheckpointConfig(num_to_keep=2),
+                callbacks=[_Refusal()],
             ),
         )
         result = _fit(trainer)
@@ -116,7 +117,7 @@ def launch(
             "shards": shards.digests,
             "shard_settings": shards.settings,
             "hardware": state["hardware"],
-            "compute": compute.model_dump(),
+            "compute": compute.model_dump() | {"microbatch": state["microbatch"]},
         }
         save_model(out, task, network.to_record(), loop.final_parameters(state), provenance, folder / "history.jsonl")
         shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
@@ -179,14 +180,26 @@ def _fit(trainer: TorchTrainer) -> Any:
     try:
         return trainer.fit()
     except ray.train.TrainingFailedError as error:
-        # Ray wraps what a worker raised; a wrong input goes on to the user as the one message that it is.
-        for failure in getattr(error, "worker_failures", {}).values():
-            cause: BaseException | None = failure
-            while cause is not None:
-                if isinstance(cause, InputError):
-                    raise cause from None
-                cause = getattr(cause, "_base_exc", None) or getattr(cause, "cause", None) or cause.__cause__
+        failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
+        for cause in filter(None, map(_wrong_input, failures)):
+            raise cause from None
         raise
+
+
+class _Refusal(ray.train.UserCallback):  # type: ignore[misc]  # Ray has no types
+    """Ends a training whose input is wrong at the first try: another one would say the same."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Raise the wrong input, which Ray does not try again."""
+        for cause in filter(None, map(_wrong_input, worker_exceptions.values())):
+            raise cause
+
+
+def _wrong_input(failure: BaseException | None) -> InputError | None:
+    """The one message that Ray has wrapped, if there is one."""
+    while failure is not None and not isinstance(failure, InputError):
+        failure = getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure.__cause__
+    return failure
 
 
 def _worker(config: dict[str, Any]) -> None:

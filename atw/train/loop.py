@@ -24,7 +24,8 @@ from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
 from atw.progress import meter
-from atw.train.arithmetic import autocast, compile_network, memory_format, scaler_of
+from atw.train import memory
+from atw.train.arithmetic import allow_tf32, autocast, compile_network, memory_format, scaler_of
 from atw.train.checkpoints import Checkpoints
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
@@ -114,14 +115,24 @@ class Training:
     def __init__(self, task: Task, device: torch.device) -> None:
         settings, compute, train = task.settings, task.compute, task.settings["train"]
         autocast(compute["precision"], device)  # refuses what the device cannot do
+        allow_tf32(compute["tf32"])
         self.network = build_network(task).to(device)
         self.network.to(memory_format=memory_format(channels_last=compute["channels_last"]))
         self.average: AveragedModel | None = None
         if train["ema"] is not None:
             average = get_ema_multi_avg_fn(train["ema"])  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
+        side, self._asked = settings["augment"]["input_size"], compute["microbatch"]
+        self.microbatch = memory.micro_batch(
+            self._asked,
+            self.network,
+            video=(settings["sampling"]["segments"], self.network.channels, side, side),
+            precision=compute["precision"],
+            device=device,
+            least=2 if train["mixup"] else 1,
+        )
         if compute["compile"]:
-            compile_network(self.network)
+            compile_network(self.network, device)
         self.optimizer = build_optimizer(
             self.network,
             stream=settings["stream"],
@@ -145,17 +156,29 @@ class Training:
             "average": self.average.state_dict() if self.average else None,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "microbatch": self.microbatch,
             "iteration": iteration,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave. The scale of fp16 starts anew where the checkpoint was of another precision."""
+        """Take over what `state` gave. The scale of fp16 starts anew where the checkpoint was of another precision.
+
+        What `compute.microbatch: auto` chose stays: how dropout falls hangs on it.
+        """
         self.network.load_state_dict(state["network"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
+        if self._asked == "auto":
+            self.microbatch = state["microbatch"]
+
+    def agree(self) -> None:
+        """Take the least number of videos at once that any worker has chosen."""
+        least = torch.tensor(self.microbatch, device=self.network.backbone.mean.device)
+        torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
+        self.microbatch = int(least)
 
     def set_learning_rate(self, factor: float) -> None:
         """Move every group to `factor` times its base rate."""
@@ -205,20 +228,22 @@ def run(
         training.resume(state)
         start = state["iteration"]
         log.info("resumed at iteration %d of %d", start, train["iterations"])
+    if world > 1:
+        training.agree()
     if rank == 0:
         _report_late_steps(train)
     model: nn.Module = DistributedDataParallel(training.network) if world > 1 else training.network
-    cut = cut_batch(batch=train["batch"], rank=rank, world=world, micro=compute["microbatch"])
+    cut = cut_batch(batch=train["batch"], rank=rank, world=world, micro=training.microbatch)
     pieces = micro_batches(
         start=start,
         stop=train["iterations"],
         batch=train["batch"],
         rank=rank,
         world=world,
-        micro=compute["microbatch"],
+        micro=training.microbatch,
     )
     feed = iter(build_loader(task, pieces, device))
-    validation = _validation(task, device=device, rank=rank, world=world)
+    validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
     history = History(history_path, board, start) if rank == 0 else None
     checkpoints = Checkpoints(
         every=compute["checkpoint_every"],
@@ -230,7 +255,10 @@ def run(
     told = False
     begun, waited = time.monotonic(), 0.0
     training.network.train()
-    with meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress:
+    with (
+        memory.explained("training", training.microbatch),
+        meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress,
+    ):
         for iteration in range(start, train["iterations"]):
             checkpoints.begin_iteration()
             factor = learning_rate_factor(
@@ -277,7 +305,7 @@ def _report_late_steps(train: dict[str, Any]) -> None:
         log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
 
 
-def _validation(task: Task, *, device: torch.device, rank: int, world: int) -> Validation | None:
+def _validation(task: Task, *, batch: int, device: torch.device, rank: int, world: int) -> Validation | None:
     settings, compute = task.settings, task.compute
     if not compute["validate_every"]:
         return None
@@ -290,8 +318,7 @@ def _validation(task: Task, *, device: torch.device, rank: int, world: int) -> V
             f"for {world} workers: raise train.held_out, or leave validate_every out"
         )
     snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], settings, stack_of(settings))
-    batch, loaders = compute["microbatch"], compute["loaders"]
-    return Validation(snippets, batch=batch, loaders=loaders, device=device, rank=rank, world=world)
+    return Validation(snippets, batch=batch, loaders=compute["loaders"], device=device, rank=rank, world=world)
 
 
 def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:

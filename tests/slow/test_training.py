@@ -141,3 +141,17 @@ def test_a_full_disk_under_the_checkpoints_is_explained(workplace: Workplace) ->
     assert "cannot write a checkpoint into" in line
     assert "No space left on device" in line
     assert "free some space" in line
+
+
+@pytest.mark.timeout(300)
+def test_a_training_that_no_other_try_can_save_is_tried_once(workplace: Workplace) -> None:
+    config = copy.deepcopy(CONFIG)
+    config["seed"] = 14
+    config["datasets"]["tiny"]["train"] |= {"learning_rate": 1e38, "clip": 1e30}
+    workplace.write_config(config)
+    run = workplace.snakemake(MODEL, "--force", check=False)
+    assert run.returncode != 0
+    log = (workplace.folder / "logs/train/tiny/split1/flow.log").read_text()
+    assert log.splitlines()[-1].startswith("error: the loss is not finite any more"), log
+    assert "RETRY" not in log
+    assert "RAISE" in log

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from atw import config
 from atw.config import Compute
@@ -22,6 +23,7 @@ from atw.evaluate import forward
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
+from atw.model.network import VideoNetwork
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 
@@ -61,6 +63,46 @@ def test_videos_that_share_a_batch(trained: Trained, tmp_path: Path) -> None:
         assert one["snippet_logits"].shape == (3, 10, 7, 2)
         for name in ("video_logits", "snippet_logits", "attention"):
             assert np.allclose(one[name], together[name], atol=1e-5), name
+
+
+def test_auto_is_what_the_training_took(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chunks = []
+    in_order = forward.forward
+
+    def noted(task: forward.Task) -> Iterator[forward.Group]:
+        chunks.append(task.chunk)
+        return in_order(task)
+
+    monkeypatch.setattr(forward, "forward", noted)
+    scored(trained, tmp_path, microbatch="auto")
+    scored(trained, tmp_path, microbatch=3)
+    assert chunks == [4 * 2, 3 * 2]  # `tests.unit.trained` trains 4 videos of 2 snippets at once
+
+
+def test_a_full_gpu_is_one_message(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(task: forward.Task) -> Iterator[forward.Group]:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 392.00 MiB")
+        yield
+
+    monkeypatch.setattr(forward, "forward", fail)
+    with pytest.raises(InputError, match=r"scoring with 4 videos at once.*compute\.microbatch to a number below 4"):
+        scored(trained, tmp_path)
+
+
+def test_scores_are_in_full_fp32(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolutions: Any = torch.backends.cudnn
+    seen = []
+    score = VideoNetwork.score
+
+    def noted(self: VideoNetwork, snippets: torch.Tensor, *, chunk: int) -> Any:
+        seen.append(convolutions.conv.fp32_precision)
+        return score(self, snippets, chunk=chunk)
+
+    monkeypatch.setattr(VideoNetwork, "score", noted)
+    before = convolutions.conv.fp32_precision
+    scored(trained, tmp_path)
+    assert set(seen) == {"ieee"}
+    assert convolutions.conv.fp32_precision == before
 
 
 def test_groups_are_written_and_forgotten_in_whatever_order_they_come(

@@ -5,8 +5,10 @@ import json
 import logging
 import re
 import struct
+import sysconfig
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,7 +25,7 @@ from atw.datasets import Dataset, Split
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
-from atw.train import loop
+from atw.train import arithmetic, loop, memory
 from atw.train.modelfile import load_model, save_model
 
 WriteShard = Callable[..., Any]
@@ -291,6 +293,99 @@ def test_compiling_without_a_compiler_is_refused(
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(InputError, match=r"compute.compile needs a C\+\+ compiler"):
         loop.Training(task, CPU)
+
+
+def test_compiling_for_a_gpu_needs_a_c_compiler_and_pythons_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triton builds a small C program on its first use, which is long after the training has begun."""
+    made: list[str] = []
+    network: Any = SimpleNamespace(compile=lambda: made.append("compiled"))
+    gpu = torch.device("cuda")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    (tmp_path / "include").mkdir()
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
+    for program in ("g++", "gcc"):
+        with pytest.raises(InputError, match=r"a C compiler on a GPU, and there is no gcc or clang here"):
+            arithmetic.compile_network(network, gpu)
+        (tmp_path / program).write_text("")
+        (tmp_path / program).chmod(0o755)
+    with pytest.raises(InputError, match=r"include/Python\.h is not there.*python3-dev"):
+        arithmetic.compile_network(network, gpu)
+    (tmp_path / "include/Python.h").write_text("")
+    monkeypatch.setenv("CC", "elsewhere -m64")
+    with pytest.raises(InputError, match=r"no elsewhere here"):
+        arithmetic.compile_network(network, gpu)
+    monkeypatch.setenv("CC", "gcc -m64")
+    arithmetic.compile_network(network, gpu)
+    assert made == ["compiled"]
+
+
+@pytest.mark.parametrize(
+    ("free_gb", "precision", "least", "videos"),
+    [
+        (80.0, "fp32", 1, 32),
+        (16.0, "fp32", 1, 32),
+        (12.0, "fp32", 1, 16),  # the 32 videos that were the default hold 11.0 GB, and more comes and goes
+        (6.0, "fp32", 1, 8),
+        (0.5, "fp32", 1, 1),
+        (0.5, "fp32", 2, 2),
+        (12.0, "bf16", 1, 32),
+    ],
+)
+def test_auto_is_what_fits_into_free_memory(
+    free_gb: float, precision: str, least: int, videos: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = {"fp32": 343_672_432, "bf16": 175_081_072}  # of resnet50 with 4 snippets, by the function itself
+    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free_gb * 1e9))
+    monkeypatch.setattr(memory, "activation_bytes", lambda network, video, precision, device: counted[precision])
+    network: Any = torch.nn.Linear(25_000_000, 1, bias=False, device="meta")
+    options = {"video": (4, 3, 224, 224), "precision": precision, "least": least}
+    assert memory.micro_batch("auto", network, device=torch.device("cuda"), **options) == videos
+    assert memory.micro_batch("auto", network, device=CPU, **options) == 32
+    assert memory.micro_batch(5, network, device=torch.device("cuda"), **options) == 5
+
+
+def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
+    network = loop.build_network(task_of(tmp_path, write_shard)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.manual_seed(5)
+    drawn = torch.random.get_rng_state()
+    one = memory.activation_bytes(network, (2, 6, 32, 32), "fp32", CPU)
+    assert memory.activation_bytes(network, (4, 6, 32, 32), "fp32", CPU) == pytest.approx(2 * one, rel=0.01)
+    first = 2 * 6 * 32 * 32 * 4  # the normalised input alone
+    assert first < one < 100 * first
+    assert 0.4 * one < memory.activation_bytes(network, (2, 6, 32, 32), "bf16", CPU) < 0.9 * one
+    assert torch.equal(torch.random.get_rng_state(), drawn)
+    assert not network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_what_auto_chose_stays_with_the_training(tmp_path: Path, write_shard: WriteShard) -> None:
+    task = task_of(tmp_path, write_shard, compute={"microbatch": "auto"})
+    training = loop.Training(task, CPU)
+    assert training.microbatch == 32
+    training.microbatch = 4
+    state = training.state(3)
+    other = loop.Training(task, CPU)
+    other.resume(state)
+    assert other.microbatch == 4
+    asked = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 3}), CPU)
+    asked.resume(state)
+    assert asked.microbatch == 3
+
+
+def test_a_full_gpu_is_one_message(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def update(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 392.00 MiB")
+
+    monkeypatch.setattr(loop, "update", update)
+    for given, words in ((3, "compute.microbatch to a number below 3"), (1, r"of the GPU: end what else")):
+        task = task_of(tmp_path, write_shard, compute={"microbatch": given})
+        with pytest.raises(InputError, match=words):
+            trained(task, tmp_path / "history.jsonl")
 
 
 def test_a_closed_rectifier_is_reported_once_and_trains_on(

@@ -14,7 +14,7 @@ from atw.files import InputError
 from atw.model import consensus
 from atw.model.consensus import AttentionOptions
 from atw.model.network import Output, VideoNetwork
-from atw.train.arithmetic import autocast, memory_format, scaler_of
+from atw.train.arithmetic import allow_tf32, autocast, full_fp32, memory_format, scaler_of
 from atw.train.update import Cut, cut_batch, mix, mixup_share, update
 
 CPU = torch.device("cpu")
@@ -218,6 +218,71 @@ def test_bf16_computes_the_backbone_in_bf16_and_differs_by_rounding() -> None:
     apart = (results["fp32"][0] - results["bf16"][0]).abs().max()
     assert 0 < apart < moved / 20
     assert results["bf16"][1] == pytest.approx(results["fp32"][1], rel=5e-3)
+
+
+def test_only_the_body_of_a_backbone_runs_under_autocast() -> None:
+    attention = AttentionOptions(on="features")
+    network = VideoNetwork(
+        backbone="tiny",
+        stream="rgb",
+        classes=K,
+        stack=1,
+        dropout=0.5,
+        weights=None,
+        consensus="attention",
+        segments=N,
+        attention=attention,
+        partial_bn="none",
+    )
+    seen: dict[str, set[torch.dtype]] = {}
+
+    def watch(name: str, module: nn.Module) -> None:
+        def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+            outputs = output if isinstance(output, tuple) else (output,)
+            seen[name] = {value.dtype for value in (*inputs, *outputs)}
+            seen[f"{name} autocast"] = {torch.bfloat16} if torch.is_autocast_enabled("cpu") else {torch.float32}
+
+        module.register_forward_hook(note)
+
+    convolution = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
+    last = [module for module in network.backbone.body.modules() if isinstance(module, nn.Conv2d)][-1]
+    for name, module in {
+        "first": convolution,
+        "last": last,
+        "classifier": network.backbone.classifier,
+        "consensus": network.consensus,
+    }.items():
+        watch(name, module)
+    with autocast("bf16", CPU):
+        output = network(torch.zeros(2, N, 3, 32, 32, dtype=torch.uint8))
+    half, full = {torch.bfloat16}, {torch.float32}
+    assert seen["first"] == {torch.float32, torch.bfloat16}  # the normalised input goes in
+    assert seen["last"] == half
+    for name in ("classifier", "consensus", "classifier autocast", "consensus autocast"):
+        assert seen[name] == full, name
+    assert {value.dtype for value in output} == full
+
+
+def test_tf32_is_for_convolutions_of_a_training_alone() -> None:
+    backends: Any = torch.backends
+    flags = (backends.cudnn.conv, backends.cuda.matmul)
+
+    def now() -> list[str]:
+        return [flag.fp32_precision for flag in flags]
+
+    before = now()
+    try:
+        for allowed, convolutions in ((True, "tf32"), (False, "ieee")):
+            allow_tf32(allowed)
+            assert now() == [convolutions, "ieee"]
+        allow_tf32(True)
+        with pytest.raises(KeyError), full_fp32():
+            assert now() == ["ieee"] * 2
+            raise KeyError
+        assert now() == ["tf32", "ieee"]
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.fp32_precision = value
 
 
 def test_fp16_is_refused_without_a_gpu() -> None:
