@@ -19,6 +19,9 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 
+include: "workflow/rules/configfiles.smk"
+
+
 configfile: "config.yaml"
 
 

@@ -37,6 +37,7 @@ class Found:
     """What of config.yaml a target concerns."""
 
     target: str
+    file: str
     dataset: str
     experiment: str
     settings: list[Origin]
@@ -52,8 +53,8 @@ def find(target: str, configfile: Path) -> Found:
     Raises:
         InputError: the configuration is not valid, or has no such dataset or experiment.
     """
-    raw = config.load_file(configfile)
-    loaded = config.load(raw)
+    document = config.read(configfile)
+    loaded = config.load(document.content, [document])
     path = PurePosixPath(target)
     is_shard = path.is_relative_to(loaded.shards)
     for folder in (loaded.shards, "results", "data"):
@@ -63,20 +64,20 @@ def find(target: str, configfile: Path) -> Found:
     dataset, *rest = path.parts or (target,)
     experiment = rest[1] if rest[:1] == ["experiments"] and len(rest) > 1 else ""
     streams = [stream for stream in config.STREAMS if stream in rest] or list(config.STREAMS)
-    settings = list(_common(loaded, raw, dataset))
+    settings = list(_common(loaded, document.content, dataset))
     for stream in streams:
         used = config.shard_settings(loaded, dataset, stream) if is_shard else None
         settings += _of_stream(loaded, dataset, stream, experiment, used)
-    return Found(target, dataset, experiment, settings)
+    return Found(target, document.name, dataset, experiment, settings)
 
 
 def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterator[Origin]:
     for key in ("seed", "shards"):
-        yield Origin("", key, getattr(loaded, key), f"config.yaml: {key}" if key in raw else "default")
+        yield Origin("", key, getattr(loaded, key), f"{loaded.file}: {key}" if key in raw else "default")
     given = loaded.dataset(dataset)
     for key, value in config.location(loaded, dataset).items():
         if key != "name":
-            source = f"config.yaml: datasets.{dataset}" if key in given.model_fields_set else "default"
+            source = f"{loaded.file}: datasets.{dataset}" if key in given.model_fields_set else "default"
             yield Origin("", f"datasets.{dataset}.{key}", value, source)
 
 
@@ -106,7 +107,7 @@ def show(found: Found, *, as_json: bool) -> None:
         shared[(origin.key, json.dumps(origin.value, ensure_ascii=False), origin.source)].append(origin.stream)
     of = f"{found.dataset}, experiment {found.experiment}" if found.experiment else found.dataset
     table = Table(
-        title=f"{found.target}: settings of {of}; places are in config.yaml", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=f"{found.target}: settings of {of}; places are in {found.file}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for name in ("setting", "streams", "value", "from"):
         table.add_column(name, overflow="fold", no_wrap=name == "setting")
@@ -115,7 +116,7 @@ def show(found: Found, *, as_json: bool) -> None:
             key,
             "" if set(streams) in ({""}, everyone) else ", ".join(streams),
             value,
-            source.removeprefix("config.yaml: "),
+            source.removeprefix(f"{found.file}: "),
         )
     Console(markup=False).print(table)
 

@@ -6,6 +6,7 @@ the configuration itself, for every remote job does it.
 
 import functools
 import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,20 @@ class Plan:
 
     Args:
         raw: the content of config.yaml.
+        documents: the files it was read from, first the one that wins; messages name them.
+        command_line: what of it Snakemake's `--config` gave.
 
     Raises:
         InputError: here and in every method, for whatever the user can mend.
     """
 
-    def __init__(self, raw: dict[str, Any]) -> None:
-        self.config: Config = config.load(raw)
+    def __init__(
+        self,
+        raw: dict[str, Any],
+        documents: Sequence[config.Document] = (),
+        command_line: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.config: Config = config.load(raw, documents, command_line)
         self.datasets = list(self.config.datasets)
         self.demos = [name for name, given in self.config.datasets.items() if given.kind == "demo"]
         self._datasets: dict[str, Dataset] = {}

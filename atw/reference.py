@@ -20,6 +20,10 @@ or an experiment. Later ones win: defaults, config.yaml, its `streams:`, dataset
 
 An experiment is a named set of sections under `experiments:`; its results are in
 `results/{dataset}/experiments/{name}`.
+
+Files are YAML 1.1 or JSON. Anchors, aliases and `<<` are legal, up to 100,000 values once aliases are replaced. A key
+that stands twice is refused, and so are `010` (octal) and `1:30` (base 60). Write `0.001` or `1.0e-3`, for `1e-3` is
+text, and put quotes around names such as `"no"` and `"2026"`. Messages name file, line and column.
 """
 
 

@@ -3,14 +3,16 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from atw import config
 from atw.files import InputError, atomic_path
 
 CONFIG = Path("config.yaml")
 # With one of these, Snakemake takes its configuration from elsewhere.
-_ELSEWHERE = ("--configfile", "--configfiles", "--directory", "-d")
+_CONFIGURATION = ("--configfile", "--configfiles")
+_ELSEWHERE = (*_CONFIGURATION, "--directory", "-d")
 # With one of these, people want to read what Snakemake says.
 _LINES = (
     "--logger",
@@ -55,11 +57,13 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
     live, unless `plain` or an option wants Snakemake's own lines.
 
     Raises:
-        InputError: config.yaml cannot be written, or what was given as a target is an option.
+        InputError: config.yaml cannot be written, a configuration that is named cannot be read, or what was given as a
+            target is an option.
     """
     for target in targets:
         if target.startswith("-"):
             raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
+    config.read_all(_configurations(options))  # Snakemake would say less of what is wrong with them
     if not CONFIG.exists() and not any(option.partition("=")[0] in _ELSEWHERE for option in options):
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
@@ -67,3 +71,16 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
     live = sys.stderr.isatty() and not plain and not any(option.partition("=")[0] in _LINES for option in options)
     line = command(targets, ["--logger", "atw", *options] if live else options)
     os.execve(line[0], line, dict(environment()))
+
+
+def _configurations(options: Sequence[str]) -> Iterator[Path]:
+    """The files that Snakemake's option for them names; as many may follow it as one likes."""
+    named = False
+    for option in options:
+        name, equals, value = option.partition("=")
+        if option.startswith("-"):
+            named = name in _CONFIGURATION
+            if named and equals:
+                yield Path(value)
+        elif named:
+            yield Path(option)

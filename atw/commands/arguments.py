@@ -23,7 +23,7 @@ def complete_targets(incomplete: str) -> list[str]:
     from atw.files import InputError
 
     try:
-        loaded = config.load(config.load_file(workflow.config_file()))
+        loaded = config.load(config.read(workflow.config_file()).content)
     except InputError:
         return []
     runs = [

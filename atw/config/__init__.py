@@ -4,6 +4,7 @@ The workflow imports this package, `atw.plan` and `atw.datasets` again in every 
 """
 
 from atw.config.datasets import KINDS, Archives, DemoDataset, FolderDataset, StreamOverrides
+from atw.config.documents import Document, read, read_all
 from atw.config.sections import (
     ON_GPU,
     SECTIONS,
@@ -32,7 +33,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.whole import TABLE_EXPERIMENTS, Config, effective, load, load_file, load_json, sources
+from atw.config.whole import TABLE_EXPERIMENTS, Config, effective, load, load_json, sources
 
 __all__ = [
     "KINDS",
@@ -46,6 +47,7 @@ __all__ = [
     "Compute",
     "Config",
     "DemoDataset",
+    "Document",
     "Evaluate",
     "Flow",
     "FolderDataset",
@@ -62,9 +64,10 @@ __all__ = [
     "fuse_settings",
     "fused_streams",
     "load",
-    "load_file",
     "load_json",
     "location",
+    "read",
+    "read_all",
     "render_settings",
     "same_scores",
     "score_settings",

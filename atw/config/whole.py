@@ -6,15 +6,15 @@ Later ones win: the defaults, the sections of config.yaml, its `streams:`, the s
 
 import json
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from atw import paper
-from atw.config.datasets import KINDS, AnyDataset, Dataset, Overrides, StreamOverrides
+from atw.config.datasets import AnyDataset, Dataset, StreamOverrides
+from atw.config.documents import Document
+from atw.config.explained import explain, with_nulls_read, with_texts_read
 from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Settings
 from atw.files import InputError
 
@@ -44,6 +44,16 @@ class Config(StreamOverrides):
     shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
     datasets: dict[str, Dataset]
     experiments: dict[str, Experiment] = {}
+    _file: str = PrivateAttr("config.yaml")
+
+    def model_post_init(self, context: Any) -> None:
+        """Keep the names of the files, which validation has as its context."""
+        self._file = context or self._file
+
+    @property
+    def file(self) -> str:
+        """Where these settings stand, for messages."""
+        return self._file
 
     @field_validator("datasets", "experiments")
     @classmethod
@@ -76,7 +86,7 @@ class Config(StreamOverrides):
         """The dataset of that name, or an error that lists those there are."""
         if name not in self.datasets:
             known = ", ".join(sorted(self.datasets))
-            raise InputError(f"dataset {name!r} is not in config.yaml under `datasets:`; known datasets: {known}")
+            raise InputError(f"dataset {name!r} is not in {self.file} under `datasets:`; known datasets: {known}")
         return self.datasets[name]
 
     def experiment(self, name: str) -> Experiment:
@@ -85,31 +95,36 @@ class Config(StreamOverrides):
         if found is None:
             known = ", ".join(sorted(self.experiments)) or "none"
             raise InputError(
-                f"experiment {name!r} is not in config.yaml under `experiments:`; known experiments: {known}; "
+                f"experiment {name!r} is not in {self.file} under `experiments:`; known experiments: {known}; "
                 "those of the paper's tables are in docs/evaluation.md"
             )
         return found
 
 
-def load(raw: dict[str, Any]) -> Config:
-    """Validate the content of config.yaml; errors name the key, its value and what is allowed."""
+def load(
+    raw: dict[str, Any], documents: Sequence[Document] = (), command_line: Mapping[str, Any] | None = None
+) -> Config:
+    """Validate the content of config.yaml; errors name the key, its value, where it stands and what is allowed.
+
+    Args:
+        raw: the content, with what the command line changes in it.
+        documents: the files it was read from, first the one that wins.
+        command_line: what of it Snakemake's `--config` gave; numbers inside braces are texts there.
+
+    Raises:
+        InputError: a key or value is not allowed.
+    """
+    file = " and ".join(document.name for document in documents)
+    given = command_line or {}
+    raw = with_nulls_read(raw, given)
     try:
-        return Config.model_validate(raw)
+        return Config.model_validate(raw, context=file)
     except ValidationError as error:
-        raise InputError(_explain(error)) from None
-
-
-def load_file(path: Path) -> dict[str, Any]:
-    """The content of a config.yaml, not yet validated."""
+        raw = with_texts_read(raw, given, error)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; `atw run` writes one, --configfile names another") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} cannot be read as a configuration: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds no settings; docs/configuration.md lists what may stand there")
-    return content
+        return Config.model_validate(raw, context=file)
+    except ValidationError as error:
+        raise InputError(explain(error, Config, documents, given)) from None
 
 
 def load_json(text: str) -> dict[str, Any]:
@@ -121,41 +136,6 @@ def load_json(text: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"--settings must be a JSON object, not {text[:40]!r}")
     return content
-
-
-def _explain(error: ValidationError) -> str:
-    lines = ["config.yaml is not valid:"]
-    for problem in error.errors():
-        # Of a value that may have several types, pydantic names each beside the key.
-        location = [part for part in problem["loc"] if part not in ("[key]", "int") and "tuple[" not in str(part)]
-        if location[:1] == ["datasets"] and len(location) > 3:
-            del location[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
-        where = ".".join(str(part) for part in location)
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {where}: unknown key (value {problem['input']!r}); {_allowed(problem['loc'])}")
-        elif problem["type"] == "union_tag_not_found":
-            lines.append(f"  {where}: needs a `kind`, one of {', '.join(KINDS)}")
-        else:
-            shown = "" if isinstance(problem["input"], dict) else f" (value {problem['input']!r})"
-            message = problem["msg"].removeprefix("Value error, ")
-            lines.append(f"  {where}: {message}{shown}" if where else f"  {message}{shown}")
-    return "\n".join(lines)
-
-
-def _allowed(place: Sequence[int | str]) -> str:
-    model: Any = Config
-    parts = iter(place[:-1])
-    for part in parts:
-        # datasets, experiments and streams are followed by a name, a dataset's name by its kind.
-        if part == "datasets":
-            next(parts)
-            model = KINDS[str(next(parts))]
-        elif part in ("experiments", "streams"):
-            next(parts)
-            model = Experiment if part == "experiments" else Overrides
-        else:
-            model = Settings.model_fields[str(part)].annotation
-    return "allowed here: " + ", ".join(model.model_fields)
 
 
 Sections = dict[str, dict[str, Any]]
@@ -174,7 +154,7 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
     except ValidationError as error:
         place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"config.yaml is not valid:\n  {place}: {message}") from None
+        raise InputError(f"{config.file} is not valid:\n  {place}: {message}") from None
 
 
 def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> dict[str, dict[str, str]]:
@@ -204,7 +184,7 @@ def _layers(config: Config, dataset: str, stream: str, experiment: str) -> Itera
     if experiment:
         named.append((f"experiments.{experiment}.", config.experiment(experiment)))
     for prefix, overrides in named:
-        file = "atw/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else "config.yaml"
+        file = "atw/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else config.file
         for name, keys in overrides.sections().items():
             yield f"{file}: {prefix}{name}", {name: keys}
         if stream in overrides.streams:

@@ -80,8 +80,9 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
     Raises:
         InputError: Snakemake refuses the target, or no video of the dataset can be decoded.
     """
+    document = config.read(configfile)
     todo = pending(target, configfile)
-    plan = Plan(config.load_file(configfile))
+    plan = Plan(document.content, [document])
     work = _Work(plan, cores=cores, gpus=gpus)
     work.add_shards(todo.shards)
     work.add_models(todo.models)

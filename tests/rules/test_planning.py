@@ -34,3 +34,29 @@ def test_a_folder_of_videos_that_leads_in_circles(place: Workplace) -> None:
 def test_what_the_system_refuses_otherwise(place: Workplace) -> None:
     (place.folder / "lists").write_text("a file where the drawn lists ought to go")
     assert "File exists: 'lists'; look whether" in planned(place)
+
+
+CASES = Path(__file__).parents[1] / "cases/lists"
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_key_that_stands_twice_is_refused_with_both_lines(place: Workplace, named: bool) -> None:
+    place.write_config({"datasets": {"mine": {"kind": "folder", "root": "videos"}}})
+    name = "own.yaml" if named else "config.yaml"
+    (place.folder / name).write_bytes((CASES / "y_duptrain.yaml").read_bytes())
+    options = ["--configfile", name, "--"] if named else []
+    run = place.snakemake("--dry-run", *options, "results/mine/split1/quarantine.csv", check=False)
+    assert run.returncode != 0
+    output = run.stdout + run.stderr
+    assert f"{name}, line 8, column 5: train stands twice, first in line 7; " in output
+    assert "most recent call last" not in output
+
+
+def test_numbers_inside_braces_of_the_command_line_count(place: Workplace) -> None:
+    place.write_config({"datasets": {"mine": {"kind": "folder", "root": "videos", "splits": 1}}})
+    target = ("--", "results/mine/split1/rgb/model.pt")
+    place.snakemake(
+        "--dry-run", "--config", "train={iterations: 5, learning_rate: 1e-3}", "model={weights: null}", *target
+    )
+    run = place.snakemake("--dry-run", "--config", "train={iterations: many}", *target, check=False)
+    assert "--config: train.iterations: Input should be a valid integer (value 'many')" in run.stdout + run.stderr

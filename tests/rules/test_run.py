@@ -53,6 +53,15 @@ def test_another_config_or_folder_is_snakemakes_matter(tmp_path: Path) -> None:
     assert not (tmp_path / "config.yaml").exists()
 
 
+@pytest.mark.parametrize("option", [("--configfile", "mine.yaml"), ("--configfiles=mine.yaml",)])
+def test_a_named_config_is_explained_before_snakemake_reads_it(tmp_path: Path, option: tuple[str, ...]) -> None:
+    (tmp_path / "mine.yaml").write_text("datasets:\n\tshow: {kind: demo}\n", encoding="utf-8")
+    run = atw_run(tmp_path, "-n", "data/show/split1.csv", "--", *option)
+    assert run.returncode == 2
+    assert "mine.yaml, line 2, column 1: a tab, which YAML does not take" in run.stderr
+    assert not (tmp_path / "config.yaml").exists()
+
+
 def test_jobs_run_on_the_same_python_and_their_failure_is_the_exit_status(tmp_path: Path) -> None:
     small = {"show": {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": small}), encoding="utf-8")

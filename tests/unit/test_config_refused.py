@@ -1,6 +1,7 @@
 """Configurations that are refused: each message names the key, its value and what is allowed."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from atw import config
 from atw.files import InputError
 from tests.unit.configured import FOLDER, UCF101, effective, load
 
+CASES = Path(__file__).parents[1] / "cases/lists"
 KINETICS = {"kind": "kinetics", "root": "videos", "lists": "lists"}
 DRAWN = {"kind": "folder", "root": "videos"}
 
@@ -197,3 +199,138 @@ def test_wrong_steps_are_named_by_their_key(steps: object) -> None:
         config.load({"datasets": {"d": {"kind": "demo"}}, "train": {"steps": steps}})
     lines = str(error.value).splitlines()[1:]
     assert all(line.startswith(("  train.steps: ", "  train.steps.0: ")) for line in lines), lines
+
+
+def refused(folder: Path, text: str, name: str = "own.yaml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as error:
+        document = config.read(folder / name)
+        config.load(document.content, [document])
+    return str(error.value).removeprefix(f"{folder}/")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            (CASES / "y_duptrain.yaml").read_text(encoding="utf-8"),
+            "line 8, column 5: train stands twice, first in line 7",
+        ),
+        ("seed: 1\n'seed': 2", "line 2, column 1: seed stands twice, first in line 1"),
+        ("train:\n  steps: [{a: 1, a: 2}]", "line 2, column 18: a stands twice, first in line 2"),
+        ("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a", "line 4, column 3: << stands twice, first in line 3"),
+        ("on: 1\nyes: 2", "line 2, column 1: yes stands twice, first in line 1"),
+        ('{\n\t"seed": 1,\n\t"a": [{"b": 1}, {"b": 2}],\n\t"seed": 2}', "line 4: 'seed' stands twice, first in line 2"),
+        ('{"a": {"b": ":\\"", "c": {\n"b": 1,\n"\\u0062": 2}}}', "line 3: 'b' stands twice, first in line 2"),
+        ("a:\n\tb: 1", "line 2, column 1: a tab"),
+        ("a:\tb", "line 1, column 3: a tab"),
+        ("a: b\t\nc: 1", "line 1, column 5: a tab"),
+        ("a:\n  b: 1\n \tc: 2", "line 3, column 2: a tab"),
+        ("seed: 1:30", "line 1, column 7: YAML reads 1:30 as 90, for colons mean base 60; write 90"),
+        ("seed: 010", "line 1, column 7: YAML reads 010 as 8, for a zero in front means octal; write 10, 8"),
+        ("shards: 2024-13-45", "line 1, column 9: 2024-13-45 looks like a number or a date"),
+        ("\u00a0seed: 1", "line 1, column 1: there are blanks that YAML does not know"),
+        ("? [a]\n: 1", "line 1, column 3: a key must be one word"),
+        ("a: [1", "line 1, column 6: no YAML: while parsing a flow sequence expected ',' or ']'"),
+        ("a: !!python/tuple [1]", "line 1, column 4: no YAML: could not determine a constructor"),
+        ("a: 1\n---\nb: 2", "line 2, column 1: no YAML: expected a single document"),
+        ("a: \x07", " cannot be read as a configuration: unacceptable character #x0007"),
+        ("a: &a [*a]", "line 1, column 4: an alias in here stands for all of it"),
+        ("a: &a {b: [*a]}", "line 1, column 4: an alias in here stands for all of it"),
+        ("[" * 3000, " cannot be read as a configuration: it is too deeply nested"),
+        ("", " holds no settings"),
+        ("- a", " holds no settings"),
+    ],
+)
+def test_files_that_would_be_misread_are_refused_with_the_place(tmp_path: Path, text: str, message: str) -> None:
+    assert refused(tmp_path, text).startswith(f"own.yaml{'' if message.startswith(' ') else ', '}{message}")
+
+
+@pytest.mark.parametrize("level", ["[{}]", "{{<<: [{}]}}"])
+def test_aliases_of_aliases_are_limited(tmp_path: Path, level: str) -> None:
+    lines = ["a0: &a0 {x: 1, y: 2}"]
+    for number in range(1, 20):
+        lines.append(f"a{number}: &a{number} " + level.format(", ".join([f"*a{number - 1}"] * 9)))
+    assert "this is more than 100,000 values" in refused(tmp_path, "\n".join(lines))
+
+
+def test_anchors_aliases_and_merges_are_legal(tmp_path: Path) -> None:
+    text = (
+        "x: &x {batch: 4, iterations: 1_000}\na: &a {<<: *x, batch: 5}\nb: {<<: [*a, *x], clip: 1.0e+1}\nc: [*x, *x]\n"
+    )
+    (tmp_path / "own.yaml").write_text(text, encoding="utf-8")
+    content = config.read(tmp_path / "own.yaml").content
+    assert content["b"] == {"batch": 5, "iterations": 1000, "clip": 10.0}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (
+            "train: {learning_rate: 1e-3}",
+            "learning_rate: Input should be a valid number (value '1e-3'); write 0.001, since",
+        ),
+        ("train: {learning_rate: 1e-7}", "write 1.0e-07, since YAML reads 1e-7 as text"),
+        ("train: {learning_rate: '0.1'}", "(value '0.1'); write 0.1"),
+        ("train: {learning_rate: '0,5'}", "write 0.5"),
+        ("train: {held_out: 20%}", "write 0.2, since YAML reads 20% as text"),
+        ("train: {iterations: 1e3}", "write 1000, since YAML reads 1e3 as text"),
+        ("train: {iterations: 1000.0}", "(value 1000.0); write 1000"),
+        ("train: {iterations: '1,500'}", "write 1500"),
+        ("train: {iterations: 1.5}", "valid integer (value 1.5)"),
+        ("compute: {compile: 'on'}", "write true"),
+        ("model: {partial_bn: no}", 'write "no", with quotes, since YAML reads no as no text'),
+        ("shards: 2026", 'write "2026", with quotes'),
+        ("shards: 2026-01-02", 'write "2026-01-02", with quotes'),
+        ("train: '{batch: 4}'", "leave out the quotes around it"),
+        ("train: {batch:4}", "unknown key (value None); put a blank behind its colon; allowed here: iterations"),
+    ],
+)
+def test_what_yaml_reads_otherwise_comes_with_the_right_spelling(tmp_path: Path, written: str, message: str) -> None:
+    text = f"datasets: {{mine: {{kind: demo}}}}\n{written}\n"
+    said = refused(tmp_path, text)
+    assert said.startswith("own.yaml is not valid:\n")
+    assert f"{tmp_path}/own.yaml, line 2, column " in said
+    assert message in said
+
+
+def test_the_case_of_a_number_without_a_point_names_its_file() -> None:
+    document = config.read(CASES / "y_1e3.yaml")
+    with pytest.raises(
+        InputError, match=r"y_1e3.yaml, line 2, column 134: datasets.mine.train.learning_rate: .*0\.001"
+    ):
+        config.load(document.content, [document])
+
+
+def test_the_file_that_wins_is_named(tmp_path: Path) -> None:
+    (tmp_path / "over.yaml").write_text("train: {batch: 0}", encoding="utf-8")
+    (tmp_path / "base.yaml").write_text(
+        "datasets: {mine: {kind: demo}}\ntrain: {batch: 0, clip: -1.0}", encoding="utf-8"
+    )
+    documents = [config.read(tmp_path / name) for name in ("over.yaml", "base.yaml")]
+    with pytest.raises(InputError) as error:
+        config.load({**documents[1].content, "train": {"batch": 0, "clip": -1.0}}, documents)
+    assert "over.yaml, line 1, column 16: train.batch: " in str(error.value)
+    assert "base.yaml, line 2, column 25: train.clip: " in str(error.value)
+    loaded = config.load(documents[1].content | {"train": {}}, documents[1:])
+    with pytest.raises(InputError, match=r"'x' is not in .*base\.yaml under"):
+        loaded.dataset("x")
+    assert f"{tmp_path}/base.yaml" == loaded.file
+
+
+def test_texts_inside_braces_of_the_command_line_are_read() -> None:
+    # Snakemake hands on all that stands inside braces or brackets as texts.
+    given = {
+        "datasets": {"mine": {"model": {"weights": "null"}, "root": "2020"}},
+        "train": {"iterations": "5", "learning_rate": "1e-3", "steps": ["2", "4"]},
+        "compute": {"gpus": "1", "compile": "false"},
+    }
+    raw = copy.deepcopy(given)
+    raw["datasets"]["mine"] |= {"kind": "folder", "lists": "l.csv"}
+    loaded = effective(config.load(raw, (), given))
+    assert (loaded.train.iterations, loaded.train.learning_rate, loaded.train.steps) == (5, 0.001, (2, 4))
+    assert (loaded.compute.compile, loaded.compute.gpus, loaded.model.weights) == (False, 1, None)
+    with pytest.raises(InputError, match=r"--config: train\.batch: .*valid integer \(value 'many'\)"):
+        config.load(raw | {"train": {"batch": "many"}}, (), {"train": {"batch": "many"}})
+    with pytest.raises(InputError, match=r"train\.batch: .*valid integer \(value '5'\); write 5"):
+        config.load(raw | {"train": {"batch": "5"}}, (), {})

@@ -32,7 +32,8 @@ RAW: dict[str, Any] = {
 
 
 @pytest.fixture
-def configfile(tmp_path: Path) -> Path:
+def configfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)  # messages name files from there
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(RAW), encoding="utf-8")
     return path

@@ -1,31 +1,12 @@
 # What the rules ask of `atw.plan`, in the form that Snakemake wants. Nothing heavy is imported: this file is read again in
 # every remote job.
 
-import functools
 import json
 import sys
 
-from snakemake.exceptions import WorkflowError
-
 from atw.config import RECIPES, STREAMS
 from atw.datasets import NoVideosError
-from atw.files import InputError
 from atw.plan import Plan
-
-
-def explained(function):
-    """Turn a wrong input into one message in Snakemake's own form, without a traceback."""
-
-    @functools.wraps(function)
-    def wrapper(*args):
-        try:
-            return function(*args)
-        except InputError as error:
-            raise WorkflowError(str(error)) from None
-        except OSError as error:
-            raise WorkflowError(f"{error}; look whether its drive is there and its permissions are right") from None
-
-    return wrapper
 
 
 def from_plan(method, *names):
@@ -39,7 +20,7 @@ def from_plan(method, *names):
     return ask
 
 
-PLAN = explained(Plan)(config)
+PLAN = explained(Plan)(config, CONFIG_FILES, workflow.config_settings.config)
 SHARDS = PLAN.config.shards
 
 
