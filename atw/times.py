@@ -13,6 +13,7 @@ USUAL_FPS = 25.0  # frames a second, assumed where a file does not say
 Source = Literal["file", "rate", "assumed"]
 _HELD_BACK = 16  # frames at most that a codec stores in another order than they are shown
 _UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is variable
+_PAUSES = 2  # or so few of them in a short video: there frames are missing, or the camera stood still
 _NONE = np.empty(0)
 _EVEN = 0.01  # the mean rate and the one of the header are the same within this share
 
@@ -112,9 +113,9 @@ class Clock:
         usual = np.median(gaps)
         # Matroska rounds to whole milliseconds; AVI files of constant rate skip a place now and then.
         uneven = np.abs(gaps - usual) > 0.5 * usual + 0.002
-        if np.mean(uneven) > _UNEVEN_SHARE:
+        if np.sum(uneven) > max(_PAUSES, _UNEVEN_SHARE * len(uneven)):
             return True, 0
-        return False, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1)))
+        return False, max(0, round(float(np.sum(gaps[uneven] / max(usual, 1e-6) - 1))))
 
 
 def mean_rate(edges: NDArray[np.float64], given: float) -> float:
