@@ -1,11 +1,14 @@
 """New HDF5 files on a disk without room for them: an exception, and a process that lives on."""
 
+import fcntl
 import resource
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from atw.hdf5 import new_file, open_file
 
 # Its own process: HDF5 that meets a full disk must not crash it, not even at its end.
 WRITER = """
@@ -54,3 +57,14 @@ def test_no_room_is_an_exception(tmp_path: Path, share: float) -> None:
     run = write(tmp_path / "cut.h5", largest_bytes)
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == "no room: 27"
+
+
+def test_no_file_of_hdf5_is_locked_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HDF5_USE_FILE_LOCKING", raising=False)
+    path = tmp_path / "0.h5"
+    with path.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # HDF5 with its locks would refuse this file
+        with new_file(path) as file:
+            file["a"] = 1
+        with open_file(path) as file:
+            assert file["a"][()] == 1
