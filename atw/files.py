@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import filelock
 
@@ -112,6 +112,7 @@ def _exchange(path: Path, new: Path) -> None:
     """Rename a folder; the old one goes away after that, and never before."""
     old = path.with_name(f".{path.name}.old")
     if path.exists():
+        _remove(old)  # whoever put it there
         path.replace(old)
     try:
         new.replace(path)
@@ -355,6 +356,25 @@ def _remove_rests(path: Path) -> None:
         if name.fullmatch(rest.name):
             _remove(rest)
     _settle_old(path)
+
+
+def open_plain(path: Path, mode: str) -> IO[Any]:
+    """Open a file to be written to, under a name that others may foresee, without following a link; text is UTF-8.
+
+    Raises:
+        InputError: a link has that name.
+        OSError: as `open`.
+    """
+
+    def no_link(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+
+    try:
+        return open(path, mode, encoding=None if "b" in mode else "utf-8", opener=no_link)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(f"cannot write {path}: it is a link; look who made it, delete it, and start again") from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,6 +4,8 @@ import functools
 import hashlib
 import inspect
 import logging
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +22,27 @@ def _sources(folder: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:12]
 
 
+@functools.cache
+def _safe(folder: Path, source: Path) -> bool:
+    """Whether only this user, root, or whoever can change the kernels anyway can put files into the folder of a cache.
+
+    numba runs what it finds there.
+    """
+    if folder.parent == source.parent:
+        return True
+    for place in (folder, *folder.parents):
+        found = place.stat()
+        others = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
+        if others or found.st_uid not in (0, os.getuid(), source.stat().st_uid):
+            _log.warning(
+                "compiling in every process anew (others can write to %s, and what lies in a cache is run); "
+                "NUMBA_CACHE_DIR can name a folder of this user alone",
+                place,
+            )
+            return False
+    return True
+
+
 def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
     """Compile `function` by numba's decorator `compile_it`, and keep the result on disk where that can be written.
 
@@ -28,10 +51,12 @@ def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
     """
     function.__qualname__ += f"-{_sources(Path(inspect.getfile(function)).parent)}"
     try:
-        return compile_it(cache=True)(function)
+        kept = compile_it(cache=True)(function)
     except RuntimeError as error:  # neither the package's folder nor the user's is writable
         _log.warning("compiling in every process anew (%s); NUMBA_CACHE_DIR can name a writable folder", error)
         return compile_it()(function)
+    folder = getattr(kept, "stats", None) and kept.stats.cache_path  # the simulator of CUDA keeps nothing
+    return kept if not folder or _safe(Path(folder), Path(inspect.getfile(function))) else compile_it()(function)
 
 
 def compiled(function: Function) -> Function:

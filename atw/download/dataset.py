@@ -162,6 +162,8 @@ def _staging(place: Path, what: str) -> Iterator[Path]:
     """The name of a folder beside `place`, on the same disk, which is not there before and not afterwards."""
     folder = place.parent / f".{place.name}.{what}.unpacking"
     shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise InputError(f"{folder} is in the way and cannot be removed; look who made it, and delete it")
     try:
         yield folder
     finally:

@@ -14,10 +14,10 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from atw import __version__
-from atw.files import InputError, write_json
+from atw.files import InputError, open_plain, write_json
 from atw.progress import meter
 
 _CHUNK_BYTES = 1 << 20
@@ -73,7 +73,7 @@ def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float
 def _receive(address: str, part: Path, origin: Path) -> None:
     """Append to `part` what is missing; on return it is whole and on the disk."""
     known = _read_origin(origin)
-    with part.open("ab") as stream:
+    with open_plain(part, "ab") as stream:
         have = stream.tell()
         if have == 0 or have != known.get("bytes"):
             try:
@@ -146,7 +146,7 @@ def _version(response: http.client.HTTPResponse) -> str | None:
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
-def _copy(response: http.client.HTTPResponse, stream: BinaryIO, have: int, total: int, what: str) -> None:
+def _copy(response: http.client.HTTPResponse, stream: IO[bytes], have: int, total: int, what: str) -> None:
     shown = have // _MEGABYTE
     with meter(what, "MB", total // _MEGABYTE, done=shown) as progress:
         while have < total:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from atw.files import open_plain
+
 Row = dict[str, float | None]
 
 
@@ -20,8 +22,9 @@ class History:
     def __init__(self, path: Path, board: Path | None, iteration: int) -> None:
         kept = [] if not path.exists() else path.read_text(encoding="utf-8").splitlines()[:iteration]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._lines = path.open("a", encoding="utf-8")
+        self._lines = open_plain(path, "w")
+        self._lines.writelines(f"{line}\n" for line in kept)
+        self._lines.flush()
         # TensorBoard shows nothing of what an interrupted run wrote from the purged step on. Names of event files have
         # whole seconds: a run that is resumed at once would write over the one before.
         self._events = None

@@ -27,7 +27,7 @@ from ray.train.torch import TorchTrainer, get_device
 from atw.config import Compute
 from atw.data.reader import Shards
 from atw.datasets import Dataset
-from atw.files import InputError, digest, locked
+from atw.files import InputError, atomic_path, digest, locked
 from atw.train.devices import use_gpu
 from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
@@ -120,7 +120,8 @@ def launch(
             "compute": compute.model_dump() | {"microbatch": state["microbatch"]},
         }
         save_model(out, task, network.to_record(), loop.final_parameters(state), provenance, folder / "history.jsonl")
-        shutil.copyfile(folder / "history.jsonl", out.parent / "history.jsonl")
+        with atomic_path(out.parent / "history.jsonl") as temporary:
+            shutil.copyfile(folder / "history.jsonl", temporary)
         shutil.rmtree(folder)
 
 

@@ -14,6 +14,7 @@ import pytest
 from atw.download.dataset import download
 from atw.download.official import OFFICIAL, official
 from atw.files import InputError, file_digest, locked
+from tests.conftest import OtherUser
 from tests.unit.archives import RAR, WRITERS, tree, write_rar, write_zip
 from tests.unit.web import serve
 
@@ -166,6 +167,17 @@ def test_a_second_download_is_refused(tmp_path: Path) -> None:
         second = pool.submit(download, tmp_path / "downloads/ucf101.json", location, _ucf(tmp_path / "archives"))
         with pytest.raises(InputError, match=rf"process {os.getpid()} on .* is downloading into {folder}: wait until"):
             second.result(timeout=30)
+
+
+@pytest.mark.parametrize("name", ["downloads/.ucf101.lock", ".ucf101.videos.unpacking"])
+def test_planted_links_are_refused(tmp_path: Path, other_user: OtherUser, name: str) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets/secret").write_text("of root alone")
+    other_user.run(f"mkdir -p downloads; ln -s {tmp_path}/secrets {name}")
+    location = _location("ucf101", other_user.folder / "ucf101", other_user.folder / "lists")
+    with pytest.raises(InputError, match=rf"{name}.* look who made it"):
+        download(other_user.folder / "downloads/ucf101.json", location, _ucf(tmp_path / "archives"))
+    assert tree(tmp_path / "secrets") == {"secret": b"of root alone"}
 
 
 def test_the_official_addresses() -> None:

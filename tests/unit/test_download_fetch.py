@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import pytest
 
 from atw.download.fetch import fetch
 from atw.files import InputError
+from tests.conftest import OtherUser
 from tests.unit.web import Web, serve
 
 CONTENT = bytes(range(256)) * 12_000  # 3 MB
@@ -122,3 +124,14 @@ def test_what_cannot_be_fetched_is_explained(web: Web, tmp_path: Path) -> None:
     web.server_close()
     with pytest.raises(InputError, match="try again later"):
         fetch("http://127.0.0.1:9/a.rar", tmp_path / "a.rar", attempts=2, pause_seconds=0)
+
+
+def test_a_planted_link_is_not_fetched_into(web: Web, tmp_path: Path, other_user: OtherUser) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root alone")
+    address = web.address("big.rar")
+    origin = json.dumps({"address": address, "bytes": len(CONTENT), "version": '"one"'})
+    other_user.run(f"ln -s {secret} big.rar.part; echo '{origin}' > big.rar.origin.json")
+    with pytest.raises(InputError, match=r"big\.rar\.part: it is a link; look who made it, delete it"):
+        fetch(address, other_user.folder / "big.rar")
+    assert secret.read_text() == "of root alone"

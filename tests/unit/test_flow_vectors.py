@@ -19,6 +19,7 @@ from atw.flow.cpu.iteration import iterate
 from atw.flow.cpu.layout import empty_image, empty_state, row_stride
 from atw.flow.cpu.linearise import empty_packed, linearise, pack
 from atw.jit import compiled
+from tests.conftest import OtherUser
 from tests.unit.test_flow import footage, levels
 
 INTEL = platform.machine() in ("x86_64", "AMD64")
@@ -146,6 +147,21 @@ def test_a_kernel_without_a_writable_cache_is_compiled_all_the_same(
     monkeypatch.setattr(jit.numba, "njit", refuse)
     compiled(double)
     assert "NUMBA_CACHE_DIR" in caplog.text
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(
+    other_user: OtherUser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def halve(value: float) -> float:
+        return value / 2
+
+    other_user.run("mkdir theirs")
+    for name in ("", "theirs"):
+        monkeypatch.setattr("numba.core.config.CACHE_DIR", str(other_user.folder / name))
+        caplog.clear()
+        assert compiled(halve)(3.0) == 1.5
+        assert f"others can write to {other_user.folder / name}" in caplog.text
+        assert not list(other_user.folder.rglob("*.nb*"))
 
 
 def test_the_cache_depends_on_all_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from atw.files import BusyError, InputError, atomic_folder, atomic_path, locked, write_json
+from atw.train.history import History
 from tests.conftest import OtherUser
 
 Environment = Callable[[int], dict[str, str]]
@@ -287,3 +288,27 @@ def test_what_others_write_into_a_lock_does_not_steer_the_terminal(tmp_path: Pat
         (tmp_path / ".run.lock").write_text("1\n\033[2J\n")
         with pytest.raises(BusyError, match=r"process 1 on \\u001b\[2J is running"):
             pool.submit(locked(tmp_path / "run", "running").__enter__).result()
+
+
+def test_a_training_keeps_its_history_in_no_link(tmp_path: Path, other_user: OtherUser) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root alone")
+    other_user.run(f"ln -s {secret} history.jsonl")
+    with pytest.raises(InputError, match=r"history\.jsonl: it is a link"):
+        History(other_user.folder / "history.jsonl", None, 0)
+    assert secret.read_text() == "of root alone"
+
+
+@pytest.mark.parametrize("plant", ["ln -s {secret} .frames.old", "mkdir .frames.old; touch .frames.old/0"])
+def test_what_has_the_name_of_the_old_folder_is_in_no_ones_way(
+    tmp_path: Path, other_user: OtherUser, plant: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("of root alone")
+    (other_user.folder / "frames").mkdir()
+    other_user.run(plant.format(secret=secret))
+    with atomic_folder(other_user.folder / "frames", replace=True) as temporary:
+        (temporary / "0").write_text("new")
+    assert names(other_user.folder) == ["frames"]
+    assert names(other_user.folder / "frames") == ["0"]
+    assert secret.read_text() == "of root alone"
