@@ -30,6 +30,8 @@ _REMEDIES = {
 }
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _NOT_PRINTED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_NO_LOCK_FILE = "is no lock file; look who made it, delete it, and start again"
+_RECORD = re.compile(rb"(\d+( on .*|\n.*\n(\d+\n)?))?")  # of a process and its machine
 _RECORD_BYTES = 1024  # of a lock file, at most
 _lockable: dict[int, bool] = {}  # by the number of the file system's device
 
@@ -241,7 +243,7 @@ def _is_there(file: Path, path: Path) -> bool:
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(found.st_mode) or found.st_size > _RECORD_BYTES:
-        raise InputError(f"cannot write {path}: {file} is no lock file; look who made it, delete it, and start again")
+        raise InputError(f"cannot write {path}: {file} {_NO_LOCK_FILE}")
     return True
 
 
@@ -253,8 +255,8 @@ def _new_lock(file: Path, path: Path) -> filelock.BaseFileLock:
         if not os.path.samestat(found, _named(file)):
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         # Somebody else may have given the name of the lock file to a file that is dear to us.
-        if not _is_there(file, path) or found.st_nlink != 1:
-            raise InputError(f"cannot write {path}: {file} is a link; look who made it, delete it, and start again")
+        if found.st_nlink != 1 or not _RECORD.fullmatch(os.pread(descriptor, _RECORD_BYTES, 0)):
+            raise InputError(f"cannot write {path}: {file} {_NO_LOCK_FILE}")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n{platform.node()}\n".encode(), 0)
 

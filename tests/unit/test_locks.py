@@ -261,11 +261,11 @@ def test_what_is_no_lock_file_is_refused(other_user: OtherUser, plant: str) -> N
 
 def test_a_second_name_of_a_file_is_not_written_into(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("dear")
+    secret.write_text("12\ndear\n")
     os.link(secret, tmp_path / ".result.txt.lock")
-    with pytest.raises(InputError, match=r"\.result\.txt\.lock is a link"), atomic_path(tmp_path / "result.txt"):
+    with pytest.raises(InputError, match=r"\.result\.txt\.lock is no lock file"), atomic_path(tmp_path / "result.txt"):
         pass
-    assert secret.read_text() == "dear"
+    assert secret.read_text() == "12\ndear\n"
 
 
 def test_others_may_wait_for_a_lock_whatever_the_umask(tmp_path: Path) -> None:
@@ -277,10 +277,19 @@ def test_others_may_wait_for_a_lock_whatever_the_umask(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_lock_that_another_user_left_is_taken_over(other_user: OtherUser) -> None:
-    other_user.run("umask 077; echo 'what they like \033[2J' > .result.json.lock; touch .result.json.abcdefgh.tmp")
+@pytest.mark.parametrize("content", ["", "12 on their.machine", "12\ntheirs\n", "12\ntheirs\n345\n"])
+def test_a_lock_that_another_user_left_is_taken_over(other_user: OtherUser, content: str) -> None:
+    other_user.run(f"umask 077; printf '{content}' > .result.json.lock; touch .result.json.abcdefgh.tmp")
     write_json(other_user.folder / "result.json", 1)
     assert names(other_user.folder) == ["result.json"]
+
+
+def test_a_file_of_ours_under_a_locks_name_is_not_emptied(other_user: OtherUser) -> None:
+    (other_user.folder / "mine.txt").write_text("12 things")
+    other_user.run("mv mine.txt .result.json.lock")
+    with pytest.raises(InputError, match=r"\.result\.json\.lock is no lock file"):
+        write_json(other_user.folder / "result.json", 1)
+    assert (other_user.folder / ".result.json.lock").read_text() == "12 things"
 
 
 def test_what_others_write_into_a_lock_does_not_steer_the_terminal(tmp_path: Path) -> None:
