@@ -1,27 +1,41 @@
 """A Ray of one's own on this machine: on loopback, known to nobody else, and gone with the process that started it."""
 
 import errno
+import logging
 import os
 import platform
 import secrets
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
 from atw.files import InputError
+from atw.train.folder import last_errors, own_folder, places
 
-OWNER = "ATW_RAY_OWNER"  # in the environment of all that belongs to a Ray: who started it
+log = logging.getLogger("atw")
+OWNER = "ATW_RAY_STARTED_BY"  # in the environment of all that belongs to a Ray: who started it
 _STOP_SECONDS = 20.0
 _KILL_SECONDS = 10.0
 _CONNECT_SECONDS = 10.0
 _MOMENT_SECONDS = 0.05
-_CLOCK_SECONDS = 5.0  # by so much the clock may have been set since a process began
+_PROC = Path("/proc")
+_BOOT = _PROC / "sys/kernel/random/boot_id"
+PATIENCE_SECONDS = 180  # for each step of a start, where Ray has 30 or 60
+_PATIENT = {
+    "RAY_gcs_server_port_wait_time_s": str(PATIENCE_SECONDS),
+    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(PATIENCE_SECONDS),
+    "RAY_raylet_start_wait_time_s": str(PATIENCE_SECONDS),
+    "RAY_agent_register_timeout_ms": str(1000 * PATIENCE_SECONDS),
+    "RAY_worker_register_timeout_seconds": str(PATIENCE_SECONDS),
+}
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -60,7 +74,7 @@ def environment() -> dict[str, str]:
     No usage reports and no metrics server, unless the user says otherwise. Where no cluster is to be joined also a
     token that only these processes know, and the one switch that keeps Ray's servers on loopback.
     """
-    variables = {name: value for name, value in _QUIET.items() if name not in os.environ}
+    variables = {name: value for name, value in (_QUIET | _PATIENT).items() if name not in os.environ}
     if joined_address() is None:
         variables |= {
             "RAY_AUTH_MODE": "token",
@@ -76,19 +90,19 @@ class Owner:
 
     host: str
     pid: int
-    began: float
+    began: str
 
     @classmethod
     def current(cls) -> "Owner":
         """This process."""
-        return cls(platform.node(), os.getpid(), psutil.Process().create_time())
+        return cls(platform.node(), os.getpid(), birth(os.getpid()))
 
     @classmethod
     def of(cls, process: psutil.Process) -> "Owner | None":
         """Who started the Ray that a process belongs to; None where that is nobody's, or cannot be seen."""
         with suppress(psutil.Error, OSError, ValueError):
             host, pid, began = process.environ().get(OWNER, "").rsplit(":", 2)
-            return cls(host, int(pid), float(began))
+            return cls(host, int(pid), began)
         return None
 
     def __str__(self) -> str:
@@ -96,14 +110,27 @@ class Owner:
 
     def runs(self) -> bool:
         """Whether the process is still there."""
-        with suppress(psutil.Error):
-            return abs(psutil.Process(self.pid).create_time() - self.began) < _CLOCK_SECONDS
-        return False
+        return birth(self.pid) == self.began
+
+
+def birth(pid: int) -> str:
+    """When a process began, by a clock that nobody sets; empty where there is none, or no more than its exit status.
+
+    Linux counts from the boot, to which psutil adds the time of day; other systems write that down when one begins.
+    """
+    with suppress(OSError, psutil.Error):
+        if sys.platform != "linux":
+            return str(psutil.Process(pid).create_time())
+        # After the name, which may have any character, from the third field of `man proc_pid_stat` on.
+        fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        if fields[0] not in "ZX":
+            return f"{_BOOT.read_text().strip()}+{fields[19]}"
+    return ""
 
 
 @contextmanager
 def own_ray(*, cpus: int, gpus: int | None) -> Iterator[str]:
-    """Start a Ray, give its address, and end it with every process of it.
+    """Start a Ray, give its address, and end it with every process of it and its folder.
 
     It ends when this process does, however that happens, for it watches a pipe that only this process holds open.
 
@@ -112,33 +139,61 @@ def own_ray(*, cpus: int, gpus: int | None) -> Iterator[str]:
         gpus: that it hands out; None for all that are visible.
 
     Raises:
-        InputError: it did not start.
+        InputError: it did not start, twice, or there is no folder for it.
     """
-    head = subprocess.Popen(
-        [sys.executable, "-m", "atw.train.head", str(cpus), "all" if gpus is None else str(gpus)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is for whoever uses the Ray, which ends after them
-        env=os.environ | {OWNER: str(Owner.current())},
-    )
-    assert head.stdin and head.stdout
-    try:
-        address = head.stdout.readline().strip()
-        if not address:
-            raise InputError(
-                f"Ray did not start (exit status {head.wait()}); its own messages stand above: look whether memory and "
-                "the folder for temporary files (TMPDIR) have room, then start again"
-            )
+    found = places()
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(_started(found[0], cpus, gpus))
+        except (_NotStartedError, OSError) as error:
+            log.warning("Ray did not start, trying again: %s", error)
+            try:
+                address = stack.enter_context(_started((found[1:] or found)[0], cpus, gpus))
+            except (_NotStartedError, OSError) as again:
+                raise InputError(f"Ray did not start, twice: {again}") from None
         yield address
-    finally:
-        processes = family(head.pid)
-        head.stdin.close()
-        head.stdout.close()
-        with suppress(subprocess.TimeoutExpired):
-            head.wait(_STOP_SECONDS)
-        end(processes, patience_seconds=2.0)
-        head.wait()
+
+
+class _NotStartedError(Exception):
+    """With the reason."""
+
+
+@contextmanager
+def _started(place: Path, cpus: int, gpus: int | None) -> Iterator[str]:
+    with own_folder(place) as folder:
+        head = subprocess.Popen(
+            [sys.executable, "-m", "atw.train.head", folder.path, str(cpus), "all" if gpus is None else str(gpus)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for whoever uses the Ray, which ends after them
+            pass_fds=[folder.lock],
+            env=os.environ | {OWNER: str(Owner.current())},
+        )
+        assert head.stdin and head.stdout
+        try:
+            address = head.stdout.readline().strip()
+            if not address:
+                raise _NotStartedError(_explain(head, head.stdout.read().strip(), folder.path))
+            yield address
+        finally:
+            processes = family(head.pid)
+            head.stdin.close()
+            head.stdout.close()
+            with suppress(subprocess.TimeoutExpired):
+                head.wait(_STOP_SECONDS)
+            end(processes, patience_seconds=2.0)
+            head.wait()
+
+
+def _explain(head: "subprocess.Popen[str]", reason: str, folder: Path) -> str:
+    """What ended a Ray that did not start: in its own words, and in those of its logs, which are gone with it."""
+    status = head.wait()
+    if status < 0:
+        reason = f"signal {-status} ({signal.strsignal(-status)}) ended it: look whether memory has room"
+    elif not reason:
+        reason = f"exit status {status}, its own messages stand above"
+    return "; ".join(filter(None, [reason, last_errors(folder)]))
 
 
 def family(pid: int) -> list[psutil.Process]:

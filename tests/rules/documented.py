@@ -138,8 +138,9 @@ EXCEPTIONS = {
         "export SNAKEMAKE_OUTPUT_CACHE=/group/shared/atw/cache",  # tests/rules/test_cache.py has one
         "export RAY_AUTH_MODE=token",
         # Listen to the network; tests/slow/test_ray_nodes.py starts such nodes on loopback.
-        "ray start --head --block --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats",
-        "ray start --block --address=first:6379 --disable-usage-stats",
+        "ray start --head --block --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats "
+        '--temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
+        'ray start --block --address=first:6379 --disable-usage-stats --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
     },
     "needs videos and weights that have to be fetched": {
         "atw compare results/fightsurv results/fightsurv/experiments/average",

@@ -1,5 +1,6 @@
 """What is wrong with files and folders of a dataset is one message with a remedy while the workflow plans."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ def place(tmp_path: Path) -> Workplace:
     return Workplace(tmp_path)
 
 
-def planned(place: Workplace, **keys: object) -> str:
+def planned(place: Workplace, *, target: str = "quarantine.csv", **keys: object) -> str:
     place.write_config({"datasets": {"mine": {"kind": "folder", "root": "videos", **keys}}})
-    run = place.snakemake("--dry-run", "results/mine/split1/quarantine.csv", check=False)
+    run = place.snakemake("--dry-run", f"results/mine/split1/{target}", check=False)
     assert run.returncode != 0
     assert "most recent call last" not in run.stdout + run.stderr
     return run.stdout + run.stderr
@@ -60,3 +61,18 @@ def test_numbers_inside_braces_of_the_command_line_count(place: Workplace) -> No
     )
     run = place.snakemake("--dry-run", "--config", "train={iterations: many}", *target, check=False)
     assert "--config: train.iterations: Input should be a valid integer (value 'many')" in run.stdout + run.stderr
+
+
+def test_a_training_without_a_place_for_ray_is_refused_before_anything_runs(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "modules").mkdir()
+    # As on a system without /tmp and the like.
+    (tmp_path / "modules/sitecustomize.py").write_text("from atw.train import folder\nfolder._COMMON = ()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    for name in ("XDG_RUNTIME_DIR", "RAY_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    output = planned(place, target="fused.json", model={"weights": None})
+    assert f"Ray finds no folder for its sockets and logs ({tmp_path.resolve()} has " in output
+    assert "let TMPDIR name a folder of yours" in output

@@ -37,14 +37,15 @@ class Cluster:
     def start_head(self) -> None:
         port, *others = free_ports(4)
         self.address = f"127.0.0.1:{port}"
-        head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--temp-dir={self.folder}"]
+        head = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--temp-dir={self.folder}/ray"]
         servers = ("dashboard-port", "ray-client-server-port", "dashboard-agent-listen-port")
         self.start([*head, *(f"--{name}={number}" for name, number in zip(servers, others, strict=True))])
 
     def add_node(self, ip: str) -> subprocess.Popen[bytes]:
         (port,) = free_ports(1)
         where = ["--address", self.address, f"--node-ip-address={ip}", f"--dashboard-agent-listen-port={port}"]
-        self.start([*where, "--include-log-monitor=false"])  # the head's reads all logs of this host
+        # The head's log monitor reads all logs of this host.
+        self.start([*where, f"--temp-dir={self.folder}/{ip}", "--include-log-monitor=false"])
         return self.nodes[-1]
 
     def alive(self) -> int:

@@ -1,17 +1,24 @@
 """Several trainings at once, on one Ray and on Rays of their own, and commands that are stopped in the middle."""
 
+import os
 import signal
+import stat
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
 
-from atw.train.cluster import still_there
+from atw.train.cluster import environment, own_ray, still_there
+from atw.train.folder import _LONGEST_SOCKET, INSIDE
+from tests.conftest import OtherUser
 from tests.rules.conftest import Workplace
-from tests.slow.processes import kill
+from tests.slow.processes import kill, tree
 from tests.slow.watched import Watched, configure, finish, iterations_in, log_of, snakemake, start, wait_for
 
 STREAMS = ("rgb", "flow", "warped")
@@ -43,11 +50,16 @@ def test_streams_train_side_by_side(
 ) -> None:
     configure(place, seed, iterations=300, workers=workers, train_threads=workers)
     models = [place.folder / f"results/tiny/split1/{stream}/model.pt" for stream in STREAMS[:streams]]
-    run = start(
-        place, [*prefix, *snakemake(streams * workers, *(str(path.relative_to(place.folder)) for path in models))]
-    )
+    targets = [str(path.relative_to(place.folder)) for path in models]
+    scratch = place.folder / "a path that is too long for the names of sockets" / str(seed)
+    scratch.mkdir(parents=True)
+    run = start(place, [*prefix, *snakemake(streams * workers, *targets)], TMPDIR=str(scratch))
     finish(run, place, 380)
     assert run.workers_at_once == streams * workers
+    assert any(path.name == "plasma_store" for path in run.sockets)
+    assert run.exposed == set()
+    assert not any(path.exists() for path in run.sockets)
+    assert list(scratch.iterdir()) == []
     addresses = run.addresses()
     assert [address for address in addresses if loopback(address)]
     assert {address: titles for address, titles in addresses.items() if not loopback(address)} == {}
@@ -61,6 +73,53 @@ def test_streams_train_side_by_side(
 def loopback(address: str) -> bool:
     parsed = ip_address(address)
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
+
+
+STOPPED_SECONDS = 35  # Ray itself gives its raylet 30 s, and the agents of that 15 s
+
+
+def stop_parts(stopped: list[psutil.Process]) -> None:
+    """Stop a raylet as soon as it is there, for a while, and then the first agent that it starts, for good."""
+    for name in ("raylet", "dashboard/agent.py"):
+        while not (found := [each for each in tree(os.getpid()) if title(each).partition(" --")[0].endswith(name)]):
+            time.sleep(0.02)
+        found[0].suspend()
+        stopped.append(found[0])
+        if name == "raylet":
+            time.sleep(STOPPED_SECONDS)
+            found[0].resume()
+
+
+def title(process: psutil.Process) -> str:
+    with suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+@pytest.mark.timeout(300)
+def test_a_slow_ray_is_waited_for_and_nobody_else_gets_at_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, other_user: OtherUser
+) -> None:
+    for name, value in (environment() | {"TMPDIR": str(other_user.folder)}).items():
+        monkeypatch.setenv(name, value)
+    stopped: list[psutil.Process] = []
+    threading.Thread(target=stop_parts, args=(stopped,), daemon=True).start()
+    with own_ray(cpus=1, gpus=0):
+        raylet, agent = stopped
+        assert agent.status() == psutil.STATUS_STOPPED
+        option = next(part for part in raylet.cmdline() if part.startswith("--raylet_socket_name="))
+        folder = Path(option.partition("=")[2]).parents[3]
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        sockets = [path for path in folder.rglob("*") if path.is_socket()]
+        assert Path(option.partition("=")[2]) in sockets
+        assert max(len(str(path)) for path in sockets) <= len(f"{folder}/{INSIDE}/{_LONGEST_SOCKET}")
+        for attempt in (f"ls {folder}", f"touch {folder}/{INSIDE}/planted", f"mv {sockets[0]} {sockets[0]}.old"):
+            assert other_user.run(attempt, check=False).returncode != 0, attempt
+        # TMPDIR, where Python's own modules have something.
+        assert {stat.S_IMODE(path.stat().st_mode) for path in other_user.folder.iterdir()} <= {0o700}
+    kill(stopped)
+    assert caplog.text == ""
+    assert not folder.exists()
 
 
 OWN_GPU = """

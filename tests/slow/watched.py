@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -42,6 +43,8 @@ class Watched:
     run: subprocess.Popen[bytes]
     seen: set[psutil.Process] = field(default_factory=set)
     workers_at_once: int = 0
+    sockets: set[Path] = field(default_factory=set)
+    exposed: set[Path] = field(default_factory=set)
     titles: dict[int, set[str]] = field(default_factory=dict)
     listening: dict[int, set[str]] = field(default_factory=dict)
 
@@ -57,6 +60,10 @@ class Watched:
                 self.titles.setdefault(process.pid, set()).add(title)
                 addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
                 self.listening.setdefault(process.pid, set()).update(addresses)
+                sockets_by_name = [Path(each.laddr) for each in process.net_connections("unix") if each.laddr]
+                self.sockets.update(sockets_by_name)
+                names = [*sockets_by_name, *(Path(each.path) for each in process.open_files())]
+                self.exposed.update(path for path in names if others_reach(path))
         self.workers_at_once = max(self.workers_at_once, workers)
 
     def addresses(self) -> dict[str, set[str]]:
@@ -78,8 +85,18 @@ class Watched:
         return self.run.returncode
 
 
-def start(place: Workplace, command: list[str]) -> Watched:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def others_reach(path: Path) -> bool:
+    """Whether other users of this machine can change a file, or put one of theirs in its place."""
+    try:
+        status = [each.stat() for each in (path, *path.parents)]
+    except OSError:  # gone, or no file
+        return False
+    writable = [each.st_mode & stat.S_IWOTH and not each.st_mode & stat.S_ISVTX for each in status]
+    return any(writable) and all(each.st_mode & stat.S_IXOTH for each in status[1:])
+
+
+def start(place: Workplace, command: list[str], **variables: str) -> Watched:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | variables
     log = (place.folder / "run.log").open("wb")
     with log:
         run = subprocess.Popen(

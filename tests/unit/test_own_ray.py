@@ -1,26 +1,32 @@
 """What starts and ends a Ray, and a command beside it, without Ray; tests/slow/test_ray.py has one."""
 
 import errno
+import inspect
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import psutil
 import pytest
+from ray._private import services
+from ray._private.node import Node
 from ray.exceptions import AuthenticationError
 
 from atw import commands
 from atw.config import Compute
 from atw.files import InputError
-from atw.train import cluster, launch, shared
-from atw.train.cluster import OWNER, Owner
+from atw.train import cluster, folder, head, launch, shared
+from atw.train.cluster import OWNER, Owner, birth
+from tests.conftest import OtherUser
 
 
 @pytest.fixture(autouse=True)
@@ -101,21 +107,253 @@ def test_a_joined_cluster_keeps_its_token(monkeypatch: pytest.MonkeyPatch) -> No
 def test_an_owner_is_told_from_a_later_process_of_the_same_number() -> None:
     owner = Owner.current()
     assert owner.runs()
-    assert not Owner(owner.host, owner.pid, owner.began - 3600).runs()
+    assert not Owner(owner.host, owner.pid, f"{owner.began}0").runs()
     with sleeper(owner) as process:
         assert Owner.of(psutil.Process(process.pid)) == owner
-        dead = Owner(owner.host, process.pid, psutil.Process(process.pid).create_time())
+        dead = Owner(owner.host, process.pid, birth(process.pid))
         assert dead.runs()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert not dead.runs()  # only its exit status is left
     assert not dead.runs()
 
 
-def test_a_ray_that_does_not_start_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems note once when a process began")
+def test_a_clock_that_is_set_makes_no_owner_look_dead(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    odd = tmp_path / "a) Z 1 2 (b"
+    odd.write_bytes(Path("/bin/sleep").read_bytes())
+    odd.chmod(0o700)
+    with subprocess.Popen([odd, "100"]) as process:
+        owners = [Owner.current(), Owner("here", process.pid, birth(process.pid))]
+        monkeypatch.setattr(psutil.Process, "create_time", lambda _: time.time() + 3600)
+        assert [owner.runs() for owner in owners] == [True, True]
+        process.kill()
+    assert [owner.runs() for owner in owners] == [True, False]
+
+
+@contextmanager
+def a_ray_that(*lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A Ray whose process is a script, which has its folder in `$3` and counts its starts in the file `starts`."""
+    script = folder / "python"
+    script.write_text("\n".join(["#!/bin/sh", f"cd '{folder}'", "echo $3 >> starts", *lines]))
+    script.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(script))
+    with cluster.own_ray(cpus=1, gpus=0) as address:
+        yield address
+
+
+LOGS = 'mkdir -p "$3/r/session_2026/logs"; cd "$3/r/session_2026/logs"'
+SHORT = "[2026-11-28 05:02:49,496 E 6649 6650] (raylet) main.cc:1: no space left"
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["exit 3"], "exit status 3, its own messages stand above$"),
+        (["echo; echo its raylet ended with status 1; exit 1"], "its raylet ended with status 1$"),
+        (["kill -9 $$"], r"signal 9 \(Killed\) ended it: look whether memory has room$"),
+        (
+            [
+                LOGS,
+                "echo I > raylet.out",
+                f"echo '{SHORT}' >> raylet.out",
+                "echo one > dashboard.err",
+                "echo; echo why",
+            ],
+            r"why; its raylet.out says: .*main.cc:1: no space left$",
+        ),
+        (
+            [LOGS, "seq 9 > gcs_server.err", "touch raylet.err", "echo; echo why"],
+            r"why; its gcs_server.err says: 7 \| 8 \| 9$",
+        ),
+        ([LOGS, "echo OSError: full > dashboard.log", "echo; echo why"], "why; its dashboard.log says: OSError: full$"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_tried_twice_and_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str], reason: str
+) -> None:
     with (
-        pytest.raises(InputError, match=r"Ray did not start \(exit status 1\).*TMPDIR"),
-        cluster.own_ray(cpus=1, gpus=0),
+        pytest.raises(InputError, match=f"^Ray did not start, twice: {reason}"),
+        a_ray_that(*lines, folder=tmp_path, monkeypatch=monkeypatch),
     ):
         pass
+    starts = [Path(line) for line in (tmp_path / "starts").read_text().splitlines()]
+    assert len(starts) == 2
+    assert not any(start.exists() for start in starts)
+
+
+def test_a_ray_that_starts_at_the_second_try_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["test $(wc -l < starts) = 2 || { echo; echo too slow; exit 1; }", "echo 127.0.0.1:7", "cat"]
+    monkeypatch.setattr(folder, "_COMMON", ())
+    monkeypatch.setattr(folder, "_PLACE_BYTES", 999)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with a_ray_that(*lines, folder=tmp_path, monkeypatch=monkeypatch) as address:
+        assert address == "127.0.0.1:7"
+        starts = [Path(line) for line in (tmp_path / "starts").read_text().splitlines()]
+        assert [start.exists() for start in starts] == [False, True]
+        assert starts[1].parent == tmp_path
+        assert stat.S_IMODE(starts[1].stat().st_mode) == 0o700
+    assert not starts[1].exists()
+    assert "trying again: too slow" in caplog.text
+
+
+def test_ray_gets_more_time_than_it_gives_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[object] = [RuntimeError("unknown"), RuntimeError("unknown"), {"node": 1}]
+
+    def get_node(*arguments: object) -> object:
+        assert arguments == ("address", "id")
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(head, "_LOOK_SECONDS", 0.0)
+    assert head.patient(get_node)("address", "id") == {"node": 1}
+    monkeypatch.setattr(head, "PATIENCE_SECONDS", -1)
+    answers.append(RuntimeError("unknown"))
+    with pytest.raises(RuntimeError, match="unknown"):
+        head.patient(get_node)("address", "id")
+
+
+def test_ray_knows_the_ports_of_its_agents_beforehand(tmp_path: Path) -> None:
+    def start_raylet(node_id: str, session_dir: str, **options: object) -> dict[str, object]:
+        return {"node_id": node_id, "session_dir": session_dir, **options}
+
+    node = "0" * 56
+    given = head.with_ports(start_raylet)(node, str(tmp_path), runtime_env_agent_port=0, other=1)
+    ports = {name: given.pop(name) for name in head._AGENT_PORTS}
+    assert given == {"node_id": node, "session_dir": str(tmp_path), "other": 1}
+    assert all(port in head._PORTS for port in ports.values())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        f"{head._BY_FILE}_{node}": str(ports[head._BY_FILE])
+    }
+
+
+def test_ray_still_starts_by_what_is_replaced_in_it() -> None:
+    assert "ray._private.services.get_node(" in inspect.getsource(Node.__init__)
+    assert "ray._private.services.start_raylet(" in inspect.getsource(Node.start_raylet)
+    assert {*head._AGENT_PORTS, "session_dir", "node_id"} <= set(inspect.signature(services.start_raylet).parameters)
+    assert "RAY_gcs_server_port_wait_time_s" in inspect.getsource(Node.start_gcs_server)
+
+
+@pytest.fixture
+def only_tmpdir(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | str], str]:
+    """Why a Ray cannot have its folder in TMPDIR, where nothing else is there."""
+    monkeypatch.setattr(folder, "_COMMON", ())
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+
+    def reason(place: Path | str) -> str:
+        monkeypatch.setenv("TMPDIR", str(place))
+        try:
+            folder.require_place()
+        except InputError as error:
+            return str(error)
+        return ""
+
+    return reason
+
+
+def test_a_long_path_is_no_place_for_sockets(
+    monkeypatch: pytest.MonkeyPatch, only_tmpdir: Callable[[Path | str], str]
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="a") as short:
+        place = Path(short, "x" * (folder._PLACE_BYTES - len(short) - 1))
+        place.mkdir()
+        assert only_tmpdir(place) == ""
+        wide = place.with_name(place.name[:-1] + "ä")  # as many characters, one byte more
+        wide.mkdir()
+        message = only_tmpdir(wide)
+        assert f"{wide} has {folder._PLACE_BYTES + 1} bytes, of at most {folder._PLACE_BYTES}" in message
+        link = Path(short) / "l"
+        link.symlink_to(wide)
+        assert str(wide) in only_tmpdir(link)
+        monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # whose folder is its own affair
+        assert only_tmpdir(wide) == ""
+        monkeypatch.setattr(folder, "_COMMON", ("/nowhere", "/tmp"))
+        assert folder.places() == [Path("/tmp").resolve()]
+
+
+def test_a_place_without_room_or_that_is_not_there_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, only_tmpdir: Callable[[Path | str], str]
+) -> None:
+    monkeypatch.setattr(folder, "_PLACE_BYTES", 999)
+    assert only_tmpdir(tmp_path) == ""
+    assert f"{tmp_path / 'none'} is no folder" in only_tmpdir(tmp_path / "none")
+    (tmp_path / "file").touch()
+    assert f"{tmp_path / 'file'} is no folder" in only_tmpdir(tmp_path / "file")
+    monkeypatch.setattr(folder, "_ROOM_BYTES", 1 << 60)
+    assert "MB left" in only_tmpdir(tmp_path)
+
+
+def test_a_place_that_others_can_exchange_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, other_user: OtherUser, only_tmpdir: Callable[[Path | str], str]
+) -> None:
+    monkeypatch.setattr(folder, "_PLACE_BYTES", 999)
+    shared = other_user.folder.resolve()
+    (shared / "ours").mkdir()
+    (shared / "ours").chmod(0o700)
+    for place in (shared, shared / "ours"):
+        assert f"{place} could be exchanged by others, who may write to {shared}" in only_tmpdir(place)
+    shared.chmod(0o1777)
+    assert only_tmpdir(shared) == only_tmpdir(shared / "ours") == ""
+    other_user.run("mkdir theirs")
+    assert "could be exchanged" in only_tmpdir(shared / "theirs")
+
+
+def test_nobody_else_gets_at_the_folder_of_a_ray(other_user: OtherUser) -> None:
+    other_user.folder.chmod(0o1777)  # as /tmp is
+    with folder.own_folder(other_user.folder) as own:
+        inside = own.path / folder.INSIDE
+        inside.chmod(0o777)  # as Ray does
+        (inside / "socket").touch()
+        for attempt in (
+            f"ls {inside}",
+            f"touch {inside}/planted",
+            f"mv {inside}/socket {inside}/s",
+            f"mv {own.path} x",
+        ):
+            assert other_user.run(attempt, check=False).returncode != 0, attempt
+        assert sorted(path.name for path in own.path.rglob("*")) == [folder.INSIDE, "socket"]
+    assert list(other_user.folder.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from atw.train.folder import own_folder
+with own_folder(Path(sys.argv[1])) as own:
+    print(own.path, flush=True)
+    sys.stdin.read()
+    os._exit(9)
+"""
+
+
+def test_leftovers_of_killed_rays_are_removed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin and process.stdout
+        other = Path(process.stdout.readline().strip())
+        with folder.own_folder(tmp_path) as own:
+            assert set(tmp_path.iterdir()) == {own.path, other}
+        assert list(tmp_path.iterdir()) == [other]
+    assert other.exists()
+    with folder.own_folder(tmp_path) as own:
+        assert list(tmp_path.iterdir()) == [own.path]
+
+
+def test_what_only_looks_like_a_leftover_stays(other_user: OtherUser) -> None:
+    shared, prefix = other_user.folder, folder._PREFIX
+    other_user.run(f"mkdir -p {prefix}theirs/r && chmod 700 {prefix}theirs && ln -s {shared}/goal {prefix}link")
+    for name in ("goal", f"{prefix}open"):
+        (shared / name / "r").mkdir(parents=True)
+        (shared / name).chmod(0o700 if name == "goal" else 0o755)
+    before = sorted(shared.iterdir())
+    with folder.own_folder(shared):
+        pass
+    assert sorted(shared.iterdir()) == before
+    assert (shared / "goal/r").exists()
 
 
 @pytest.mark.parametrize(("command", "status"), [("exit 3", 3), ("kill -TERM $$", 143), ("true", 0)])
@@ -159,7 +397,7 @@ def test_a_cluster_to_join_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -
 def test_leftovers_of_a_killed_one_are_named(light_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared, "_FADE_SECONDS", 0.1)
     current = Owner.current()
-    gone = Owner(current.host, current.pid, current.began - 3600)
+    gone = Owner(current.host, current.pid, "earlier")
     elsewhere = Owner("elsewhere", current.pid, gone.began)
     with sleeper(gone) as left, sleeper(elsewhere):
         with pytest.raises(InputError, match=rf"{left.pid} \(sleep 100\).*kill {left.pid}$"):

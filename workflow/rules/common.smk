@@ -7,6 +7,7 @@ import sys
 from atw.config import RECIPES, STREAMS
 from atw.datasets import NoVideosError
 from atw.plan import Plan
+from atw.train.folder import require_place
 
 
 def from_plan(method, *names):
@@ -35,6 +36,13 @@ def get_rendered(wildcards):
 @explained
 def get_shard_settings(wildcards, stream):
     return json.dumps(PLAN.shard_settings(wildcards.dataset, stream, wildcards.shard))
+
+
+@explained
+def get_weights(wildcards):
+    """The weights that a training starts from; asked before anything runs, it says then that Ray has no place."""
+    require_place()
+    return PLAN.weights(wildcards.run, wildcards.stream) or []
 
 
 @explained

@@ -2,7 +2,7 @@ rule train:
     input:
         shards=from_plan(PLAN.shards, "run", "split", "stream"),
         audit=ancient(from_plan(PLAN.audit, "run", "split")),
-        weights=from_plan(PLAN.weights, "run", "stream"),
+        weights=get_weights,
     output:
         model="results/{run}/{split}/{stream}/model.pt",
         history="results/{run}/{split}/{stream}/history.jsonl",

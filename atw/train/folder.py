@@ -1,0 +1,141 @@
+"""The folder of a Ray: short, of this user alone, and gone with the Ray.
+
+Ray makes what it keeps there writable by everyone, on purpose, so the folder around it is closed to others. Nothing
+heavy is imported, for the workflow asks before it begins.
+"""
+
+import fcntl
+import os
+import platform
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from atw.files import InputError
+
+INSIDE = "r"  # Ray's own folder, which it opens to everyone
+_COMMON = ("/tmp", "/var/tmp", "/dev/shm")
+_PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # another host's locks may not be seen here
+_RANDOM_BYTES = 8  # that mkdtemp adds
+# A socket's name has an end; the longest below Ray's folder is that of a part of its dashboard.
+_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+_LONGEST_SOCKET = "session_2026-11-28_04-50-00_993906_4194304/sockets/dash_MetricsHead"
+_PLACE_BYTES = _SOCKET_BYTES - len(f"/{_PREFIX}/{INSIDE}/{_LONGEST_SOCKET}") - _RANDOM_BYTES
+_ROOM_BYTES = 50_000_000
+# Those that end a start come first; those of Ray's servers in C++ say the most in `.out`.
+_LOGS = [f"{server}.{kind}" for server in ("raylet", "gcs_server") for kind in ("out", "err")]
+_LOGS += ["dashboard.err", "dashboard.log", "runtime_env_agent.log", "dashboard_agent.log"]
+_ERROR = re.compile(r"^\[[-\d :,]+ [ECF] |\bERROR\b|^[\w.]+(Error|Exception)\b")  # of servers in C++, and in Python
+_LINES = 3
+
+
+def require_place() -> None:
+    """Say now that a training will find no place for its Ray, and not after hours.
+
+    Raises:
+        InputError: there is none, and no cluster to join.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        places()
+
+
+def places() -> list[Path]:
+    """Where the folder of a Ray can be made, the best place first: in TMPDIR, else in what every system has.
+
+    Raises:
+        InputError: nowhere.
+    """
+    names = [os.environ.get("TMPDIR"), *_COMMON, os.environ.get("XDG_RUNTIME_DIR")]  # the last goes when one logs out
+    found = {place: _unfit(place) for place in (Path(name).resolve() for name in names if name)}
+    fit = [place for place, reason in found.items() if not reason]
+    if not fit:
+        refused = "; ".join(f"{place} {reason}" for place, reason in found.items())
+        raise InputError(
+            f"Ray finds no folder for its sockets and logs ({refused}): let TMPDIR name a folder of yours on a local "
+            f"disk whose path has at most {_PLACE_BYTES} bytes"
+        )
+    return fit
+
+
+def _unfit(place: Path) -> str:
+    """Why a Ray cannot have its folder there; empty if it can."""
+    length = len(os.fsencode(place))
+    if length > _PLACE_BYTES:
+        return f"has {length} bytes, of at most {_PLACE_BYTES}"
+    try:
+        if not place.is_dir():
+            return "is no folder"
+        if not os.access(place, os.W_OK | os.X_OK):
+            return "cannot be written to"
+        if shutil.disk_usage(place).free < _ROOM_BYTES:
+            return f"has less than {_ROOM_BYTES // 1_000_000} MB left"
+        trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # where root is not mapped, / is nobody's
+        for folder in (place, *place.parents):
+            status = folder.stat()
+            open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+            if open_to_others or status.st_uid not in trusted:
+                return f"could be exchanged by others, who may write to {folder}"
+    except OSError as error:
+        return f"cannot be used: {error.strerror}"
+    return ""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is held.
+
+    Args:
+        path: of mode 0700; Ray's own is `INSIDE` it.
+        lock: a descriptor; as long as a process has it open, nobody removes the folder as a leftover.
+    """
+
+    path: Path
+    lock: int
+
+
+@contextmanager
+def own_folder(place: Path) -> Iterator[Folder]:
+    """A new folder at a place, and none that killed processes left there."""
+    _remove_leftovers(place)
+    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # where there are no locks, leftovers stay
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        (path / INSIDE).mkdir()  # not before it is locked: what has one and no lock is a leftover
+        yield Folder(path, lock)
+    finally:
+        os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_leftovers(place: Path) -> None:
+    for path in place.glob(f"{_PREFIX}*/{INSIDE}"):
+        with suppress(OSError):
+            lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                status = os.fstat(lock)
+                if status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o700:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path.parent, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def last_errors(folder: Path) -> str:
+    """The last errors of a Ray that failed, from the first log that has any; empty if none has."""
+    for name in _LOGS:
+        for path in folder.glob(f"{INSIDE}/session_2*/logs/{name}"):  # not its link, session_latest
+            with suppress(OSError):
+                lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
+                errors = [line for line in lines if _ERROR.search(line)]
+                if errors or (lines and path.suffix == ".err"):
+                    return f"its {name} says: {' | '.join((errors or lines)[-_LINES:])}"
+    return ""
