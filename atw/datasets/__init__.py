@@ -12,7 +12,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from atw.datasets import demo, draw, folder, hmdb51, kinetics, somethingv2, ucf1
 from atw.datasets.found import present, unreadable
 from atw.datasets.intervals import intervals_path
 from atw.datasets.listed import Listed, Location
+from atw.datasets.names import plain, require_distinct, spelled
 from atw.datasets.tree import Scan, scan, shown
 from atw.files import InputError, digest
 
@@ -130,7 +131,9 @@ class Dataset:
         """The listed videos of a split, sorted by id, checked: no video twice, no group in train and test."""
         if name not in self.split_names:
             raise InputError(f"dataset {self.name} has no {name}; it has {', '.join(self.split_names)}")
-        rows = sorted(_LISTINGS[self.kind](self._location, int(name.removeprefix("split"))), key=lambda row: row.video)
+        root = str(self.root)
+        listed = _LISTINGS[self.kind](self._location, int(name.removeprefix("split")))
+        rows = sorted((_as_on_disk(row, root) for row in listed), key=lambda row: row.video)
         _check(f"dataset {self.name}, {name}", rows)
         return tuple(rows)
 
@@ -138,8 +141,14 @@ class Dataset:
     def classes(self) -> tuple[str, ...]:
         """Class names in label order: that of the official list where there is one, else alphabetical."""
         if self.kind in _CLASSES:
-            return _CLASSES[self.kind](self._location)
-        return tuple(sorted({row.label for name in self.split_names for row in self.rows(name)}))
+            names = _CLASSES[self.kind](self._location)
+        else:
+            names = tuple(sorted({row.label for name in self.split_names for row in self.rows(name)}))
+        require_distinct(names, f"dataset {self.name}", "write one of them in all lists")
+        twice = next((label for label in names if names.count(label) > 1), None)
+        if twice is not None:
+            raise InputError(f"dataset {self.name}: class {twice!r} is listed twice, blanks aside; keep one of them")
+        return names
 
     @functools.cache  # noqa: B019
     def split(self, name: str) -> Split:
@@ -258,6 +267,7 @@ class Dataset:
         if self.generated:
             return
         self._require_root()
+        _ = self.classes  # refuses labels that look the same, before anything is made of them
         missing, listed = self.missing_videos()
         if not missing:
             return
@@ -279,6 +289,11 @@ class Dataset:
                 f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
                 f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"
             )
+
+
+def _as_on_disk(row: Listed, root: str) -> Listed:
+    video, label = spelled(root, row.video), plain(row.label)
+    return row if (video, label) == (row.video, row.label) else replace(row, video=video, label=label)
 
 
 def _check(place: str, rows: Iterable[Listed]) -> None:

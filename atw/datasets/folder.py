@@ -3,15 +3,14 @@
 The lists are the user's own, or drawn once by `atw.datasets.draw`.
 """
 
-import csv
 import glob
-import io
 import re
 from pathlib import Path
 from typing import Literal
 
 from atw.datasets.draw import drawn_lists
-from atw.datasets.listed import Listed, Location, checked_video, read_text
+from atw.datasets.listed import Listed, Location, checked_video, read_table
+from atw.datasets.names import plain
 from atw.files import InputError
 
 
@@ -42,24 +41,15 @@ def count_splits(location: Location) -> int:
 
 
 def listed(location: Location, split: int) -> list[Listed]:
-    """The videos of a split; further columns are allowed and ignored, as are blanks around all but the path."""
+    """The videos of a split; further columns are allowed and ignored, as are blanks around all cells."""
     path = list_path(location, split)
-    reader = csv.DictReader(io.StringIO(read_text(path.parent, path.name), newline=""), strict=True)
     rows = []
-    try:
-        reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-        missing = {"path", "label", "subset"} - set(reader.fieldnames)
-        if missing:
-            raise InputError(f"{path}, line 1: no column {', '.join(sorted(missing))}; needed are path,label,subset")
-        for row in reader:
-            place = f"{path}, line {reader.line_num}"
-            label, given, group = ((row.get(column) or "").strip() for column in ("label", "subset", "group"))
-            if given not in ("train", "test") or not label or row["path"] is None:
-                raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {dict(row)}")
-            subset: Literal["train", "test"] = "train" if given == "train" else "test"
-            rows.append(Listed(checked_video(row["path"], place), label, subset, group))
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file: {error}") from None
+    for place, row in read_table(path.parent, path.name, ("path", "label", "subset")):
+        label, given, group = (plain(row.get(column, "")) for column in ("label", "subset", "group"))
+        if given not in ("train", "test") or not label:
+            raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {row}")
+        subset: Literal["train", "test"] = "train" if given == "train" else "test"
+        rows.append(Listed(checked_video(row["path"], place), label, subset, group))
     return rows
 
 

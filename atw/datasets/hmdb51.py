@@ -26,7 +26,7 @@ def listed(location: Location, split: int) -> list[Listed]:
         label = name.removesuffix(ending)
         for number, line in enumerate(read_lines(folder, name), start=1):
             place = f"{folder / name}, line {number}"
-            match = re.fullmatch(r"(.+\.avi) ([012])", line)
+            match = re.fullmatch(r"(.+\.avi)\s+([012])", line)
             if not match:
                 raise InputError(f"{place}: expected `file.avi 0|1|2`, found {line!r}")
             subset = _SUBSETS[match[2]]

@@ -1,14 +1,12 @@
 """Kinetics: CSV files `label,youtube_id,time_start,time_end,split[,is_cc]`; one split; alphabetical classes."""
 
-import csv
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from atw.datasets.archive import list_names
-from atw.datasets.listed import Listed, Location, checked_video, read_text
+from atw.datasets.listed import Listed, Location, checked_video, read_table
 from atw.files import InputError
 
 _NEEDED = ("label", "youtube_id", "time_start", "time_end", "split")
@@ -48,36 +46,22 @@ def _files(path: Path, tested: str) -> Iterator[tuple[Path, str]]:
 
 
 def _read(folder: Path, name: str, tested: str, template: str) -> Iterator[Listed]:
-    reader = csv.reader(io.StringIO(read_text(folder, name), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        missing = [column for column in _NEEDED if column not in header]
-        if missing:
-            raise InputError(f"{folder / name}, line 1: no column {', '.join(missing)}; needed are {','.join(_NEEDED)}")
-        columns = [header.index(column) for column in _NEEDED]
-        for row in reader:
-            if not row:
-                continue
-            place = f"{folder / name}, line {reader.line_num}"
-            if len(row) <= max(columns):
-                raise InputError(f"{place}: needs {','.join(_NEEDED)}, found {','.join(row)!r}")
-            label, youtube, start, end, given = (row[column] for column in columns)
-            meaning = _SPLITS.get(given)
-            if meaning is None or not label or not youtube or not (start.isdecimal() and end.isdecimal()):
-                raise InputError(
-                    f"{place}: needs a label, a youtube_id, whole seconds and a split of train, validate or test, "
-                    f"found {','.join(row)!r}"
-                )
-            if meaning in ("train", tested):
-                subset: Literal["train", "test"] = "train" if meaning == "train" else "test"
-                video = template.format(
-                    label=label,
-                    label_underscored=label.replace(" ", "_"),
-                    subset=given,
-                    id=youtube,
-                    start=start.zfill(6),
-                    end=end.zfill(6),
-                )
-                yield Listed(checked_video(video, place), label, subset, youtube)
-    except csv.Error as error:
-        raise InputError(f"{folder / name}: not a CSV file: {error}") from None
+    for place, row in read_table(folder, name, _NEEDED):
+        label, youtube, start, end, given = (row[column].strip() for column in _NEEDED)
+        meaning = _SPLITS.get(given)
+        if meaning is None or not label or not youtube or not (start.isdecimal() and end.isdecimal()):
+            raise InputError(
+                f"{place}: needs a label, a youtube_id, whole seconds and a split of train, validate or test, "
+                f"found {','.join(row.values())!r}"
+            )
+        if meaning in ("train", tested):
+            subset: Literal["train", "test"] = "train" if meaning == "train" else "test"
+            video = template.format(
+                label=label,
+                label_underscored=label.replace(" ", "_"),
+                subset=given,
+                id=youtube,
+                start=start.zfill(6),
+                end=end.zfill(6),
+            )
+            yield Listed(checked_video(video, place), label, subset, youtube)

@@ -1,10 +1,13 @@
 """What every list of videos comes down to."""
 
-import json
+import csv
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from atw import jsontext
 from atw.datasets.archive import list_file
 from atw.files import InputError
 
@@ -53,11 +56,52 @@ def read_text(lists: Path, name: str) -> str:
 def read_json(lists: Path, name: str) -> Any:
     """The content of the JSON file `name` in a folder or archive of lists."""
     try:
-        return json.loads(read_text(lists, name))
+        return jsontext.parse(read_text(lists, name), f"{lists / name}")
     except ValueError as error:
         raise InputError(f"{lists / name}: not JSON: {error}") from None
     except RecursionError:
         raise InputError(f"{lists / name}: not the JSON of a list: too deeply nested") from None
+
+
+def read_table(lists: Path, name: str, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file with their places, for messages, by the columns of its first line; no empty ones.
+
+    Columns may be separated by commas, semicolons or tabs. Cells are as they stand there, and empty where a row ends.
+
+    Raises:
+        InputError: it is no CSV, a column is missing or named twice, or a row has more cells than there are columns.
+    """
+    path = lists / name
+    text = read_text(lists, name)
+    first = text.partition("\n")[0]
+    separator = next((mark for mark in ",;\t" if set(needed) <= set(_columns(first, mark))), ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        columns = [column.strip() for column in next(reader, [])]
+        missing = sorted(set(needed) - set(columns))
+        if missing:
+            raise InputError(f"{path}, line 1: no column {', '.join(missing)}; needed are {','.join(needed)}")
+        twice = next((column for column in columns if column and columns.count(column) > 1), "")
+        if twice:
+            raise InputError(f"{path}, line 1: the column {twice} is named twice; take one away, or name it otherwise")
+        for cells in reader:
+            place = f"{path}, line {reader.line_num}"
+            if any(cell.strip() for cell in cells[len(columns) :]):
+                raise InputError(
+                    f"{place}: {len(cells)} cells in {len(columns)} columns; put double quotes around text with "
+                    f"{separator!r} in it, found {separator.join(cells)!r}"
+                )
+            quoted = next((cell for cell in cells if cell.lstrip() != cell and cell.lstrip().startswith('"')), None)
+            if quoted is not None:
+                raise InputError(f"{place}: take away the blank before the quotes of {quoted!r}, which would be text")
+            if any(cells):
+                yield place, dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file: {error}") from None
+
+
+def _columns(line: str, separator: str) -> list[str]:
+    return [column.strip().strip('"').strip() for column in line.split(separator)]
 
 
 def read_lines(lists: Path, name: str) -> list[str]:

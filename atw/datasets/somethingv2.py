@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from atw.datasets.archive import list_names
 from atw.datasets.listed import Listed, Location, checked_video, read_json
+from atw.datasets.names import plain
 from atw.files import InputError
 
 
@@ -17,7 +18,7 @@ def classes(location: Location) -> tuple[str, ...]:
     numbers = {_number(number, name, place): name for name, number in content.items()}
     if sorted(numbers) != list(range(len(content))):
         raise InputError(f"{place}: the numbers of the classes must be 0 to {len(content) - 1}, each once")
-    return tuple(numbers[number] for number in range(len(content)))
+    return tuple(plain(numbers[number]) for number in range(len(content)))
 
 
 def listed(location: Location, split: int) -> list[Listed]:
@@ -34,7 +35,7 @@ def listed(location: Location, split: int) -> list[Listed]:
             here = f"{place}, video {number}"
             if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("id", "template")):
                 raise InputError(f"{here}: expected an object with `id` and `template`, found {str(entry)[:80]!r}")
-            label = entry["template"].replace("[", "").replace("]", "")
+            label = plain(entry["template"].replace("[", "").replace("]", ""))
             if label not in known:
                 raise InputError(f"{here}: class {label!r} is not in the labels file; take both from one release")
             rows.append(Listed(checked_video(f"{entry['id']}.webm", here), label, subset))

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from atw.datasets.listed import Listed, Location, checked_video, read_lines
+from atw.datasets.names import plain
 from atw.files import InputError
 
 
@@ -12,10 +13,10 @@ def classes(location: Location) -> tuple[str, ...]:
     folder = Path(location["lists"])
     names = []
     for number, line in enumerate(read_lines(folder, "classInd.txt"), start=1):
-        match = re.fullmatch(r"(\d+) (\S+)", line)
+        match = re.fullmatch(r"(\d+)\s+(\S+)", line)
         if not match or int(match[1]) != number:
             raise InputError(f"{folder / 'classInd.txt'}, line {number}: expected `{number} ClassName`, found {line!r}")
-        names.append(match[2])
+        names.append(plain(match[2]))
     return tuple(names)
 
 
@@ -28,8 +29,8 @@ def listed(location: Location, split: int) -> list[Listed]:
         name = f"{subset}list{split:02d}.txt"
         for number, line in enumerate(read_lines(folder, name), start=1):
             place = f"{folder / name}, line {number}"
-            video = checked_video(re.sub(r"(\.avi) \d+$", r"\1", line), place)
-            label = video.partition("/")[0]
+            video = checked_video(re.sub(r"(\.avi)\s+\d+$", r"\1", line), place)
+            label = plain(video.partition("/")[0])
             group = re.search(r"_(g\d+)_c\d+\.avi$", video)
             if label not in known or not group:
                 raise InputError(

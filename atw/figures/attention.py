@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.datasets.intervals import read_intervals
+from atw.datasets.names import path_key
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import interval_auc
 from atw.evaluate.scores import Scores, flat_attention, read_scores
@@ -43,7 +44,8 @@ def write_attention(
     weights = {stream: weight for stream, weight in choice.weights.items() if weight and stream in scores}
     predicted = fuse(scores, weights=weights, on=choice.on).argmax(axis=1)
     rows = draw_rows(scores[shown], predicted, choice)
-    known = read_intervals(intervals) if intervals else {}
+    given = read_intervals(intervals) if intervals else {}
+    known = {video: given[path_key(video)] for video in scores[shown].videos if path_key(video) in given}
     stored = stored_videos(frames, scores, "rgb")
     counts = {video: entry.count for video, (_, entry) in stored.items()}
     plates = [_plate(scores, row, shown, int(predicted[row]), stored, known, counts) for row in rows]

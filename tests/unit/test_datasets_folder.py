@@ -2,6 +2,7 @@
 
 import errno
 import os
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,101 @@ def test_a_dataset_comes_back_from_the_command_line(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "list.csv", *GOOD)
     text = f'{{"name": "mine", "kind": "folder", "root": "r", "lists": "{path}"}}'
     assert from_json(text).rows("split1") == dataset("folder", path).rows("split1")
+
+
+CASES = Path(__file__).parents[1] / "cases/lists"
+
+
+def videos(root: Path, *names: str) -> Path:
+    for name in names or [f"{label}/{number}.mp4" for label in ("jump", "run") for number in (1, 2, 3)]:
+        write(root / name, name)
+    return root
+
+
+def test_a_label_in_two_unicode_forms_is_one_class(tmp_path: Path) -> None:
+    mine = dataset("folder", CASES / "l_nf.csv", videos(tmp_path))
+    mine.require_videos()
+    assert mine.split("split1").classes == ("caf\u00e9", "run")
+
+
+@pytest.mark.parametrize(
+    "other", ["high  jump", "high\u00a0jump", "\thigh\tjump ", "high\u200b jump", "\u2003high jump"]
+)
+def test_blanks_and_unseen_marks_make_no_class(tmp_path: Path, other: str) -> None:
+    rows = ("a/1.mp4,high jump,train,", f"a/2.mp4,{other},train,", "a/3.mp4,high jump,test,", "b/1.mp4,run,train,")
+    assert dataset("folder", write_folder(tmp_path / "l.csv", *rows)).classes == ("high jump", "run")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("Jump", "jump"), ("\uff4aump", "jump"), ("ju\u200dmp", "jump"), ("STRASSE", "stra\u00dfe")]
+)
+def test_labels_that_look_the_same_are_refused_with_both_spellings(tmp_path: Path, one: str, other: str) -> None:
+    rows = (f"a/1.mp4,{one},train,", f"a/2.mp4,{other},train,", f"a/3.mp4,{other},test,", "b/1.mp4,run,train,")
+    mine = dataset("folder", write_folder(tmp_path / "l.csv", *rows), videos(tmp_path))
+    with pytest.raises(InputError) as error:
+        mine.require_videos()
+    assert f"{one!a} and {other!a} would be two classes" in str(error.value) or f"{other!a} and {one!a}" in str(
+        error.value
+    )
+
+
+def test_the_case_of_labels_in_two_cases_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="'Jump' and 'jump' would be two classes, and look like one; write one of them"
+    ):
+        dataset("folder", CASES / "l_labelcase.csv", videos(tmp_path)).require_videos()
+
+
+def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"l_dupcol.csv, line 1: the column label is named twice"):
+        dataset("folder", CASES / "l_dupcol.csv").rows("split1")
+
+
+def test_blanks_after_a_path_do_not_count(tmp_path: Path) -> None:
+    mine = dataset("folder", CASES / "l_trailing.csv", videos(tmp_path))
+    mine.require_videos()
+    assert [row.video for row in mine.rows("split1")][:2] == ["jump/1.mp4", "jump/2.mp4"]
+    # A name that does end in a blank is meant where it is there.
+    write(tmp_path / "jump/1.mp4 ", "x")
+    assert (
+        next(row.video for row in dataset("folder", CASES / "l_trailing.csv", tmp_path).rows("split1")) == "jump/1.mp4 "
+    )
+
+
+@pytest.mark.parametrize(("listed", "stored"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_paths_are_found_in_either_unicode_form(tmp_path: Path, listed: Any, stored: Any) -> None:
+    name = "caf\u00e9/\u00fcber.mp4"
+    on_disk = unicodedata.normalize("NFC", "caf\u00e9") + "/" + unicodedata.normalize(stored, "\u00fcber.mp4")
+    rows = (f"{unicodedata.normalize(listed, name)} ,a,train,", "b/1.mp4,b,train,", "b/2.mp4,b,test,")
+    root = videos(tmp_path / "videos", on_disk, "b/1.mp4", "b/2.mp4")
+    mine = dataset("folder", write_folder(tmp_path / "l.csv", *rows), root)
+    mine.require_videos()
+    assert mine.rows("split1")[-1].video == on_disk
+    both = (*rows, f"{unicodedata.normalize(stored, name)},a,train,")
+    with pytest.raises(InputError, match="is listed twice"):
+        dataset("folder", write_folder(tmp_path / "both.csv", *both), root).rows("split1")
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_tables_of_excel_are_read(tmp_path: Path, separator: str) -> None:
+    rows = [
+        row.replace(",", separator)
+        for row in ('"path","label",subset,', '"a/1.mp4","x ",train,', "a/2.mp4,x,test,,", ",,,")
+    ]
+    write(tmp_path / "l.csv", "\ufeff" + rows[0], *rows[1:3], end="\r\n")
+    split = dataset("folder", tmp_path / "l.csv").split("split1")
+    assert [(row.video, row.label) for row in (*split.train, *split.test)] == [("a/1.mp4", "x"), ("a/2.mp4", "x")]
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("path,subset,label", "a/1.mp4,train,high, far", "line 2: 4 cells in 3 columns; put double quotes around text"),
+        ("path,subset,label", 'a/1.mp4,train, "high, far"', "line 2: 4 cells in 3 columns"),
+        ("path,subset,label", 'a/1.mp4,train, "high"', "line 2: take away the blank before the quotes of"),
+        ("path,subset,label, label", "a/1.mp4,train,a,a", "line 1: the column label is named twice"),
+    ],
+)
+def test_cells_that_would_be_misread_are_refused(tmp_path: Path, header: str, row: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        dataset("folder", write_folder(tmp_path / "l.csv", row, header=header)).rows("split1")

@@ -86,10 +86,10 @@ def test_missing_kinetics_clips_are_normal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "lines", "message"),
     [
-        ("train.csv", ["label,youtube_id"], "train.csv, line 1: no column time_start, time_end, split"),
+        ("train.csv", ["label,youtube_id"], "train.csv, line 1: no column split, time_end, time_start"),
         ("train.csv", [HEADER, "a,b,c,d,train,0"], "train.csv, line 2: needs a label.*whole seconds"),
         ("train.csv", [HEADER, "a,b,1,2,training,0"], "line 2: .*split of train, validate or test"),
-        ("train.csv", [HEADER, "a,b,1"], "line 2: needs label,youtube_id"),
+        ("train.csv", [HEADER, "a,b,1"], "line 2: needs a label, a youtube_id"),
         ("train.csv", [HEADER, "a,../../../b,1,2,train,0"], "line 2: the path .* stay inside it"),
         ("train.csv", [HEADER, '"a,b'], "not a CSV file"),
         ("train.csv", [HEADER, *TRAIN, TRAIN[0]], "is listed twice"),
@@ -351,3 +351,26 @@ def test_odd_names_reach_the_shard(tmp_path: Path, moving_frames: MovingFrames, 
     with Shard(tmp_path / "00000.h5") as shard:
         counts = {entry.video: entry.count for entry in shard.entries if entry.video in names}
     assert counts == {name: 7 + seed for seed, name in enumerate(names)}
+
+
+def test_trailing_blanks_of_kinetics_make_no_class_and_no_path(tmp_path: Path) -> None:
+    header = "label,youtube_id,time_start,time_end,split "
+    write(tmp_path / "train.csv", header, "high jump ,a,0,10,train", "high  jump,b ,0,10,train", end=" \r\n")
+    write(tmp_path / "val.csv", header, "high\u00a0jump,c,0,10, val")
+    location = {"name": "k", "kind": "kinetics", "root": "r", "lists": str(tmp_path), "test_on": "validate"}
+    mine = Dataset(location | {"path": "{id}_{start}.mp4"})
+    assert mine.classes == ("high jump",)
+    assert [row.video for row in mine.rows("split1")] == ["a_000000.mp4", "b_000000.mp4", "c_000000.mp4"]
+
+
+def test_a_something_class_or_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    def labelled(text: str) -> Dataset:
+        write(tmp_path / "labels.json", text)
+        return Dataset({"name": "mine", "kind": "somethingv2", "root": "r", "lists": str(tmp_path)})
+
+    with pytest.raises(InputError, match=r"labels.json, line 2: 'A' stands twice, first in line 1"):
+        _ = labelled('{"A": "0",\n "A": "1"}').classes
+    with pytest.raises(InputError, match="class 'A' is listed twice"):
+        _ = labelled('{"A": "0", "A ": "1"}').classes
+    with pytest.raises(InputError, match="'A' and 'a' would be two classes"):
+        _ = labelled('{"A": "0", "a": "1"}').classes
