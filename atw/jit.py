@@ -30,10 +30,12 @@ def _safe(folder: Path, source: Path) -> bool:
     """
     if folder.parent == source.parent:
         return True
+    # Where root is not mapped, / is nobody's.
+    trusted = {0, os.getuid(), source.stat().st_uid, Path("/").stat().st_uid}
     for place in (folder, *folder.parents):
         found = place.stat()
         others = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-        if others or found.st_uid not in (0, os.getuid(), source.stat().st_uid):
+        if others or found.st_uid not in trusted:
             _log.warning(
                 "compiling in every process anew (others can write to %s, and what lies in a cache is run); "
                 "NUMBA_CACHE_DIR can name a folder of this user alone",
