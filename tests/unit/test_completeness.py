@@ -76,7 +76,7 @@ def packets(codec: str, output: av.container.OutputContainer, times: Sequence[in
     stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv420p")
     stream.gop_size, stream.bit_rate = 12, 400_000
     if codec in ("libx264", "mpeg1video", "mpeg2video") or (codec == "mpeg4" and output.format.name != "avi"):
-        stream.max_b_frames = 2
+        stream.max_b_frames = 1 if output.format.name == "m4v" else 2
     stream.options = OPTIONS.get(codec, {})
     for image, time in zip(texture(len(times)), times, strict=True):
         frame = av.VideoFrame.from_ndarray(image, format="bgr24")
@@ -311,6 +311,37 @@ def test_frames_of_mpeg4_that_are_not_coded_are_not_missing(tmp_path: Path) -> N
             output.mux(repeat)
     frames, audit = decode(path)
     assert (len(frames), audit.declared, audit.repaired) == (COUNT, COUNT, [])
+
+
+def test_b_frames_packed_with_the_frame_before_them_are_not_missing(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "plain.m4v"), "w", format="m4v") as plain:
+        coded = [
+            (bytes(packet), packet.pts or 0, packet.is_keyframe) for packet in packets("mpeg4", plain, range(COUNT))
+        ]
+    packed: list[tuple[bytes, bool]] = []
+    for number, (content, time, key) in enumerate(coded):
+        if number == 0:
+            content = content.replace(b"\0\0\1\xb6", b"\0\0\1\xb2DivX503b1393p\0\0\1\xb6", 1)
+        if time < max(before for _, before, _ in coded[: number + 1]):
+            packed[-1] = packed[-1][0] + content, packed[-1][1]
+            packed.append((as_before(time + 1), False))
+        else:
+            packed.append((content, key))
+    path = tmp_path / "v.avi"
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("mpeg4", rate=25)
+        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
+        stream.codec_context.codec_tag = "DX50"
+        for place, (content, key) in enumerate(packed):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), key
+            packet.pts = packet.dts = place
+            output.mux(packet)
+    frames, audit = decode(path)
+    assert sum(content == as_before(time) for content, _ in packed for time in range(25)) > COUNT // 4
+    assert (len(frames), audit.declared, audit.repaired) == (COUNT, COUNT, [])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    assert reason(path).startswith("truncated: ")
 
 
 def fed(pictures: Pictures, time: int | None, *, key: bool = False) -> None:
