@@ -10,7 +10,7 @@
 #   results/{run}/{split}/report.html                  one page that says whether to believe the result; it opens offline
 #   results/{run}/summary.json                         its mean over the splits
 #   results/{dataset}/tables/table{1,2,3,4}.json       the paper's tables, its numbers beside ours; .csv, .html, .tex and .md beside it
-#   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states
+#   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states, .atw/ the digests of videos
 #
 # {run} is {dataset}, or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, split2, ...
 

@@ -13,6 +13,7 @@ from typing import Any
 from atw import config, imagenet, paper
 from atw.config import Compute, Config
 from atw.datasets import Dataset
+from atw.datasets.contents import KEPT, UNREAD
 from atw.files import InputError
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
@@ -40,11 +41,20 @@ class Plan:
         self.datasets = list(self.config.datasets)
         self.demos = [name for name, given in self.config.datasets.items() if given.kind == "demo"]
         self._datasets: dict[str, Dataset] = {}
+        self._runs = False
+
+    def start(self) -> None:
+        """From now on settings are for jobs that run, and name what is in their videos, read for that if need be.
+
+        Before, videos are read only of shards that are there, and only if they look otherwise than before: a dry run or
+        an estimate of a new dataset reads none.
+        """
+        self._runs = True
 
     def dataset(self, name: str) -> Dataset:
         """A dataset whose videos are there, and its lists; splits of a folder without lists are drawn here."""
         if name not in self._datasets:
-            dataset = Dataset(config.location(self.config, name))
+            dataset = Dataset(config.location(self.config, name), kept=KEPT)
             dataset.draw_splits()
             dataset.require_videos()
             self._datasets[name] = dataset
@@ -59,12 +69,16 @@ class Plan:
         return config.render_settings(self.config, dataset, int(split))
 
     def shard_settings(self, dataset: str, stream: str, shard: str) -> dict[str, Any]:
-        """All that a shard depends on, the names and sizes of its videos included."""
+        """All that a shard depends on, the names and contents of its videos included."""
         settings = config.shard_settings(self.config, dataset, stream)
         count = settings["preprocess"]["shards"]
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
-        return settings | {"shard": shard, "members": self._members_digest(dataset, shard, count)}
+        known = self._runs or self.dataset(dataset).generated or Path(self._shard(dataset, stream, shard)).exists()
+        return settings | {
+            "shard": shard,
+            "members": self._members_digest(dataset, shard, count) if known else UNREAD,
+        }
 
     def split_of_shard(self, dataset: str, shard: str) -> int:
         """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
@@ -74,7 +88,7 @@ class Plan:
         """Paths of the shards that hold the videos of a split."""
         dataset = _names(run)[0]
         names = self.dataset(dataset).shard_names(split, self._shard_count(dataset))
-        return [f"{self.config.shards}/{dataset}/{stream}/{name}.h5" for name in names]
+        return [self._shard(dataset, stream, name) for name in names]
 
     def audited_shards(self, dataset: str, split: str) -> list[str]:
         """Paths of the shards that tell which videos are bad: those of one stream that is needed anyway."""
@@ -229,6 +243,9 @@ class Plan:
     @functools.cache  # noqa: B019 - one look at each file, for all streams
     def _members_digest(self, dataset: str, shard: str, count: int) -> str:
         return self.dataset(dataset).members_digest(shard, count)
+
+    def _shard(self, dataset: str, stream: str, name: str) -> str:
+        return f"{self.config.shards}/{dataset}/{stream}/{name}.h5"
 
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards

@@ -5,7 +5,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,18 @@ def _write_mjpeg(path: Path, frames: Sequence[Image]) -> Path:
 
 
 def _write_shard(
-    path: Path, stream: str, videos: dict[str, int], *, seed: int = 0, dataset: str = "mine", **preprocess: Any
+    path: Path,
+    stream: str,
+    videos: dict[str, int],
+    *,
+    seed: int = 0,
+    dataset: str = "mine",
+    files: Mapping[str, str] = {},
+    **preprocess: Any,
 ) -> dict[str, NDArray[np.uint8]]:
     """A shard of random pictures or fields, `videos` giving the items of each; 0 items make it quarantined.
+
+    `files` is the SHA-256 that it names of each video's file.
 
     Returns what was stored of each video, decoded.
     """
@@ -104,6 +113,7 @@ def _write_shard(
                 stored[video] = fields
             reason = "" if items else "truncated: 1 of 9 frames can be decoded"
             entry = Entry(video, video.partition("/")[0], decoded=len(items), fps=25.0, quarantined=reason)
+            entry.sha256 = files.get(video, "")
             writer.add(entry, items)
     return stored
 

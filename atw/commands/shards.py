@@ -28,7 +28,7 @@ def info(paths: Paths, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(paths: Paths, as_json: AsJson = False) -> None:
-    """Check every byte of shards. Status 0: whole, 1: damage, each named with its remedy.
+    """Check every byte of shards, and that streams are of the same files. Status 0: whole, 1: damage, with its remedy.
 
     Example: atw shards verify shards
     """

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atw.datasets import demo, draw, folder, hmdb51, kinetics, somethingv2, ucf101
+from atw.datasets.contents import ABSENT, KEPT, Contents
 from atw.datasets.found import present, unreadable
 from atw.datasets.intervals import intervals_path
 from atw.datasets.listed import Listed, Location
@@ -102,13 +102,15 @@ class Dataset:
 
     Args:
         location: what `atw.config.location` gives: name, kind, root and what the kind needs besides.
+        kept: folder where digests of videos are kept from one look to the next, None for nowhere.
     """
 
-    def __init__(self, location: Location) -> None:
+    def __init__(self, location: Location, *, kept: Path | None = None) -> None:
         self.name: str = location["name"]
         self.kind: str = location["kind"]
         self.root = Path(location["root"])
         self._location = location
+        self._contents = Contents(self.name, self.root, kept)
 
     @property
     def generated(self) -> bool:
@@ -198,19 +200,21 @@ class Dataset:
         return shards
 
     def members_digest(self, shard: str, count: int) -> str:
-        """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and file sizes.
+        """SHA-256 of what a shard's bytes owe to its videos: their ids, labels and contents.
 
-        Sizes stand for contents: they cost one stat a file and survive copying, while the shard itself records SHA-256
-        of every file it was made from. Generated videos have no size before they are rendered, and need none.
-
-        Looks at the files each time, so that a job can tell whether they are still those it was planned for.
+        Looks at the files each time, so that a job can tell whether they are still those it was planned for, and reads
+        those that look otherwise than before.
         """
-        root = str(self.root)
-        rows = [
-            [listed.video, listed.label, None if self.generated else _size(f"{root}/{listed.video}")]
-            for listed in self.members(shard, count)
-        ]
-        return digest(rows)
+        members = self.members(shard, count)
+        contents = {} if self.generated else self._contents.digests((row.video for row in members), shard)
+        return self.made_from((row.video, row.label, contents.get(row.video, ABSENT)) for row in members)
+
+    def made_from(self, files: Iterable[tuple[str, str, str]]) -> str:
+        """What `members_digest` is of a shard made from these files: id, label and SHA-256 of each, `ABSENT` of none.
+
+        Generated videos have no content before they are rendered, and need none: it follows from their settings.
+        """
+        return digest([[video, label, None if self.generated else content] for video, label, content in files])
 
     def draw_splits(self) -> None:
         """Draw the splits of a folder without lists, if that was not done before, and name what is in none.
@@ -317,14 +321,7 @@ def _shard_name(row: Listed, count: int) -> str:
     return f"{row.block * count + value % count:05d}"
 
 
-def _size(path: str) -> int | None:
-    try:
-        return os.stat(path).st_size  # noqa: PTH116 - a Path for every video takes longer than the question
-    except OSError:
-        return None
-
-
 def from_json(text: str) -> Dataset:
     """The dataset that `--dataset` describes."""
     location: Any = json.loads(text)
-    return Dataset(location)
+    return Dataset(location, kept=KEPT)

@@ -40,6 +40,7 @@ def fuse(
     first, *others = scores.values()
     for other in others:
         _require_same(first, other)
+        _require_same_files(first, other)
     fused = np.zeros(first.video_logits.shape)  # [V, K]
     for stream, weight in weights.items():
         logits = scores[stream].video_logits.astype(np.float64)
@@ -74,6 +75,16 @@ def _require_same(one: Scores, other: Scores) -> None:
                     f"{one.stream} and {other.stream} cannot be fused, they differ in {what}: {had!r} in {one.stream}, "
                     f"{has!r} in {other.stream} (entry {number}); run the workflow, which scores the outdated one again"
                 )
+
+
+def _require_same_files(one: Scores, other: Scores) -> None:
+    had, has = (scores.provenance.get("files") for scores in (one, other))
+    if had and has and had != has:
+        raise InputError(
+            f"{one.stream} and {other.stream} cannot be fused, their shards were made from different files of a "
+            f"video; `atw shards verify` with the folder of {one.dataset}'s shards names them: delete the outdated "
+            "ones, and run the workflow"
+        )
 
 
 def _quarantined(scores: Scores) -> list[tuple[str, int]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from atw.config import Compute
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
+from atw.data.sources import sources
 from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
@@ -54,13 +55,14 @@ def score_videos(
         subset: which videos of the split are scored.
 
     Raises:
-        InputError: the network was trained on other classes, another split or another preprocessing; or no video was
-            held out.
+        InputError: the network was trained on other classes, another split or another preprocessing; no video was held
+            out; or shards of another stream were made from other files.
     """
     _, model = load_model(model_path)
     trained = model["settings"]
     split = dataset.split(settings["split"])
     shards = Shards(shard_paths, settings["shards"])
+    files = sources(shard_paths, split, dataset)
     _check(model_path, model, settings, list(split.classes), shards)
     on_gpu = use_gpu(compute, reserved=gpus, available=torch.cuda.device_count())
     labels = _labels(model_path, split, trained, subset)
@@ -93,7 +95,7 @@ def score_videos(
                 **found,
                 positions=task.starts.astype(np.int32),
                 quarantined=[(video, labels[video], reason) for video, reason in quarantined],
-                provenance=_provenance(model_path, model, settings, split, shards, flat),
+                provenance=_provenance(model_path, model, settings, split, shards, flat) | {"files": files},
                 subset=subset,
             ),
         )

@@ -19,6 +19,7 @@ import cv2
 
 from atw import flow as tvl1
 from atw.datasets import Dataset
+from atw.datasets.contents import UNREAD
 from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.preprocess import streams
@@ -50,7 +51,10 @@ def make(
             cannot run.
     """
     stream = settings["stream"]
-    _require_planned(dataset, settings)
+    members = dataset.members_digest(settings["shard"], settings["preprocess"]["shards"])
+    if settings["members"] == UNREAD:
+        settings = settings | {"members": members}
+    _require_planned(dataset, settings, members)
     cv2.setNumThreads(1)  # videos are the unit of parallel work
     if stream == "rgb":
         _write(out, settings, dataset, None, threads)
@@ -62,8 +66,8 @@ def make(
         _write(out, settings, dataset, flow, threads, backend)
 
 
-def _require_planned(dataset: Dataset, settings: dict[str, Any]) -> None:
-    if dataset.members_digest(settings["shard"], settings["preprocess"]["shards"]) != settings["members"]:
+def _require_planned(dataset: Dataset, settings: dict[str, Any], members: str) -> None:
+    if members != settings["members"]:
         raise InputError(
             f"the videos of dataset {dataset.name} in {dataset.root} are not those that this job was planned for: they "
             "changed, or their drive is gone. Nothing was written; start the workflow again when they are there"
@@ -84,16 +88,18 @@ def _write(
         used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
         job = streams.Job(used, cores.share, progress.count, lambda: Spool(out.parent))
         known = {entry.video: entry for entry in flow.entries} if flow else {}
+        files = []
         for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items)
+            files.append((entry.video, entry.label, entry.sha256))
             collect()
             progress.advance()
             if entry.quarantined:
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
             elif entry.repaired:
                 log.info("repaired %s: %s", entry.video, entry.repaired)
-        # A drive that vanished midway makes missing files of good videos.
-        _require_planned(dataset, settings)
+        # A drive that vanished midway makes missing files of good videos; a file may have been replaced meanwhile.
+        _require_planned(dataset, settings, dataset.made_from(files))
 
 
 @contextmanager

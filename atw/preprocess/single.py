@@ -14,11 +14,10 @@ from atw.preprocess import streams
 from atw.preprocess.shard import attributes, describe
 from atw.preprocess.spool import Spool
 from atw.progress import meter
-from atw.shards import Entry, create
+from atw.shards import SINGLE, Entry, create
 from atw.videos import Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
-DATASET = "single"  # stands in the shard in place of a dataset's name
 _LARGEST_BOUND_PX = 1000.0
 
 
@@ -80,7 +79,7 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
     entry = Entry(video=video.name, label="")
     describe(entry, audit)
     with (
-        create(out, attributes(settings, DATASET, backend)) as writer,
+        create(out, attributes(settings, SINGLE, backend)) as writer,
         meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,
     ):
         job = streams.Job(
@@ -129,9 +128,9 @@ def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
     flow = {"preset": choice.preset, "backend": choice.backend, "bound": choice.bound}
     settings = {
         "recipes": {name: RECIPES[name] for name in (("flow", "warped") if choice.warped else ("flow",))},
-        "dataset": DATASET,
+        "dataset": SINGLE,
         "stream": choice.stream,
-        "shard": DATASET,
+        "shard": SINGLE,
         "preprocess": Preprocess().model_dump(
             mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit", "identical"}
         )

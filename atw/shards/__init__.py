@@ -18,11 +18,13 @@ attributes and the rows of the index; nothing in the file depends on when, where
 
 from atw.shards.layout import (
     FORMAT,
+    SINGLE,
     ZERO,
     Entry,
     decode_field,
     decode_frame,
     dequantise,
+    differing,
     encode_field,
     encode_frame,
     places_of,
@@ -33,6 +35,7 @@ from atw.shards.writer import Encoded, Writer, create
 
 __all__ = [
     "FORMAT",
+    "SINGLE",
     "ZERO",
     "Encoded",
     "Entry",
@@ -42,6 +45,7 @@ __all__ = [
     "decode_field",
     "decode_frame",
     "dequantise",
+    "differing",
     "encode_field",
     "encode_frame",
     "places_of",

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from atw.files import InputError, printable
 from atw.progress import meter
-from atw.shards.layout import Entry
+from atw.shards.layout import SINGLE, Entry, differing
 from atw.shards.reader import REMEDY, Shard, is_other
 
 log = logging.getLogger("atw")
@@ -152,11 +152,12 @@ def _section(settings: dict[str, Any], name: str) -> dict[str, Any]:
 def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
     """Read every byte of the shards; returns how many there are, and a message for each damage.
 
-    Checked are attributes and index, the checksum and the declared size of every item, whether it can be decoded, and
-    the digest over all.
+    Checked are attributes and index, the checksum and the declared size of every item, whether it can be decoded, the
+    digest over all, and whether the streams were made from the same files.
     """
     shards = find(paths)
     messages: list[str] = []
+    streams: dict[tuple[str, ...], dict[str, Path]] = {}
     with meter("verifying", "items", len(shards)) as progress:
         for path in shards:
             items = 0
@@ -164,10 +165,35 @@ def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
                 with Shard(path) as shard:
                     items = int(shard.attributes["items"])
                     messages += _damage(shard)
+                    messages += _differences(streams.setdefault(_place(shard), {}), shard)
             except InputError as error:
                 messages.append(str(error))
             progress.advance(items)
     return len(shards), messages
+
+
+def _place(shard: Shard) -> tuple[str, ...]:
+    """What shards of the same videos have in common; those of somebody else may have been made from other copies."""
+    dataset, number = (str(shard.attributes[name]) for name in ("dataset", "shard"))
+    alone = (str(shard.path),) if dataset == SINGLE else ()
+    return (os.path.realpath(shard.path.parent.parent), dataset, number, *alone)
+
+
+def _differences(others: dict[str, Path], shard: Shard) -> Iterator[str]:
+    """A message where another stream's shard of the same videos, one of `others`, was made from another file."""
+    for stream, path in others.items():
+        if stream == shard.stream:
+            continue
+        with Shard(path) as other:
+            videos = differing(other.files, shard.files)
+        if videos:
+            more = f" and {len(videos) - 1} more videos" if videos[1:] else ""
+            yield (
+                f"shards {path} and {shard.path} were made from different files of {videos[0]}{more}; delete the "
+                "outdated one, and the workflow makes it again"
+            )
+            break
+    others.setdefault(shard.stream, shard.path)
 
 
 def _damage(shard: Shard) -> Iterator[str]:

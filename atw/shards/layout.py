@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from atw.hdf5 import read_attribute
 _DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 FORMAT = 2
+SINGLE = "single"  # stands in place of a dataset's name where a shard is of one video alone
 ZERO = 128  # the stored value of no motion
 _JSON = ("settings", "software", "flow")
 
@@ -131,6 +132,11 @@ def places_of(numbers: Sequence[int] | NDArray[np.integer]) -> dict[int, list[in
     for place in np.argsort(numbers, kind="stable").tolist():
         places.setdefault(int(numbers[place]), []).append(place)
     return places
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The videos that two shards were made from different files of, by what `Shard.files` says of each."""
+    return [video for video, content in one.items() if other.get(video, content) != content]
 
 
 def checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:

@@ -99,6 +99,11 @@ class Shard:
         """SHA-256 over index and items, as the writer recorded it."""
         return str(self.attributes["digest"])
 
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of the file that each video was read from, "" of none that could be read."""
+        return {entry.video: entry.sha256 for entry in self.entries}
+
     @contextmanager
     def _reading(self) -> Iterator[None]:
         try:

@@ -26,6 +26,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from atw.config import Compute
 from atw.data.reader import Shards
+from atw.data.sources import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest, locked
 from atw.train.devices import use_gpu
@@ -77,6 +78,7 @@ def launch(
     on_gpu = use_gpu(compute, reserved=gpus, available=_cluster_has(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = Shards(task.shard_paths, settings["shards"])
+    sources(task.shard_paths, split, dataset)
     weights_sha256 = network.backbone.weights_sha256
     run_name = digest([settings, shards.digests, weights_sha256, str(out.absolute())])[:16]
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]

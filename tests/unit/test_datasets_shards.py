@@ -1,6 +1,8 @@
 """Which shard a video belongs to, and what makes a shard or a split another one."""
 
 import dataclasses
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atw.datasets import Dataset
+from atw.datasets import Dataset, contents
+from atw.files import file_digest
 from tests.unit.lists import GOOD, dataset, write, write_folder, write_ucf101
 
 # A video must stay in its shard, or everything is computed again: the first 8 bytes of SHA-256 modulo the count.
@@ -91,6 +94,107 @@ def test_what_happens_to_a_video_touches_its_shard_only(tmp_path: Path) -> None:
     assert changed(before, listed(*rows)) == {shard_of["v7.mp4"]}
     (tmp_path / "v7.mp4").unlink()
     assert changed(before, listed(*rows)) == {shard_of["v7.mp4"]}
+
+
+@pytest.fixture
+def looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Two videos of equal size and times in one shard, looked at once; which files are read after that."""
+    write_folder(tmp_path / "list.csv", "a.mp4,x,train", "b.mp4,x,test", header="path,label,subset")
+    for name in "ab":
+        write(tmp_path / f"{name}.mp4", f"content {name}")
+        os.utime(tmp_path / f"{name}.mp4", ns=(10**18, 10**18))
+    read: list[str] = []
+
+    def noted(path: Path) -> str:
+        read.append(path.name)
+        return file_digest(path)
+
+    monkeypatch.setattr(contents, "file_digest", noted)
+    look(tmp_path)
+    assert sorted(read) == ["a.mp4", "b.mp4"]
+    read.clear()
+    return read
+
+
+def look(folder: Path) -> str:
+    """The digest of the shard, as another process would compute it."""
+    location = {"name": "mine", "kind": "folder", "root": str(folder), "lists": str(folder / "list.csv")}
+    return Dataset(location, kept=folder / "kept").members_digest("00000", 1)
+
+
+def test_a_video_is_read_once_and_again_when_it_looks_otherwise(tmp_path: Path, looked_at: list[str]) -> None:
+    before = look(tmp_path)
+    assert looked_at == []
+    (tmp_path / "a.mp4").touch()
+    assert look(tmp_path) == look(tmp_path) == before
+    assert looked_at == ["a.mp4"]
+    write(tmp_path / "a.mp4", "another a")  # as long as before
+    assert look(tmp_path) == look(tmp_path) != before
+    write(tmp_path / "a.mp4", "content a")
+    assert look(tmp_path) == before
+    assert looked_at == ["a.mp4"] * 3
+
+
+def test_videos_that_change_places_are_noticed_though_size_and_times_stay(tmp_path: Path, looked_at: list[str]) -> None:
+    before = look(tmp_path)
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (tmp_path / f"{old}.mp4").rename(tmp_path / f"{new}.mp4")
+    assert {path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")} == {10**18}
+    assert look(tmp_path) != before
+
+
+@pytest.mark.parametrize("kept", ["", "[]", '{"a.mp4": 1}', '{"a.mp4": [[1], "x"]}', '{"a.mp4": [[1, 2, 3], "x"]}'])
+def test_what_is_kept_may_be_damaged(tmp_path: Path, looked_at: list[str], kept: str) -> None:
+    before = look(tmp_path)
+    (tmp_path / "kept/mine/00000.json").write_text(kept)
+    assert look(tmp_path) == before
+    assert sorted(looked_at) == ["a.mp4", "b.mp4"]
+
+
+def test_where_nothing_can_be_kept_the_digest_is_the_same(
+    tmp_path: Path, looked_at: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = look(tmp_path)
+    shutil.rmtree(tmp_path / "kept")
+    write(tmp_path / "kept", "in the way")
+    assert look(tmp_path) == before
+    assert "the videos of mine will be read again next time: cannot write" in caplog.text
+    assert dataset("folder", tmp_path / "list.csv", tmp_path).members_digest("00000", 1) == before
+
+
+def test_what_is_no_file_has_no_content(tmp_path: Path, looked_at: list[str]) -> None:
+    digests = set()
+    for make in (lambda path: None, os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")):
+        path = tmp_path / "a.mp4"
+        path.unlink(missing_ok=True)
+        make(path)
+        digests.add(look(tmp_path))
+        if path.is_dir():
+            path.rmdir()
+    assert len(digests) == 1
+    assert looked_at == []
+    write(tmp_path / "a.mp4", "content a")
+    assert look(tmp_path) not in digests
+
+
+def test_what_cannot_be_read_has_no_content_until_it_can(
+    tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = look(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    with monkeypatch.context() as broken:
+        broken.setattr(contents, "file_digest", lambda path: path.read_text() + Path("/nowhere").read_text())
+        assert look(tmp_path) != before
+    assert look(tmp_path) == before
+
+
+def test_long_reading_is_told(
+    tmp_path: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(contents, "_TELL_SECONDS", -1)
+    (tmp_path / "a.mp4").touch()
+    look(tmp_path)
+    assert "looking at what is in the videos of mine: 0.0 GB" in caplog.text
 
 
 def test_moving_the_videos_changes_no_digest(tmp_path: Path) -> None:

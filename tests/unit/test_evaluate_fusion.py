@@ -72,6 +72,14 @@ def test_streams_that_disagree_are_refused(changes: dict[str, Any], message: str
         fuse(streams, weights=dict.fromkeys(streams, 1.0), on="logits")
 
 
+def test_streams_of_different_files_are_refused() -> None:
+    streams = {stream: scores(stream, provenance={"files": files}) for stream, files in (("rgb", "a"), ("flow", "b"))}
+    with pytest.raises(InputError, match=r"rgb and flow cannot be fused, .* made from different files.*shards verify"):
+        fuse(streams, weights=dict.fromkeys(streams, 1.0), on="logits")
+    for provenance in ({"files": "a"}, {}):
+        fuse(streams | {"flow": scores("flow", provenance=provenance)}, weights={"rgb": 1.0}, on="logits")
+
+
 def test_a_stream_may_fail_for_a_reason_of_its_own() -> None:
     streams = {"rgb": scores(), "flow": scores("flow", quarantined=[("wave/d.avi", 2, "truncated")])}
     fuse(streams, weights={"rgb": 1.0, "flow": 1.0}, on="logits")

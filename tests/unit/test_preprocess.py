@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from atw import config
 from atw import flow as tvl1
 from atw.datasets import Dataset
+from atw.datasets.contents import UNREAD
 from atw.files import InputError
 from atw.preprocess import shard as shard_making
 from atw.preprocess import streams
@@ -244,8 +245,7 @@ def test_a_video_that_changed_between_flow_and_warped_is_refused(project: Projec
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_videos_that_changed_since_the_job_was_planned_are_refused(project: Project, stream: str) -> None:
     planned = project.settings(stream)
-    with (project.root / GOOD[0]).open("ab") as file:
-        file.write(b"more")
+    swap_bytes(project.root / GOOD[0])
     with pytest.raises(
         InputError, match=r"the videos of dataset mine in .* are not those that this job was planned for"
     ):
@@ -269,6 +269,31 @@ def test_a_drive_that_vanishes_midway_quarantines_nothing(
     with pytest.raises(InputError, match=r"is not the file that shard|their drive is gone\. Nothing was written"):
         make(project.path(stream), project.settings(stream), project.dataset(), flow_path=flow, threads=1)
     assert not list(project.path(stream).parent.glob("*"))
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
+def test_a_video_that_is_replaced_midway_is_refused(
+    project: Project, monkeypatch: pytest.MonkeyPatch, stream: str
+) -> None:
+    flow = project.make("flow", place="earlier") if stream == "warped" else None
+    decode = shard_making.read
+
+    def replace(path: Path, *arguments: Any, **limits: Any) -> Any:
+        if path.name == Path(GOOD[1]).name:
+            swap_bytes(path)
+        return decode(path, *arguments, **limits)
+
+    monkeypatch.setattr(shard_making, "read", replace)
+    with pytest.raises(InputError, match=r"is not the file that shard|are not those that this job was planned for"):
+        make(project.path(stream), project.settings(stream), project.dataset(), flow_path=flow, threads=1)
+    assert not project.path(stream).exists()
+
+
+def test_a_job_that_was_only_planned_takes_the_videos_as_they_are(project: Project) -> None:
+    make(
+        project.path("rgb"), project.settings("rgb") | {"members": UNREAD}, project.dataset(), flow_path=None, threads=1
+    )
+    assert project.path("rgb").read_bytes() == project.make("rgb", place="planned").read_bytes()
 
 
 def test_a_flow_shard_that_lacks_a_video_is_refused(project: Project) -> None:

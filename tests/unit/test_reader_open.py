@@ -1,5 +1,6 @@
 """However many shards a stream has, few are open at the same time, and one that is opened again is the same one."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from atw.data import reader
 from atw.data.augment import Box, Crop
 from atw.data.reader import Shards
+from atw.data.sources import sources
+from atw.datasets import Dataset
 from atw.files import InputError
 from atw.shards import Shard
 from tests.unit.stored import Stored, WriteShard
@@ -29,6 +32,63 @@ def write(folder: Path, write_shard: WriteShard, stream: str) -> tuple[list[Path
 def descriptors(paths: list[Path]) -> int:
     """Files of `paths` that this process has open."""
     return len({file.path for file in psutil.Process().open_files()} & {str(path) for path in paths})
+
+
+# A video's content now, and what the shards of rgb and flow were made from; what is said to whom.
+MADE = [
+    ("1", "1", "1", "", ""),
+    ("2", "1", "1", "", ""),  # somebody else's shards, made from other copies
+    ("1", "1", "2", "flow/00000.h5 is outdated", "delete {flow}, and the workflow makes it again"),
+    ("2", "1", "2", "delete {rgb}, and the workflow makes it again", "rgb/00000.h5 is outdated"),
+    ("3", "1", "2", "delete both, and the workflow makes them again", "delete both"),
+    (None, "1", "2", "delete both, and the workflow makes them again", "delete both"),
+    (None, "", "2", "flow/00000.h5 is outdated", "delete {flow}"),
+]
+
+
+@pytest.mark.parametrize(("now", "of_rgb", "of_flow", "to_rgb", "to_flow"), MADE)
+def test_streams_of_different_files_are_refused_by_those_that_are_outdated(
+    tmp_path: Path,
+    write_shard: WriteShard,
+    caplog: pytest.LogCaptureFixture,
+    now: str | None,
+    of_rgb: str,
+    of_flow: str,
+    to_rgb: str,
+    to_flow: str,
+) -> None:
+    sha256 = {name: hashlib.sha256(name.encode()).hexdigest() for name in "123"} | {"": ""}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "split1.csv").write_text("path,label,subset\na/0.avi,a,train\na/1.avi,a,test\n")
+    if now:
+        (tmp_path / "a/1.avi").write_text(now)
+    dataset = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(tmp_path / "split1.csv")})
+    paths = {stream: tmp_path / "shards" / stream / "00000.h5" for stream in ("rgb", "flow")}
+    for stream, content in (("rgb", of_rgb), ("flow", of_flow)):
+        # One that is in no list does not count.
+        files = {"a/0.avi": sha256["1"], "a/1.avi": sha256[content], "a/unlisted.avi": stream}
+        write_shard(paths[stream], stream, dict.fromkeys(files, 2), files=files)
+    found = []
+    for stream, said in (("rgb", to_rgb), ("flow", to_flow)):
+        expected = said.format(**paths)
+        if "delete" in said:
+            with pytest.raises(InputError, match=r"made from different files of a/1.avi") as error:
+                sources([paths[stream]], dataset.split("split1"), dataset)
+            assert expected in str(error.value)
+            continue
+        caplog.clear()
+        found.append(sources([paths[stream]], dataset.split("split1"), dataset))
+        assert (expected in caplog.text) if said else not caplog.text
+    assert len(set(found)) <= 1
+
+
+def test_a_damaged_shard_of_another_stream_is_not_judged(tmp_path: Path, write_shard: WriteShard) -> None:
+    (tmp_path / "split1.csv").write_text("path,label,subset\na/0.avi,a,train\na/1.avi,a,test\n")
+    dataset = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(tmp_path / "split1.csv")})
+    write_shard(tmp_path / "shards/rgb/00000.h5", "rgb", {"a/0.avi": 2, "a/1.avi": 2})
+    (tmp_path / "shards/flow").mkdir()
+    (tmp_path / "shards/flow/00000.h5").write_bytes(b"no shard")
+    assert sources([tmp_path / "shards/rgb/00000.h5"], dataset.split("split1"), dataset)
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

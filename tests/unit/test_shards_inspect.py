@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from atw.files import InputError
-from atw.shards import FORMAT, Entry, Shard, create, encode_frame
+from atw.shards import FORMAT, SINGLE, Entry, Shard, create, encode_frame
 from atw.shards.inspect import find, verify
+from tests.unit.conftest import VIDEOS
 from tests.unit.scored import scored, write_scores
 from tests.unit.shard_commands import call, flip_item
 from tests.unit.stored import Stored, WriteShard
@@ -141,6 +142,49 @@ def test_a_shard_of_another_format_is_judged(tmp_path: Path, shards: dict[str, S
     run = call("verify", tmp_path / "shards")
     assert run.exit_code == 1
     assert f"flow/00000.h5 has format 1, this version reads {FORMAT}" in run.stderr
+
+
+ONE, OTHER = ({"a/0.avi": "aa", "a/1.avi": content, "b/it's #2 & é.avi": "cc"} for content in ("bb", "ee"))
+
+
+@pytest.mark.parametrize(
+    ("streams", "words"),
+    [
+        ({"rgb": ONE, "flow": ONE, "warped": ONE}, ""),
+        (
+            {"rgb": ONE, "flow": OTHER},
+            "flow/00000.h5 and {}/rgb/00000.h5 were made from different files of a/1.avi; delete",
+        ),
+        (
+            {"rgb": ONE, "flow": ONE, "warped": OTHER},
+            "warped/00000.h5 were made from different files of a/1.avi; delete",
+        ),
+        (
+            {"rgb": {}, "flow": ONE},
+            "were made from different files of a/0.avi and 2 more videos; delete the outdated one",
+        ),
+    ],
+)
+def test_verify_compares_the_files_that_streams_were_made_from(
+    tmp_path: Path, write_shard: WriteShard, streams: dict[str, dict[str, str]], words: str
+) -> None:
+    for stream, files in streams.items():
+        write_shard(tmp_path / "mine" / stream / "00000.h5", stream, VIDEOS, files=files)
+        # Nobody fuses these: another folder, another shard, another dataset.
+        other = {"a/1.avi": stream}
+        write_shard(tmp_path / stream / "mine" / stream / "00000.h5", stream, VIDEOS, files=other)
+        write_shard(tmp_path / "mine" / stream / f"{stream}.h5", stream, VIDEOS, files=other)
+        write_shard(tmp_path / "mine" / stream / "00001.h5", stream, VIDEOS, dataset=f"of_{stream}", files=other)
+    count, damage = verify([tmp_path])
+    assert count == 4 * len(streams)
+    assert len(damage) == bool(words)
+    assert all(words.format(tmp_path / "mine") in message for message in damage)
+
+
+def test_flow_of_single_videos_of_one_name_is_not_compared(tmp_path: Path, write_shard: WriteShard) -> None:
+    for stream in ("flow", "warped"):
+        write_shard(tmp_path / f"{stream}.h5", stream, {"x.mp4": 2}, dataset=SINGLE, files={"x.mp4": stream})
+    assert verify([tmp_path]) == (2, [])
 
 
 def test_linked_folders_are_looked_into(tmp_path: Path, shards: dict[str, Stored]) -> None:

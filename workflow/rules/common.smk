@@ -23,6 +23,13 @@ def from_plan(method, *names):
 
 PLAN = explained(Plan)(config, CONFIG_FILES, workflow.config_settings.config)
 SHARDS = PLAN.config.shards
+# Jobs elsewhere plan for themselves, and have no hooks.
+if not workflow.is_main_process or "--no-hooks" in sys.argv:
+    PLAN.start()
+
+
+onstart:
+    PLAN.start()
 
 
 @explained
