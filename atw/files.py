@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import platform
 import re
@@ -380,9 +381,44 @@ def open_plain(path: Path, mode: str) -> IO[Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as indented JSON, atomically."""
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        InputError: it holds a number that is not finite, which JSON does not know; or as `atomic_path`.
+    """
+    try:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise InputError(f"{path} is not written: {error}; look at what it is made from") from None
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def json_text(content: Any) -> str:
+    """Indented JSON for stdout: none of it steers a terminal, and every reader of JSON knows its numbers.
+
+    Raises:
+        ValueError: it holds a number that is not finite.
+    """
+    return printable(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def read_json(text: str | bytes) -> Any:
+    """The content of somebody's JSON.
+
+    Raises:
+        ValueError: it is none, goes too deep, or holds a number that is not finite.
+    """
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("its lists go too deep") from None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"it holds the number {text}, which is not finite")
+    return number
 
 
 def digest(content: Any) -> str:

@@ -8,11 +8,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from atw import config
+from atw.files import json_text
 from atw.flow.parameters import PRESETS
+from atw.output import console
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _of_stream(
 def show(found: Found, *, as_json: bool) -> None:
     """Print on stdout: a table in which streams with the same value share a row, or everything as JSON."""
     if as_json:
-        print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
+        print(json_text(asdict(found)))
         return
     everyone = {origin.stream for origin in found.settings} - {""}
     shared: dict[tuple[str, str, str], list[str]] = defaultdict(list)
@@ -118,7 +119,7 @@ def show(found: Found, *, as_json: bool) -> None:
             value,
             source.removeprefix(f"{found.file}: "),
         )
-    Console(markup=False).print(table)
+    console().print(table)
 
 
 def _place(key: str, found: Found) -> int:

@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from atw.output import console
 
 _LOG_SECONDS = 10.0
 _TAIL_BYTES = 8192
@@ -78,8 +79,13 @@ def meter(what: str, unit: str, total: int, *, done: int = 0) -> Iterator[Meter]
     if not sys.stderr.isatty():
         yield Meter(what, unit, total, None, done)
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as bar:
         yield Meter(what, unit, total, bar, done)
 
 

@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
@@ -12,6 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from atw.files import printable
 from atw.live import View
+from atw.output import console
 
 _SHOWN = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 
@@ -27,7 +27,7 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         """Show nothing before there are jobs: Snakemake may have been called for something else."""
-        self._console = Console(stderr=True, no_color=self.common_settings.nocolor or None)
+        self._console = console(stderr=True, no_color=self.common_settings.nocolor or None)
         self._view = View()
         self._live = Live(self._view, console=self._console, refresh_per_second=1, transient=True)
 

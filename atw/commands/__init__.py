@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import traceback
+from types import TracebackType
 
 import typer
 
@@ -24,9 +25,17 @@ app.add_typer(shards.app, name="shards")
 app.add_typer(stages.app)
 
 
+class _Lines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 def main() -> None:
     """Run a command; wrong input exits with status 2 and one message, without a traceback."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[lines])
+    sys.excepthook = _print_traceback
     try:
         app()
     except InputError as error:
@@ -36,6 +45,10 @@ def main() -> None:
         if error.filename is None and error.errno is None:
             raise
         if error.filename is None:
-            traceback.print_exc()  # nothing else says where to look
-        print(f"error: {error.strerror}: {error.filename or 'no file named'}", file=sys.stderr)
+            _print_traceback(type(error), error, error.__traceback__)  # nothing else says where to look
+        print(f"error: {error.strerror}: {printable(str(error.filename or 'no file named'))}", file=sys.stderr)
         sys.exit(os.EX_IOERR)
+
+
+def _print_traceback(kind: type[BaseException], error: BaseException, place: TracebackType | None) -> None:
+    print(printable("".join(traceback.format_exception(kind, error, place))), end="", file=sys.stderr)

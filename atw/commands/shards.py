@@ -1,6 +1,5 @@
 """`atw shards`: look into shards, check them, take videos out of them."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from atw.commands.arguments import AsJson
-from atw.files import printable
+from atw.files import json_text, printable
 
 app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
 
@@ -36,7 +35,7 @@ def verify(paths: Paths, as_json: AsJson = False) -> None:
 
     count, damage = inspect.verify(paths)
     if as_json:
-        print(json.dumps({"shards": count, "damage": damage}, indent=2))
+        print(json_text({"shards": count, "damage": damage}))
         sys.exit(1 if damage else 0)
     _exit_with(damage)
     print(f"{count} shards are whole")

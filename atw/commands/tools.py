@@ -1,6 +1,5 @@
 """What people call themselves: new videos, results, networks for other programs, this machine."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import typer
 
 from atw.commands.arguments import AsJson, Configfile, UsableThreads, complete_targets
-from atw.files import InputError, printable
+from atw.files import InputError, json_text
 
 app = typer.Typer()
 
@@ -92,7 +91,7 @@ def show(
     from atw.evaluate.result import print_result, read_result
 
     if as_json:
-        print(printable(json.dumps(read_result(result), indent=2, ensure_ascii=False)))
+        print(json_text(read_result(result)))
     else:
         print_result(result)
 
@@ -111,7 +110,7 @@ def compare(
 
     found = compare_results(first, second)
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json_text(found))
     else:
         print_comparison(found)
 
@@ -131,7 +130,7 @@ def export(
 
     worst = export_model(model, out, form)
     if as_json:
-        print(json.dumps({"out": str(out), "largest_difference": worst, "allowed": TOLERANCE}))
+        print(json_text({"out": str(out), "largest_difference": worst, "allowed": TOLERANCE}))
         return
     print(f"{out}: largest difference from the original {worst:.2g} (allowed: {TOLERANCE:g})")
 
@@ -222,4 +221,4 @@ def settings(as_json: AsJson = False) -> None:
     """
     from atw.reference import markdown, schema
 
-    print(json.dumps(schema(), indent=2) if as_json else markdown().rstrip("\n"))
+    print(json_text(schema()) if as_json else markdown().rstrip("\n"))

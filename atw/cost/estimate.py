@@ -1,12 +1,10 @@
 """Amounts times rates: what a target takes, in bytes, hours of cores and GPUs, and time."""
 
-import json
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -15,6 +13,8 @@ from atw.cost import rates
 from atw.cost.footage import Footage, sample
 from atw.cost.pending import pending
 from atw.cost.rates import Rate
+from atw.files import json_text
+from atw.output import console
 from atw.plan import Plan
 
 _NOT_COUNTED = (
@@ -171,11 +171,11 @@ def show(found: Estimate, *, as_json: bool) -> None:
     """Print the estimate as a table, or for programs."""
     if as_json:
         content = asdict(found) | {"elapsed_hours": found.elapsed_hours}
-        print(json.dumps(content, indent=2))
+        print(json_text(content))
         return
-    console = Console()
+    terminal = console()
     if not found.rows:
-        console.print(f"{found.target} is there, and up to date.")
+        terminal.print(f"{found.target} is there, and up to date.")
         return
     table = Table(title=found.target)
     for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "of a core", "of a GPU"):
@@ -184,12 +184,12 @@ def show(found: Estimate, *, as_json: bool) -> None:
         size = decimal(round(row.bytes)) if row.bytes else ""
         spent = (duration(row.hours * row.cores), "") if row.cores else ("", duration(row.hours))
         table.add_row(row.stage, row.of, f"{row.jobs:,}", f"{row.videos:,}", f"{row.amount:,} {row.unit}", size, *spent)
-    console.print(table)
+    terminal.print(table)
     where = f"{found.cores} cores" + ("" if all(row.cores for row in found.rows) else f" and {found.gpus} GPUs")
     size = decimal(round(sum(row.bytes for row in found.rows)))
-    console.print(f"About {duration(found.elapsed_hours)} on {where}, and {size} on disk.")
+    terminal.print(f"About {duration(found.elapsed_hours)} on {where}, and {size} on disk.")
     for note in found.notes:
-        console.print(note)
+        terminal.print(note)
 
 
 def duration(hours: float) -> str:

@@ -3,6 +3,7 @@
 ZIP and tar need nothing but Python. RAR, in which HMDB-51 is published, is handed to libarchive's `bsdtar`.
 """
 
+import contextlib
 import functools
 import io
 import lzma
@@ -14,13 +15,23 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import IO, Literal, Self
 
 from atw.files import InputError
 
 _SUFFIXES = (".txt", ".csv", ".json")
 _MAX_MESSAGE = 2000  # bytes of what bsdtar says
 _MAX_BYTES = 512 * 2**20  # of all lists of an archive; those of Kinetics-700 have 40 MB
+_MAX_HEADER = 64 * 2**10  # of what stands before an entry of a tar archive: a long name, attributes
+_MAX_DIRECTORY = 64 * 2**20  # of the list of entries at the end of a ZIP archive; half a million have that much
 
+_FURTHER_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 # OSError is what damaged bzip2 is to Python, and RuntimeError a ZIP with a password.
 _DAMAGES = (
     zipfile.BadZipFile,
@@ -30,8 +41,57 @@ _DAMAGES = (
     EOFError,
     NotImplementedError,
     RuntimeError,
+    ValueError,
     OSError,
 )
+
+
+class _Entry(tarfile.TarInfo):
+    """An entry of a tar archive whose headers cannot be of any size: the library would read them whole."""
+
+    def _proc_member(self, opened: tarfile.TarFile) -> Self:
+        if self.type == tarfile.GNUTYPE_SPARSE:
+            raise ValueError(f"entry {self.name!r} is a file with holes")
+        if self.type in _FURTHER_HEADERS and self.size > _MAX_HEADER:
+            raise ValueError(f"an entry has a header of {self.size} bytes, more than {_MAX_HEADER}")
+        return super()._proc_member(opened)  # type: ignore[misc,no-any-return]
+
+    def _proc_gnusparse_10(self, *_: object) -> None:
+        raise ValueError(f"entry {self.name!r} is a file with holes")
+
+
+class _Bounded(io.BufferedReader):
+    """A file of which nothing large is read at once, as a ZIP archive's list of entries would be."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(_MAX_DIRECTORY + 1 if size is None or not 0 <= size <= _MAX_DIRECTORY else size)
+        if len(content) > _MAX_DIRECTORY:
+            raise ValueError(f"its list of entries is larger than {_MAX_DIRECTORY} bytes")
+        return content
+
+
+def open_tar(stream: IO[bytes], mode: Literal["r:*", "r|*"]) -> tarfile.TarFile:
+    """A tar archive of whomever, compressed or not; `entries` goes through it.
+
+    Raises:
+        tarfile.TarError: it is none.
+        ValueError: it asks for memory.
+    """
+    return tarfile.open(fileobj=stream, mode=mode, tarinfo=_Entry)
+
+
+def entries(opened: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The entries in their order; none is kept, for there may be any number."""
+    while (entry := opened.next()) is not None:
+        yield entry
+        opened.members.clear()  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def open_zip(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """A ZIP archive of whomever; ValueError where its list of entries is out of all proportion."""
+    with _Bounded(io.FileIO(archive)) as stream, zipfile.ZipFile(stream) as opened:
+        yield opened
 
 
 def list_names(lists: Path) -> list[str]:
@@ -79,12 +139,8 @@ def _members_of(archive: Path) -> dict[str, bytes]:
 def _members(archive: Path, _mtime_ns: int, _size: int) -> dict[str, bytes]:
     """Lists by their names without folders; one more argument of `lru_cache` for each way to notice a new archive."""
     found: dict[str, bytes] = {}
-    total = 0
     try:
         for name, content in _read(archive):
-            total += len(content)
-            if total > _MAX_BYTES:
-                raise InputError(f"the lists in {archive} are larger than {_MAX_BYTES} bytes: is it the right file?")
             short = PurePosixPath(name).name
             if found.setdefault(short, content) != content:
                 raise InputError(f"{archive} holds two different files {short}: unpack it and name the right folder")
@@ -95,18 +151,32 @@ def _members(archive: Path, _mtime_ns: int, _size: int) -> dict[str, bytes]:
 
 def _read(archive: Path) -> Iterator[tuple[str, bytes]]:
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for entry in zipped.infolist():
-                if _is_list(entry.filename):
-                    with zipped.open(entry) as stream:
-                        yield entry.filename, stream.read(_MAX_BYTES + 1)
+        with open_zip(archive) as zipped:
+            lists = [entry for entry in zipped.infolist() if _is_list(entry.filename)]
+            if sum(entry.file_size for entry in lists) > _MAX_BYTES:
+                raise ValueError(f"its lists have more than {_MAX_BYTES} bytes")
+            for entry in lists:
+                with zipped.open(entry) as stream:
+                    yield entry.filename, b"".join(iter(functools.partial(stream.read, 1 << 20), b""))
         return
-    whole = archive if tarfile.is_tarfile(archive) else io.BytesIO(_as_tar(archive))
-    with tarfile.open(whole) if isinstance(whole, Path) else tarfile.open(fileobj=whole) as packed:
-        for member in packed:
-            listing = packed.extractfile(member) if member.isfile() and _is_list(member.name) else None
-            if listing:
-                yield member.name, listing.read(_MAX_BYTES + 1)
+    with archive.open("rb") as stream:
+        try:
+            packed = open_tar(stream, "r:*")
+        except tarfile.TarError:
+            packed = open_tar(io.BytesIO(_as_tar(archive)), "r:*")
+        with packed:
+            yield from _read_tar(packed)
+
+
+def _read_tar(packed: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    total = 0
+    for member in entries(packed):
+        listing = packed.extractfile(member) if member.isfile() and _is_list(member.name) else None
+        if listing:
+            total += member.size
+            if total > _MAX_BYTES:
+                raise ValueError(f"its lists have more than {_MAX_BYTES} bytes")
+            yield member.name, listing.read()
 
 
 def _as_tar(archive: Path) -> bytes:

@@ -3,12 +3,12 @@
 Nothing here may keep the report from being made: each part that fails says so in its own place.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from atw.doctor import machine
+from atw.files import json_text, printable
 
 Report = dict[str, Any]
 Rows = list[tuple[str, str]]
@@ -73,22 +73,23 @@ def _backends(measure: bool) -> Report:
 def show(report: Report, *, as_json: bool) -> None:
     """Print the report: as JSON, as a table on a terminal, as plain lines otherwise."""
     if as_json:
-        print(json.dumps(report, indent=2))
+        print(json_text(report))
         return
     rows = [row for part, describe in _PARTS.items() for row in _rows(part, report[part], describe)]
     rows.append(("verdict", "flow and decoding work" if report["works"] else "flow or decoding does NOT work"))
     if not sys.stdout.isatty():
         width = max(len(name) for name, _ in rows) + 2
         for name, text in rows:
-            print(f"{name:{width}}{text}".rstrip())
+            print(printable(f"{name:{width}}{text}".rstrip()))
         return
-    from rich.console import Console
     from rich.table import Table
+
+    from atw.output import console
 
     table = Table("what", "here", show_lines=False)
     for name, text in rows:
         table.add_row(name, text)
-    Console(markup=False).print(table)
+    console().print(table)
 
 
 def _rows(part: str, content: Report, describe: Callable[[Report], Rows]) -> Rows:

@@ -4,6 +4,7 @@ ZIP and tar are read by the standard library. RAR needs a program: bsdtar, which
 stream of tar, so that every entry is still checked before it is written; or unar, after a look at its listing.
 """
 
+import contextlib
 import errno
 import functools
 import io
@@ -22,11 +23,15 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from atw.datasets.archive import entries, open_tar, open_zip
 from atw.files import InputError
 
 # Far above the official archives (7 GB, 13,320 files), far below what fills a disk by a few bytes of archive.
 MAX_UNPACKED_BYTES = 100 * 10**9
 MAX_ENTRIES = 1_000_000
+_MAX_PATH, _MAX_NAME = 4096, 255  # bytes, of Linux and its file systems
+_MAX_LISTING = 64 * 2**20  # bytes that lsar may say; of 13,000 entries it says 10 MB
+_SHOWN = 60  # characters of a name that is too long
 _RAR_PROGRAMS = ("bsdtar", "unar")
 # What the standard library raises for damaged, encrypted or unknown content.
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError, RuntimeError, ValueError)
@@ -51,6 +56,11 @@ class _Guard:
         """Where an entry goes; `kind` is "file", "folder", or what it is else."""
         path = PurePosixPath(name)
         shown = f"{self._archive}: entry {name!r}"
+        too_long = len(os.fsencode(name)) > _MAX_PATH or any(len(os.fsencode(part)) > _MAX_NAME for part in path.parts)
+        if too_long:
+            raise InputError(
+                f"{self._archive}: entry {name[:_SHOWN]!r}... has too long a name; do not use this archive"
+            )
         if not name or path.is_absolute() or ".." in path.parts or re.search(r"[\\\x00-\x1f]|^[A-Za-z]:", name):
             raise InputError(f"{shown} would leave the folder it is unpacked to; do not use this archive")
         if kind not in ("file", "folder"):
@@ -120,14 +130,14 @@ def _format(archive: Path) -> str:
         return "rar"
     if zipfile.is_zipfile(archive):
         return "zip"
-    if tarfile.is_tarfile(archive):
+    with contextlib.suppress(tarfile.TarError), archive.open("rb") as stream, open_tar(stream, "r|*"):
         return "tar"
     raise InputError(f"{archive} is no ZIP, tar or RAR archive: it starts with {start!r}; delete it and fetch it again")
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:
     guard = _Guard(archive, folder)
-    with zipfile.ZipFile(archive) as opened:
+    with open_zip(archive) as opened:
         for info in opened.infolist():
             mode = info.external_attr >> 16
             kind = "folder" if info.is_dir() else "file"
@@ -143,8 +153,8 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
 
 
 def _write_tar(guard: _Guard, stream: IO[bytes]) -> None:
-    with tarfile.open(fileobj=stream, mode="r|*") as opened:
-        for member in opened:
+    with open_tar(stream, "r|*") as opened:
+        for member in entries(opened):
             kind = "device"
             if member.isdir():
                 kind = "folder"
@@ -218,9 +228,18 @@ def _by_unar(archive: Path, folder: Path) -> None:
 
 
 def _output(*command: str) -> str:
-    run = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", env=_ENVIRONMENT
-    )
-    if run.returncode:
-        raise _UnreadableError((run.stderr or run.stdout).strip()[-500:])
-    return run.stdout
+    with (
+        tempfile.TemporaryFile() as messages,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=_ENVIRONMENT
+        ) as program,
+    ):
+        assert program.stdout is not None
+        said = program.stdout.read(_MAX_LISTING + 1)
+        if len(said) > _MAX_LISTING:
+            program.kill()
+            raise ValueError(f"its listing is larger than {_MAX_LISTING} bytes")
+        if program.wait():
+            messages.seek(0)
+            raise _UnreadableError((messages.read() or said).decode(errors="replace").strip()[-500:])
+    return said.decode(errors="replace")

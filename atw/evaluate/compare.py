@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 from scipy.stats import binomtest
 
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import bootstrap_interval, in_top
-from atw.evaluate.result import read_result
+from atw.evaluate.result import read_result, understood
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
+from atw.output import console
 
 # The class of each listed test video, by split and id, and whether the result names it.
 Outcomes = dict[tuple[str, str], tuple[str, bool]]
@@ -88,7 +88,10 @@ def compare_results(first: Path, second: Path) -> dict[str, Any]:
         InputError: one is no result, its score files are not those it was made from, or the two are of different
             datasets or videos.
     """
-    left, right = _read(first), _read(second)
+    with understood(first):
+        left = _read(first)
+    with understood(second):
+        right = _read(second)
     if left["dataset"] != right["dataset"]:
         raise InputError(
             f"{first} is of dataset {left['dataset']} and {second} of {right['dataset']}; "
@@ -181,4 +184,4 @@ def print_comparison(said: dict[str, Any]) -> None:
             f"{one['only_first']} : {one['only_second']}",
             f"{one['p_value']:.3g}",
         )
-    Console().print(table)
+    console().print(table)

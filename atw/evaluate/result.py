@@ -1,17 +1,18 @@
 """fused.json and summary.json: written for programs, printed for people."""
 
-import json
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import FORMAT, mean_over_splits, report
 from atw.evaluate.metrics import wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_names, read_scores
-from atw.files import InputError, write_json
+from atw.files import InputError, read_json, write_json
+from atw.output import console
 
 _WIDE_INTERVAL = 0.2
 
@@ -97,7 +98,7 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, kind: str, *, having: str) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a result ({error}); give the path of a {kind}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or having not in content:
@@ -105,9 +106,25 @@ def _read(path: Path, kind: str, *, having: str) -> dict[str, Any]:
     return content
 
 
+@contextlib.contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Make one message of what goes wrong where a result of somebody else has another form."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} is damaged: it lacks something, or has it in another form ({type(error).__name__}: {error}); run "
+            "the workflow for it again"
+        ) from None
+
+
 def print_result(path: Path) -> None:
     """Print the accuracies of a fused.json as a table, with what was quarantined below it."""
-    result = read_result(path)
+    with understood(path):
+        _print(read_result(path))
+
+
+def _print(result: dict[str, Any]) -> None:
     title = " ".join(filter(None, (result["dataset"], result["split"], result["experiment"])))
     table = Table(title=f"{title}: {result['videos']['test']} test videos")
     for name in ("stream", "top-1", "95% interval", "top-5", "mean class"):
@@ -118,21 +135,21 @@ def print_result(path: Path) -> None:
         table.add_row(
             name, f"{accuracy['top1']:.3f}", f"{low:.3f} to {high:.3f}", top5, f"{accuracy['mean_class']:.3f}"
         )
-    console = Console()
-    console.print(table)
+    terminal = console()
+    terminal.print(table)
     fused = result["accuracy"]
     low, high = wilson_interval(fused["correct"], fused["total"])
     if high - low > _WIDE_INTERVAL:
-        console.print(
+        terminal.print(
             f"{fused['total']} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
             f"{low:.3f} to {high:.3f}. The table's intervals resample the videos, which takes few of them for certain."
         )
     if "held_out" in result["fusion"]:
         choice = result["fusion"]["held_out"]
         weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in choice["chosen"]["weights"].items())
-        console.print(
+        terminal.print(
             f"weights chosen on {choice['videos']} held-out videos: {weights}; top-1 there "
             f"{choice['chosen']['top1']:.3f}, with the configured weights {choice['configured']['top1']:.3f}"
         )
     for bad in result["videos"]["quarantined"]:
-        console.print(f"quarantined {bad['video']}: {bad['reason']}", markup=False)
+        terminal.print(f"quarantined {bad['video']}: {bad['reason']}")

@@ -84,6 +84,12 @@ class VideoNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
+    def shapes(cls, record: dict[str, Any]) -> dict[str, torch.Size]:
+        """Shapes of the state of the network that `to_record` described, for which no memory is taken."""
+        with _WithoutMemory():
+            return {name: value.shape for name, value in cls.from_record(record).state_dict().items()}
+
+    @classmethod
     def from_record(cls, record: dict[str, Any]) -> Self:
         """Build the network that `to_record` described, with random parameters, for `load_state_dict` to fill."""
         arguments = dict(record)
@@ -146,6 +152,13 @@ class VideoNetwork(nn.Module):
     def _frozen_norms(self) -> list[nn.BatchNorm2d]:
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
         return {"none": [], "first": norms[1:], "all": norms}[self._partial_bn]
+
+
+class _WithoutMemory(torch.overrides.TorchFunctionMode):
+    """Makes parameters without numbers; the meta device itself would take the small sums of some networks, too."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
 
 
 def channels(stream: str, *, stack: int) -> int:

@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from atw.files import InputError, file_digest
 from atw.imagenet import absent, network
+from atw.model import tensorfile
 
 SHOWN_KEYS = 3
 """How many differing keys an error names."""
@@ -68,12 +68,12 @@ def _adapted(state: dict[str, Tensor], expected: dict[str, Tensor], left_out: tu
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # bytes that are no weights file fail in torch, pickle or zipfile in a dozen ways
+        state = tensorfile.read(path)
+    except ValueError as error:
         raise InputError(
-            f"weights {path}: cannot be read as a torch weights file ({type(error).__name__}); it may be truncated or "
-            "a saved web page: compare its size and SHA-256 with the publisher's"
-        ) from error
+            f"weights {path}: cannot be read as a torch weights file ({error}); it may be truncated or a saved web "
+            "page: compare its size and SHA-256 with the publisher's"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(
             f"weights {path}: is not a state dictionary (names to tensors); save `model.state_dict()` alone"

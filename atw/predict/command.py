@@ -2,6 +2,7 @@
 
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Wishes:
 def predict(videos: Sequence[Path], folder: Path, wishes: Wishes, *, device: str, threads: int) -> int:
     """Print a line of JSON for each video as soon as it is known; returns how many videos could not be used.
 
-    A bad video has `error`, the reason, in place of a prediction.
+    A video that is bad, or for which the disk has no room, has `error`, the reason, in place of a prediction.
     """
     if wishes.render:
         if len(videos) != 1:
@@ -50,15 +51,22 @@ def predict(videos: Sequence[Path], folder: Path, wishes: Wishes, *, device: str
             prediction = predictor.predict(
                 video, window_seconds=wishes.window_seconds, stride_seconds=wishes.stride_seconds
             )
-        except BadVideoError as reason:
+        except (BadVideoError, OSError) as error:
             bad += 1
+            reason = _disk_reason(error) if isinstance(error, OSError) else str(error)
             log.warning("%s cannot be used: %s", video, reason)
-            _print({"video": str(video), "error": str(reason)})
+            _print({"video": str(video), "error": reason})
             continue
         _print(prediction.to_json(top=wishes.top))
         if wishes.render:
             _render(prediction, video, wishes.render)
     return bad
+
+
+def _disk_reason(error: OSError) -> str:
+    """In words: what a video is decoded to lies in temporary files, and another video may need fewer of them."""
+    where = error.filename or f"temporary files in {tempfile.gettempdir()}"
+    return f"{error.strerror or error}: {where}; free some space there, or name another folder in TMPDIR"
 
 
 def _check_render(out: Path, video: Path) -> None:
@@ -75,4 +83,4 @@ def _render(prediction: Prediction, video: Path, out: Path) -> None:
 
 def _print(content: dict[str, object]) -> None:
     # ASCII: a file's name need not be text, and the terminal need not know every character.
-    print(json.dumps(content), flush=True)
+    print(json.dumps(content, allow_nan=False), flush=True)

@@ -1,11 +1,13 @@
 """The trained networks of a split's folder, and how its result scored and fused them."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from atw.config import RECIPES, STREAMS, Evaluate, Fusion
+from atw.config import RECIPES, STREAMS, Evaluate, Fusion, Settings
 from atw.evaluate.result import read_result
 from atw.files import InputError
 from atw.model.network import VideoNetwork
@@ -77,7 +79,7 @@ def read_models(folder: Path) -> Models:
     if not paths:
         raise InputError(f"{folder} has no rgb/model.pt, flow/model.pt or warped/model.pt; give the folder of a split")
     result = read_result(folder / "fused.json") if (folder / "fused.json").is_file() else None
-    fusion: dict[str, Any] = result["fusion"] if result else {"weights": Fusion().weights, "on": Fusion().add}
+    fusion = _fusion(folder / "fused.json", result)
     weights = {stream: fusion["weights"].get(stream, 0.0) for stream in paths}
     weights = {stream: weight for stream, weight in weights.items() if weight}
     if not weights:
@@ -87,29 +89,65 @@ def read_models(folder: Path) -> Models:
             log.warning("%s has no model.pt of %s: the prediction does without", folder, stream)
     streams = {stream: _read(paths[stream], stream) for stream in weights}
     _require_same(folder, streams)
-    evaluate = {stream: _scoring(result, stream, model) for stream, model in streams.items()}
+    evaluate = {stream: _scoring(folder / "fused.json", result, stream, model) for stream, model in streams.items()}
     return Models(streams, weights, fusion["on"], evaluate)
+
+
+def _fusion(path: Path, result: dict[str, Any] | None) -> dict[str, Any]:
+    """Weights by stream, and `on`."""
+    if result is None:
+        return {"weights": Fusion().weights, "on": Fusion().add}
+    with _explained(path):
+        checked = Fusion.model_validate({"weights": result["fusion"]["weights"], "add": result["fusion"]["on"]})
+    return {"weights": checked.weights, "on": checked.add}
 
 
 def _read(path: Path, stream: str) -> StreamModel:
     network, content = load_model(path)
-    settings = content["settings"]
+    with _explained(path):
+        settings = content["settings"]
+        for name in ("sampling", "augment", "model"):
+            _require_section(name, settings[name])
+        for name in ("preprocess", "flow", "warp"):
+            if name == "preprocess" or name in settings["shards"]:
+                _require_section(name, settings["shards"][name])
+        recipes = {name: RECIPES[name] - number for name, number in settings["shards"]["recipes"].items()}
+        names = [settings[name] for name in ("stream", "dataset", "split")]
+        microbatch = content["provenance"]["compute"]["microbatch"]
+        if not all(isinstance(name, str) for name in names) or not isinstance(microbatch, int) or microbatch < 1:
+            raise TypeError("stream, dataset and split are names, the microbatch a number")
     if settings["stream"] != stream:
         raise InputError(f"{path} is a network of the stream {settings['stream']}; put it into a folder of that name")
-    for name, number in settings["shards"]["recipes"].items():
-        if number != RECIPES[name]:
+    for name, newer in recipes.items():
+        if newer:
             log.warning(
                 "%s was trained on %s of recipe %d, and this version makes %d: predictions may differ from its test "
                 "scores; train it again",
-                *(path, name, number, RECIPES[name]),
+                *(path, name, RECIPES[name] - newer, RECIPES[name]),
             )
-    return StreamModel(
-        network,
-        tuple(content["classes"]),
-        settings,
-        content["training"],
-        content["provenance"]["compute"]["microbatch"],
-    )
+    return StreamModel(network, tuple(content["classes"]), settings, content["training"], microbatch)
+
+
+def _require_section(name: str, given: Any) -> None:
+    """Raise ValueError, TypeError or KeyError where a section of settings is none.
+
+    What this version does not know is passed over; what an older one did not have may be missing, but for what is read.
+    """
+    section: Any = Settings.model_fields[name].annotation
+    section.model_validate({key: given[key] for key in section.model_fields if key in given})
+    for key in _READ.get(name, ()):
+        given[key]
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{path} is damaged: its settings are none ({reason}); run the workflow for it again"
+        ) from None
 
 
 def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
@@ -133,12 +171,22 @@ def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
 
 
 _FRAMES = ("width", "height", "max_pixels", "picture_stream")
+_READ = {
+    "sampling": ("segments", "stack"),
+    "augment": ("input_size",),
+    "model": ("attention_on",),
+    "preprocess": _FRAMES[:3],
+    "flow": ("backend",),
+    "evaluate": ("snippets", "crop", "crops"),
+}
 
 
-def _scoring(result: dict[str, Any] | None, stream: str, model: StreamModel) -> dict[str, Any]:
+def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: StreamModel) -> dict[str, Any]:
     """The snippets and crops that the test videos of a stream were scored with."""
     if result:
-        used: dict[str, Any] = result["provenance"][stream]["settings"]["score"]["evaluate"]
+        with _explained(path):
+            used: dict[str, Any] = result["provenance"][stream]["settings"]["score"]["evaluate"]
+            _require_section("evaluate", used)
         return used
     preprocess = model.settings["shards"]["preprocess"]
     given = Evaluate().model_dump()

@@ -27,6 +27,7 @@ from atw.preprocess.backend import job_backend
 from atw.progress import meter
 from atw.times import USUAL_FPS
 from atw.train.arithmetic import full_fp32
+from atw.videos import BadVideoError
 
 log = logging.getLogger("atw")
 DEVICES = ("auto", "cpu", "cuda")
@@ -180,6 +181,10 @@ class Predictor:
         """The consensus sees all snippets of a crop together; crops are averaged after it."""
         result: Consensus = model.network.consensus(scores.to(self._device), features.to(self._device))
         logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
+        if not (np.isfinite(logits).all() and np.isfinite(weights).all()):
+            raise BadVideoError(
+                "its scores are not finite: the network's training diverged, or its weights are damaged"
+            )
         return _Scored(logits, weights)
 
     @staticmethod

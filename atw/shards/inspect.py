@@ -9,11 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from atw.files import InputError, printable
+from atw.files import InputError, json_text
+from atw.output import console
 from atw.progress import meter
 from atw.shards.layout import SINGLE, Entry, differing
 from atw.shards.reader import REMEDY, Shard, is_other
@@ -101,7 +100,7 @@ def info(paths: Sequence[Path], *, as_json: bool) -> list[str]:
         except InputError as error:
             messages.append(str(error))
     if as_json:
-        print(printable(json.dumps(described, indent=2, ensure_ascii=False)))
+        print(json_text(described))
     else:
         _print_table(described)
     return messages
@@ -117,14 +116,14 @@ def _print_table(described: Sequence[dict[str, Any]]) -> None:
             "settings": _in_short(shard),
             "size": f"{shard['bytes'] / 1e6:.1f} MB",
         }
-        table.add_row(*(escape(printable(str(row.get(name, "")))) for name in _COLUMNS))
+        table.add_row(*(str(row.get(name, "")) for name in _COLUMNS))
     size = sum(shard["bytes"] for shard in described) / 1e6
     counts = [sum(shard["videos"] for shard in described), sum(shard["items"] for shard in described)]
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_TABLE_WIDTH)
-    console.print(table)
-    console.print(f"{len(described)} shards, {counts[0]} videos, {counts[1]} items, {size:.1f} MB", highlight=False)
+    terminal = console()
+    if not terminal.is_terminal:
+        terminal = console(width=_TABLE_WIDTH)
+    terminal.print(table)
+    terminal.print(f"{len(described)} shards, {counts[0]} videos, {counts[1]} items, {size:.1f} MB", highlight=False)
 
 
 def _in_short(shard: dict[str, Any]) -> str:

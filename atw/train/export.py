@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.fx import GraphModule
 
 from atw.files import InputError, atomic_path
 from atw.model.network import Output, VideoNetwork
@@ -71,7 +72,11 @@ def export_model(model: Path, out: Path, form: str) -> float:
 
 def _traced(network: VideoNetwork, snippets: Tensor) -> ExportedProgram:
     shapes = ({0: Dim("videos", min=1), 1: Dim("snippets", min=1)},)
-    return torch.export.export(_Plain(network), (snippets,), dynamic_shapes=shapes)
+    program = torch.export.export(_Plain(network), (snippets,), dynamic_shapes=shapes)
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines of source, with the paths of this machine's files
+    return program
 
 
 def _to_torch(program: ExportedProgram, _: Tensor, description: str) -> tuple[bytes, Runner]:
@@ -101,6 +106,7 @@ def _to_onnx(program: ExportedProgram, snippets: Tensor, description: str) -> tu
         verbose=False,
     )
     proto = converted.model_proto
+    _strip(proto)
     proto.metadata_props.add(key="atw", value=description)
     data: bytes = proto.SerializeToString()
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
@@ -109,6 +115,16 @@ def _to_onnx(program: ExportedProgram, snippets: Tensor, description: str) -> tu
         return list(session.run(list(Output._fields), {"snippets": snippets}))
 
     return data, run
+
+
+def _strip(message: Any) -> None:
+    """Take out what the exporter notes of its own work, this machine's paths among it."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _strip(part)
 
 
 class _Plain(nn.Module):

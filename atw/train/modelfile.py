@@ -14,7 +14,6 @@ It holds tensors and plain values only, so it loads with `weights_only=True` and
 
 import importlib.metadata
 import json
-import pickle
 import platform
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,13 @@ from typing import Any
 import torch
 
 from atw.files import InputError, atomic_path
+from atw.model import tensorfile
 from atw.model.network import VideoNetwork
 from atw.train.loop import Task
 
 FORMAT = 2
 _SUMMARISED = 50  # last iterations whose mean the training record gives: one update alone is noise
 _PARTS = {"network", "parameters", "classes", "settings", "training", "provenance"}
-# What torch's reader raises for bytes that are no model.
-_DAMAGE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
 _SOFTWARE = ("atw", "numpy", "ray", "torch", "torchvision")
 
 
@@ -94,18 +92,39 @@ def load_model(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
         InputError: no model file, damaged, or of another format version.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise InputError(f"{path} is no model file ({reason}); train the stream again") from None
+        content = tensorfile.read(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no model file ({error}); train the stream again") from None
     _require_format(path, content)
+    parameters = content.pop("parameters")
     try:
+        # Before there is a network: the record may name any number of classes.
+        _require_fit(VideoNetwork.shapes(content["network"]), parameters, content["classes"])
         network = VideoNetwork.from_record(content["network"])
-        network.load_state_dict(content.pop("parameters"))
-    except (RuntimeError, TypeError, KeyError) as error:
+        network.load_state_dict(parameters)
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, InputError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path} is damaged: weights and network do not fit ({reason}); train again") from None
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise InputError(
+            f"{path} has weights that are not finite, so its training diverged; lower train.learning_rate and train "
+            "the stream again"
+        )
     return network.eval(), content
+
+
+def _require_fit(expected: dict[str, torch.Size], found: Any, classes: Any) -> None:
+    """Raise ValueError where the file's weights are not those of the network that it describes."""
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ValueError("its parameters are no tensors by name")
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found or name not in expected:
+            raise ValueError(f"{name} is {'missing' if name in expected else 'unexpected'}")
+        if found[name].shape != expected[name]:
+            raise ValueError(f"{name} has shape {list(found[name].shape)}, not {list(expected[name])}")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    if not named or len(classes) != len(found["backbone.classifier.bias"]):
+        raise ValueError("its classes are not one name for each score")
 
 
 def _require_format(path: Path, content: Any) -> None:

@@ -1,5 +1,6 @@
 """Archives that tests write themselves: no free program writes RAR, whose stored entries are a header and the bytes."""
 
+import gzip
 import io
 import os
 import shutil
@@ -79,6 +80,41 @@ def write_tar(path: Path, entries: dict[str, bytes], modes: dict[str, int] | Non
             else:
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def _header(kind: bytes, size: int, name: str = "x") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.type, info.size = kind, size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _pax(**records: str) -> bytes:
+    """Further headers of the next entry."""
+    info = tarfile.TarInfo("x")
+    info.pax_headers = {f"GNU.sparse.{name}": value for name, value in records.items()}
+    return info.create_pax_header(info.get_info(), "utf-8")
+
+
+# By what they are: the first bytes of a tar archive, of which more follow than anyone would hold in memory.
+TAR_BOMBS = {
+    "a long name": _header(tarfile.GNUTYPE_LONGNAME, 600 << 20),
+    "a long target": _header(tarfile.GNUTYPE_LONGLINK, 600 << 20),
+    "attributes": _header(tarfile.XHDTYPE, 600 << 20),
+    "attributes of all": _header(tarfile.XGLTYPE, 600 << 20),
+    "holes": _header(tarfile.GNUTYPE_SPARSE, 600 << 20),
+    "holes by attributes": _pax(major="1", minor="0", name="x", realsize="1")[: -tarfile.BLOCKSIZE]
+    + _header(tarfile.REGTYPE, 600 << 20)
+    + b"99999999\n",
+}
+
+
+def write_tar_bomb(path: Path, start: bytes) -> Path:
+    """A tar archive of that beginning and 64 MiB of rows "1", which pack to next to nothing."""
+    with gzip.open(path, "wb") as stream:
+        stream.write(start)
+        for _ in range(64):
+            stream.write(b"1\n" * (1 << 19))
     return path
 
 

@@ -1,7 +1,9 @@
 """The command line as a whole: help, examples, completion, JSON, exit status, and its page in docs/."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +13,15 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from rich.table import Table
+from rich.text import Text
 from typer.testing import CliRunner
 
 from atw.commands import app
+from atw.evaluate.result import read_result
+from atw.files import InputError, write_json
+from atw.output import console
+from tests.unit.scored import result
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT: Any = typer.main.get_command(app)
@@ -153,3 +161,66 @@ def test_ctrl_c_is_status_130(tmp_path: Path) -> None:
     assert child.stderr is not None
     assert b"Traceback" not in child.stderr.read()
     child.stderr.close()
+
+
+STEERS = "\x1b]0;owned\x07\x1b[31m\x9b31m\u202e[link=http://x]a[/link]"
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_text_of_others_does_not_steer_the_terminal(tmp_path: Path, options: list[str]) -> None:
+    path = result(tmp_path, [1, 2], [3], dataset=STEERS, experiment=STEERS, quarantined=[(STEERS, 1, STEERS)])
+    for arguments in (["show", str(path)], ["compare", str(path), str(path)]):
+        said = CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "300"})
+        assert said.exit_code == 0, said.output
+        assert "[link=http://x]a[/link]" in said.stdout
+        assert not CONTROLS.findall(said.stdout)
+
+
+def test_a_terminal_gets_no_codes_but_ours() -> None:
+    table = Table(STEERS, title=STEERS)
+    table.add_row(Text(STEERS))
+    written = io.StringIO()
+    terminal = console(file=written, force_terminal=True, width=200)
+    terminal.print(table, STEERS)
+    ours = re.sub(r"\x1b\[[0-9;]*m", "", written.getvalue())
+    assert "\x1b[" in written.getvalue()
+    assert not CONTROLS.findall(ours)
+    assert "\\u001b]0;owned" in ours
+
+
+def test_messages_and_logs_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    for code in (
+        f"raise InputError({STEERS!r})",
+        f"raise KeyError({STEERS!r})",
+        f"raise RuntimeError({STEERS!r})",
+        f"raise OSError(2, 'gone', {STEERS!r})",
+        f"logging.getLogger('atw').warning({STEERS!r})",
+    ):
+        script = (
+            "import logging, atw.commands as c; from atw.files import InputError\n"
+            f"def app():\n    {code}\nc.app = app\nc.main()"
+        )
+        run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert "owned" in run.stderr, code
+        assert not CONTROLS.findall(run.stderr), code
+
+
+@pytest.mark.parametrize("part", ["streams", "videos", "accuracy", "fusion", "dataset", "pairs", "provenance"])
+@pytest.mark.parametrize("value", [None, 5, "x", [1], {}])
+def test_a_result_of_another_form_is_an_error_in_words(tmp_path: Path, part: str, value: Any) -> None:
+    path = tmp_path / "fused.json"
+    whole = {name: {} for name in ("streams", "videos", "accuracy", "fusion", "pairs", "provenance")}
+    path.write_text(json.dumps({"format": 2, "dataset": "a", "split": "b", "experiment": "", **whole, part: value}))
+    for arguments in (["show", str(path)], ["compare", str(path), str(path)]):
+        assert isinstance(CliRunner().invoke(app, arguments).exception, InputError)
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "[" * 100_000])
+def test_json_that_is_none_is_refused_and_not_written(tmp_path: Path, text: str) -> None:
+    (tmp_path / "fused.json").write_text('{"format": 2, "fusion": ' + text + "}")
+    with pytest.raises(InputError, match="is not a result"):
+        read_result(tmp_path / "fused.json")
+    with pytest.raises(InputError, match=r"a\.json is not written"):
+        write_json(tmp_path / "a.json", {"accuracy": float("nan")})
+    assert not (tmp_path / "a.json").exists()

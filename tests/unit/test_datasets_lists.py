@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 
 from atw import config
 from atw.datasets import Dataset
+from atw.datasets.archive import list_names
 from atw.datasets.found import present
 from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
-from tests.unit.archives import needs
+from tests.unit.archives import TAR_BOMBS, needs, write_tar_bomb
 from tests.unit.lists import ODD_NAMES, write, write_hmdb51, write_ucf101
 from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
 
@@ -374,3 +376,28 @@ def test_a_something_class_or_key_that_stands_twice_is_refused(tmp_path: Path) -
         _ = labelled('{"A": "0", "A ": "1"}').classes
     with pytest.raises(InputError, match="'A' and 'a' would be two classes"):
         _ = labelled('{"A": "0", "a": "1"}').classes
+
+
+@pytest.mark.parametrize("name", TAR_BOMBS)
+def test_headers_of_an_archive_of_lists_take_no_memory(tmp_path: Path, name: str) -> None:
+    archive = write_tar_bomb(tmp_path / "lists.tar.gz", TAR_BOMBS[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"lists\.tar\.gz cannot be read: .*(a header of 629145600|with holes)"):
+            list_names(archive)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+def test_large_lists_of_an_archive_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atw.datasets.archive._MAX_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "lists.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.csv", bytes(1001))
+    with tarfile.open(tmp_path / "lists.tar.gz", "w:gz") as packed:
+        entry = tarfile.TarInfo("a.csv")
+        entry.size = 1001
+        packed.addfile(entry, io.BytesIO(bytes(1001)))
+    for name in ("lists.zip", "lists.tar.gz"):
+        with pytest.raises(InputError, match="its lists have more than 1000 bytes"):
+            list_names(tmp_path / name)

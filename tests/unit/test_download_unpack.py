@@ -1,6 +1,7 @@
 import os
 import random
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from tests.unit.archives import (
     FOLDER,
     LINK,
     RAR,
+    TAR_BOMBS,
     WRITERS,
     needs,
     tree,
     write_rar,
     write_rar_of_declared_size,
+    write_tar_bomb,
     write_zip,
 )
 
@@ -152,3 +155,41 @@ def test_no_name_leaves_the_folder(name: str, other: str) -> None:
             continue
         assert path.absolute().resolve().is_relative_to(Path.cwd().resolve())
         assert ".." not in path.parts
+
+
+@pytest.mark.parametrize("name", TAR_BOMBS)
+def test_headers_of_a_tar_archive_take_no_memory(tmp_path: Path, name: str) -> None:
+    archive = write_tar_bomb(tmp_path / "a.tar.gz", TAR_BOMBS[name])
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match=r"a\.tar\.gz cannot be unpacked: .*(a header of 629145600|with holes)"):
+            unpack(archive, tmp_path / "out")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_list_of_entries_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = write_zip(tmp_path / "a.zip", {f"{number}.avi": b"" for number in range(100)})
+    monkeypatch.setattr("atw.datasets.archive._MAX_DIRECTORY", 1000)
+    with pytest.raises(InputError, match=r"a\.zip cannot be unpacked: its list of entries is larger than 1000 bytes"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "/".join(["x"] * 2100)])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str, kind: str) -> None:
+    archive = WRITERS[kind](tmp_path / f"a.{kind}", {name: b"x"})
+    with pytest.raises(InputError, match="has too long a name"):
+        unpack(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("program", PROGRAMS[1:])
+def test_a_listing_out_of_proportion_is_refused(
+    program: str, only: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(program)
+    monkeypatch.setattr(unpacking, "_MAX_LISTING", 100)
+    archive = write_rar(tmp_path / "a.rar", {"kick/a.avi": b"A"})
+    with pytest.raises(InputError, match="its listing is larger than 100 bytes"):
+        unpack(archive, tmp_path / "out")

@@ -113,3 +113,16 @@ def test_wrong_wishes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'atw\[export\]'"):
         export_model(model, tmp_path / "network.onnx", "onnx")
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_an_export_does_not_tell_of_this_machine(tmp_path: Path, form: str) -> None:
+    if form == "onnx":
+        pytest.importorskip("onnxruntime")
+    out = tmp_path / f"network{export.FORMATS[form]}"
+    export_model(write_model(tmp_path), out, form)
+    written = out.read_bytes()
+    for here in (Path(torch.__file__).parent, Path(export.__file__).parent, Path.home(), tmp_path):
+        assert str(here).encode() not in written
+    assert b".py" not in written

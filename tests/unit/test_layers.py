@@ -23,6 +23,7 @@ GROUPS = {
     "atw.imagenet": (0, "base"),
     "atw.measured": (0, "base"),
     "atw.containers": (0, "base"),
+    "atw.output": (0, "base"),
     "atw.progress": (0, "base"),
     "atw.times": (0, "base"),
     "atw.workflow": (0, "base"),

@@ -1,9 +1,13 @@
+import errno
+import io
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -304,6 +308,36 @@ def test_the_command_prints_a_line_for_each_video(trained: Trained, place: Path)
     assert bad == {"video": videos[1], "error": "empty file"}
     assert [window["start_seconds"] for window in first["windows"]] == [0.0, 0.4, 0.8]
     assert len(second["labels"]) == 1
+
+
+def test_a_full_disk_costs_one_video(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second video finds no room for its temporary files."""
+    opened = []
+
+    def temporary_file() -> Any:
+        opened.append(1)
+        if len(opened) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return io.BytesIO()
+
+    monkeypatch.setattr("atw.predict.predictor.tempfile.TemporaryFile", temporary_file)
+    video = str(trained.root / "up/1.avi")
+    result = call(video, video, video, "--model", str(trained.split))
+    assert result.exit_code == 1
+    first, full, third = map(json.loads, result.stdout.splitlines())
+    assert first == third
+    assert full["error"].startswith("No space left on device: temporary files in ")
+
+
+def test_scores_that_are_not_finite_cost_one_video(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(self: Any, *_: Any) -> Any:
+        return SimpleNamespace(logits=torch.full((10, 2), torch.nan), weights=torch.ones(10, 7))
+
+    monkeypatch.setattr("atw.model.consensus.AttentionConsensus.forward", diverged)
+    video = str(trained.root / "up/1.avi")
+    result = call(video, "--model", str(trained.split))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout, parse_constant=pytest.fail)["error"].startswith("its scores are not finite")
 
 
 @pytest.mark.parametrize("name", ["strip.png", "film.mp4"])

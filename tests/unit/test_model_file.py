@@ -1,0 +1,156 @@
+"""Model files and weights from others: nothing runs, and no more memory is taken than the file has bytes."""
+
+import os
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from atw.files import InputError
+from atw.model import tensorfile
+from atw.model.network import VideoNetwork
+from atw.predict.models import read_models
+from atw.train.modelfile import load_model
+from tests.unit.test_export import write_model
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def changed(folder: Path, change: Change) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = write_model(folder)
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    return path
+
+
+def expand(content: dict[str, Any]) -> None:
+    content["network"]["classes"] = 300_000_000
+    for name in ("weight", "bias"):
+        held = content["parameters"][f"backbone.classifier.{name}"]
+        content["parameters"][f"backbone.classifier.{name}"] = held[:1].expand(300_000_000, *held.shape[1:])
+
+
+def put(*keys: str, value: Any) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        content[keys[-1]] = value
+
+    return change
+
+
+def replace(name: str, make: Callable[[torch.Tensor], Any]) -> Change:
+    def change(content: dict[str, Any]) -> None:
+        content["parameters"][name] = make(content["parameters"][name])
+
+    return change
+
+
+def within_itself(content: dict[str, Any]) -> None:
+    inner: list[Any] = []
+    for _ in range(40):
+        inner = [inner] * 9
+    content["training"] = inner
+
+
+BIAS = "backbone.classifier.bias"
+HOSTILE: dict[str, tuple[Change, str]] = {
+    "many classes": (put("network", "classes", value=300_000_000), r"has shape \[3\], not \[300000000\]"),
+    "classes without numbers": (expand, r"shape \[300000000(, \d+)?\], with numbers for less"),
+    "many fields": (put("network", "stack", value=1 << 28), "not fit"),
+    "a large network": (put("network", "backbone", value="vit_h_14"), "not fit"),
+    "a sparse tensor": (replace(BIAS, lambda held: held.to_sparse()), "no plain array of numbers"),
+    "a tensor nowhere": (replace(BIAS, lambda held: held.to("meta")), "no plain array of numbers"),
+    "a list as tensor": (replace(BIAS, lambda held: held.tolist()), "no tensors by name"),
+    "not a number": (replace(BIAS, lambda held: held * torch.nan), "weights that are not finite"),
+    "a list within itself": (within_itself, "more than 1000000 values"),
+    "one class fewer": (put("classes", value=["a", "b"]), "one name for each score"),
+    "classes that are numbers": (put("classes", value=[1, 2, 3]), "one name for each score"),
+    "classes that are text": (put("classes", value="abc"), "one name for each score"),
+    "another backbone": (put("network", "backbone", value="resnet9000"), "no network"),
+    "parameters that are none": (put("parameters", value=None), "no tensors by name"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", HOSTILE.keys())
+def test_a_hostile_model_file_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change, message = HOSTILE[name]
+    path = changed(tmp_path, change)
+    if "finite" not in message:  # which is looked at last
+        monkeypatch.setattr(VideoNetwork, "load_state_dict", lambda *_: pytest.fail("a network was built"))
+    with pytest.raises(InputError, match=message) as refusal:
+        load_model(path)
+    assert str(path) in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [1]])
+@pytest.mark.parametrize("section", ["network", "classes", "parameters", "settings", "training", "provenance"])
+def test_parts_of_any_type_are_an_error_in_words(tmp_path: Path, section: str, value: Any) -> None:
+    path = changed(tmp_path / "flow", put(section, value=value))
+    with pytest.raises(InputError, match=r"model\.pt is damaged"):
+        read_models(path.parent.parent)
+
+
+@pytest.mark.parametrize("value", [None, 5, "x", [1], {}])
+@pytest.mark.parametrize("name", ["stream", "model", "sampling", "augment", "shards", "dataset", "split"])
+def test_settings_of_any_type_are_an_error_in_words(tmp_path: Path, name: str, value: Any) -> None:
+    path = changed(tmp_path / "flow", put("settings", name, value=value))
+    with pytest.raises(InputError, match=r"model\.pt (is damaged: its settings are none|is a network of)"):
+        read_models(path.parent.parent)
+
+
+def repack(path: Path, *, compression: int = zipfile.ZIP_STORED, twice: bool = False) -> Path:
+    with zipfile.ZipFile(path) as packed:
+        entries = {entry.filename: packed.read(entry) for entry in packed.infolist()}
+    with zipfile.ZipFile(path, "w", compression) as packed:
+        for name, content in entries.items():
+            packed.writestr(name, content)
+        if twice:
+            for number in range(9):
+                packed.writestr(f"archive/data/{100 + number}", bytes(10_000))
+            for entry in packed.infolist()[-8:]:
+                entry.header_offset = packed.infolist()[-9].header_offset
+                entry.file_size = entry.compress_size = 1 << 30
+    return path
+
+
+def test_compressed_and_overlapping_storages_are_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(1 << 20)}, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="compressed"):
+        tensorfile.read(repack(tmp_path / "a.pt", compression=zipfile.ZIP_DEFLATED))
+    torch.save({"a": torch.zeros(1 << 4)}, tmp_path / "b.pt")
+    with pytest.raises(ValueError, match="larger than the file"):
+        tensorfile.read(repack(tmp_path / "b.pt", twice=True))
+
+
+def test_code_does_not_run_and_no_advice_is_given_to_run_it(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    for save in (torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))):
+        save({"a": Harm()}, tmp_path / "a.pt")
+        with pytest.raises(ValueError, match="other things than tensors") as refusal:
+            tensorfile.read(tmp_path / "a.pt")
+        assert "weights_only" not in str(refusal.value)
+        assert refusal.value.__cause__ is None
+        assert not (tmp_path / "harm").exists()
+
+
+def test_old_files_of_torch_are_read(tmp_path: Path) -> None:
+    torch.save({"a": torch.arange(3)}, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    assert tensorfile.read(tmp_path / "a.pth")["a"].tolist() == [0, 1, 2]
+
+
+def test_shapes_are_those_of_the_network(tmp_path: Path) -> None:
+    network, content = load_model(write_model(tmp_path))
+    assert VideoNetwork.shapes(content["network"]) == {
+        name: value.shape for name, value in network.state_dict().items()
+    }
