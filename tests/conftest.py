@@ -202,10 +202,10 @@ long syscall(long number, ...) {
 
 
 @pytest.fixture(scope="session")
-def no_locks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[str, str]]:
+def no_locks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], dict[str, str]]]:
     """An environment in which no file system has locks, as on Lustre or NFS: flock gives an error of that number.
 
-    Two names cannot be exchanged there either.
+    Two names cannot be exchanged there either. TMPDIR is its own: what is locked in vain looks left behind to others.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not compiler:
@@ -214,4 +214,5 @@ def no_locks(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], dict[s
     (folder / "no_locks.c").write_text(_NO_LOCKS, encoding="utf-8")
     library = folder / "no_locks.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "no_locks.c", "-ldl"], check=True)
-    return lambda error: {"LD_PRELOAD": str(library), "FLOCK_ERROR": str(error)}
+    with tempfile.TemporaryDirectory(prefix="nl-", dir="/tmp", ignore_cleanup_errors=True) as own:  # short, for Ray
+        yield lambda error: {"LD_PRELOAD": str(library), "FLOCK_ERROR": str(error), "TMPDIR": own}
