@@ -7,11 +7,12 @@ training goes on from its last checkpoint, a changed one starts anew.
 import logging
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from atw.train import cluster, loop
 
@@ -32,6 +33,7 @@ from atw.files import InputError, atomic_path, digest, locked
 from atw.train.devices import use_gpu
 from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
+from atw.train.stopping import StoppedError, attended, heeded
 
 log = logging.getLogger("atw")
 _STATE = "state.pt"
@@ -87,12 +89,14 @@ def launch(
     folder.parent.mkdir(parents=True, exist_ok=True)
     # What a killed workflow left running must not meet its successor in the same files.
     doing = "still running this training, left over from an earlier start"
+    flag = folder.with_suffix(".stop")
     with locked(folder, doing), _ray(threads, gpus if on_gpu else 0):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={
                 "task": task,
                 "folder": str(folder),
+                "flag": str(flag),
                 "board": str(board) if compute.tensorboard else None,
                 "threads": max(threads // compute.workers, 1),
             },
@@ -110,11 +114,17 @@ def launch(
                 callbacks=[_Refusal()],
             ),
         )
-        result = _fit(trainer)
+        try:
+            with heeded(flag) as caught:
+                result = attended(lambda: _fit(trainer), caught)
+        except StoppedError as stopped:
+            _end(stopped.number, "start again: training goes on from its last checkpoint, if it has one")
         if result.checkpoint is None:
             raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
         with result.checkpoint.as_directory() as checkpoint:
             state = torch.load(Path(checkpoint) / _STATE, map_location="cpu", weights_only=True)
+        if state["iteration"] < settings["train"]["iterations"]:
+            _end(caught[0], f"start again: training goes on from iteration {state['iteration']}")
         provenance = {
             "shards": shards.digests,
             "shard_settings": shards.settings,
@@ -125,6 +135,11 @@ def launch(
         with atomic_path(out.parent / "history.jsonl") as temporary:
             shutil.copyfile(folder / "history.jsonl", temporary)
         shutil.rmtree(folder)
+
+
+def _end(number: int, remedy: str) -> NoReturn:
+    log.info("stopped by %s; %s", signal.Signals(number).name, remedy)
+    raise SystemExit(128 + number)
 
 
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
@@ -245,6 +260,7 @@ def _worker(config: dict[str, Any]) -> None:
         state=state,
         history_path=folder / "history.jsonl",
         save=save,
+        stop=Path(config["flag"]).exists,
         board=config["board"] and Path(config["board"]),
     )
 

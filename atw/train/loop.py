@@ -204,9 +204,10 @@ def run(
     state: dict[str, Any] | None,
     history_path: Path,
     save: Callable[[dict[str, Any]], None],
+    stop: Callable[[], bool] = lambda: False,
     board: Path | None = None,
 ) -> None:
-    """Train to the last iteration.
+    """Train to the last iteration, or until asked to stop.
 
     Args:
         task: what to train.
@@ -216,6 +217,7 @@ def run(
         state: of an interrupted run, as `save` got it; None starts anew.
         history_path: written by rank 0.
         save: called by every worker in the same iterations, as `Checkpoints` says, with the state to resume from.
+        stop: asked by rank 0 before each iteration; where it says so, that one is the last, and its state is kept.
         board: folder of files for TensorBoard, written by rank 0; None for none.
 
     Raises:
@@ -251,6 +253,7 @@ def run(
         last=train["iterations"],
         world=world,
         device=device,
+        stop=stop,
     )
     told = False
     begun, waited = time.monotonic(), 0.0
@@ -295,6 +298,8 @@ def run(
             )
             if checkpoints.are_due(done):
                 save(training.state(done))
+            if checkpoints.end:
+                break
     if history:
         history.close()
 

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ from atw.train.cluster import still_there
 from tests.rules.conftest import CONFIG, Workplace
 from tests.slow.processes import kill, tree
 
+STOPPED = "stopped by SIGINT; start again: training goes on from iteration"
 MODEL = "results/tiny/split1/flow/model.pt"
 
 
@@ -79,11 +82,11 @@ def wait_for(condition: object, seconds: float) -> bool:
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("victim", ["everything", "snakemake alone"])
+@pytest.mark.parametrize("victim", ["everything", "snakemake alone", "Ctrl-C"])
 def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: str) -> None:
     config = copy.deepcopy(CONFIG)
     iterations = 4000
-    seed = 11 if victim == "everything" else 12
+    seed = {"everything": 11, "snakemake alone": 12, "Ctrl-C": 14}[victim]
     config["seed"] = seed
     config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [3000]}
     config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40}
@@ -98,10 +101,20 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
 
     assert wait_for(lambda: any(len(path.read_text().splitlines()) > 100 for path in histories()), 120)
     processes = tree(run.pid)
-    kill(processes if victim == "everything" else processes[:1])
+    if victim == "Ctrl-C":
+        os.killpg(run.pid, signal.SIGINT)
+    else:
+        kill(processes if victim == "everything" else processes[:1])
     run.wait()
-    workplace.snakemake("--unlock")
-    if victim != "everything":
+    log = workplace.folder / "logs/train/tiny/split1/flow.log"
+    if victim == "Ctrl-C":
+        said = [line for line in log.read_text().splitlines() if "stopped by SIGINT; " in line]
+        assert [line.rpartition(" ")[0].partition(" ")[2] for line in said] == [STOPPED]
+        assert "Traceback" not in log.read_text()
+        stopped_at = said[0].rpartition(" ")[2]
+    else:
+        workplace.snakemake("--unlock")
+    if victim == "snakemake alone":
         # The rule's own process outlives Snakemake: its successor is refused until it has ended.
         refused = workplace.snakemake(MODEL, "--rerun-incomplete", check=False)
         assert refused.returncode != 0
@@ -110,9 +123,9 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: st
         kill(processes[1:])
     assert still_there(processes, 30) == []
     assert not (workplace.folder / MODEL).exists()
-    workplace.snakemake(MODEL, "--rerun-incomplete", timeout=400)
-    log = (workplace.folder / "logs/train/tiny/split1/flow.log").read_text()
-    assert "resumed at iteration" in log
+    workplace.snakemake(MODEL, *([] if victim == "Ctrl-C" else ["--rerun-incomplete"]), timeout=400)
+    resumed = f"resumed at iteration {stopped_at} of" if victim == "Ctrl-C" else "resumed at iteration"
+    assert resumed in log.read_text()
     history = (workplace.folder / MODEL).with_name("history.jsonl").read_text().splitlines()
     assert [json.loads(line)["iteration"] for line in history] == list(range(1, iterations + 1))
 

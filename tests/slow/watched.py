@@ -43,6 +43,7 @@ class Watched:
     run: subprocess.Popen[bytes]
     seen: set[psutil.Process] = field(default_factory=set)
     workers_at_once: int = 0
+    looks: int = 0
     sockets: set[Path] = field(default_factory=set)
     exposed: set[Path] = field(default_factory=set)
     titles: dict[int, set[str]] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Watched:
         processes = tree(self.run.pid)
         self.seen |= set(processes)
         workers = 0
+        self.looks += 1
         for process in processes:
             with contextlib.suppress(psutil.Error):
                 sockets = process.net_connections("tcp")
@@ -60,10 +62,11 @@ class Watched:
                 self.titles.setdefault(process.pid, set()).add(title)
                 addresses = {each.laddr.ip for each in sockets if each.status == psutil.CONN_LISTEN}
                 self.listening.setdefault(process.pid, set()).update(addresses)
-                sockets_by_name = [Path(each.laddr) for each in process.net_connections("unix") if each.laddr]
-                self.sockets.update(sockets_by_name)
-                names = [*sockets_by_name, *(Path(each.path) for each in process.open_files())]
-                self.exposed.update(path for path in names if others_reach(path))
+                if self.looks % 10 == 1:  # it takes its time
+                    names = [Path(each.laddr) for each in process.net_connections("unix") if each.laddr]
+                    self.sockets.update(names)
+                    names += [Path(each.path) for each in process.open_files()]
+                    self.exposed.update(path for path in names if others_reach(path))
         self.workers_at_once = max(self.workers_at_once, workers)
 
     def addresses(self) -> dict[str, set[str]]:

@@ -1,5 +1,6 @@
 """Resumable states by iterations and by the clock, which is worker 0's."""
 
+import copy
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
@@ -43,7 +44,7 @@ def test_a_state_is_kept_after_iterations_or_a_minute(
 ) -> None:
     set_clock(seconds)
     kept = []
-    due = Checkpoints(every=every, minutes=1, last=10, world=1, device=CPU)
+    due = Checkpoints(every=every, minutes=1, last=10, world=1, device=CPU, stop=lambda: False)
     for done in range(1, 11):
         due.begin_iteration()
         if due.are_due(done):
@@ -113,3 +114,24 @@ def test_two_workers_go_by_the_clock_of_the_first(
             worker.kill()
             worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+def test_a_training_that_is_asked_to_stop_keeps_its_state(tmp_path: Path, write_shard: WriteShard) -> None:
+    whole, states = trained(task_of(tmp_path, write_shard), tmp_path / "whole.jsonl")
+    task = task_of(tmp_path, write_shard, compute={"checkpoint_every": 100})
+    asked: list[int] = []
+    kept: dict[int, dict[str, Any]] = {}
+    loop.run(
+        task,
+        device=CPU,
+        rank=0,
+        world=1,
+        state=None,
+        history_path=tmp_path / "history.jsonl",
+        save=lambda state: kept.update({state["iteration"]: copy.deepcopy(state)}),
+        stop=lambda: bool(asked.append(1)) or len(asked) == 3,
+    )
+    assert list(kept) == [3]
+    rows, later = trained(task, tmp_path / "history.jsonl", state=kept[3])
+    assert rows == whole
+    assert_equal(later[7], states[7])

@@ -24,8 +24,9 @@ from ray.exceptions import AuthenticationError
 from atw import commands
 from atw.config import Compute
 from atw.files import InputError
-from atw.train import cluster, folder, head, launch, shared
+from atw.train import cluster, folder, head, launch, shared, stopping
 from atw.train.cluster import OWNER, Owner, birth
+from atw.train.stopping import StoppedError
 from tests.conftest import OtherUser
 
 
@@ -458,3 +459,48 @@ def test_a_cluster_that_refuses_is_explained(monkeypatch: pytest.MonkeyPatch, er
     monkeypatch.setattr(launch.ray, "init", refuse)
     with pytest.raises(InputError, match=r"cannot join the Ray cluster at auto: no.*token"):
         launch._join("auto")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_told_to_the_workers_who_then_end(tmp_path: Path, number: signal.Signals) -> None:
+    flag, handler = tmp_path / "stop", signal.getsignal(number)
+    flag.touch()  # of one that was killed
+
+    def work() -> str:
+        assert not flag.exists()
+        os.kill(os.getpid(), number)
+        while not flag.exists():
+            time.sleep(0.01)
+        return "state"
+
+    with stopping.heeded(flag) as caught:
+        assert stopping.attended(work, caught) == "state"
+    assert caught == [number]
+    assert not flag.exists()
+    assert signal.getsignal(number) == handler
+
+
+def test_workers_that_do_not_end_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forever = threading.Event()
+    try:
+        for grace, signals in ((0.0, 1), (1000.0, 2)):
+            monkeypatch.setattr(stopping, "_GRACE_SECONDS", grace)
+            with pytest.raises(StoppedError) as stopped, stopping.heeded(tmp_path / "stop") as caught:
+                for _ in range(signals):
+                    os.kill(os.getpid(), signal.SIGTERM)
+                stopping.attended(forever.wait, caught)
+            assert stopped.value.number == signal.SIGTERM
+    finally:
+        forever.set()
+
+
+def test_errors_count_until_a_signal_came(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise InputError("no shard")
+
+    with stopping.heeded(tmp_path / "stop") as caught:
+        with pytest.raises(InputError, match="no shard"):
+            stopping.attended(fail, caught)
+        os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(StoppedError):
+            stopping.attended(fail, caught)

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM in a training: its workers keep a state after the iteration that they are in, and it ends."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from types import FrameType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_GRACE_SECONDS = 20.0  # Slurm kills 30 s after it has said so
+_LOOK_SECONDS = 0.2
+
+
+class StoppedError(Exception):
+    """With the number of the signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def heeded(flag: Path) -> Iterator[list[int]]:
+    """Catch the signals, in the main thread; the first one makes `flag`, a file by which workers are told.
+
+    Yields:
+        The numbers of the signals that came.
+    """
+    flag.unlink(missing_ok=True)
+    caught: list[int] = []
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        flag.touch()
+
+    # What nohup or a shell's & has this process ignore stays ignored; Ray's own handlers give way.
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, catch) for number in heeded}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        flag.unlink(missing_ok=True)
+
+
+def attended(function: Callable[[], Any], caught: list[int]) -> Any:
+    """What a function returns, which is given some time to do so once a signal was caught, until the second one.
+
+    It runs in a thread of its own: in the main one Ray would take Ctrl-C for itself, and end without a state.
+
+    Raises:
+        StoppedError: it was not given more time, or failed after a signal.
+    """
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    until = float("inf")
+    while not wait([future], _LOOK_SECONDS).done:
+        if caught:
+            until = min(until, time.monotonic() + _GRACE_SECONDS)
+        if len(caught) > 1 or time.monotonic() > until:
+            raise StoppedError(caught[0])
+    if caught and future.exception():
+        raise StoppedError(caught[0])
+    return future.result()
