@@ -1,6 +1,5 @@
 """All that a run left, read once and checked to belong together."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from atw.evaluate.fuse import fuse
 from atw.evaluate.result import read_result
 from atw.evaluate.scores import Scores, read_scores
 from atw.figures.moments import stored_videos
-from atw.files import InputError
+from atw.files import InputError, read_json
 from atw.preprocess.audit import Finding, read_findings
 from atw.shards import Entry
 
@@ -95,7 +94,7 @@ def gather(result_path: Path, shards: Path, quarantine: Path) -> Gathered:
 
 def _read_history(path: Path) -> list[dict[str, float | None]]:
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        rows = [read_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         if not all(isinstance(row, dict) and isinstance(row.get("iteration"), int) for row in rows):
             raise ValueError("a row without an iteration")
     except (OSError, ValueError) as error:

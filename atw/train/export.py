@@ -52,13 +52,17 @@ def export_model(model: Path, out: Path, form: str) -> float:
     if missing:
         raise InputError(f"the format onnx needs {', '.join(missing)}; install them with: pip install 'atw[export]'")
     network, content = load_model(model)
-    segments = content["settings"]["sampling"]["segments"]
-    side = content["settings"]["augment"]["input_size"]
+    try:
+        segments = int(content["settings"]["sampling"]["segments"])
+        side = int(content["settings"]["augment"]["input_size"])
+        description = json.dumps(content, allow_nan=False)
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{model} is damaged: its settings are none ({error}); train the stream again") from None
     snippets = _snippets(network, _TRACED_VIDEOS, segments + 1, side)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of their own inner workings
         program = _traced(network, snippets)
-        data, run = (_to_onnx if form == "onnx" else _to_torch)(program, snippets, json.dumps(content))
+        data, run = (_to_onnx if form == "onnx" else _to_torch)(program, snippets, description)
     worst = max(_difference(network, run, videos, number, side) for videos, number in _TRIED)
     if not worst <= TOLERANCE:
         raise InputError(

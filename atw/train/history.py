@@ -1,6 +1,7 @@
 """What a training leaves of every iteration: history.jsonl for programs, event files for TensorBoard."""
 
 import json
+import math
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -33,7 +34,11 @@ class History:
             self._events = SummaryWriter(str(board), purge_step=iteration + 1, flush_secs=10, filename_suffix=suffix)
 
     def add(self, row: Row) -> None:
-        """Append the row of an iteration; `iteration` is one of its values, and a value of None has no curve."""
+        """Append the row of an iteration; `iteration` is one of its values, and a value of None has no curve.
+
+        One that is not finite is written as None: JSON does not know it.
+        """
+        row = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
         self._lines.write(json.dumps(row) + "\n")
         self._lines.flush()
         if self._events:

@@ -14,6 +14,7 @@ from atw.files import InputError
 from atw.model.network import Output
 from atw.train import export, loop
 from atw.train.export import TOLERANCE, export_model
+from atw.train.history import History
 from atw.train.modelfile import load_model, save_model
 
 
@@ -126,3 +127,19 @@ def test_an_export_does_not_tell_of_this_machine(tmp_path: Path, form: str) -> N
     for here in (Path(torch.__file__).parent, Path(export.__file__).parent, Path.home(), tmp_path):
         assert str(here).encode() not in written
     assert b".py" not in written
+
+
+@pytest.mark.parametrize("settings", [None, [], {"sampling": None}, {"sampling": {"segments": "many"}}])
+def test_a_model_with_other_settings_is_not_exported(tmp_path: Path, settings: Any) -> None:
+    path = write_model(tmp_path)
+    torch.save(torch.load(path, weights_only=True) | {"settings": settings}, path)
+    with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
+        export_model(path, tmp_path / "network.pt2", "torch-export")
+
+
+def test_a_history_holds_no_number_that_json_does_not_know(tmp_path: Path) -> None:
+    history = History(tmp_path / "history.jsonl", None, 0)
+    history.add({"iteration": 1, "loss": float("nan"), "accuracy": float("inf"), "norm": None})
+    history.close()
+    row = json.loads((tmp_path / "history.jsonl").read_text(), parse_constant=pytest.fail)
+    assert row == {"iteration": 1, "loss": None, "accuracy": None, "norm": None}
