@@ -21,6 +21,7 @@ from pathlib import Path
 from atw.files import InputError
 
 INSIDE = "r"  # Ray's own folder, which it opens to everyone
+_HELD = "held"
 _COMMON = ("/tmp", "/var/tmp", "/dev/shm")
 _PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # another host's locks may not be seen here
 _RANDOM_BYTES = 8  # that mkdtemp adds
@@ -109,7 +110,8 @@ def own_folder(place: Path) -> Iterator[Folder]:
     try:
         with suppress(OSError):  # where there are no locks, leftovers stay
             fcntl.flock(lock, fcntl.LOCK_EX)
-        (path / INSIDE).mkdir()  # not before it is locked: what has one and no lock is a leftover
+            (path / _HELD).touch()  # not before it is locked: what has this mark and no lock is a leftover
+        (path / INSIDE).mkdir()
         yield Folder(path, lock)
     finally:
         os.close(lock)
@@ -117,7 +119,7 @@ def own_folder(place: Path) -> Iterator[Folder]:
 
 
 def _remove_leftovers(place: Path) -> None:
-    for path in place.glob(f"{_PREFIX}*/{INSIDE}"):
+    for path in place.glob(f"{_PREFIX}*/{_HELD}"):
         with suppress(OSError):
             lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

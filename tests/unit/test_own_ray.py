@@ -316,7 +316,7 @@ def test_nobody_else_gets_at_the_folder_of_a_ray(other_user: OtherUser) -> None:
             f"mv {own.path} x",
         ):
             assert other_user.run(attempt, check=False).returncode != 0, attempt
-        assert sorted(path.name for path in own.path.rglob("*")) == [folder.INSIDE, "socket"]
+        assert sorted(path.name for path in own.path.rglob("*")) == [folder._HELD, folder.INSIDE, "socket"]
     assert list(other_user.folder.iterdir()) == []
 
 
@@ -346,15 +346,31 @@ def test_leftovers_of_killed_rays_are_removed(tmp_path: Path) -> None:
 
 def test_what_only_looks_like_a_leftover_stays(other_user: OtherUser) -> None:
     shared, prefix = other_user.folder, folder._PREFIX
-    other_user.run(f"mkdir -p {prefix}theirs/r && chmod 700 {prefix}theirs && ln -s {shared}/goal {prefix}link")
+    mark = folder._HELD
+    other_user.run(f"mkdir -m 700 {prefix}theirs && touch {prefix}theirs/{mark} && ln -s {shared}/goal {prefix}link")
     for name in ("goal", f"{prefix}open"):
-        (shared / name / "r").mkdir(parents=True)
+        (shared / name).mkdir()
+        (shared / name / mark).touch()
         (shared / name).chmod(0o700 if name == "goal" else 0o755)
     before = sorted(shared.iterdir())
     with folder.own_folder(shared):
         pass
     assert sorted(shared.iterdir()) == before
-    assert (shared / "goal/r").exists()
+    assert (shared / "goal" / mark).exists()
+
+
+def test_a_ray_that_could_not_lock_its_folder_is_no_leftover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as without_locks:
+        without_locks.setattr(folder.fcntl, "flock", flock)
+        kept = folder.own_folder(tmp_path)
+        first = kept.__enter__()
+    with folder.own_folder(tmp_path) as second:
+        assert set(tmp_path.iterdir()) == {first.path, second.path}
+    kept.__exit__(None, None, None)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("command", "status"), [("exit 3", 3), ("kill -TERM $$", 143), ("true", 0)])
