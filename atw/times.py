@@ -14,7 +14,7 @@ Source = Literal["file", "rate", "assumed"]
 _HELD_BACK = 16  # frames at most that a codec stores in another order than they are shown
 _UNEVEN_SHARE = 0.05  # of the times between frames; beyond it the frame rate is variable
 _PAUSES = 2  # or so few of them in a short video: there frames are missing, or the camera stood still
-_NONE = np.empty(0)
+NO_TIMES: NDArray[np.float64] = np.empty(0)
 _EVEN = 0.01  # the mean rate and the one of the header are the same within this share
 
 
@@ -52,6 +52,10 @@ class Times:
         """The middle of the stretches from frame `first` to the end of frame `last`, seconds."""
         middles: NDArray[np.float64] = (self.edges[first] + self.edges[last + 1]) / 2
         return middles
+
+    def stretch(self, first: int, last: int) -> tuple[float, float]:
+        """Start and end of the time for which frames `first` to `last` are shown, seconds."""
+        return float(self.edges[first]), float(self.edges[last + 1])
 
     def of_frame(self, number: int) -> float:
         """The middle of the time for which a frame is shown, seconds."""
@@ -97,11 +101,11 @@ class Clock:
         # AVI, and whatever was copied from it, counts places in the file: the same numbers in another order.
         displaced = np.abs(order - np.arange(len(times)))
         if len(times) < 2 or not np.isfinite(times).all() or displaced.max() > _HELD_BACK:
-            return 0.0, _NONE
+            return 0.0, NO_TIMES
         rising = times[order]
         last = self.lasts if self.lasts > 0 else float(np.median(np.diff(rising)))
         edges: NDArray[np.float64] = np.append(rising, rising[-1] + last) - rising[0]
-        return (float(rising[0]), edges) if edges[-1] > 0 else (0.0, _NONE)
+        return (float(rising[0]), edges) if edges[-1] > 0 else (0.0, NO_TIMES)
 
     def gaps(self) -> tuple[bool, int]:
         """Whether the frame rate is variable, and how many frames would fill the gaps where it is not."""

@@ -18,8 +18,8 @@ RECIPES = {
     "fuse": 2,
     "summary": 2,
     "table": 1,
-    "attention": 2,
-    "report": 1,
+    "attention": 3,
+    "report": 2,
 }
 
 _AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard

@@ -25,17 +25,19 @@ def read_intervals(path: Path) -> dict[str, tuple[int, int]]:
     """First and last frame of the action, from 0, by `path_key` of the video; a video without numbers is left out.
 
     Raises:
-        InputError: the list cannot be read, lacks the columns, or has something else than numbers in them.
+        InputError: the list cannot be read, lacks the columns, or has something else than two numbers in order.
     """
     found = {}
     for place, row in read_table(path.parent, path.name, ("path", *COLUMNS)):
         first, last = (row[name].strip() for name in COLUMNS)
         if not first and not last:
             continue
+        said = f"{place}: the action is from frame {first!r} to {last!r}"
         try:
-            found[path_key(row["path"])] = (int(first), int(last))
+            bounds = (int(first), int(last))
         except ValueError:
-            raise InputError(
-                f"{place}: the action is from frame {first!r} to {last!r}; give two whole numbers, or leave both empty"
-            ) from None
+            raise InputError(f"{said}; give two whole numbers, or leave both empty") from None
+        if not 0 <= bounds[0] <= bounds[1]:
+            raise InputError(f"{said}; give the first and the last one, counted from 0")
+        found[path_key(row["path"])] = bounds
     return found

@@ -1,5 +1,6 @@
 """Attention seen: the paper's figure 3, and how well attention finds the action where that is known."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from atw.figures.moments import Choice, attention_curves, draw_rows, middle_fram
 from atw.figures.plate import Picked, Plate, write_plate
 from atw.files import InputError, write_json
 from atw.shards import Entry, Shard
-from atw.times import USUAL_FPS
 
+log = logging.getLogger("atw")
 FORMAT = 1
 SHOWN = 4  # frames with the highest weight, and as many with the lowest, as in the paper
 
@@ -48,9 +49,20 @@ def write_attention(
     known = {video: given[path_key(video)] for video in scores[shown].videos if path_key(video) in given}
     stored = stored_videos(frames, scores, "rgb")
     counts = {video: entry.count for video, (_, entry) in stored.items()}
+    known = _inside(known, counts)
     plates = [_plate(scores, row, shown, int(predicted[row]), stored, known, counts) for row in rows]
     write_plate(plates, shown, out)
     write_json(out.with_suffix(".json"), _numbers(scores, shown, choice, plates, known, counts))
+
+
+def _inside(known: Mapping[str, tuple[int, int]], counts: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """The actions that end with their videos at the latest; a warning names the others."""
+    for video, (_, last) in known.items():
+        if last >= counts[video]:
+            log.warning(
+                "the action of %s ends with frame %d, and it has %d frames; it is left out", video, last, counts[video]
+            )
+    return {video: bounds for video, bounds in known.items() if bounds[1] < counts[video]}
 
 
 def _plate(
@@ -64,7 +76,6 @@ def _plate(
 ) -> Plate:
     one = scores[shown]
     path, entry = stored[one.videos[row]]
-    fps = entry.fps or USUAL_FPS
     frames = middle_frames(one, counts)[row]
     weights = one.attention[row].mean(axis=0)
     # Snippets of a short video share frames, and such have equal weights.
@@ -80,23 +91,25 @@ def _plate(
     def picked(shard: Shard, places: NDArray[np.integer]) -> list[Picked]:
         images = shard.frames(entry, frames[places].tolist())
         return [
-            Picked(int(frames[place]), (frames[place] + 0.5) / fps, float(weights[place]), image)
+            Picked(int(frames[place]), times.of_frame(frames[place]), float(weights[place]), image)
             for place, image in zip(places, images, strict=True)
         ]
 
     with Shard(path) as shard:
+        times = shard.times(entry)
         highest, lowest = picked(shard, above), picked(shard, below)
     action = known.get(one.videos[row])
     return Plate(
         video=one.videos[row],
         label=one.classes[int(one.labels[row])],
         predicted=one.classes[predicted],
-        seconds=entry.count / fps,
+        seconds=times.seconds,
+        times=times.source,
         flat=flat,
         highest=highest,
         lowest=lowest,
-        curves=attention_curves(scores, row, counts, fps=fps),
-        action_seconds=None if action is None else (action[0] / fps, (action[1] + 1) / fps),
+        curves=attention_curves(scores, row, counts, times),
+        action_seconds=None if action is None else times.stretch(*action),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from atw.evaluate.scores import Scores
 from atw.files import InputError
 from atw.shards import Entry, Shard
+from atw.times import Times
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
@@ -90,24 +91,46 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     return stored
 
 
-def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int32]:
-    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2.
+def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and last frame of each snippet, each [V, M]: a stack of 5 fields from frame p on ends with frame p + 5.
 
     `counts` has the frames of each video: in one with fewer fields than a stack, the last field is repeated.
+
+    Raises:
+        InputError: snippets beyond the end of a video.
     """
-    if scores.stream == "rgb":
-        return scores.positions
-    stack = scores.provenance["settings"]["train"]["sampling"]["stack"]
-    fields = np.array([counts[video] - 1 for video in scores.videos], np.int32)[:, None]  # [V, 1]
-    middles: NDArray[np.int32] = scores.positions + np.minimum(stack, fields) // 2
+    frames = np.array([counts[video] for video in scores.videos])[:, None]  # [V, 1]
+    first = scores.positions.astype(np.int64)
+    last = first
+    if scores.stream != "rgb":
+        stack = scores.provenance["settings"]["train"]["sampling"]["stack"]
+        last = first + np.minimum(stack, frames - 1)
+    beyond = ((first < 0) | (last >= frames)).any(axis=1)
+    if beyond.any():
+        row = int(beyond.argmax())
+        raise InputError(
+            f"the {scores.stream} scores have snippets of {scores.videos[row]} up to frame {last[row].max()}, and its "
+            f"shard has {frames[row, 0]} frames; run the workflow for the scores again"
+        )
+    return first, last
+
+
+def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int64]:
+    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2."""
+    first, last = snippet_frames(scores, counts)
+    middles: NDArray[np.int64] = (first + last) // 2
     return middles
 
 
 def attention_curves(
-    scores: Mapping[str, Scores], row: int, counts: Mapping[str, int], *, fps: float
+    scores: Mapping[str, Scores], row: int, counts: Mapping[str, int], times: Times
 ) -> dict[str, Curve]:
-    """Attention over time of a video by number, averaged over the crops, by stream; `counts` as `middle_frames`."""
-    return {
-        name: ((middle_frames(each, counts)[row] + 0.5) / fps, each.attention[row].mean(axis=0))
-        for name, each in scores.items()
-    }
+    """Attention over time of a video by number, averaged over the crops, by stream; `counts` as in `snippet_frames`.
+
+    A snippet stands at the middle of the time from its first frame to the end of its last.
+    """
+    curves: dict[str, Curve] = {}
+    for name, each in scores.items():
+        first, last = snippet_frames(each, counts)
+        curves[name] = (times.middle(first[row], last[row]), each.attention[row].mean(axis=0))
+    return curves

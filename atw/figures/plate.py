@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atw.figures.curves import draw_attention, picture, save
 from atw.figures.moments import Curve
 from atw.figures.palette import COLOURS
+from atw.times import Source
 
 _COLUMNS = 4
 _CURVE_COLUMNS = 4
@@ -38,6 +39,7 @@ class Plate:
         label: its class.
         predicted: the class that the fused streams give it.
         seconds: its length.
+        times: where seconds come from, see `atw.times.Times`.
         flat: whether every weight of the stream is the same.
         highest: the frames with the highest weights, falling; of a flat one, frames of its first half in time.
         lowest: those with the lowest, rising; of a flat one, frames of its second half.
@@ -49,6 +51,7 @@ class Plate:
     label: str
     predicted: str
     seconds: float
+    times: Source
     flat: bool
     highest: list[Picked]
     lowest: list[Picked]
@@ -62,6 +65,7 @@ class Plate:
             "label": self.label,
             "predicted": self.predicted,
             "seconds": self.seconds,
+            "times": self.times,
             "action_seconds": self.action_seconds,
             "flat": self.flat,
             "highest": [_described(one) for one in self.highest],

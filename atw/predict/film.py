@@ -1,22 +1,17 @@
 """The film of a prediction: the video, its label and probability, and attention over time with a line at the moment."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw import films
 from atw.figures.palette import COLOURS
-from atw.files import atomic_path
 from atw.predict.prediction import Prediction
-from atw.progress import meter
 from atw.videos import Frame
 
-_ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))
 _LINE_PX = 24
 _CHART_PX = 96
 _LEAST_WIDTH_PX = 320
@@ -29,27 +24,21 @@ def write_film(prediction: Prediction, frames: Iterator[Frame], out: Path) -> No
 
     The label is that of the window whose middle is nearest where there are windows, else that of the video.
     """
-    codec, options = next((name, options) for name, options in _ENCODERS if name in av.codecs_available)
-    rate = Fraction(prediction.fps).limit_denominator(1001)
+    films.write_film(out, _pictures(prediction, frames), prediction.times, what="film")
+
+
+def _pictures(prediction: Prediction, frames: Iterator[Frame]) -> Iterator[Frame]:
     chart: NDArray[np.uint8] | None = None
-    with atomic_path(out) as temporary, av.open(str(temporary), "w", format="mp4") as film:
-        stream: Any = film.add_stream(codec, rate=rate, options=options)
-        stream.pix_fmt = "yuv420p"
-        with meter(f"film {out.name}", "frames", prediction.frames) as progress:
-            for number, frame in enumerate(frames):
-                if chart is None:
-                    chart = draw_chart(prediction, max(frame.shape[1], _LEAST_WIDTH_PX))
-                    stream.width, stream.height = chart.shape[1], frame.shape[0] + chart.shape[0]
-                picture = compose(prediction, frame, chart, number)
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-                progress.advance(1)
-        film.mux(stream.encode(None))
+    for number, frame in enumerate(frames):
+        if chart is None:
+            chart = draw_chart(prediction, max(frame.shape[1], _LEAST_WIDTH_PX))
+        yield compose(prediction, frame, chart, number)
 
 
 def compose(prediction: Prediction, frame: Frame, chart: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:
     """A picture of the film: the frame above the chart, the label of the moment, and a line at it."""
     below = chart.copy()
-    seconds = (number + 0.5) / prediction.fps
+    seconds = prediction.times.of_frame(number)
     probabilities = _nearest(prediction, seconds)
     best = int(probabilities.argmax())
     # OpenCV's letters are ASCII.
@@ -91,7 +80,7 @@ def _nearest(prediction: Prediction, seconds: float) -> NDArray[np.float64]:
 
 
 def _column(seconds: float, prediction: Prediction, width: int) -> int:
-    return round(seconds * prediction.fps / prediction.frames * (width - 1))
+    return round(seconds / prediction.times.seconds * (width - 1))
 
 
 def _write(

@@ -53,8 +53,13 @@ class Recipe:
             height=size[1],
             max_pixels=preprocess["max_pixels"],
             max_frames=_MAX_FRAMES,
-            picture_stream=preprocess.get("picture_stream", 0),  # which older networks do not know
+            picture_stream=self.picture_stream,
         )
+
+    @property
+    def picture_stream(self) -> int:
+        """Which stream of pictures of a file with several; older networks took the first."""
+        return int(next(iter(self.settings.values()))["preprocess"].get("picture_stream", 0))
 
     def examine(self, video: Path) -> Audit:
         """Decode the video once and say what it is.

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from atw.times import Times
+
 FORMAT = 1
 _DIGITS = 6
 
@@ -45,12 +47,14 @@ class Prediction:
         probabilities: float64 [K], of the fused streams; they sum to 1 and are not calibrated.
         streams: by name.
         windows: in order of time; empty unless asked for.
-        fps: frames a second; 25 is assumed where the file does not say.
-        fps_known: whether it says.
-        frames: decoded.
+        fps: frames a second on average; 25 is assumed where the file does not say.
+        times: when each frame is shown.
+        start: when the first frame is shown on the file's own clock, seconds.
+        picture_stream: the one that was used of a file with several.
         width: px, as shown.
         height: px.
         repaired: what was wrong with the file and could be mended, in words.
+        notes: what is worth knowing of it and wrong with nothing.
     """
 
     video: str
@@ -59,11 +63,18 @@ class Prediction:
     streams: dict[str, StreamPrediction]
     windows: list[WindowPrediction]
     fps: float
-    fps_known: bool
-    frames: int
+    times: Times
+    start: float
+    picture_stream: int
     width: int
     height: int
     repaired: list[str]
+    notes: list[str]
+
+    @property
+    def frames(self) -> int:
+        """How many were decoded."""
+        return self.times.frames
 
     @property
     def label(self) -> str:
@@ -77,11 +88,14 @@ class Prediction:
             "video": self.video,
             "frames": self.frames,
             "fps": self.fps,
-            "fps_known": self.fps_known,
-            "seconds": round(self.frames / self.fps, _DIGITS),
+            "fps_known": self.times.source != "assumed",
+            "times": self.times.source,
+            "seconds": round(self.times.seconds, _DIGITS),
+            "start_seconds": round(self.start, _DIGITS),
             "width": self.width,
             "height": self.height,
             "repaired": self.repaired,
+            "notes": self.notes,
             "labels": top_labels(self.classes, self.probabilities, top),
             "streams": {
                 name: {

@@ -86,10 +86,14 @@ class Predictor:
             recipe = stack.enter_context(self._recipe())
             log.info("%s: looking through the file", path.name)
             audit = recipe.examine(path)
-            fps = audit.fps or USUAL_FPS
+            times = audit.times
+            for said in (*audit.repaired, *audit.notes):
+                log.info("%s: %s", path.name, said)
+            if times.source == "assumed":
+                log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
             spans = [Span(0, audit.decoded)]
             if window_seconds is not None:
-                spans += windows(audit.decoded, window_seconds=window_seconds, stride_seconds=stride_seconds, fps=fps)
+                spans += windows(times, window_seconds=window_seconds, stride_seconds=stride_seconds)
             plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
             wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
             log.info(
@@ -108,20 +112,22 @@ class Predictor:
             probabilities=self._fused(results, 0),
             streams={
                 stream: StreamPrediction(
-                    found[0].logits, middle_seconds(plans[stream].of(0), stream=stream, fps=fps), found[0].attention
+                    found[0].logits, middle_seconds(plans[stream].of(0), times, stream=stream), found[0].attention
                 )
                 for stream, found in results.items()
             },
             windows=[
-                WindowPrediction(span.first / fps, (span.first + span.frames) / fps, self._fused(results, number))
+                WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), self._fused(results, number))
                 for number, span in enumerate(spans[1:], start=1)
             ],
-            fps=fps,
-            fps_known=bool(audit.fps),
-            frames=audit.decoded,
+            fps=audit.fps or USUAL_FPS,
+            times=times,
+            start=audit.start,
+            picture_stream=recipe.picture_stream,
             width=audit.width,
             height=audit.height,
             repaired=audit.repaired,
+            notes=audit.notes,
         )
 
     @contextlib.contextmanager

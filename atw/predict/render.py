@@ -47,7 +47,15 @@ def _frames(prediction: Prediction, video: Path, rows: int) -> Iterator[Frame]:
     height = 2 * round(rows / 2)
     width = max(16, 2 * round(height * prediction.width / prediction.height / 2))
     pixels = prediction.width * prediction.height
-    return read(video, Audit(), width=width, height=height, max_pixels=pixels, max_frames=prediction.frames)
+    return read(
+        video,
+        Audit(),
+        width=width,
+        height=height,
+        max_pixels=pixels,
+        max_frames=prediction.frames,
+        picture_stream=prediction.picture_stream,
+    )
 
 
 def _strip(prediction: Prediction, video: Path) -> Strip:
@@ -56,11 +64,11 @@ def _strip(prediction: Prediction, video: Path) -> Strip:
     for number, frame in enumerate(_frames(prediction, video, _THUMBNAIL_PX)):
         copies = int(np.count_nonzero(shown == number))
         image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-        images += [((number + 0.5) / prediction.fps, image)] * copies
+        images += [(prediction.times.of_frame(number), image)] * copies
     order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP]
     return Strip(
         title=f"{Path(prediction.video).name}: {prediction.label}",
-        seconds=prediction.frames / prediction.fps,
+        seconds=prediction.times.seconds,
         images=images,
         curves={name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()},
         labels=[(prediction.classes[k], float(prediction.probabilities[k])) for k in order],

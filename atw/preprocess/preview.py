@@ -1,22 +1,18 @@
 """Pictures of a video's flow in the colours of `atw.flow.wheel`: a film beside its frames, or a contact sheet."""
 
 from collections.abc import Iterator
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw import films
 from atw.files import InputError, atomic_path
 from atw.flow.wheel import disc, flow_to_colours
 from atw.preprocess.single import decoded
-from atw.progress import meter
 from atw.shards import Shard, dequantise
-from atw.times import USUAL_FPS
 from atw.videos import Frame
 
 Picture = NDArray[np.uint8]  # BGR, [height, width, 3]
@@ -29,7 +25,6 @@ _LEAST_FULL_PX = 1.0  # else the noise of a still video would shine
 _FILM_HEIGHTS = (240, 720)
 _TILE_WIDTH = 300
 _HEADER_HEIGHT = 96
-_ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))
 
 
 def check_paths(video: Path, flow: Path, preview: Path | None) -> None:
@@ -82,29 +77,19 @@ def _frames(video: Path, shard: Shard) -> Iterator[Frame]:
 
 
 def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
-    entry = shard.entries[0]
+    films.write_film(out, _pairs(video, shard, full_px), shard.times(shard.entries[0]), what="preview")
+
+
+def _pairs(video: Path, shard: Shard, full_px: float) -> Iterator[Picture]:
+    """Each frame beside the field that leads from it."""
     _, height, width = shard.item_shape
     rows = _even(np.clip(height, *_FILM_HEIGHTS))
     columns = _even(width * rows / height)
     legend = _legend(max(48, rows // 5), full_px)
-    codec, options = _encoder()
-    rate = Fraction(entry.fps).limit_denominator(1001) if entry.fps > 0 else Fraction(USUAL_FPS)
-    with atomic_path(out) as temporary, av.open(str(temporary), "w", format="mp4") as film:
-        stream: Any = film.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = 2 * columns, rows, "yuv420p"
-        with meter(f"preview {out.name}", "frames", entry.count) as progress:
-            for frame, field in zip(_frames(video, shard), _fields(shard), strict=False):
-                colours = _resized(_coloured(field, full_px), columns, rows)
-                _paste(colours, legend, colours.shape[0] - len(legend), columns - legend.shape[1])
-                picture = np.hstack([_resized(frame, columns, rows), colours])
-                film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-                progress.advance(1)
-        film.mux(stream.encode(None))
-
-
-def _encoder() -> tuple[str, dict[str, str]]:
-    """The first encoder that this PyAV has; mpeg4 is FFmpeg's own."""
-    return next((name, options) for name, options in _ENCODERS if name in av.codecs_available)
+    for frame, field in zip(_frames(video, shard), _fields(shard), strict=False):
+        colours = _resized(_coloured(field, full_px), columns, rows)
+        _paste(colours, legend, colours.shape[0] - len(legend), columns - legend.shape[1])
+        yield np.hstack([_resized(frame, columns, rows), colours])
 
 
 def _sheet(video: Path, shard: Shard, full_px: float) -> Picture:

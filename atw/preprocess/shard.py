@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from atw import flow as tvl1
 from atw.datasets import Dataset
@@ -27,9 +29,11 @@ from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
+from atw.times import NO_TIMES
 from atw.videos import HOW_TO_READ, Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
+_Made = tuple[Entry, Encoded, NDArray[np.float64]]  # a row, its items, and when frames are shown
 _AHEAD = 2  # finished videos that may wait for the writer, per thread
 
 
@@ -89,8 +93,9 @@ def _write(
         job = streams.Job(used, cores.share, progress.count, lambda: Spool(out.parent))
         known = {entry.video: entry for entry in flow.entries} if flow else {}
         files = []
-        for entry, items in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
-            writer.add(entry, items)
+        noted: dict[str, list[str]] = {}
+        for entry, items, edges in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
+            writer.add(entry, items, edges)
             files.append((entry.video, entry.label, entry.sha256))
             collect()
             progress.advance()
@@ -98,8 +103,17 @@ def _write(
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
             elif entry.repaired:
                 log.info("repaired %s: %s", entry.video, entry.repaired)
+            if entry.notes:
+                noted.setdefault(entry.notes, []).append(entry.video)
+        _say(noted, len(members))
         # A drive that vanished midway makes missing files of good videos; a file may have been replaced meanwhile.
         _require_planned(dataset, settings, dataset.made_from(files))
+
+
+def _say(noted: dict[str, list[str]], count: int) -> None:
+    """Each note once: a collection has it mostly in many of its videos."""
+    for note, videos in noted.items():
+        log.info("%s: %d of %d videos, first %s", note, len(videos), count, videos[0])
 
 
 @contextmanager
@@ -173,16 +187,14 @@ class _Sources:
     known: dict[str, Entry]
 
 
-def _in_order(
-    members: Sequence[Listed], job: streams.Job, sources: _Sources, cores: Cores
-) -> Iterator[tuple[Entry, Encoded]]:
+def _in_order(members: Sequence[Listed], job: streams.Job, sources: _Sources, cores: Cores) -> Iterator[_Made]:
     """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
 
-    def work(listed: Listed) -> tuple[Entry, Encoded]:
+    def work(listed: Listed) -> _Made:
         with cores.one_video():
             return _one_video(listed, job, sources)
 
-    waiting: deque[Future[tuple[Entry, Encoded]]] = deque()
+    waiting: deque[Future[_Made]] = deque()
     with ThreadPoolExecutor(cores.threads) as pool:
         try:
             for listed in members:
@@ -195,12 +207,12 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Entry, Encoded]:
+def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> _Made:
     flow, known = sources.flow, sources.known.get(listed.video)
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
     if known and known.quarantined:
-        return replace(known, first=0, count=0), []
+        return replace(known, first=0, count=0), [], NO_TIMES
     audit = Audit()
     preprocess = job.settings["preprocess"]
     frames = read(sources.root / listed.video, audit, **{name: preprocess[name] for name in HOW_TO_READ})
@@ -219,14 +231,14 @@ def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> tuple[Ent
         entry.quarantined = str(reason)
     describe(entry, audit)
     items.describe(entry)
-    return entry, items.encoded
+    return entry, items.encoded, audit.edges
 
 
 def describe(entry: Entry, audit: Audit) -> None:
     """Copy to a row of the index what the decoder found."""
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
     entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
-    entry.repaired = "; ".join(audit.repaired)
+    entry.start, entry.repaired, entry.notes = audit.start, "; ".join(audit.repaired), "; ".join(audit.notes)
 
 
 def _of_same_file(frames: Iterator[Frame], audit: Audit, known: Entry, flow: Shard) -> Iterator[Frame]:

@@ -94,7 +94,7 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
         else:
             items = streams.flow_to_items(frames, job)
         items.describe(entry)
-        writer.add(entry, items.encoded)
+        writer.add(entry, items.encoded, audit.edges)
     return entry
 
 

@@ -11,7 +11,8 @@ from atw.report.charts import DASHES, PERCENT, STREAM_COLOURS, axis, figure
 from atw.report.gathered import Gathered
 from atw.report.headline import flat_shares
 from atw.report.pictures import frames
-from atw.times import USUAL_FPS
+from atw.shards import Shard
+from atw.times import Times
 
 VIDEOS = 4
 FRAMES = 8
@@ -76,34 +77,35 @@ def _videos(gathered: Gathered) -> list[dict[str, Any]]:
     shown = []
     for row in draw_rows(one, predicted, Choice(count=VIDEOS, seed=gathered.seed)):
         path, entry = stored[one.videos[row]]
-        fps = entry.fps or USUAL_FPS
+        with Shard(path) as shard:
+            times = shard.times(entry)
         shown.append(
             {
                 "video": one.videos[row],
                 "label": one.classes[int(one.labels[row])],
                 "predicted": one.classes[int(predicted[row])],
                 "frames": frames(path, entry, FRAMES),
-                "curve": _over_time(gathered, row, counts, fps, entry.count / fps),
+                "curve": _over_time(gathered, row, counts, times),
             }
         )
     return shown
 
 
-def _over_time(gathered: Gathered, row: int, counts: dict[str, int], fps: float, seconds: float) -> go.Figure:
+def _over_time(gathered: Gathered, row: int, counts: dict[str, int], times: Times) -> go.Figure:
     traces = [
         go.Scatter(
             name=stream,
-            x=np.round(times, 3).tolist(),
+            x=np.round(seconds, 3).tolist(),
             y=(weights.astype(np.float64) * len(weights)).round(4).tolist(),
             mode="lines",
             line={"color": STREAM_COLOURS[stream], "dash": DASHES[stream], "width": 2},
         )
-        for stream, (times, weights) in attention_curves(gathered.scores, row, counts, fps=fps).items()
+        for stream, (seconds, weights) in attention_curves(gathered.scores, row, counts, times).items()
     ]
     return figure(
         traces,
         height_px=210,
-        xaxis=axis("", range=[0, seconds], ticksuffix=" s", hoverformat=".2f"),
+        xaxis=axis("", range=[0, times.seconds], ticksuffix=" s", hoverformat=".2f"),
         yaxis=axis("times average", rangemode="tozero"),
         margin={**_SIDES_PX, "t": 34, "b": 26},
         hovermode="x unified",

@@ -11,7 +11,6 @@ from atw.flow.wheel import disc, flow_to_colours
 from atw.report.gathered import Gathered
 from atw.report.pictures import frames, jpeg_address, moments
 from atw.shards import Shard, dequantise
-from atw.times import USUAL_FPS
 
 VIDEOS = 12
 PICTURES = 4
@@ -68,13 +67,13 @@ def _flow(gathered: Gathered, video: str) -> dict[str, Any]:
     path, entry = gathered.stored[stream][video]
     with Shard(path) as shard:
         numbers = moments(entry.count, PICTURES)
+        times = shard.times(entry)
         fields = dequantise(shard.fields(entry, numbers), shard.attributes["bound"])
     lengths = np.hypot(fields[:, 0], fields[:, 1])
     full_px = max(_LEAST_FULL_PX, float(np.percentile(lengths, _PERCENTILE)))
-    fps = entry.fps or USUAL_FPS
     return {
         "flow": [
-            {"seconds": (number + 1) / fps, "address": jpeg_address(flow_to_colours(field, full_px=full_px))}
+            {"seconds": times.of_field(number), "address": jpeg_address(flow_to_colours(field, full_px=full_px))}
             for number, field in zip(numbers, fields, strict=True)
         ],
         "flow_stream": stream,

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.shards import Entry, Shard
-from atw.times import USUAL_FPS
 
 WIDTH_PX = 160
 _QUALITY = 80
@@ -33,11 +32,11 @@ def moments(count: int, wanted: int) -> list[int]:
 
 def frames(path: Path, entry: Entry, wanted: int) -> list[dict[str, Any]]:
     """At most `wanted` frames of a video in a shard, as `seconds` and `address`."""
-    fps = entry.fps or USUAL_FPS
     numbers = moments(entry.count, wanted)
     with Shard(path) as shard:
         images = shard.frames(entry, numbers)
+        times = shard.times(entry)
     return [
-        {"seconds": (number + 0.5) / fps, "address": jpeg_address(image)}
+        {"seconds": times.of_frame(number), "address": jpeg_address(image)}
         for number, image in zip(numbers, images, strict=True)
     ]

@@ -1,11 +1,10 @@
 """What shards hold and whether it is whole: `atw shards info` and `atw shards verify`."""
 
 import hashlib
-import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from rich.table import Table
 from atw.files import InputError, json_text
 from atw.output import console
 from atw.progress import meter
-from atw.shards.layout import SINGLE, Entry, differing
+from atw.shards.layout import SINGLE, Entry, differing, index_bytes
 from atw.shards.reader import REMEDY, Shard, is_other
 
 log = logging.getLogger("atw")
@@ -86,6 +85,8 @@ def describe(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "quarantined": {entry.video: entry.quarantined for entry in entries if entry.quarantined},
             "repaired": {entry.video: entry.repaired for entry in entries if entry.repaired},
+            "notes": {entry.video: entry.notes for entry in entries if entry.notes},
+            "times": Counter(shard.times(entry).source for entry in entries if entry.count),
             "settings": attributes["settings"],
             "software": attributes.get("software", {}),
         }
@@ -210,7 +211,13 @@ def _damage(shard: Shard) -> Iterator[str]:
         if found:
             whole = False
             yield found[0] + (f" ({len(found) - 1} more items of this video are damaged)" if found[1:] else "")
-    sha256.update(json.dumps([asdict(entry) for entry in shard.entries], sort_keys=True).encode())
+    try:
+        for entry in shard.entries:
+            shard.times(entry)
+        sha256.update(index_bytes(shard.entries, str(shard.attributes["times"])))
+    except InputError as error:
+        whole = False
+        yield str(error)
     if whole and sha256.hexdigest() != shard.digest:
         yield f"shard {shard.path} is damaged or no shard (the digest of index and items differs); {REMEDY}"
 

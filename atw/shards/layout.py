@@ -1,9 +1,10 @@
 """Rows of the index, attributes, quantised displacements, and items as they are stored."""
 
+import hashlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ from atw.hdf5 import read_attribute
 # A frame is as its pixels lie: an image of somebody else may ask to be turned when it is shown.
 _DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
-FORMAT = 2
+FORMAT = 3
 SINGLE = "single"  # stands in place of a dataset's name where a shard is of one video alone
 ZERO = 128  # the stored value of no motion
 _JSON = ("settings", "software", "flow")
@@ -45,10 +46,12 @@ class Entry:
         count: its items, 0 when quarantined.
         decoded: frames decoded.
         declared: frames its header promises, -1 where it says nothing.
-        fps: frames a second, 0 where unknown.
+        fps: frames a second on average, 0 where unknown.
+        start: when the first frame is shown on the file's own clock, seconds.
         width: original width, pixels.
         height: original height, pixels.
         repaired: what was mended, "" when nothing was.
+        notes: what is worth knowing and wrong with nothing.
         quarantined: why the video is left out, "" when it is not.
         sha256: of the video file.
         clipped: share of displacements beyond the bound (flow, warped).
@@ -65,9 +68,11 @@ class Entry:
     decoded: int = 0
     declared: int = -1
     fps: float = 0.0
+    start: float = 0.0
     width: int = 0
     height: int = 0
     repaired: str = ""
+    notes: str = ""
     quarantined: str = ""
     sha256: str = ""
     clipped: float = 0.0
@@ -143,6 +148,16 @@ def checksum(attributes: dict[str, Any], entries: Sequence[Entry]) -> str:
     """What the attribute `checksum` is: the digest of the other attributes and the rows of the index."""
     covered = {name: value for name, value in attributes.items() if name != "checksum"}
     return digest([covered, [vars(entry) for entry in entries]])
+
+
+def index_bytes(entries: Sequence[Entry], times: str) -> bytes:
+    """What the attribute `digest` covers beside the items; `times` is the attribute of that name."""
+    return json.dumps([asdict(entry) for entry in entries], sort_keys=True).encode() + times.encode()
+
+
+def times_digest(offsets: NDArray[np.int64], edges: NDArray[np.float64]) -> str:
+    """What the attribute `times` is: the SHA-256 of the bytes of `time_offset` and of `time`."""
+    return hashlib.sha256(offsets.tobytes() + edges.tobytes()).hexdigest()
 
 
 def read_attributes(file: h5py.File) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from atw.shards.layout import (
     places_of,
     read_attributes,
 )
+from atw.shards.times import read_times
+from atw.times import Times
 
 Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"
@@ -53,6 +55,7 @@ class Shard:
     def __init__(self, path: Path, *, seal: str | None = None) -> None:
         self.path = path
         self.entries: list[Entry] = []
+        self._times: dict[str, Times] | None = None
         with self._reading():
             file = self._file = open_file(path)
         try:
@@ -235,6 +238,19 @@ class Shard:
             for place in places:
                 out[place] = item
         return out
+
+    def times(self, entry: Entry) -> Times:
+        """When each frame of a video is shown; of a flow stream too, whose field i leads from frame i to frame i + 1.
+
+        The shard was opened without a seal.
+
+        Raises:
+            InputError: damaged; names the file and the remedy.
+        """
+        if self._times is None:
+            with self._reading():
+                self._times = read_times(self._file, self.attributes, self.entries)
+        return self._times[entry.video]
 
     def close(self) -> None:
         """Close the file."""

@@ -6,7 +6,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from atw.files import atomic_path
 from atw.hdf5 import describe, new_file, texts
-from atw.shards.layout import FORMAT, Entry, checksum, read_attributes
+from atw.shards.layout import FORMAT, Entry, checksum, index_bytes, read_attributes, times_digest
+from atw.times import NO_TIMES
 
 _COPY_BYTES = 1 << 24
 
@@ -42,6 +43,7 @@ class Writer:
         self._digest = hashlib.sha256()
         self._offsets = [0]
         self._checksums: list[int] = []
+        self._edges: list[NDArray[np.float64]] = []
         self._describe({"format": FORMAT, **attributes})
         if not self._rgb:
             shape = (2, int(attributes["height"]), int(attributes["width"]))
@@ -62,8 +64,11 @@ class Writer:
         }
         describe(self._file, plain)
 
-    def add(self, entry: Entry, items: Encoded) -> None:
-        """Append a video; `first` and `count` of the entry are filled in here."""
+    def add(self, entry: Entry, items: Encoded, edges: NDArray[np.float64] = NO_TIMES) -> None:
+        """Append a video; `first` and `count` of the entry are filled in here.
+
+        `edges` are those of its `atw.times.Times`, empty where its file does not say when frames are shown.
+        """
         entry.first, entry.count = self._items, len(items)
         if self._rgb:
             for item in items:
@@ -78,6 +83,7 @@ class Writer:
             self._digest.update(item)
         self._items += len(items)
         self._entries.append(entry)
+        self._edges.append(edges if entry.count else NO_TIMES)
 
     def finish(self) -> str:
         """Write the index and the digest; returns the digest."""
@@ -93,10 +99,17 @@ class Writer:
         index = self._file.create_group("index")
         for name, column in _columns(self._entries).items():
             index[name] = column
-        self._digest.update(json.dumps([asdict(entry) for entry in self._entries], sort_keys=True).encode())
-        self._describe({"items": self._items, "digest": self._digest.hexdigest()})
+        times = self._write_times()
+        self._digest.update(index_bytes(self._entries, times))
+        self._describe({"items": self._items, "times": times, "digest": self._digest.hexdigest()})
         self._describe({"checksum": checksum(read_attributes(self._file), self._entries)})
         return self._digest.hexdigest()
+
+    def _write_times(self) -> str:
+        edges = np.concatenate([NO_TIMES, *self._edges])
+        offsets = np.cumsum([0, *map(len, self._edges)], dtype=np.int64)
+        self._file["time_offset"], self._file["time"] = offsets, edges
+        return times_digest(offsets, edges)
 
 
 def _columns(entries: Sequence[Entry]) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.unit.encoded import encode
+
 REPOSITORY = Path(__file__).parents[2]
 WIDTH, HEIGHT, FRAMES = 64, 48, 14
 MOTION = {"left": (-2, 0), "up": (0, -1)}  # pixels a frame
@@ -48,21 +50,31 @@ CONFIG = {
 }
 
 
-def write_video(path: Path, label: str, seed: int) -> list[np.ndarray]:
-    """A texture that moves by whole pixels; returns the frames as written."""
+VARIABLE = [number + number // 3 for number in range(FRAMES)]  # when frames are shown, in 1/25 s
+
+
+def write_video(path: Path, label: str, seed: int, times: list[int] | None = None) -> list[np.ndarray]:
+    """A texture that moves by whole pixels; returns the frames as written.
+
+    `times` are those of the frames in 1/25 s; the places between them are empty chunks.
+    """
     rng = np.random.default_rng(seed)
     texture = cv2.GaussianBlur(rng.integers(0, 256, (200, 200, 3), dtype=np.uint8), (0, 0), 2)
     texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
     dx, dy = MOTION[label]
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (WIDTH, HEIGHT))
-    assert writer.isOpened()
     frames = []
     for number in range(FRAMES):
         # The window moves against the motion that is seen.
         top, left = 80 - dy * number, 80 - dx * number
         frames.append(np.ascontiguousarray(texture[top : top + HEIGHT, left : left + WIDTH]))
-        writer.write(frames[-1])
+    if times is not None:
+        encode(path, frames, "mjpeg", times)
+        return frames
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (WIDTH, HEIGHT))
+    assert writer.isOpened()
+    for frame in frames:
+        writer.write(frame)
     writer.release()
     return frames
 
@@ -136,7 +148,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
             for number in range(count):
                 # A name that breaks any command line it is not quoted in.
                 name = f"{label}/it's {label} {subset} ({number}) & #1;.avi"
-                write_video(place.folder / "videos" / name, label, len(rows))
+                times = VARIABLE if subset == "test" and number else None
+                write_video(place.folder / "videos" / name, label, len(rows), times)
                 rows.append((name, label, subset))
     whole = place.folder / "videos" / rows[0][0]
     bad = place.folder / "videos" / BAD

@@ -6,13 +6,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
 from atw.evaluate.scores import read_scores
-from tests.rules.conftest import BAD, REPOSITORY, Workplace
+from atw.shards import Shard
+from tests.rules.conftest import BAD, REPOSITORY, VARIABLE, Workplace
 
 STREAMS = ("rgb", "flow", "warped")
 SPLIT = "results/tiny/split1"
@@ -35,6 +37,33 @@ def test_attention(split: Path) -> None:
         assert stream["videos"] == 6
 
 
+def test_seconds_of_a_variable_rate_are_those_of_the_file(workplace: Workplace, split: Path) -> None:
+    """14 frames in 0.72 s, which are 0.56 s at the rate of the header: in the shard, the picture and a prediction."""
+    edges = np.array([*VARIABLE, VARIABLE[-1] + 1]) / 25
+    shown = json.loads((split / "attention.json").read_text())["videos"]
+    variable = [video for video in shown if "test (0)" not in video["video"]]
+    assert variable
+    for video in variable:
+        assert (video["times"], video["seconds"]) == ("file", pytest.approx(0.72))
+        for one in (*video["highest"], *video["lowest"]):
+            assert one["seconds"] == pytest.approx(edges[one["frame"] : one["frame"] + 2].mean())
+    video = variable[0]["video"]
+    for stream in STREAMS:
+        with Shard(workplace.folder / f"shards/tiny/{stream}/{shard_of(workplace, video)}.h5") as shard:
+            (entry,) = (entry for entry in shard.entries if entry.video == video)
+            assert (entry.repaired, entry.fps) == ("", pytest.approx(14 / 0.72))
+            assert shard.times(entry).edges == pytest.approx(edges)
+    found = predict(workplace, f"videos/{video}", "--window", "0.3", "--stride", "0.2")
+    assert (found["seconds"], found["times"]) == (pytest.approx(0.72), "file")
+    for window, start in zip(found["windows"], (0, 0.2, 0.4, 0.42), strict=True):
+        for key, expected in (("start_seconds", start), ("end_seconds", start + 0.3)):
+            assert window[key] == pytest.approx(expected, abs=0.041)
+            assert np.abs(edges - window[key]).min() < 1e-6
+    for stream in STREAMS:
+        attention = variable[0]["attention"][stream]["seconds"]
+        assert found["streams"][stream]["attention"]["seconds"] == pytest.approx(attention, abs=1e-5)
+
+
 def test_attention_is_made_once(workplace: Workplace, split: Path) -> None:
     assert workplace.jobs(f"{SPLIT}/attention.png") == {}
     (split / "attention.png").unlink()
@@ -47,6 +76,27 @@ def test_the_demo_knows_when_its_actions_happen(tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "config.yaml", tmp_path)
     run = place.snakemake("--dry-run", "--printshellcmds", "results/demo/split2/attention.png")
     assert "--frames shards/demo/rgb --intervals data/demo/split2.csv --settings" in run.stdout + run.stderr
+
+
+def shard_of(workplace: Workplace, video: str) -> str:
+    for path in sorted((workplace.folder / "shards/tiny/rgb").glob("*.h5")):
+        with Shard(path) as shard:
+            if any(entry.video == video for entry in shard.entries):
+                return path.stem
+    raise LookupError(video)
+
+
+def predict(workplace: Workplace, *arguments: str) -> dict[str, Any]:
+    run = subprocess.run(
+        [sys.executable, "-m", "atw", "predict", *arguments, "--model", SPLIT, "--device", "cpu"],
+        cwd=workplace.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )
+    found: dict[str, Any] = json.loads(run.stdout)
+    return found
 
 
 def test_predict(workplace: Workplace, split: Path) -> None:

@@ -14,13 +14,14 @@ from atw.evaluate.scores import Scores, read_scores
 from atw.figures import attention
 from atw.figures.attention import write_attention
 from atw.figures.curves import save
-from atw.figures.moments import Choice, middle_frames
+from atw.figures.moments import Choice, attention_curves, middle_frames
 from atw.figures.palette import shortened
 from atw.figures.strip import Strip, Windows, write_strip
 from atw.files import InputError
-from atw.shards import Shard
+from atw.shards import Shard, create
 from tests.unit.trained import TEST_VIDEOS, Trained
 
+MADE_BY_WRITER = {"format", "items", "times", "digest", "checksum"}
 STREAMS = ("rgb", "flow", "warped")
 
 
@@ -90,10 +91,10 @@ def test_a_video_shorter_than_a_stack_shows_its_own_frames(trained: Trained, tmp
     assert middles.tolist() == [[(counts[video] - 1) // 2] * middles.shape[1] for video in scores.videos]
 
 
-def test_area_under_the_curve(trained: Trained, tmp_path: Path) -> None:
+def test_area_under_the_curve(trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Against the Mann-Whitney statistic; a video without snippets on both sides does not count."""
     intervals = trained.root.parent / "split1.csv"
-    content = draw(trained, tmp_path / "attention.png", Choice(count=1), intervals=intervals)
+    content = draw(trained, tmp_path / "attention.png", Choice(videos=["left/1.avi"]), intervals=intervals)
     for stream in STREAMS:
         scores = read_scores(trained.split / stream / "scores.h5")
         middles = scores.positions + (0 if stream == "rgb" else 1)
@@ -105,6 +106,7 @@ def test_area_under_the_curve(trained: Trained, tmp_path: Path) -> None:
                 expected.append(statistic / (inside.sum() * (~inside).sum()))
         assert 0 < len(expected) < 3
         assert content["streams"][stream]["interval_auc"] == pytest.approx(np.mean(expected))
+    assert "the action of up/short.avi ends with frame 8, and it has 3 frames; it is left out" in caplog.text
     (shown,) = content["videos"]
     assert shown["action_seconds"] == pytest.approx([4 / 25, 9 / 25])
 
@@ -145,6 +147,37 @@ def test_wrong_wishes_are_named(trained: Trained, tmp_path: Path) -> None:
         from_flow = tmp_path / "00000.h5"
         from_flow.write_bytes(trained.shards["flow"].read_bytes())
         write_attention(tmp_path / "a.png", [trained.split / "rgb/scores.h5"], tmp_path, Choice(count=1))
+
+
+def test_seconds_are_those_at_which_frames_are_shown(trained: Trained, tmp_path: Path) -> None:
+    """A shard of the same frames that are shown at other times: positions stay, seconds are those of the times."""
+    path = tmp_path / "rgb/00000.h5"
+    path.parent.mkdir()
+    with Shard(trained.shards["rgb"]) as shard:
+        edges = {entry.video: np.cumsum([0.0, *(0.04 + 0.1 * (np.arange(entry.count) % 3))]) for entry in shard.entries}
+        given = {name: shard.attributes[name] for name in shard.attributes if name not in MADE_BY_WRITER}
+        with create(path, given) as writer:
+            for entry in shard.entries:
+                items = [shard.stored(entry, number) for number in range(entry.count)]
+                writer.add(dataclasses.replace(entry), items, edges[entry.video])
+    scores = {stream: read_scores(trained.split / stream / "scores.h5") for stream in STREAMS}
+    with Shard(path) as shard:
+        entry = next(entry for entry in shard.entries if entry.video == scores["rgb"].videos[0])
+        times = shard.times(entry)
+        counts = {one.video: one.count for one in shard.entries}
+    curves = attention_curves(scores, 0, counts, times)
+    own = edges[entry.video]
+    for stream, one in scores.items():
+        first = one.positions[0]
+        last = first + (0 if stream == "rgb" else 3)
+        assert curves[stream][0] == pytest.approx((own[first] + own[last + 1]) / 2)
+    assert times.stretch(4, 8) == (own[4], own[9])
+
+
+def test_snippets_beyond_a_video_are_refused(trained: Trained) -> None:
+    scores = read_scores(trained.split / "flow/scores.h5")
+    with pytest.raises(InputError, match=r"have snippets of left/1\.avi up to frame .* has 5 frames"):
+        middle_frames(scores, dict.fromkeys(scores.videos, 5))
 
 
 # Lists that know when the action happens

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -24,12 +25,16 @@ from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
 from atw.predict.footage import runs
-from atw.predict.render import check_render
+from atw.predict.render import check_render, render
 from atw.predict.windows import Span, middle_seconds, stacks, windows
+from atw.times import NO_TIMES, Times
 from atw.train.modelfile import FORMAT, load_model, training_record
 from atw.videos import Audit, read
+from tests.conftest import _moving_frames
+from tests.unit.encoded import encode
 from tests.unit.trained import TEST_VIDEOS, Trained
 
+CASES = Path(__file__).parents[1] / "cases" / "videos"
 STREAMS = ("rgb", "flow", "warped")
 WEIGHTS = {"rgb": 1.0, "flow": 1.0, "warped": 0.5}
 
@@ -41,7 +46,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(place: Path) -> Trained:
-    from tests.conftest import _moving_frames, _write_mjpeg
+    from tests.conftest import _write_mjpeg
 
     return Trained(place, _moving_frames, _write_mjpeg)
 
@@ -78,12 +83,34 @@ def test_runs(positions: list[int], expected: list[tuple[int, int]]) -> None:
     ],
 )
 def test_windows(frames: int, window: float, stride: float | None, expected: list[tuple[int, int]]) -> None:
-    assert windows(frames, window_seconds=window, stride_seconds=stride, fps=25.0) == expected
+    assert windows(even(frames), window_seconds=window, stride_seconds=stride) == expected
 
 
 def test_a_window_of_one_frame_is_refused() -> None:
     with pytest.raises(InputError, match=r"0\.04 s has 1 frames at 25"):
-        windows(100, window_seconds=0.04, stride_seconds=None, fps=25.0)
+        windows(even(100), window_seconds=0.04, stride_seconds=None)
+
+
+def test_windows_of_a_variable_rate_cover_the_time_that_they_say() -> None:
+    rng = np.random.default_rng(0)
+    times = Times(np.concatenate([[0.0], np.cumsum(rng.choice([0.04, 0.08, 0.2], 200))]), "file")
+    found = windows(times, window_seconds=2.0, stride_seconds=1.0)
+    for number, span in enumerate(found[:-1]):
+        start, end = times.stretch(span.first, span.first + span.frames - 1)
+        assert (start, end) == (pytest.approx(number, abs=0.101), pytest.approx(number + 2, abs=0.101))
+    assert found[-1].first + found[-1].frames == 200
+    assert len(found) == int(np.ceil(times.seconds - 2)) + 1
+
+
+def test_a_pause_makes_windows_longer_and_fewer() -> None:
+    # 50 frames in two seconds, one that stays for an hour, and 50 more.
+    pause = Times(np.concatenate([np.arange(51) / 25, 3600 + np.arange(2, 53) / 25]), "file")
+    found = windows(pause, window_seconds=100.0, stride_seconds=1.0)
+    assert all(span.frames >= 2 for span in found)
+    assert len(found) == len(set(found)) < 20
+    assert (found[0].first, found[-1].first + found[-1].frames) == (0, 101)
+    endless = Times(np.append(np.arange(100) / 25, 1e15), "file")  # a file may say so
+    assert len(windows(endless, window_seconds=1e14, stride_seconds=0.01)) < 1000
 
 
 def test_stacks_stay_inside_their_span() -> None:
@@ -99,8 +126,12 @@ def test_stacks_stay_inside_their_span() -> None:
 
 def test_middles() -> None:
     # Frame 10 at 25 frames/s is shown from 0.40 to 0.44 s; fields 10 to 12 are of the frames 10 to 13.
-    assert middle_seconds(np.array([[10]]), stream="rgb", fps=25.0) == pytest.approx([0.42])
-    assert middle_seconds(np.array([[10, 11, 12]]), stream="flow", fps=25.0) == pytest.approx([0.48])
+    assert middle_seconds(np.array([[10]]), even(20), stream="rgb") == pytest.approx([0.42])
+    assert middle_seconds(np.array([[10, 11, 12]]), even(20), stream="flow") == pytest.approx([0.48])
+
+
+def even(frames: int) -> Times:
+    return Times.of(NO_TIMES, frames=frames, fps=25.0)
 
 
 # Predictions
@@ -174,6 +205,7 @@ def test_json(trained: Trained, predictor: Any) -> None:
     assert best["label"] == prediction.label == prediction.classes[int(prediction.probabilities.argmax())]
     assert best["probability"] == pytest.approx(float(prediction.probabilities.max()), abs=1e-6)
     assert (content["frames"], content["fps"], content["seconds"]) == (30, 25.0, 1.2)
+    assert (content["times"], content["fps_known"], content["start_seconds"], content["notes"]) == ("file", True, 0, [])
     for stream in STREAMS:
         attention = content["streams"][stream]["attention"]
         assert len(attention["seconds"]) == len(attention["weight"]) == 7
@@ -338,6 +370,52 @@ def test_scores_that_are_not_finite_cost_one_video(trained: Trained, monkeypatch
     result = call(video, "--model", str(trained.split))
     assert result.exit_code == 1
     assert json.loads(result.stdout, parse_constant=pytest.fail)["error"].startswith("its scores are not finite")
+
+
+def test_a_variable_rate_is_seen_in_seconds_windows_and_film(place: Path, predictor: Any) -> None:
+    """vfr.mkv: 52 frames in 4.80 s, which are 2.08 s at the 25 frames a second of its header."""
+    video = CASES / "vfr.mkv"
+    with av.open(str(video)) as container:
+        shown = np.array([frame.time for frame in container.decode(video=0)])
+    prediction = predictor.predict(video, window_seconds=1.0)
+    content = prediction.to_json()
+    assert (content["frames"], content["times"]) == (52, "file")
+    assert content["seconds"] == pytest.approx(4.8)
+    assert content["fps"] == pytest.approx(52 / 4.8)
+    starts = [window["start_seconds"] for window in content["windows"]]
+    assert starts == pytest.approx([0.5 * number for number in range(8)] + [3.8], abs=0.061)
+    assert all(np.abs(shown - start).min() < 1e-3 for start in starts)
+    assert content["windows"][-1]["end_seconds"] == pytest.approx(4.8)
+    for stream in STREAMS:
+        seconds = content["streams"][stream]["attention"]["seconds"]
+        assert 0 < seconds[0] < 0.8 < 4.2 < seconds[-1] < 4.8
+    render(prediction, video, place / "vfr.mp4")
+    audit = Audit()
+    for _ in read(place / "vfr.mp4", audit, width=16, height=16, max_pixels=10**6, max_frames=100):
+        pass
+    assert audit.times.edges == pytest.approx(np.append(shown, 4.8), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "said"),
+    [("v.h264", "rate", False), ("v.mjpeg", "assumed", True)],
+)
+def test_where_times_come_from_is_said(
+    place: Path, predictor: Any, caplog: pytest.LogCaptureFixture, name: str, source: str, said: bool
+) -> None:
+    encode(place / name, _moving_frames(30), "mjpeg" if said else "libx264", rate=30)
+    content = predictor.predict(place / name).to_json()
+    assert (content["times"], content["fps_known"], content["fps"]) == (source, not said, 25.0 if said else 30.0)
+    assert ("gives neither times nor a frame rate" in caplog.text) == said
+
+
+@pytest.mark.parametrize("name", ["cams_a.mp4", "cams_b.mp4"])
+def test_two_streams_of_pictures_are_said_once(predictor: Any, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    caplog.set_level("INFO")
+    content = predictor.predict(CASES / name).to_json()
+    (note,) = content["notes"]
+    assert note.startswith("2 streams of pictures: stream 0") and content["repaired"] == []
+    assert caplog.text.count("2 streams of pictures") == 1
 
 
 @pytest.mark.parametrize("name", ["strip.png", "film.mp4"])

@@ -132,9 +132,11 @@ def test_entries_come_back_with_every_column(tmp_path: Path) -> None:
             3,
             4,
             29.97,
+            1.5,
             320,
             240,
             "1 damaged packets or frames",
+            "variable frame rate",
             "",
             "ab",
             0.1,
@@ -142,7 +144,7 @@ def test_entries_come_back_with_every_column(tmp_path: Path) -> None:
             0.6,
             0.7,
         ),
-        Entry("a/2.avi", "wave", 2, 0, 1, -1, 0.0, 64, 48, "", "one frame: no motion to see", "cd"),
+        Entry("a/2.avi", "wave", 2, 0, 1, -1, 0.0, 0.0, 64, 48, "", "", "one frame: no motion to see", "cd"),
     ]
     attributes = {
         "stream": "rgb",
@@ -165,7 +167,7 @@ def test_entries_come_back_with_every_column(tmp_path: Path) -> None:
 def test_the_rgb_layout_is_the_documented_one(tmp_path: Path, write_shard: WriteShard) -> None:
     stored = write_shard(tmp_path / "00003.h5", "rgb", VIDEOS)
     with h5py.File(tmp_path / "00003.h5", "r") as file:
-        assert set(file) == {"data", "offset", "crc32", "index"}
+        assert set(file) == {"data", "offset", "crc32", "index", "time", "time_offset"}
         data, offset, crc32 = file["data"], file["offset"], file["crc32"]
         assert (data.dtype, data.ndim, data.chunks) == (np.uint8, 1, None)
         assert (offset.dtype, offset.shape) == (np.int64, (7,))
@@ -184,7 +186,7 @@ def test_the_rgb_layout_is_the_documented_one(tmp_path: Path, write_shard: Write
             frame = cv2.cvtColor(np.asarray(cv2.imdecode(image, cv2.IMREAD_COLOR)), cv2.COLOR_BGR2RGB)
             assert any(np.array_equal(frame, expected) for expected in stored[video])
         attributes = dict(file.attrs)
-    assert (attributes["format"], attributes["width"], attributes["height"], attributes["items"]) == (2, 32, 24, 6)
+    assert (attributes["format"], attributes["width"], attributes["height"], attributes["items"]) == (3, 32, 24, 6)
     assert (attributes["stream"], attributes["dataset"], attributes["shard"]) == (b"rgb", b"mine", b"00003")
     assert json.loads(attributes["settings"])["preprocess"]["jpeg_quality"] == 95
     assert json.loads(attributes["software"]) == {"atw": "1"}
@@ -193,7 +195,7 @@ def test_the_rgb_layout_is_the_documented_one(tmp_path: Path, write_shard: Write
 def test_the_flow_layout_is_the_documented_one(tmp_path: Path, write_shard: WriteShard) -> None:
     stored = write_shard(tmp_path / "00003.h5", "flow", VIDEOS)
     with h5py.File(tmp_path / "00003.h5", "r") as file:
-        assert set(file) == {"data", "crc32", "index"}
+        assert set(file) == {"data", "crc32", "index", "time", "time_offset"}
         data = file["data"]
         assert (data.dtype, data.shape, data.chunks) == (np.uint8, (6, 2, 24, 32), (1, 2, 24, 32))
         assert [data.id.get_create_plist().get_filter(0)[0]] == [hdf5plugin.Zstd.filter_id]
@@ -210,10 +212,28 @@ def test_the_digest_is_that_of_items_and_index(tmp_path: Path) -> None:
     items = [encode_field(field, 3) for field in fields]
     attributes = {"stream": "flow", "width": 32, "height": 24, "bound": 20.0}
     with create(tmp_path / "0.h5", attributes | {"settings": {"preprocess": {"zstd_level": 3}}}) as writer:
-        writer.add(Entry("v", "l"), items)
+        writer.add(Entry("v", "l"), items, np.array([0.0, 0.1, 0.3, 0.4]))
     rows = json.dumps([dataclasses.asdict(Entry("v", "l", 0, 2))], sort_keys=True)
+    with h5py.File(tmp_path / "0.h5", "r") as file:
+        times = hashlib.sha256(file["time_offset"][:].tobytes() + file["time"][:].tobytes()).hexdigest()
     with Shard(tmp_path / "0.h5") as shard:
-        assert shard.digest == hashlib.sha256(b"".join(items) + rows.encode()).hexdigest()
+        assert shard.attributes["times"] == times
+        assert shard.digest == hashlib.sha256(b"".join(items) + rows.encode() + times.encode()).hexdigest()
+
+
+def test_times_come_back_and_are_unknown_where_they_are_not_given(tmp_path: Path) -> None:
+    image = encode_frame(np.zeros((24, 32, 3), np.uint8), 95)
+    attributes = {"stream": "rgb", "width": 32, "height": 24, "settings": {}}
+    edges = np.array([0.0, 0.5, 0.5, 2.0])
+    with create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("a", "l", fps=1.5), [image] * 3, edges)
+        writer.add(Entry("b", "l", fps=10.0), [image] * 2)
+        writer.add(Entry("c", "l"), [image] * 2)
+        writer.add(Entry("d", "l", quarantined="truncated"), [], edges)  # what was decoded before the end of the file
+    with Shard(tmp_path / "0.h5") as shard:
+        times = [shard.times(entry) for entry in shard.entries]
+    assert [one.source for one in times] == ["file", "rate", "assumed", "assumed"]
+    assert [one.edges.tolist() for one in times] == [edges.tolist(), [0, 0.1, 0.2], [0, 0.04, 0.08], [0]]
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

@@ -81,13 +81,13 @@ def test_another_format_is_refused(tmp_path: Path, attributes: dict[str, Any]) -
     with h5py.File(tmp_path / "0.h5", "w") as file:
         file.attrs.update(attributes)
     found = {1: "1", np.bytes_(b"2"): "2"}.get(attributes.get("format"), "None")
-    with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 2; delete the file"):
+    with pytest.raises(InputError, match=rf"0.h5 has format {found}, this version reads 3; delete the file"):
         Shard(tmp_path / "0.h5")
 
 
 def test_another_hdf5_file_of_this_format_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "0.h5", "w") as file:
-        file.attrs.update({"format": 2, "stream": "rgb", "provenance": "{}"})
+        file.attrs.update({"format": 3, "stream": "rgb", "provenance": "{}"})
         file["logits"] = np.zeros(3)
     with pytest.raises(InputError, match=r"0.h5 is damaged or no shard"):
         Shard(tmp_path / "0.h5")

@@ -16,7 +16,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from atw.files import InputError
-from atw.shards import Entry, Shard
+from atw.shards import Entry, Shard, create
 from atw.shards.inspect import verify
 from atw.shards.layout import checksum
 
@@ -287,3 +287,38 @@ def test_a_chunk_that_skips_the_filter_is_refused(tmp_path: Path, write_shard: W
         file["crc32"][1] = zlib.crc32(bytes(2 * 24 * 32))
     with pytest.raises(InputError, match=r"0.h5 .*field 1 of a.avi is not compressed"):
         read_all(path)
+
+
+@pytest.mark.parametrize(
+    ("edges", "fps"),
+    [
+        ([0.0, 0.1], 25.0),
+        ([0.0, 0.2, 0.1, 0.3], 25.0),
+        ([0.0, 0.1, float("nan"), 0.3], 25.0),
+        ([0.0, 0.1, 0.2, float("inf")], 25.0),
+        ([0.1, 0.2, 0.3, 0.4], 25.0),
+        ([0.0, 0.0, 0.0, 0.0], 25.0),
+        ([], float("nan")),
+        ([], -1.0),
+    ],
+)
+def test_impossible_times_are_refused(tmp_path: Path, edges: list[float], fps: float) -> None:
+    attributes = {"stream": "rgb", "width": 32, "height": 24, "settings": {}}
+    with create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("a.avi", "a", fps=fps), [jpeg(24, 32)] * 3, np.array(edges))
+    with Shard(tmp_path / "0.h5") as shard, pytest.raises(InputError, match=r"0\.h5 .*times of a\.avi are impossible"):
+        shard.times(shard.entries[0])
+    assert len(verify([tmp_path])[1]) == 1
+
+
+@pytest.mark.parametrize(("name", "place", "value"), [("time", 2, 0.9), ("time_offset", 1, 3)])
+def test_edited_times_are_refused(tmp_path: Path, name: str, place: int, value: float) -> None:
+    attributes = {"stream": "rgb", "width": 32, "height": 24, "settings": {}}
+    with create(tmp_path / "0.h5", attributes) as writer:
+        writer.add(Entry("a.avi", "a"), [jpeg(24, 32)] * 3, np.arange(4) / 10)
+        writer.add(Entry("b.avi", "a"), [jpeg(24, 32)] * 3, np.arange(4) / 10)
+    with h5py.File(tmp_path / "0.h5", "r+") as file:
+        file[name][place] = value
+    with Shard(tmp_path / "0.h5") as shard, pytest.raises(InputError, match="checksum of the times differs"):
+        shard.times(shard.entries[0])
+    assert "checksum of the times differs" in verify([tmp_path])[1][0]
