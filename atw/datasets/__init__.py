@@ -245,6 +245,15 @@ class Dataset:
                 "dataset %s: %d files below %s are left out: %s",
                 *(self.name, len(found.left_out), self.root, shown(found.left_out)),
             )
+        if found.endings:
+            log.warning(
+                "dataset %s: files below %s are left out for their endings, which `extensions` does not name: %s",
+                *(
+                    self.name,
+                    self.root,
+                    shown([f"{ending} ({count})" for ending, count in found.endings.most_common()]),
+                ),
+            )
         if found.empty:
             log.warning(
                 "dataset %s: %d directories in %s are no classes, for no file in them ends in one of %s: %s",

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from atw.datasets.listed import Location, read_json
+from atw.datasets.names import plain
 from atw.datasets.tree import Scan, require_classes
 from atw.files import InputError, write_json
 
@@ -146,6 +147,9 @@ def _require_same(folder: Path, settings: dict[str, Any]) -> None:
         raise InputError(
             f"{folder / 'drawn.json'} is not as it was written: restore it, or move {folder} away to draw anew"
         )
+    endings = known.get("extensions")
+    if isinstance(endings, list) and endings and all(ending in settings["extensions"] for ending in endings):
+        known["extensions"] = settings["extensions"]  # videos of a new ending are named as those that came later
     changed = [name for name in _SETTINGS if known.get(name) != settings[name]]
     if changed:
         raise InputError(
@@ -155,7 +159,7 @@ def _require_same(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _label(video: str) -> str:
-    return video.partition("/")[0].strip()
+    return plain(video.partition("/")[0])
 
 
 def _group(video: str, pattern: str) -> str:

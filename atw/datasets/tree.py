@@ -2,16 +2,29 @@
 
 import errno
 import os
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from atw.datasets.found import unreadable
+from atw.datasets.names import plain, require_distinct
 from atw.files import InputError
 
-_TRAIN = {"train", "training"}
-_TEST = {"test", "testing", "val", "valid", "validate", "validation"}
+_TRAIN = {"train", "training", "trn"}
+_TEST = {
+    *("test", "testing", "tst", "val", "valid", "validate", "validation", "dev", "development"),
+    *("eval", "evaluate", "evaluation", "holdout", "heldout"),
+}
+_FOLD = re.compile(r"(fold|split|part|partition|subset|cv|chunk|shard|batch)[0-9]+")
+# What network drives, systems and archives put beside files; names are compared without case.
+_EXTRAS = {
+    *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot", "$recycle.bin", "recycler"),
+    *("__macosx", "lost+found", "system volume information", "network trash folder", "temporary items"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
 _SHOWN = 10  # names in a message
 
 _Identity = tuple[int, int]  # device and inode
@@ -24,11 +37,13 @@ class Scan:
     Args:
         videos: those that a list can name.
         left_out: what is no video, or cannot be named, and why, in words.
+        endings: how many files have another ending, by it.
         classes: the directories directly below the folder.
     """
 
     videos: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    endings: Counter[str] = field(default_factory=Counter)
     classes: list[str] = field(default_factory=list)
 
     @property
@@ -82,8 +97,7 @@ def require_classes(found: Scan, root: Path, extensions: Sequence[str]) -> None:
         InputError: there are fewer than two classes, or the directories are those of a split and not classes.
     """
     remedy = "name the folder that holds the classes as root, or write the lists by hand and name them as `lists`"
-    names = {name.strip().casefold() for name in found.classes}
-    if names & _TRAIN and names & _TEST:
+    if _is_layout(found.classes):
         raise InputError(
             f"{root}: the directories {shown(found.classes)} are subsets of a split, not classes, and each would be "
             f"taken for a class: {remedy}"
@@ -104,13 +118,23 @@ def require_classes(found: Scan, root: Path, extensions: Sequence[str]) -> None:
         )
     labels: dict[str, str] = {}
     for name in filled:
-        other = labels.setdefault(name.strip(), name)
-        if other != name or not name.strip():
+        other = labels.setdefault(plain(name), name)
+        if other != name or not plain(name):
             raise InputError(
                 f"{root}: without the blanks around it, which belong to no label, the name of the directory {name!r} "
-                + (f"is that of {other!r}" if name.strip() else "is empty")
+                + (f"is that of {other!r}" if plain(name) else "is empty")
                 + "; rename the directory"
             )
+    require_distinct(labels, str(root), "rename one of the directories, or move its videos into the other")
+
+
+def _is_layout(names: Sequence[str]) -> bool:
+    """Whether directories are those of subsets or folds: `train` and `eval`, `fold1` and `fold2`."""
+    words = {re.sub(r"[\W_]+", "", name.casefold()) for name in names}
+    bare = {re.sub(r"(set|data|split|videos?|clips)?[0-9]*$", "", word) or word for word in words}
+    subsets = bare & (_TRAIN | _TEST)
+    folds = [word for word in words if _FOLD.fullmatch(word)]
+    return bool(subsets & _TEST and len(subsets) > 1) or len(folds) > 1
 
 
 def shown(names: Sequence[str]) -> str:
@@ -123,6 +147,9 @@ def _file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], found: Sc
     kind = _kind(entry)
     # A broken link says not even whether it was a folder.
     if kind != "broken link" and not name.lower().endswith(wanted):
+        if kind == "file":
+            ending = Path(name).suffix.lower()
+            found.endings[ending if re.fullmatch(r"\.\w{1,10}", ending) else "none"] += 1
         return
     if not _can_be_listed(entry.name):
         found.left_out.append(f"{name!r} (a name that cannot stand in a list)")
@@ -137,9 +164,13 @@ def _file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], found: Sc
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not _is_extra(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise unreadable(folder, error) from None
+
+
+def _is_extra(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _EXTRAS
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

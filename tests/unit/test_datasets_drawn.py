@@ -153,10 +153,59 @@ def test_scan_goes_by_extension_and_passes_over_hidden_names(tmp_path: Path) -> 
         touch(tmp_path / name)
     found = scan(tmp_path, (".avi", ".mp4"))
     assert found.videos == ["a/1.avi", "a/deep/er/2.MP4", "b c/it's #1 & (x);.avi"]
-    assert (found.left_out, found.empty) == ([], [])
+    assert (found.left_out, found.endings, found.empty) == ([], {".txt": 1}, [])
 
 
-@pytest.mark.parametrize("ending", ["3gp", "3g2", "mts", "m2ts", "asf", "ogv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "@eaDir",
+            "__MACOSX",
+            "#recycle",
+            "$RECYCLE.BIN",
+            "lost+found",
+            ".Trash-1000",
+            ".ipynb_checkpoints",
+            "@Recycle",
+        ),
+        ".snapshot",
+    ],
+)
+def test_what_drives_and_archives_add_is_passed_over(tmp_path: Path, name: str) -> None:
+    for path in ("a/1.avi", f"{name}/1.avi", f"a/{name}/1.avi", "a/._1.avi", "a/.DS_Store", "a/Thumbs.db"):
+        touch(tmp_path / path)
+    found = scan(tmp_path, (".avi",))
+    assert (found.videos, found.classes, found.endings, found.left_out) == (["a/1.avi"], ["a"], {}, [])
+
+
+def test_other_endings_are_counted_and_said_once_each(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a/1.gif", "a/2.GIF", "b/1.gif", "b/notes.txt", "b/README"):
+        touch(root / name)
+    drawn(root)
+    assert (
+        "are left out for their endings, which `extensions` does not name: .gif (3), none (1), .txt (1)" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(("one", "other"), [("Jump", "jump"), ("caf\u00e9", "cafe\u0301")])
+def test_directories_that_look_the_same_are_refused(root: Path, one: str, other: str) -> None:
+    for name in (one, other):
+        touch(root / name / "1.avi")
+        touch(root / name / "2.avi")
+    with pytest.raises(InputError, match=r"would be two classes|is that of"):
+        drawn(root)
+    assert not Path("lists").exists()
+
+
+def test_lists_drawn_with_fewer_endings_stay(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    drawn(root, extensions=[".avi"])
+    touch(root / "a" / "new.vob")
+    drawn(root, extensions=[".avi", ".vob"])
+    assert "1 videos came after its splits were drawn and are left out, first a/new.vob" in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["3gp", "3g2", "mts", "m2ts", "asf", "ogv", "vob", "h264", "divx", "f4v", "qt"])
 def test_endings_of_cameras_and_phones_are_known(root: Path, ending: str) -> None:
     for number in (1, 2):
         touch(root / "c" / f"{number}.{ending.upper()}")
@@ -231,7 +280,21 @@ def test_videos_in_no_directory_are_explained(tmp_path: Path, monkeypatch: pytes
         drawn(tmp_path / "v")
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("Training", "val"), ("train", "validation", "test", "extra")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "test"),
+        ("Training", "val"),
+        ("train", "validation", "test", "extra"),
+        ("train", "eval"),
+        ("train", "hold-out"),
+        ("train_set", "dev"),
+        ("val", "test"),
+        ("train1", "test1"),
+        ("fold1", "fold2"),
+        ("Split_01", "split 02", "extra"),
+    ],
+)
 def test_subsets_are_not_taken_for_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: Any) -> None:
     monkeypatch.chdir(tmp_path)
     for name in names:
