@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,6 +96,37 @@ def test_a_removed_video_remakes_only_its_shard(workplace: Workplace, config: di
         assert workplace.jobs(TARGET) == {"frames": 1, "audit": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
     finally:
         path.write_text(before)
+
+
+def test_new_times_and_a_copy_of_the_collection_remake_nothing(workplace: Workplace, config: dict) -> None:
+    for video in (workplace.folder / "videos").rglob("*.avi"):
+        video.touch()
+    assert workplace.jobs(TARGET) == {}
+    shutil.copytree(workplace.folder / "videos", workplace.folder / "elsewhere", copy_function=shutil.copyfile)
+    config["datasets"]["tiny"]["root"] = "elsewhere"
+    workplace.write_config(config)
+    assert workplace.jobs(TARGET) == {}
+    shutil.rmtree(workplace.folder / "elsewhere")
+
+
+def test_a_video_of_the_same_size_and_other_content_remakes_only_its_shard(workplace: Workplace, config: dict) -> None:
+    video = workplace.folder / "videos" / BAD
+    content, times = video.read_bytes(), video.stat()
+    try:
+        # Even with the times of the old one.
+        video.write_bytes(content[:-1] + bytes([content[-1] ^ 0xFF]))
+        os.utime(video, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert workplace.jobs(TARGET) == {"frames": 1, "audit": 1, "flow": 1, "warped": 1, **DOWNSTREAM}
+    finally:
+        video.write_bytes(content)
+    assert workplace.jobs(TARGET) == {}
+
+
+def test_a_dry_run_of_a_new_dataset_reads_no_video(workplace: Workplace, config: dict) -> None:
+    config["datasets"]["other"] = config["datasets"]["tiny"]
+    workplace.write_config(config)
+    workplace.jobs("results/other/split1/fused.json")
+    assert {path.name for path in (workplace.folder / ".atw/digests").iterdir()} == {"tiny"}
 
 
 def test_a_second_split_reuses_every_shard(workplace: Workplace, config: dict) -> None:
