@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from atw.files import atomic_path
+from atw.files import InputError, atomic_path
 from benchmarks import machine
 
 
@@ -28,6 +28,19 @@ def number(value: float | None, digits: int = 3) -> str:
         return "0"
     decimals = max(0, digits - len(f"{abs(value):.0f}")) if abs(value) >= 1 else digits
     return f"{value:.{decimals}f}"
+
+
+def share_of(share: float, what: str) -> float:
+    """A share of what the device can do at most, unless it is more than all.
+
+    Raises InputError: then the peak was measured too low or the work counted twice, and no figure of the run is right.
+    """
+    if share > 1:
+        raise InputError(
+            f"{what}: {share:.0%} of what the device can do at most, which cannot be; the benchmark measured its peak "
+            "too low: run it again on a machine that does nothing else, and report it if it stays"
+        )
+    return share
 
 
 def show(console: Console, tables: Sequence[Table]) -> None:

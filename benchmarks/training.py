@@ -25,14 +25,15 @@ from atw import config
 from atw.data.reader import micro_batches
 from atw.files import InputError
 from atw.train import loop
-from atw.train.arithmetic import autocast
 from atw.train.update import Cut, cut_batch, update
-from benchmarks.report import Table, number, show, write_page
+from benchmarks.report import Table, number, share_of, show, write_page
 from benchmarks.stored import STREAMS, Stored, store
 
 PAGE = Path("docs/benchmarks/training.md")
 ROUNDS, UPDATES, WARM_UP = 3, 3, 2
-MATRIX_SIDE = 2048
+# Side of the matrices and products in a row, by device: a GPU takes tens of milliseconds, a core of a CPU some seconds.
+PRODUCTS = {"cuda": (8192, 40), "cpu": (2048, 3)}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Feed = Iterator[tuple[Tensor, Tensor]]
 
 METHOD = (
@@ -41,7 +42,8 @@ METHOD = (
     "already. The two take turns, several updates at a time; the figure is the median of the rounds.",
     "Waiting: the share of the time in which an update has no data, as history.jsonl records it.",
     "Of the matrix product: floating point operations of an update, as torch counts them, a second, over those of a "
-    f"product of two {MATRIX_SIDE} x {MATRIX_SIDE} matrices of the same precision, on the same device in the same run.",
+    "product of two large square matrices (side 8192 on a GPU, 2048 on a CPU) that are of the same precision already, "
+    "TF32 where the training's convolutions compute in it, many in a row, on the same device in the same run.",
 )
 
 
@@ -80,8 +82,7 @@ class Updates:
                 device=self._device,
             )
             waited += row["data_wait_seconds"] or 0.0
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        synchronise(self._device)
         return time.perf_counter() - begin, waited
 
 
@@ -92,6 +93,7 @@ def measure(stored: Stored, stream: str, asked: argparse.Namespace, device: torc
         loaders=asked.loaders,
         microbatch=asked.microbatch,
         precision=asked.precision,
+        tf32=asked.tf32,
         train_threads=asked.threads,
     )
     task = stored.task(stream, compute)
@@ -112,18 +114,33 @@ def measure(stored: Stored, stream: str, asked: argparse.Namespace, device: torc
     )
 
 
-def product_rate(precision: str, device: torch.device) -> float:
-    """Floating point operations a second of a large matrix product, the best of several."""
-    first, second = (torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device) for _ in range(2))
+def product_rate(precision: str, device: torch.device, *, tf32: bool) -> float:
+    """Floating point operations a second of large matrix products in a row, the best of several times.
+
+    Leaves matrix products of float32 on a GPU to TF32 if `tf32`, as the training does its convolutions.
+    """
+    side, count = PRODUCTS[device.type]
+    first, second = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
+    product = torch.empty_like(first)
+    products: Any = torch.backends.cuda.matmul
+    before, products.fp32_precision = products.fp32_precision, "tf32" if tf32 else "ieee"
     best = float("inf")
-    with autocast(precision, device), torch.inference_mode():
-        for _ in range(10):
+    try:
+        for _ in range(ROUNDS + 1):  # the first finds the fastest kernel
             begin = time.perf_counter()
-            first @ second
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            for _ in range(count):
+                torch.mm(first, second, out=product)
+            synchronise(device)
             best = min(best, time.perf_counter() - begin)
-    return 2 * MATRIX_SIDE**3 / best
+    finally:
+        products.fp32_precision = before
+    return 2 * side**3 * count / best
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def table(found: dict[str, Measured], peak: float, asked: argparse.Namespace, device: torch.device) -> Table:
@@ -136,13 +153,14 @@ def table(found: dict[str, Measured], peak: float, asked: argparse.Namespace, de
             f"{one.from_shards / one.from_memory:.1%}",
             f"{one.waiting:.1%}",
             f"{one.operations / 1e9:.0f}",
-            f"{one.operations / peak:.0%}",
+            f"{share_of(one.operations / peak, f'training of {stream}'):.0%}",
         ]
         for stream, one in found.items()
     ]
     columns = ("stream", "videos/s from shards", "from memory", "ratio", "waiting", "GFLOP/s", "of the matrix product")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the CPU, {asked.threads} threads"
-    title = f"{asked.backbone}, N = 4, batch {asked.batch}, {asked.precision}, {asked.loaders} loaders, on {where}"
+    precision = "TF32" if device.type == "cuda" and asked.precision == "fp32" and asked.tf32 else asked.precision
+    title = f"{asked.backbone}, N = 4, batch {asked.batch}, {precision}, {asked.loaders} loaders, on {where}"
     notes = [] if device.type == "cuda" else ["On a GPU: not measured."]
     return Table(title, columns, rows, notes)
 
@@ -155,6 +173,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--batch", type=int, default=8, help="videos of an update")
     parser.add_argument("--microbatch", type=int, default=8, help="videos of a forward pass")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
+    parser.add_argument("--tf32", default=True, action=argparse.BooleanOptionalAction, help="compute.tf32, for GPUs")
     parser.add_argument("--loaders", type=int, default=0, help="reading processes")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network and of preprocessing")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE}")
@@ -168,7 +187,7 @@ def main(given: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         stored = store(asked.folder, Path(folder), videos=asked.videos, threads=asked.threads, **sections)
         found = {stream: measure(stored, stream, asked, device) for stream in STREAMS}
-    tables = [table(found, product_rate(asked.precision, device), asked, device)]
+    tables = [table(found, product_rate(asked.precision, device, tf32=asked.tf32), asked, device)]
     show(Console(), tables)
     if asked.write:
         command = f"python -m benchmarks.training FOLDER_OF_VIDEOS {' '.join(given[1:])}"

@@ -21,6 +21,7 @@ from atw.config import Compute
 from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.train.arithmetic import full_fp32, memory_format
+from atw.train.memory import check_shared
 from atw.train.modelfile import load_model
 
 
@@ -40,7 +41,7 @@ class Task:
         chunk: snippets that go through the network at once.
         compute: the `compute` section.
         threads: CPU threads of all workers together.
-        on_gpu: a GPU for each worker, or the CPU.
+        gpus: numbers of the GPUs, one for each worker; none for the CPU.
     """
 
     model_path: Path
@@ -54,7 +55,7 @@ class Task:
     chunk: int
     compute: Compute
     threads: int
-    on_gpu: bool
+    gpus: tuple[int, ...]
 
     @property
     def groups(self) -> list[range]:
@@ -106,18 +107,25 @@ class _Snippets(Dataset[Tensor]):
 
 def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
     torch.set_num_threads(max(task.threads // world, 1))
-    device = torch.device("cuda", rank) if task.on_gpu else torch.device("cpu")
+    device = torch.device("cuda", task.gpus[rank]) if task.gpus else torch.device("cpu")
+    if task.gpus:
+        torch.cuda.set_device(device)  # what names no device would be computed on the first, and take memory there
     network, _ = load_model(task.model_path)
     network.to(device).to(memory_format=memory_format(channels_last=task.compute.channels_last))
     groups = task.groups
     mine = range(rank, len(groups), world)
+    check_shared(
+        task.compute.loaders,
+        len(groups[0]) * len(task.crops) * task.starts.shape[1] * network.channels * task.size**2,
+        processes=world,
+    )
     loader: DataLoader[Tensor] = DataLoader(
         _Snippets(task),
         batch_size=None,
         sampler=list(mine),
         num_workers=task.compute.loaders,
         multiprocessing_context="forkserver" if task.compute.loaders else None,
-        pin_memory=task.on_gpu,
+        pin_memory=bool(task.gpus),
     )
     with torch.inference_mode(), full_fp32():
         for number, snippets in zip(mine, loader, strict=True):

@@ -5,6 +5,7 @@ weight 1. Here the softmax of the attention sees all snippets of a crop together
 """
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
 from atw.files import InputError, file_digest
 from atw.progress import meter
-from atw.train.devices import use_gpu
+from atw.train.devices import own_gpus, use_gpu
 from atw.train.loop import held_out_videos, stack_of
 from atw.train.memory import explained
 from atw.train.modelfile import load_model
@@ -75,12 +76,12 @@ def score_videos(
         *(model_path, settings, trained, shard_paths, shards, videos, compute),
         at_once=at_once,
         threads=threads,
-        on_gpu=on_gpu,
+        gpus=(),
     )
     shape = (len(videos), len(task.crops), task.starts.shape[1], len(split.classes))
     with score_writer(out, shape) as writer:
-        with explained("scoring", at_once):
-            found = _forward(task, writer, shape, settings["stream"])
+        with explained("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
+            found = _forward(replace(task, gpus=numbers), writer, shape, settings["stream"])
         flat = float(flat_attention(found["attention"]).mean())
         log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", shape[0], len(quarantined), 100 * flat)
         writer.finish(
@@ -120,7 +121,7 @@ def _task(
     *,
     at_once: int,
     threads: int,
-    on_gpu: bool,
+    gpus: tuple[int, ...],
 ) -> forward.Task:
     evaluate, preprocess = settings["evaluate"], settings["shards"]["preprocess"]
     snippets, stack = evaluate["snippets"], stack_of(trained)
@@ -140,7 +141,7 @@ def _task(
         chunk=at_once * trained["sampling"]["segments"],
         compute=compute,
         threads=threads,
-        on_gpu=on_gpu,
+        gpus=gpus,
     )
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from atw.predict.footage import Footage, Recipe, pairs_of, runs
 from atw.predict.models import Models, StreamModel, read_models
 from atw.predict.prediction import Prediction, StreamPrediction, WindowPrediction
 from atw.predict.windows import Span, check_window, middle_seconds, stacks, windows
-from atw.preprocess.backend import job_backend
+from atw.preprocess.backend import backend_with
 from atw.progress import meter
 from atw.times import USUAL_FPS
 from atw.train.arithmetic import full_fp32
@@ -83,7 +83,7 @@ class Predictor:
         check_window(window_seconds, stride_seconds)
         path = Path(video)
         with contextlib.ExitStack() as stack:
-            recipe = stack.enter_context(self._recipe())
+            recipe = self._recipe()
             log.info("%s: looking through the file", path.name)
             audit = recipe.examine(path)
             times = audit.times
@@ -130,25 +130,23 @@ class Predictor:
             notes=audit.notes,
         )
 
-    @contextlib.contextmanager
-    def _recipe(self) -> Iterator[Recipe]:
-        """How the networks' shards were made, on a flow backend that can run here."""
+    def _recipe(self) -> Recipe:
+        """How the networks' shards were made, on a flow backend that can run here.
+
+        Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
+        """
         settings = {stream: dict(model.settings["shards"]) for stream, model in self._models.streams.items()}
         gpus = int(self._device.type == "cuda")
-        flows = [one for one in settings.values() if "flow" in one]
-        if not flows:
-            yield Recipe(settings, self._threads)
-            return
-        name = flows[0]["flow"]["backend"]
-        # What a GPU computed, the CPU computes as well: the backends agree within rounding.
-        with job_backend("auto" if name in ON_GPU and not gpus else name, gpus) as backend:
-            for one in flows:
-                one["flow"] = one["flow"] | {"backend": backend}
-                if one.get("warp", {}).get("masks"):
+        for one in (one for one in settings.values() if "flow" in one):
+            name = one["flow"]["backend"]
+            # What a GPU computed, the CPU computes as well: the backends agree within rounding.
+            backend = backend_with("auto" if name in ON_GPU and not gpus else name, gpus)
+            one["flow"] = one["flow"] | {"backend": backend}
+            if "warp" in one:
+                if one["warp"]["masks"]:
                     log.warning("warp.masks was set in training; a new video has no masks, and none are used")
-                if "warp" in one:
-                    one["warp"] = one["warp"] | {"masks": None}
-            yield Recipe(settings, self._threads)
+                one["warp"] = one["warp"] | {"masks": None}
+        return Recipe(settings, self._threads)
 
     def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
         model, evaluate = self._models.streams[stream], self._models.evaluate[stream]

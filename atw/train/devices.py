@@ -1,6 +1,10 @@
 """Which device a stage computes on: what was asked for, or a clear error, never a silent fallback."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
 
 from atw.config import Compute
 from atw.files import InputError
@@ -34,3 +38,22 @@ def use_gpu(compute: Compute, *, reserved: int, available: int) -> bool:
             "set it to auto or 0 in config.yaml to compute on the CPU"
         )
     return compute.gpus > 0
+
+
+@contextmanager
+def own_gpus(count: int) -> Iterator[tuple[int, ...]]:
+    """Hold so many GPUs that no flow or scoring job of this user does; gives their numbers.
+
+    Raises:
+        InputError: fewer are free.
+    """
+    if not count:
+        yield ()
+        return
+    from atw.flow.cuda.device import device_names, hold_one  # brings OpenCV and numba, which the CPU does without
+
+    names = device_names([str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count())])
+    with ExitStack() as stack:
+        numbers = tuple(stack.enter_context(hold_one(names)) for _ in range(count))
+        log.info("on %s", ", ".join(names[number] for number in numbers))
+        yield numbers

@@ -5,6 +5,7 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -123,10 +124,11 @@ class Training:
             average = get_ema_multi_avg_fn(train["ema"])  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
         side, self._asked = settings["augment"]["input_size"], compute["microbatch"]
+        self.video = settings["sampling"]["segments"], self.network.channels, side, side
         self.microbatch = memory.micro_batch(
             self._asked,
             self.network,
-            video=(settings["sampling"]["segments"], self.network.channels, side, side),
+            video=self.video,
             precision=compute["precision"],
             device=device,
             least=2 if train["mixup"] else 1,
@@ -244,6 +246,7 @@ def run(
         world=world,
         micro=training.microbatch,
     )
+    memory.check_shared(compute["loaders"], training.microbatch * math.prod(training.video), processes=world)
     feed = iter(build_loader(task, pieces, device))
     validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
     history = History(history_path, board, start) if rank == 0 else None

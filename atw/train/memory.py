@@ -7,8 +7,10 @@ holds is counted, not estimated: all that autograd keeps of a forward pass for t
 
 import copy
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,6 +23,8 @@ from atw.train.arithmetic import autocast
 log = logging.getLogger("atw")
 
 MOST = 32
+SHARED = Path("/dev/shm")
+_AHEAD = 2  # batches that torch lets each reading process have ready
 # For what comes and goes in an update: gradients of activations, workspaces of cuDNN, gaps between blocks.
 _SHARE_FOR_ACTIVATIONS = 0.75
 # Gradients, momentum, the buckets of DistributedDataParallel and what autocast has converted, each as large as the
@@ -108,3 +112,26 @@ def explained(what: str, videos: int) -> Iterator[None]:
             f"{what} with {videos} videos at once does not fit into the memory of the GPU: {lower}end what else "
             "computes there (nvidia-smi lists it), or set compute.gpus to 0 to compute on the CPU"
         ) from None
+
+
+def check_shared(loaders: int, batch_bytes: int, *, processes: int) -> None:
+    """Look whether what reading processes hand over has room in shared memory; the system kills them where it has not.
+
+    Args:
+        loaders: reading processes of each process.
+        batch_bytes: of what they hand over at a time.
+        processes: that have such loaders on this machine.
+
+    Raises:
+        InputError: there is no room.
+    """
+    if not loaders or not SHARED.is_dir():
+        return
+    needed = processes * (_AHEAD * loaders + 1) * batch_bytes
+    free = shutil.disk_usage(SHARED).free
+    if needed > free:
+        raise InputError(
+            f"{SHARED} has {free >> 20} MiB free, but {loaders} loaders need {-(-needed >> 20)} MiB of it to hand over "
+            "what they read: in a container give it more (docker run --shm-size=8g, or --ipc=host), or set "
+            "compute.loaders to 0 or a lower compute.microbatch in config.yaml"
+        )

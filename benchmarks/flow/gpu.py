@@ -25,6 +25,7 @@ from atw.flow.parameters import Parameters
 from benchmarks.flow import quality, timing
 from benchmarks.flow.roofline import Peaks
 from benchmarks.material import Pairs
+from benchmarks.report import share_of
 
 # The last one stands in where somebody has neither `opencv4`'s pyramid nor a stopping rule.
 SCHEDULES = {
@@ -71,7 +72,7 @@ def measure_ours(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:
         rates = {str(batch): pairs_per_second(video, settings, batch) for batch in BATCHES}
         levels = quality.levels_apart(flow(video, settings, "cuda"), flows[name])
         floor_s = floor_seconds(video, settings, peaks) if settings.epsilon == 0 else None
-        share = None if floor_s is None else floor_s * max(rates.values())
+        share = None if floor_s is None else share_of(floor_s * max(rates.values()), f"{name} on the GPU")
         found["schedules"][name] = {"pairs_s": rates, "levels": levels, "floor_s": floor_s, "share": share}
     found["iteration_share"] = iteration_share(video, peaks)
     return found
@@ -111,7 +112,7 @@ def iteration_share(video: Pairs, peaks: Peaks) -> float:
         settings = parameters("fast", iterations=iterations)
         floors.append(floor_seconds(video, settings, peaks) * SLOPE_BATCH)
         taken.append(typical_seconds(partial(solve, *batch, settings, "cuda")))
-    return (floors[1] - floors[0]) / (taken[1] - taken[0])
+    return share_of((floors[1] - floors[0]) / (taken[1] - taken[0]), "iterations on the GPU")
 
 
 def measure_opencv(video: Pairs, flows: dict[str, FloatArray], folder: Path | None) -> dict[str, Any]:

@@ -36,8 +36,9 @@ METHOD = (
     "`fast`, which never stops early. The share is of the dearer of the two.",
     "GPU: wall clock from images in the host's memory to flow in the host's memory, median of five rounds. OpenCV's "
     "CUDA code and cuCIM find their images on the device and leave the flow there, which favours them; OpenCV's has a "
-    "stream of its own. The floor is the larger of bytes and operations, those of overlapping tiles included, over "
-    "the device's peaks, measured by a copy and by a multiply-add kernel; a schedule that stops early has none.",
+    "stream of its own. The floor is the larger of the bytes that must move and the operations that must be "
+    "done, over the device's peaks, measured by a copy and by a multiply-add kernel; a schedule that stops early has "
+    "none.",
 )
 
 

@@ -15,6 +15,7 @@ from llvmlite import binding
 
 from atw.flow.pairs import FloatArray
 from atw.flow.parameters import Parameters, pyramid_sizes
+from benchmarks.report import share_of
 
 OPERATIONS, BYTES = 51, 64
 
@@ -42,7 +43,7 @@ def shares(pixel_iterations_s: float, peaks: Peaks) -> dict[str, float]:
     """Share of the peak operations, of the peak bandwidth, and of the roofline, which is the larger of the two."""
     operations = pixel_iterations_s * OPERATIONS / peaks.operations_s
     moved = pixel_iterations_s * BYTES / peaks.bytes_s
-    return {"operations": operations, "bytes": moved, "roofline": max(operations, moved)}
+    return {"operations": operations, "bytes": moved, "roofline": share_of(max(operations, moved), "iterations")}
 
 
 def measure_peaks() -> Peaks:

@@ -1,9 +1,12 @@
 """The benchmarks of reading and training: readers give the same samples, and both end with a page."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from atw.data.augment import Crop
@@ -11,6 +14,7 @@ from atw.files import InputError
 from benchmarks import training
 from benchmarks.reader import __main__ as benchmark
 from benchmarks.reader.material import SEGMENTS, SIZE_PX, STACK, Material, Sample, draw_samples, prepare
+from benchmarks.report import share_of
 
 Image = NDArray[np.uint8]
 
@@ -72,7 +76,7 @@ def test_training_is_fed_from_shards_and_from_memory(
     page = tmp_path / "training.md"
     monkeypatch.setattr(training, "PAGE", page)
     monkeypatch.setattr(training, "UPDATES", 1)
-    monkeypatch.setattr(training, "MATRIX_SIDE", 64)
+    monkeypatch.setattr(training, "product_rate", lambda precision, device, tf32: 1e18)
     given = [str(videos), "--backbone", "tiny", "--batch", "3", "--microbatch", "2", "--precision", "bf16", "--write"]
     assert training.main(given) == 0
     text = page.read_text(encoding="utf-8")
@@ -82,3 +86,34 @@ def test_training_is_fed_from_shards_and_from_memory(
     for _, _, from_shards, from_memory, ratio, waiting, *_ in rows:
         assert float(ratio.strip(" %")) == pytest.approx(100 * float(from_shards) / float(from_memory), rel=0.02)
         assert 0 <= float(waiting.strip(" %")) <= 100
+
+
+@pytest.mark.parametrize(("precision", "dtype"), training.DTYPES.items())
+def test_the_peak_is_of_many_products_of_one_precision(
+    precision: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    product = torch.mm
+
+    def noted(first: torch.Tensor, second: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
+        made.append((first.dtype, second.dtype, out.dtype, torch.backends.cuda.matmul.fp32_precision))
+        return product(first, second, out=out)
+
+    monkeypatch.setattr(training, "PRODUCTS", {"cpu": (32, 5)})
+    monkeypatch.setattr(torch, "mm", noted)
+    before = torch.backends.cuda.matmul.fp32_precision
+    for tf32, expected in ((True, "tf32"), (False, "ieee")):
+        made.clear()
+        assert training.product_rate(precision, torch.device("cpu"), tf32=tf32) > 0
+        assert made == [(dtype, dtype, dtype, expected)] * 5 * (training.ROUNDS + 1)
+    assert torch.backends.cuda.matmul.fp32_precision == before
+
+
+def test_more_than_all_is_an_error_of_the_benchmark() -> None:
+    assert share_of(1.0, "it") == 1.0
+    with pytest.raises(InputError, match="training of rgb: 104% of what the device can do"):
+        share_of(1.04, "training of rgb")
+    asked: Any = SimpleNamespace(backbone="tiny", batch=2, precision="fp32", tf32=True, loaders=0, threads=1)
+    found = {"rgb": training.Measured(1.0, 1.0, 0.0, operations=2e9)}
+    with pytest.raises(InputError, match="200%"):
+        training.table(found, 1e9, asked, torch.device("cpu"))

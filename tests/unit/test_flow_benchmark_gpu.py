@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from atw.files import InputError
 from atw.flow import cpu, engine, parameters
 from benchmarks.flow import gpu, opencv_cuda, pages
 from benchmarks.flow.roofline import Peaks
@@ -45,7 +46,7 @@ def test_cuda_against_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engine.BACKENDS, "cuda", engine.Backend("", lambda: None, cpu.solve))
     monkeypatch.setattr(gpu, "work", lambda height, width, settings: (height * width * settings.iterations, 1))
     peaks = types.ModuleType("benchmarks.flow.gpu_peaks")
-    vars(peaks)["measure_peaks"] = lambda: Peaks(operations_s=1e3, bytes_s=1e9)
+    vars(peaks)["measure_peaks"] = lambda: Peaks(operations_s=1e5, bytes_s=1e12)
     monkeypatch.setitem(sys.modules, "benchmarks.flow.gpu_peaks", peaks)
     monkeypatch.setattr("benchmarks.flow.gpu_peaks", peaks, raising=False)
     monkeypatch.setattr(gpu, "BATCHES", (1, 4))
@@ -56,8 +57,8 @@ def test_cuda_against_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     fast, stopping = found["schedules"]["fast"], found["schedules"]["opencv4"]
     assert fast["levels"] == 0
-    assert fast["floor_s"] == pytest.approx(1e-3)  # one operation at 1e3 a second; the bytes take 1e-5
-    assert fast["share"] == pytest.approx(1e-3 * max(fast["pairs_s"].values()))
+    assert fast["floor_s"] == pytest.approx(1e-5)  # one operation at 1e5 a second; the bytes take less
+    assert fast["share"] == pytest.approx(1e-5 * max(fast["pairs_s"].values()))
     assert stopping["floor_s"] is None
     assert found["iteration_share"] == 0  # the operations do not grow with the iterations
     nobody = {"reason": "none"}
@@ -65,6 +66,9 @@ def test_cuda_against_its_floor(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row[1] for row in by_batch.rows] == list(gpu.SCHEDULES)
     assert all(float(row[2]) > 0 for row in by_batch.rows)
     assert len(others.rows) == 2
+    vars(peaks)["measure_peaks"] = lambda: Peaks(operations_s=1e-3, bytes_s=1e12)
+    with pytest.raises(InputError, match=r"fast on the GPU: .* of what the device can do at most"):
+        gpu.measure_ours(video, {name: np.zeros((2, 2, 16, 20), np.float32) for name in gpu.SCHEDULES})
 
 
 def test_cucim_is_given_the_same_schedule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -350,9 +350,14 @@ def test_launches() -> None:
 def test_work_of_a_schedule_by_hand() -> None:
     settings = parameters("opencv4", levels=1, warps=2, iterations=12)
     moved, operations = layout.work(52, 53, settings)
-    # Two tiles of 64 x 64 px, two launches a warp; linearising reads and writes 10 floats a pixel.
-    assert moved == 2 * (2 * (40 * 2 * 4096 + 24 * 52 * 53) + 40 * 52 * 53)
-    assert operations == 2 * (12 * 51 * 2 * 4096 + 150 * 52 * 53)
+    # Two launches a warp, each reads ten floats a pixel and writes six; linearising reads and writes ten.
+    assert moved == 2 * (2 * 64 + 40) * 52 * 53
+    assert operations == 2 * (12 * 51 + 150) * 52 * 53
+
+
+def test_a_launch_must_move_less_than_tiles_read() -> None:
+    one, two = (layout.work(256, 340, parameters("fast", levels=1, warps=1, iterations=n))[0] for n in (6, 12))
+    assert two - one == 5_570_560
 
 
 needs_gpu = pytest.mark.skipif(cuda.unusable() is not None, reason="no usable GPU")

@@ -141,7 +141,7 @@ def task_of(trained: Trained, **changes: Any) -> forward.Task:
             chunk=8,
             compute=Compute(gpus=0, loaders=0, workers=2),
             threads=2,
-            on_gpu=False,
+            gpus=(),
         ),
         **changes,
     )

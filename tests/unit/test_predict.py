@@ -24,6 +24,7 @@ from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
+from atw.flow import cuda, engine
 from atw.predict.footage import runs
 from atw.predict.render import check_render, render
 from atw.predict.windows import Span, middle_seconds, stacks, windows
@@ -246,6 +247,24 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
         atw.load(trained.root)
     with pytest.raises(InputError, match="cuda"):
         atw.load(alone, device="gpu")
+
+
+def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(**_: Any) -> None:
+        raise AssertionError("a prediction holds no GPU")
+
+    monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
+    monkeypatch.setattr(engine, "_auto", [])
+    monkeypatch.setattr(cuda, "claim", held)
+    one = atw.load(trained.split, device="cpu")
+    monkeypatch.setattr(one, "_device", torch.device("cuda"))
+    for model in one._models.streams.values():
+        if "flow" in model.settings["shards"]:
+            model.settings["shards"]["flow"]["backend"] = "cuda"
+    for device, backend in (("cuda", "cuda"), ("cpu", "numba")):
+        monkeypatch.setattr(one, "_device", torch.device(device))
+        recipe = one._recipe()
+        assert {each["flow"]["backend"] for each in recipe.settings.values() if "flow" in each} == {backend}
 
 
 def test_networks_that_do_not_belong_together(trained: Trained, place: Path) -> None:

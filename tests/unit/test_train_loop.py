@@ -7,6 +7,7 @@ import re
 import struct
 import sysconfig
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -375,6 +376,20 @@ def test_what_auto_chose_stays_with_the_training(tmp_path: Path, write_shard: Wr
     asked = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 3}), CPU)
     asked.resume(state)
     assert asked.microbatch == 3
+
+
+def test_too_little_shared_memory_is_said_before_anything_is_read(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = 3 * 2 * 6 * 16 * 16  # videos, snippets, channels and the sides of a crop
+    for free, room in ((5 * batch, True), (5 * batch - 1, False)):  # two loaders have two ready, and one is in use
+        monkeypatch.setattr(memory.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        with nullcontext() if room else pytest.raises(InputError, match=r"/dev/shm has 0 MiB.*--shm-size.*loaders"):
+            memory.check_shared(2, batch, processes=1)
+    memory.check_shared(0, batch, processes=1)
+    with pytest.raises(InputError, match="2 loaders need 1 MiB"):
+        trained(task_of(tmp_path, write_shard, compute={"loaders": 2}), tmp_path / "history.jsonl")
+    assert not (tmp_path / "history.jsonl").exists()
 
 
 def test_a_full_gpu_is_one_message(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> None:

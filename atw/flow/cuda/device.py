@@ -5,6 +5,7 @@ The files lie in the temporary directory, so processes that are to see each othe
 """
 
 import contextlib
+import itertools
 import os
 import stat
 import tempfile
@@ -56,11 +57,24 @@ def hold_one(devices: Sequence[str], *, wait_seconds: float = 60.0) -> Iterator[
         time.sleep(RETRY_SECONDS)
 
 
+def device_names(uuids: Sequence[str]) -> list[str]:
+    """What to call the devices that CUDA offers this process under these UUIDs, by their numbers: GPU-... or MIG-...
+
+    CUDA may give each slice of a MIG GPU the UUID of the whole. Slices are told apart by CUDA_VISIBLE_DEVICES, which
+    lists them in the order of their numbers.
+    """
+    asked = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return [
+        entry.replace("/", "-") if entry.startswith("MIG-") else f"GPU-{uuid.removeprefix('GPU-')}"
+        for uuid, entry in itertools.zip_longest(uuids, asked[: len(uuids)], fillvalue="")
+    ]
+
+
 def visible_devices() -> list[str]:
-    """UUIDs of the devices that CUDA offers this process, by their numbers."""
+    """Names of the devices that CUDA offers this process, by their numbers."""
     from numba import cuda
 
-    return [str(device.uuid) for device in cuda.gpus]
+    return device_names([str(device.uuid) for device in cuda.gpus])
 
 
 @contextlib.contextmanager
