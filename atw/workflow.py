@@ -1,7 +1,10 @@
 """The workflow's own files, which travel with the package, and the command that runs them in any folder."""
 
+import ctypes
 import os
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +16,7 @@ CONFIG = Path("config.yaml")
 # With one of these, Snakemake takes its configuration from elsewhere.
 _CONFIGURATION = ("--configfile", "--configfiles")
 _ELSEWHERE = (*_CONFIGURATION, "--directory", "-d")
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 # With one of these, people want to read what Snakemake says.
 _LINES = (
     "--logger",
@@ -50,8 +54,8 @@ def environment() -> Mapping[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
 
 
-def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
-    """Become Snakemake, in the working folder: exit status and signals are its own. Does not return.
+def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
+    """Run Snakemake in the working folder, and give its exit status, or 130 after Ctrl-C.
 
     A config.yaml is written first where there is none, and options do not name another. On a terminal the run is shown
     live, unless `plain` or an option wants Snakemake's own lines.
@@ -69,8 +73,29 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> None:
             shutil.copyfile(root() / "config.yaml", temporary)
         print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
     live = sys.stderr.isatty() and not plain and not any(option.partition("=")[0] in _LINES for option in options)
-    line = command(targets, ["--logger", "atw", *options] if live else options)
-    os.execve(line[0], line, dict(environment()))
+    return _attended(command(targets, ["--logger", "atw", *options] if live else options))
+
+
+def _attended(line: Sequence[str]) -> int:
+    """Exit status of Snakemake, which gets Ctrl-C from the terminal itself, and SIGTERM from here.
+
+    It does not outlive this process (on Linux, however that ends): who starts again would meet it in the same files.
+    """
+    caught: list[int] = []
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as under nohup
+        signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
+    child = subprocess.Popen(line, env=environment(), preexec_fn=_end_with_parent)
+    signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
+    status = child.wait()
+    if caught:
+        print("stopped by Ctrl-C; the same command goes on from here", file=sys.stderr, flush=True)
+        return 128 + signal.SIGINT
+    return status if status >= 0 else 128 - status
+
+
+def _end_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _configurations(options: Sequence[str]) -> Iterator[Path]:

@@ -15,7 +15,7 @@ _HELP = (
     "Three-stream action recognition with temporal attention: raw videos in, a traceable accuracy out.\n\n"
     "Exit status: 0 done; 1 it could not be done, or what was looked at is not in order; 2 wrong input or a wrong "
     "command line, with one message that names it and the remedy; 74 a file or disk failed; 130 interrupted by Ctrl-C. "
-    "`atw run` and `atw ray` end with the status of what they run.\n\n"
+    "Else `atw run` and `atw ray` end with the status of what they run.\n\n"
     "Example: atw run results/demo/split1/fused.json"
 )
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)

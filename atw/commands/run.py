@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Make results in the working folder, with a config.yaml of its own: Snakemake on the workflow in this package.
 
-    Further options of Snakemake stand after `--`. The exit status is Snakemake's.
+    Further options of Snakemake stand after `--`. The exit status is Snakemake's, or 130 after Ctrl-C.
 
     Example: atw run --cores 4 results/demo/split1/fused.json -- --keep-incomplete
     """
@@ -44,4 +44,4 @@ def run(
 
     options = [] if cores is None else ["--cores", str(cores)]
     options += ["--dry-run"] if dry_run else []
-    workflow.run(targets or [], [*options, *context.meta[_FURTHER]], plain=plain)
+    raise typer.Exit(workflow.run(targets or [], [*options, *context.meta[_FURTHER]], plain=plain))
