@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
@@ -23,7 +24,9 @@ Image = NDArray[np.uint8]
 
 # A busy machine is no failure, and the same commit gives the same verdict everywhere: examples follow from the tests'
 # source. `pytest --hypothesis-profile explore` looks for new ones.
-hypothesis_settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis_settings.register_profile(
+    "same", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 hypothesis_settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis_settings.load_profile("same")
 

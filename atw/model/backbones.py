@@ -105,7 +105,8 @@ class Backbone(nn.Module):
 
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
     """Give a context without autocast; an empty one where there is none, which leaves no trace in exported networks."""
-    running = torch.is_autocast_enabled(device.type)
+    # The device meta, on which shapes alone are computed, has no autocast to ask about.
+    running = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if running else nullcontext()
 
 
