@@ -106,6 +106,7 @@ EXCEPTIONS = {
         "make demo",  # its two commands are run here as README has them
         "make test",
         "make test test-slow",
+        ".ci/install.sh rar slurm chromium",
         "source .venv/bin/activate",
         "pip install /path/to/atw",  # tests/slow/test_package.py installs the wheel
         "pip install 'atw[cuda]'",

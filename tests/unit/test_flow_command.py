@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from atw import films
 from atw import flow as tvl1
 from atw.files import InputError
 from atw.flow.wheel import flow_to_colours
-from atw.preprocess import preview, streams
+from atw.preprocess import streams
 from atw.preprocess.preview import check_paths, full_length, write_preview
 from atw.preprocess.single import Choice, write_flow
 from atw.shards import Shard, dequantise, quantise
@@ -228,7 +229,7 @@ def test_the_film_shows_frames_beside_flow(
     video: Path, flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     if encoder == "mpeg4":
-        monkeypatch.setattr(preview, "_ENCODERS", preview._ENCODERS[1:])
+        monkeypatch.setattr(films, "_ENCODERS", films._ENCODERS[1:])
     out = tmp_path / "film.mp4"
     write_preview(video, flow, out)
     frames = film_frames(out)
