@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,10 @@ from atw import config
 from atw.shards import ZERO, Entry, create, encode_field, encode_frame
 
 Image = NDArray[np.uint8]
+
+# Who starts the tests in the background has them ignore Ctrl-C, and with them all that they start.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure, and the same commit gives the same verdict everywhere: examples follow from the tests'
 # source. `pytest --hypothesis-profile explore` looks for new ones.
