@@ -174,7 +174,7 @@ def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
 
 def _place(shard: Shard) -> tuple[str, ...]:
     """What shards of the same videos have in common; those of somebody else may have been made from other copies."""
-    dataset, number = (str(shard.attributes[name]) for name in ("dataset", "shard"))
+    dataset, number = (str(shard.attributes.get(name, "")) for name in ("dataset", "shard"))
     alone = (str(shard.path),) if dataset == SINGLE else ()
     return (os.path.realpath(shard.path.parent.parent), dataset, number, *alone)
 

@@ -8,6 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -249,7 +250,6 @@ def run(
     memory.check_shared(compute["loaders"], training.microbatch * math.prod(training.video), processes=world)
     feed = iter(build_loader(task, pieces, device))
     validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
-    history = History(history_path, board, start) if rank == 0 else None
     checkpoints = Checkpoints(
         every=compute["checkpoint_every"],
         minutes=compute["checkpoint_minutes"],
@@ -263,6 +263,7 @@ def run(
     training.network.train()
     with (
         memory.explained("training", training.microbatch),
+        closing(History(history_path, board, start)) if rank == 0 else nullcontext() as history,
         meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress,
     ):
         for iteration in range(start, train["iterations"]):
@@ -303,8 +304,6 @@ def run(
                 save(training.state(done))
             if checkpoints.end:
                 break
-    if history:
-        history.close()
 
 
 def _report_late_steps(train: dict[str, Any]) -> None:

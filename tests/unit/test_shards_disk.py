@@ -23,7 +23,8 @@ from atw.shards import Entry, create, encode_field, encode_frame
 
 def write():
     path, stream, videos, event = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
-    attributes = {"stream": stream, "width": 64, "height": 48, "settings": {"preprocess": {"zstd_level": 3}}}
+    settings = {"preprocess": {"zstd_level": 3}}
+    attributes = {"stream": stream, "shard": "0", "width": 64, "height": 48, "settings": settings}
     rng = np.random.default_rng(0)
     with create(path, attributes | {"bound": 20.0}) as writer:
         for video in range(videos):

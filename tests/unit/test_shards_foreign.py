@@ -303,7 +303,7 @@ def test_a_chunk_that_skips_the_filter_is_refused(tmp_path: Path, write_shard: W
     ],
 )
 def test_impossible_times_are_refused(tmp_path: Path, edges: list[float], fps: float) -> None:
-    attributes = {"stream": "rgb", "width": 32, "height": 24, "settings": {}}
+    attributes = {"stream": "rgb", "shard": "0", "width": 32, "height": 24, "settings": {}}
     with create(tmp_path / "0.h5", attributes) as writer:
         writer.add(Entry("a.avi", "a", fps=fps), [jpeg(24, 32)] * 3, np.array(edges))
     with Shard(tmp_path / "0.h5") as shard, pytest.raises(InputError, match=r"0\.h5 .*times of a\.avi are impossible"):
@@ -313,7 +313,7 @@ def test_impossible_times_are_refused(tmp_path: Path, edges: list[float], fps: f
 
 @pytest.mark.parametrize(("name", "place", "value"), [("time", 2, 0.9), ("time_offset", 1, 3)])
 def test_edited_times_are_refused(tmp_path: Path, name: str, place: int, value: float) -> None:
-    attributes = {"stream": "rgb", "width": 32, "height": 24, "settings": {}}
+    attributes = {"stream": "rgb", "shard": "0", "width": 32, "height": 24, "settings": {}}
     with create(tmp_path / "0.h5", attributes) as writer:
         writer.add(Entry("a.avi", "a"), [jpeg(24, 32)] * 3, np.arange(4) / 10)
         writer.add(Entry("b.avi", "a"), [jpeg(24, 32)] * 3, np.arange(4) / 10)

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from av import VideoFrame
@@ -57,8 +58,8 @@ def test_frames_of_finished_videos_are_gone(
     alive = []
     add = Writer.add
 
-    def counting(self: Writer, entry: Entry, items: Encoded) -> None:
-        add(self, entry, items)
+    def counting(self: Writer, entry: Entry, items: Encoded, edges: Any) -> None:
+        add(self, entry, items, edges)
         alive.append(sum(isinstance(each, VideoFrame) for each in gc.get_objects()))
 
     monkeypatch.setattr(Writer, "add", counting)
