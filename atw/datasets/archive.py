@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO, Literal, Self
 
@@ -21,6 +21,7 @@ from atw.files import InputError
 
 _SUFFIXES = (".txt", ".csv", ".json")
 _MAX_MESSAGE = 2000  # bytes of what bsdtar says
+_MOST_MESSAGES = 2**20  # bytes of a program's messages that are looked at
 _MAX_BYTES = 512 * 2**20  # of all lists of an archive; those of Kinetics-700 have 40 MB
 _MAX_HEADER = 64 * 2**10  # of what stands before an entry of a tar archive: a long name, attributes
 _MAX_DIRECTORY = 64 * 2**20  # of the list of entries at the end of a ZIP archive; half a million have that much
@@ -189,18 +190,38 @@ def _as_tar(archive: Path) -> bytes:
         )
     # @ makes the entries of an archive those of the new one; an absolute path is no option.
     command = [program, "-cf", "-", "--format=pax", f"@{archive.resolve()}"]
+    try:
+        status, content, messages = output_of(command, most_bytes=_MAX_BYTES)
+    except OverflowError:
+        raise InputError(
+            f"{archive} unpacks to more than {_MAX_BYTES} bytes: is it the archive of the lists?"
+        ) from None
+    if status:
+        message = messages[:_MAX_MESSAGE].decode(errors="replace").strip()
+        raise InputError(f"{archive} cannot be read: {message}; get the archive again, or unpack it by hand")
+    return content
+
+
+def output_of(
+    command: Sequence[str], *, most_bytes: int, env: Mapping[str, str] | None = None
+) -> tuple[int, bytes, bytes]:
+    """Exit status of a program that reads an archive, what it wrote, and its messages.
+
+    Raises:
+        OverflowError: it wrote more than `most_bytes`.
+    """
     # A pipe for the messages would fill while the content is read, and both sides wait.
     with (
         tempfile.TemporaryFile() as messages,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=messages) as process,
+        subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=env
+        ) as program,
     ):
-        assert process.stdout
-        content = process.stdout.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            process.kill()
-            raise InputError(f"{archive} unpacks to more than {_MAX_BYTES} bytes: is it the archive of the lists?")
-        if process.wait():
-            messages.seek(0)
-            message = messages.read(_MAX_MESSAGE).decode(errors="replace").strip()
-            raise InputError(f"{archive} cannot be read: {message}; get the archive again, or unpack it by hand")
-    return content
+        assert program.stdout is not None
+        content = program.stdout.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            program.kill()
+            raise OverflowError
+        status = program.wait()
+        messages.seek(0)
+        return status, content, messages.read(_MOST_MESSAGES)

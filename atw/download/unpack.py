@@ -23,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from atw.datasets.archive import entries, open_tar, open_zip
+from atw.datasets.archive import entries, open_tar, open_zip, output_of
 from atw.files import InputError
 
 # Far above the official archives (7 GB, 13,320 files), far below what fills a disk by a few bytes of archive.
@@ -228,18 +228,10 @@ def _by_unar(archive: Path, folder: Path) -> None:
 
 
 def _output(*command: str) -> str:
-    with (
-        tempfile.TemporaryFile() as messages,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, env=_ENVIRONMENT
-        ) as program,
-    ):
-        assert program.stdout is not None
-        said = program.stdout.read(_MAX_LISTING + 1)
-        if len(said) > _MAX_LISTING:
-            program.kill()
-            raise ValueError(f"its listing is larger than {_MAX_LISTING} bytes")
-        if program.wait():
-            messages.seek(0)
-            raise _UnreadableError((messages.read() or said).decode(errors="replace").strip()[-500:])
+    try:
+        status, said, messages = output_of(command, most_bytes=_MAX_LISTING, env=_ENVIRONMENT)
+    except OverflowError:
+        raise ValueError(f"its listing is larger than {_MAX_LISTING} bytes") from None
+    if status:
+        raise _UnreadableError((messages or said).decode(errors="replace").strip()[-500:])
     return said.decode(errors="replace")

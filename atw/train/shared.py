@@ -6,14 +6,13 @@ import queue
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import suppress
 
 import psutil
 
 from atw.files import InputError
 from atw.train.cluster import OWNER, Owner, end, environment, joined_address, own_ray, still_there
+from atw.train.stopping import caught_by
 
 log = logging.getLogger("atw")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -47,7 +46,8 @@ def run_with_ray(command: list[str], *, cpus: int, gpus: int | None) -> int:
         )
     _refuse_leftovers()
     os.environ.update(environment())
-    with _caught_signals() as caught:
+    caught: queue.SimpleQueue[int] = queue.SimpleQueue()
+    with caught_by(caught.put, _SIGNALS):
         try:
             with own_ray(cpus=cpus, gpus=gpus) as address:
                 if not caught.empty():
@@ -85,23 +85,6 @@ def _attend(child: subprocess.Popen[bytes], caught: "queue.SimpleQueue[int]") ->
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
     return child.returncode if child.returncode >= 0 else 128 - child.returncode
-
-
-@contextmanager
-def _caught_signals() -> Iterator["queue.SimpleQueue[int]"]:
-    caught: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def catch(number: int, _frame: FrameType | None) -> None:
-        caught.put(number)
-
-    # What nohup or a shell's & has them ignore stays ignored.
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, catch) for number in heeded}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _owned() -> list[tuple[psutil.Process, Owner]]:

@@ -2,12 +2,11 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from types import FrameType
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -24,6 +23,21 @@ class StoppedError(Exception):
 
 
 @contextmanager
+def caught_by(catch: Callable[[int], object], signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Have signals call `catch` with their numbers meanwhile, in the main thread.
+
+    What nohup or a shell's & has this process ignore stays ignored.
+    """
+    heard = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda number, _: catch(number)) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def heeded(flag: Path) -> Iterator[list[int]]:
     """Catch the signals, in the main thread; the first one makes `flag`, a file by which workers are told.
 
@@ -33,18 +47,14 @@ def heeded(flag: Path) -> Iterator[list[int]]:
     flag.unlink(missing_ok=True)
     caught: list[int] = []
 
-    def catch(number: int, _frame: FrameType | None) -> None:
+    def catch(number: int) -> None:
         caught.append(number)
         flag.touch()
 
-    # What nohup or a shell's & has this process ignore stays ignored; Ray's own handlers give way.
-    heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, catch) for number in heeded}
     try:
-        yield caught
+        with caught_by(catch, _SIGNALS):  # Ray's own handlers give way
+            yield caught
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
         flag.unlink(missing_ok=True)
 
 
