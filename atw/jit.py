@@ -4,13 +4,13 @@ import functools
 import hashlib
 import inspect
 import logging
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+
+from atw.trust import exchangeable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)
@@ -30,19 +30,13 @@ def _safe(folder: Path, source: Path) -> bool:
     """
     if folder.parent == source.parent:
         return True
-    # Where root is not mapped, / is nobody's.
-    trusted = {0, os.getuid(), source.stat().st_uid, Path("/").stat().st_uid}
-    for place in (folder, *folder.parents):
-        found = place.stat()
-        others = found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX
-        if others or found.st_uid not in trusted:
-            _log.warning(
-                "compiling in every process anew (others can write to %s, and what lies in a cache is run); "
-                "NUMBA_CACHE_DIR can name a folder of this user alone",
-                place,
-            )
-            return False
-    return True
+    if place := exchangeable(folder, source.stat().st_uid):
+        _log.warning(
+            "compiling in every process anew (others can write to %s, and what lies in a cache is run); "
+            "NUMBA_CACHE_DIR can name a folder of this user alone",
+            place,
+        )
+    return place is None
 
 
 def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:

@@ -94,12 +94,12 @@ class Plan:
         """Paths of the shards that tell which videos are bad: those of one stream that is needed anyway."""
         return self.shards(dataset, split, config.fused_streams(self.config, dataset, "")[0])
 
-    def audit_settings(self, dataset: str, split: str) -> dict[str, Any]:
+    def audit_settings(self, run: str, split: str) -> dict[str, Any]:
         """All that the list of a split's quarantined videos depends on, the split's list included."""
-        return config.audit_settings(self.config, dataset) | self._split(dataset, split)
+        return config.audit_settings(self.config, _names(run)[0]) | self._split(run, split)
 
     def audit(self, run: str, split: str) -> str:
-        """Path of the list of quarantined videos that a training waits for; experiments share their dataset's."""
+        """Path of the list of quarantined videos that a result waits for; experiments share their dataset's."""
         return f"results/{_names(run)[0]}/{split}/quarantine.csv"
 
     def weights(self, run: str, stream: str) -> str | None:
@@ -182,6 +182,10 @@ class Plan:
                 self.weights(run, stream)
                 paths.append(f"results/{run}/{paper.SPLIT}/{stream}/scores.h5")
         return list(dict.fromkeys(paths))
+
+    def table_audit(self, dataset: str, number: str) -> str:
+        """The list of quarantined videos that a table waits for; the summary of Table 4 has waited."""
+        return "" if number == "4" else self.audit(dataset, paper.SPLIT)
 
     def table_settings(self, dataset: str, number: str) -> dict[str, Any]:
         """All that a table depends on, apart from the files it is made from."""

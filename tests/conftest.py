@@ -1,5 +1,6 @@
 """Fixtures that several test files share: small moving pictures, videos of them, and shards."""
 
+import functools
 import os
 import pwd
 import shutil
@@ -46,11 +47,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file = nodeid.partition("::")[0]
             if file in ("tests/slow/test_demo.py", "tests/slow/test_report.py"):
                 return "demo"
-            if file.startswith("tests/rules/") and file != "tests/rules/test_documented.py":
-                return "workplace"
-            return file
+            return "workplace" if file.startswith("tests/rules/") and _shares_workplace(file) else file
 
     return Together(config, log)
+
+
+@functools.cache
+def _shares_workplace(file: str) -> bool:
+    """Whether tests of a file take the fixture `workplace`; other rules' tests have folders of their own."""
+    return "workplace: Workplace" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
 
 
 def _moving_frames(count: int, *, width: int = 64, height: int = 48, seed: int = 0) -> list[Image]:

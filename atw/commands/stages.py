@@ -99,6 +99,7 @@ def train(
     shards: Shards,
     settings: SettingsText,
     dataset: DatasetText,
+    audit: Annotated[str, typer.Option(help="JSON of the audit's settings, by which bad videos are judged first")],
     compute: ComputeText,
     threads: Threads = 1,
     gpus: Gpus = 0,
@@ -108,12 +109,15 @@ def train(
     Example: atw run --dry-run results/demo/split1/rgb/model.pt -- --printshellcmds
     """
     from atw import config, datasets
+    from atw.preprocess.audit import judge
     from atw.train.launch import launch
 
+    given = datasets.from_json(dataset)
+    judge(shards, config.load_json(audit), given)
     launch(
         out,
         config.load_json(settings),
-        datasets.from_json(dataset),
+        given,
         shards,
         config.Compute.model_validate_json(compute),
         threads=threads,

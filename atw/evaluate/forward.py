@@ -4,7 +4,6 @@ Videos are grouped beforehand, so that a few of them fill a batch. Which videos 
 however many workers there are, and groups say nothing to each other.
 """
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,6 +20,7 @@ from atw.config import Compute
 from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.train.arithmetic import full_fp32, memory_format
+from atw.train.folder import forkserver
 from atw.train.memory import check_shared
 from atw.train.modelfile import load_model
 
@@ -124,7 +124,7 @@ def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
         batch_size=None,
         sampler=list(mine),
         num_workers=task.compute.loaders,
-        multiprocessing_context="forkserver" if task.compute.loaders else None,
+        multiprocessing_context=forkserver() if task.compute.loaders else None,
         pin_memory=bool(task.gpus),
     )
     with torch.inference_mode(), full_fp32():
@@ -137,7 +137,7 @@ def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
 
 def _share_out(task: Task, world: int) -> Iterator[Group]:
     """A pipe for each process: one whose group is not taken yet waits, and one that dies closes its own."""
-    context = multiprocessing.get_context("forkserver")  # a fork would copy threads in whatever state they are
+    context = forkserver()
     workers: dict[Connection, Any] = {}
     try:
         for rank in range(world):

@@ -46,10 +46,19 @@ def allowed(videos: int, limit: float) -> int:
 
 
 def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -> None:
-    """Write quarantine.csv of a split: its quarantined and repaired videos with the reasons, sorted by id.
+    """Write quarantine.csv of a split from what `judge` finds.
 
     Args:
         out: path of the CSV file.
+        shard_paths, settings, dataset: for `judge`.
+    """
+    _write(out, judge(shard_paths, settings, dataset))
+
+
+def judge(shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -> list[Finding]:
+    """The quarantined and repaired videos of a split with the reasons, sorted by id.
+
+    Args:
         shard_paths: shards of one stream with all of the split's videos; the decoder's verdict is the same in each.
         settings: what `atw.plan.Plan.audit_settings` gives.
         dataset: whose lists name the videos.
@@ -76,7 +85,7 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
     absent = {finding for finding in findings if dataset.allow_missing and finding.reason == _MISSING}
     _check_limit([finding for finding in findings if finding not in absent], len(listed) - len(absent), settings)
     _check_copies([row for row in listed if not entries[row.video].quarantined], entries, settings)
-    _write(out, findings)
+    return findings
 
 
 def merge(out: Path, paths: list[Path]) -> None:

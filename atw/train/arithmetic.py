@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from atw.files import InputError
+from atw.trust import exchangeable
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # By device: the variable that names a compiler, which programs are looked for, and the language.
@@ -79,7 +81,7 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
     """Compile the forward pass in place, which leaves the names of the parameters as they are.
 
     Raises:
-        InputError: a compiler or Python's headers are not there.
+        InputError: a compiler or Python's headers are not there, or others can write to the cache of what is compiled.
     """
     variable, programs, language = _COMPILERS[device.type]
     named = shlex.split(os.environ.get(variable, ""))[:1]
@@ -93,5 +95,11 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         raise InputError(
             f"compute.compile needs Python's headers, and {header} is not there: install them (python3-dev or "
             "python3-devel of the system's packages), or set it to false in config.yaml"
+        )
+    cache = Path(cache_dir()).resolve()
+    if place := exchangeable(cache):
+        raise InputError(
+            f"compute.compile runs what lies in its cache, {cache}, and others can write to {place}: let "
+            "TORCHINDUCTOR_CACHE_DIR name a folder of yours alone"
         )
     network.compile()

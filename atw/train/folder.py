@@ -1,10 +1,12 @@
-"""The folder of a Ray: short, of this user alone, and gone with the Ray.
+"""Folders for sockets, whose names have an end; that of a Ray is of this user alone, and gone with the Ray.
 
 Ray makes what it keeps there writable by everyone, on purpose, so the folder around it is closed to others. Nothing
 heavy is imported, for the workflow asks before it begins.
 """
 
 import fcntl
+import multiprocessing
+import multiprocessing.util
 import os
 import platform
 import re
@@ -16,9 +18,11 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from atw.files import InputError
+from atw.trust import exchangeable
 
 INSIDE = "r"  # Ray's own folder, which it opens to everyone
 _HELD = "held"
@@ -29,6 +33,7 @@ _RANDOM_BYTES = 8  # that mkdtemp adds
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 _LONGEST_SOCKET = "session_2026-11-28_04-50-00_993906_4194304/sockets/dash_MetricsHead"
 _PLACE_BYTES = _SOCKET_BYTES - len(f"/{_PREFIX}/{INSIDE}/{_LONGEST_SOCKET}") - _RANDOM_BYTES
+_PYTHONS_SOCKET = "/pymp-12345678/listener-12345678"  # of `multiprocessing`
 _ROOM_BYTES = 50_000_000
 # Those that end a start come first; those of Ray's servers in C++ say the most in `.out`.
 _LOGS = [f"{server}.{kind}" for server in ("raylet", "gcs_server") for kind in ("out", "err")]
@@ -59,7 +64,7 @@ def places() -> list[Path]:
     if not fit:
         refused = "; ".join(f"{place} {reason}" for place, reason in found.items())
         raise InputError(
-            f"Ray finds no folder for its sockets and logs ({refused}): let TMPDIR name a folder of yours on a local "
+            f"there is no folder for Ray's sockets and logs ({refused}): let TMPDIR name a folder of yours on a local "
             f"disk whose path has at most {_PLACE_BYTES} bytes"
         )
     return fit
@@ -77,15 +82,29 @@ def _unfit(place: Path) -> str:
             return "cannot be written to"
         if shutil.disk_usage(place).free < _ROOM_BYTES:
             return f"has less than {_ROOM_BYTES // 1_000_000} MB left"
-        trusted = {0, os.geteuid(), Path("/").stat().st_uid}  # where root is not mapped, / is nobody's
-        for folder in (place, *place.parents):
-            status = folder.stat()
-            open_to_others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-            if open_to_others or status.st_uid not in trusted:
-                return f"could be exchanged by others, who may write to {folder}"
+        if folder := exchangeable(place, writers=stat.S_IWGRP | stat.S_IWOTH):
+            return f"could be exchanged by others, who may write to {folder}"
     except OSError as error:
         return f"cannot be used: {error.strerror}"
     return ""
+
+
+def forkserver() -> ForkServerContext:
+    """Fresh processes, for a fork would copy threads in whatever state they are, also where TMPDIR is long.
+
+    Python makes one folder for the sockets of a process and of those that it starts, in TMPDIR.
+
+    Raises:
+        InputError: TMPDIR is too long, and nothing else will do.
+    """
+    usual = tempfile.gettempdir()
+    if len(os.fsencode(usual)) > _SOCKET_BYTES - len(_PYTHONS_SOCKET):
+        tempfile.tempdir = str(places()[0])
+    try:
+        multiprocessing.util.get_temp_dir()
+    finally:
+        tempfile.tempdir = usual
+    return multiprocessing.get_context("forkserver")
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ def main(folder: Path, cpus: int, gpus: int | None) -> None:
     threading.Thread(target=_fail_with_servers, args=(started,), daemon=True).start()
     ray._private.services.get_node = patient(ray._private.services.get_node)
     ray._private.services.start_raylet = with_ports(ray._private.services.start_raylet)
+    ray._private.services.start_api_server = in_short_tmpdir(ray._private.services.start_api_server, folder)
     try:
         context = ray.init(
             address="local",
@@ -94,6 +95,22 @@ def with_ports(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
         # What raylet takes for the agent's own message; it knows the other ports from its command line.
         persist_port(given["session_dir"], given["node_id"], _BY_FILE, ports[_BY_FILE])
         return start_raylet(*arguments, **options | ports)
+
+    return start
+
+
+def in_short_tmpdir(start_api_server: Callable[..., Any], folder: Path) -> Callable[..., Any]:
+    """Ray's dashboard makes sockets in its TMPDIR, which may be too long for their names; others keep theirs."""
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        usual = os.environ.get("TMPDIR")
+        os.environ["TMPDIR"] = str(folder)
+        try:
+            return start_api_server(*arguments, **options)
+        finally:
+            del os.environ["TMPDIR"]
+            if usual is not None:
+                os.environ["TMPDIR"] = usual
 
     return start
 

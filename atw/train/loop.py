@@ -29,6 +29,7 @@ from atw.progress import meter
 from atw.train import memory
 from atw.train.arithmetic import allow_tf32, autocast, compile_network, memory_format, scaler_of
 from atw.train.checkpoints import Checkpoints
+from atw.train.folder import forkserver
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.update import cut_batch, mixup_share, update
@@ -352,8 +353,7 @@ def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) 
         snippets,
         batch_sampler=pieces,
         num_workers=loaders,
-        # Forking a process that runs Ray's threads can deadlock; a fresh process costs its imports once.
-        multiprocessing_context="forkserver" if loaders else None,
+        multiprocessing_context=forkserver() if loaders else None,
         persistent_workers=False,
         pin_memory=device.type == "cuda",
     )

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from atw.data import augment, sampling
 from atw.data.reader import Shards
 from atw.model.network import Output, VideoNetwork
+from atw.train.folder import forkserver
 
 
 class CentreSnippets(Dataset[tuple[Tensor, int]]):
@@ -58,7 +59,7 @@ class Validation:
             snippets,
             batch_sampler=[mine[first : first + batch] for first in range(0, len(mine), batch)],
             num_workers=min(loaders, 1),
-            multiprocessing_context="forkserver" if loaders else None,
+            multiprocessing_context=forkserver() if loaders else None,
             persistent_workers=loaders > 0,
             generator=torch.Generator(),  # the training's own random numbers stay as they are
         )

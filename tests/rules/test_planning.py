@@ -74,5 +74,5 @@ def test_a_training_without_a_place_for_ray_is_refused_before_anything_runs(
     for name in ("XDG_RUNTIME_DIR", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
     output = planned(place, target="fused.json", model={"weights": None})
-    assert f"Ray finds no folder for its sockets and logs ({tmp_path.resolve()} has " in output
+    assert f"there is no folder for Ray's sockets and logs ({tmp_path.resolve()} has " in output
     assert "let TMPDIR name a folder of yours" in output

@@ -84,9 +84,26 @@ def test_a_higher_limit_lets_the_corpus_run_to_its_result(place: Workplace) -> N
 
 def test_another_limit_trains_nothing_again(place: Workplace) -> None:
     place.write_config(configured(0.6))
-    assert place.jobs(TARGET) == {"audit": 1}
+    assert place.jobs(TARGET) == {"audit": 1, "fuse": 1}
+    # What is missing or outdated behind an audit that is made again is seen, too.
+    scores, model = (place.folder / f"results/tiny/split1/flow/{name}" for name in ("scores.h5", "model.pt"))
+    scores.rename(scores.with_suffix(".away"))
+    model.rename(model.with_suffix(".away"))
+    assert place.jobs(TARGET) == {"audit": 1, "train": 1, "score": 1, "fuse": 1}
+    scores.with_suffix(".away").rename(scores)
+    model.with_suffix(".away").rename(model)
     place.write_config(configured(0.455))
     assert place.jobs(TARGET) == {}
+
+
+def test_a_training_judges_its_shards_itself(place: Workplace) -> None:
+    place.write_config(configured(0.1))
+    model = "results/tiny/experiments/average/split1/flow/model.pt"
+    run = place.snakemake(model, check=False)
+    assert run.returncode != 0
+    assert "5 of the 11 videos of tiny, split1, cannot be used" in run.stdout + run.stderr
+    assert not (place.folder / model).exists()
+    place.write_config(configured(0.455))
 
 
 def test_the_same_file_in_train_and_test_stops_the_run_unless_it_is_meant(place: Workplace) -> None:

@@ -36,7 +36,7 @@ def config(workplace: Workplace) -> Iterator[dict]:
         ("model", "consensus", "max", DOWNSTREAM),
         ("warp", "corners", 77, {"warped": 2, "train": 1, "score": 1, "fuse": 1}),
         ("flow", "bound", 9, {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
-        ("preprocess", "quarantine_limit", 0.3, {"audit": 1}),
+        ("preprocess", "quarantine_limit", 0.3, {"audit": 1, "fuse": 1}),
         ("preprocess", "jpeg_quality", 90, {"frames": 2, "audit": 1, "train": 1, "score": 1, "fuse": 1}),
         ("preprocess", "width", 96, {"frames": 2, "audit": 1, "flow": 2, "warped": 2, **DOWNSTREAM}),
         ("compute", "train_threads", 2, {}),

@@ -27,6 +27,7 @@ GROUPS = {
     "atw.films": (1, "inputs"),
     "atw.progress": (0, "base"),
     "atw.times": (0, "base"),
+    "atw.trust": (0, "base"),
     "atw.workflow": (0, "base"),
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),

@@ -232,9 +232,44 @@ def test_ray_knows_the_ports_of_its_agents_beforehand(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("usual", ["/elsewhere", None])
+def test_only_the_dashboard_has_the_folder_for_its_tmpdir(monkeypatch: pytest.MonkeyPatch, usual: str | None) -> None:
+    monkeypatch.setenv("TMPDIR", usual) if usual else monkeypatch.delenv("TMPDIR", raising=False)
+    start = head.in_short_tmpdir(lambda *arguments: (*arguments, os.environ["TMPDIR"]), Path("/short"))
+    assert start("host", 1) == ("host", 1, "/short")
+    assert os.environ.get("TMPDIR") == usual
+
+
+LIMIT = folder._SOCKET_BYTES - len(folder._PYTHONS_SOCKET)
+FRESH = """
+import multiprocessing.util, tempfile, time
+from atw.train.folder import forkserver
+context = forkserver()
+process = context.Process(target=time.sleep, args=(0,))
+process.start()
+process.join()
+print(process.exitcode, multiprocessing.util.get_temp_dir(), tempfile.gettempdir(), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize(("length", "inside"), [(LIMIT, True), (LIMIT + 1, False), (250, False)])
+def test_fresh_processes_start_where_tmpdir_is_long(length: int, inside: bool) -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="a") as short:
+        place = Path(short, "x" * (length - len(short) - 1))
+        place.mkdir()
+        command, environment = [sys.executable, "-c", FRESH], os.environ | {"TMPDIR": str(place)}
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        status, own, usual = ran.stdout.splitlines()
+        assert (status, usual) == ("0", str(place)), ran.stderr
+        assert (Path(own).parent == place) is inside
+        assert not Path(own).exists()
+        assert list(place.iterdir()) == []
+
+
 def test_ray_still_starts_by_what_is_replaced_in_it() -> None:
     assert "ray._private.services.get_node(" in inspect.getsource(Node.__init__)
     assert "ray._private.services.start_raylet(" in inspect.getsource(Node.start_raylet)
+    assert "ray._private.services.start_api_server(" in inspect.getsource(Node.start_api_server)
     assert {*head._AGENT_PORTS, "session_dir", "node_id"} <= set(inspect.signature(services.start_raylet).parameters)
     assert "RAY_gcs_server_port_wait_time_s" in inspect.getsource(Node.start_gcs_server)
 

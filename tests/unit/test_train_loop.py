@@ -28,6 +28,7 @@ from atw.evaluate.scores import read_scores
 from atw.files import InputError
 from atw.train import arithmetic, loop, memory
 from atw.train.modelfile import load_model, save_model
+from tests.conftest import OtherUser
 
 WriteShard = Callable[..., Any]
 State = dict[str, Any]
@@ -319,8 +320,21 @@ def test_compiling_for_a_gpu_needs_a_c_compiler_and_pythons_headers(
     with pytest.raises(InputError, match=r"no elsewhere here"):
         arithmetic.compile_network(network, gpu)
     monkeypatch.setenv("CC", "gcc -m64")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
     arithmetic.compile_network(network, gpu)
     assert made == ["compiled"]
+
+
+def test_nothing_compiled_is_taken_from_a_folder_that_others_can_write_to(
+    monkeypatch: pytest.MonkeyPatch, other_user: OtherUser
+) -> None:
+    other_user.folder.chmod(0o1777)  # as /tmp is
+    planted = other_user.folder / "torchinductor_you"
+    other_user.run("mkdir torchinductor_you; chmod 777 torchinductor_you")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(planted))
+    network: Any = SimpleNamespace(compile=None)
+    with pytest.raises(InputError, match=f"others can write to {planted.resolve()}: let TORCHINDUCTOR_CACHE_DIR name"):
+        arithmetic.compile_network(network, CPU)
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ rule score_held_out:
 
 rule fuse:
     input:
-        get_scores,
+        scores=get_scores,
+        audit=from_plan(PLAN.audit, "run", "split"),
     output:
         report(
             "results/{run}/{split}/fused.json",
@@ -61,7 +62,7 @@ rule fuse:
     params:
         settings=from_plan(PLAN.fuse_settings, "run"),
     shell:
-        "python -m atw fuse {output:q} {input:q} --settings {params.settings:q} &> {log:q}"
+        "python -m atw fuse {output:q} {input.scores:q} --settings {params.settings:q} &> {log:q}"
 
 
 rule summary:

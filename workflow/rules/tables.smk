@@ -1,6 +1,7 @@
 rule table:
     input:
-        from_plan(PLAN.table_inputs, "dataset", "number"),
+        found=from_plan(PLAN.table_inputs, "dataset", "number"),
+        audit=from_plan(PLAN.table_audit, "dataset", "number"),
     output:
         json="results/{dataset}/tables/table{number}.json",
         csv="results/{dataset}/tables/table{number}.csv",
@@ -22,4 +23,4 @@ rule table:
     params:
         settings=from_plan(PLAN.table_settings, "dataset", "number"),
     shell:
-        "python -m atw table {output.json:q} {input:q} --settings {params.settings:q} &> {log:q}"
+        "python -m atw table {output.json:q} {input.found:q} --settings {params.settings:q} &> {log:q}"
