@@ -35,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.config import STREAMS
-from atw.files import InputError, atomic_path
+from atw.files import InputError, atomic_path, read_json
 from atw.hdf5 import DAMAGE, describe, new_file, open_file, read_attribute, read_whole, texts
 
 FORMAT = 2
@@ -237,16 +237,12 @@ def _read(file: h5py.File) -> Scores:
         classes=columns["classes"],
         videos=columns["videos"],
         quarantined=list(zip(columns["quarantined/video"], labels, columns["quarantined/reason"], strict=True)),
-        provenance=json.loads(str(read_attribute(file, "provenance")), parse_constant=_refuse_constant),
+        provenance=read_json(str(read_attribute(file, "provenance"))),
     )
 
 
 def _texts(file: h5py.File, name: str) -> tuple[str, ...]:
     return tuple(text.decode() for text in read_whole(file, name, bytes, (None,)).tolist())
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"its provenance has the number {name}, which JSON knows not")
 
 
 def _check(scores: Scores) -> None:

@@ -68,5 +68,9 @@ def provenance(gathered: Gathered) -> dict[str, Any]:
                 "software": ", ".join(f"{name} {version}" for name, version in one.get("software", {}).items()),
             }
         )
-    texts = {stream: json.dumps(told[stream], indent=2, ensure_ascii=False) for stream in gathered.scores}
-    return {"rows": rows, "fusion": json.dumps(told["fuse"], indent=2), "streams": texts}
+    texts = {stream: _text(told[stream]) for stream in gathered.scores}
+    return {"rows": rows, "fusion": _text(told["fuse"]), "streams": texts}
+
+
+def _text(content: Any) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)

@@ -90,7 +90,7 @@ def _data(figures: dict[str, go.Figure], by_class: dict[str, Any]) -> str:
         "names": [row["name"] for row in by_class["rows"]],
         "cells": by_class["cells"],
     }
-    return json.dumps(content, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _hash(script: str) -> str:

@@ -300,9 +300,12 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
         attribute("provenance", np.bytes_(b"[1]")),
         "train_videos of its provenance is no int",
     ),
-    "provenance without end": (attribute("provenance", np.bytes_(b"[" * 20_000)), "recursion"),
+    "provenance without end": (attribute("provenance", np.bytes_(b"[" * 20_000)), "its lists go too deep"),
     "provenance without a count": (attribute("provenance", np.bytes_(b"{}")), "train_videos"),
-    "a provenance of NaN": (attribute("provenance", np.bytes_(b'{"seed": NaN}')), "the number NaN, which JSON"),
+    "a provenance of NaN": (
+        attribute("provenance", np.bytes_(b'{"seed": NaN}')),
+        "the number NaN, which is not finite",
+    ),
     "reasons that are numbers": (
         attribute("provenance", np.bytes_(b'{"train_videos": 9, "train_quarantined": [1], "seed": 0}')),
         "no list of videos with their reasons",
