@@ -5,8 +5,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
-import time
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
@@ -75,19 +73,19 @@ def loopback(address: str) -> bool:
     return (getattr(parsed, "ipv4_mapped", None) or parsed).is_loopback
 
 
-STOPPED_SECONDS = 35  # Ray itself gives its raylet 30 s, and the agents of that 15 s
-
-
-def stop_parts(stopped: list[psutil.Process]) -> None:
-    """Stop a raylet as soon as it is there, for a while, and then the first agent that it starts, for good."""
-    for name in ("raylet", "dashboard/agent.py"):
-        while not (found := [each for each in tree(os.getpid()) if title(each).partition(" --")[0].endswith(name)]):
-            time.sleep(0.02)
-        found[0].suspend()
-        stopped.append(found[0])
-        if name == "raylet":
-            time.sleep(STOPPED_SECONDS)
-            found[0].resume()
+# Before any program of Python's: what starts the raylet waits first, for longer than the 30 s that Ray gives it, and
+# the agents of Ray's dashboard, which have 15 s to answer, stand still for ever.
+SLOW = """
+import os, signal, subprocess, sys
+begin = subprocess.Popen.__init__
+def slowly(self, args, *rest, **options):
+    if isinstance(args, list) and str(args[0]).endswith("/raylet"):
+        args = ["sh", "-c", 'sleep 35; exec "$@"', "raylet", *args]
+    begin(self, args, *rest, **options)
+subprocess.Popen.__init__ = slowly
+if any(part.endswith("dashboard/agent.py") for part in sys.orig_argv):
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
 
 
 def title(process: psutil.Process) -> str:
@@ -98,14 +96,17 @@ def title(process: psutil.Process) -> str:
 
 @pytest.mark.timeout(300)
 def test_a_slow_ray_is_waited_for_and_nobody_else_gets_at_it(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, other_user: OtherUser
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, other_user: OtherUser
 ) -> None:
-    for name, value in (environment() | {"TMPDIR": str(other_user.folder)}).items():
+    (tmp_path / "sitecustomize.py").write_text(SLOW)
+    slow = {"TMPDIR": str(other_user.folder), "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    for name, value in (environment() | slow).items():
         monkeypatch.setenv(name, value)
-    stopped: list[psutil.Process] = []
-    threading.Thread(target=stop_parts, args=(stopped,), daemon=True).start()
     with own_ray(cpus=1, gpus=0):
-        raylet, agent = stopped
+        raylet, agent = (
+            next(each for each in tree(os.getpid()) if title(each).partition(" --")[0].endswith(name))
+            for name in ("/raylet", "dashboard/agent.py")
+        )
         assert agent.status() == psutil.STATUS_STOPPED
         option = next(part for part in raylet.cmdline() if part.startswith("--raylet_socket_name="))
         folder = Path(option.partition("=")[2]).parents[3]
@@ -115,9 +116,9 @@ def test_a_slow_ray_is_waited_for_and_nobody_else_gets_at_it(
         assert max(len(str(path)) for path in sockets) <= len(f"{folder}/{INSIDE}/{_LONGEST_SOCKET}")
         for attempt in (f"ls {folder}", f"touch {folder}/{INSIDE}/planted", f"mv {sockets[0]} {sockets[0]}.old"):
             assert other_user.run(attempt, check=False).returncode != 0, attempt
-        # TMPDIR, where Python's own modules have something.
+        # What is in TMPDIR is of others than Ray.
         assert {stat.S_IMODE(path.stat().st_mode) for path in other_user.folder.iterdir()} <= {0o700}
-    kill(stopped)
+        agent.kill()
     assert caplog.text == ""
     assert not folder.exists()
 
