@@ -1,9 +1,7 @@
-"""The workflow where the file system has no locks, and in a folder of shards where others plant links."""
+"""A folder of shards in which others plant links; tests/slow/test_no_locks.py has file systems without locks."""
 
 import copy
-import errno
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,6 @@ def place(workplace: Workplace, tmp_path: Path) -> Workplace:
     new = Workplace(tmp_path)
     new.write_config(CONFIG)
     return new
-
-
-@pytest.mark.timeout(600)
-def test_without_locks_a_stream_is_trained_and_scored(
-    place: Workplace, no_locks: Callable[[int], dict[str, str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in no_locks(errno.ENOLCK).items():
-        monkeypatch.setenv(name, value)
-    place.snakemake("results/tiny/split1/rgb/scores.h5")
-    logs = [path for rule in ("frames", "train", "score") for path in (place.folder / "logs" / rule).rglob("*.log")]
-    assert len(logs) == 4
-    assert [path.read_text().count("has no locks (No locks available)") for path in logs] == [1] * 4
-    assert not [path for path in place.folder.rglob(".*.lock") if ".snakemake" not in path.parts]
 
 
 def test_links_planted_among_shared_shards_are_not_followed(place: Workplace, other_user: OtherUser) -> None:

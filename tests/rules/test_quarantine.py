@@ -22,9 +22,9 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+def place(tmp_path_factory: pytest.TempPathFactory, one_ray: dict[str, str]) -> Workplace:
     """A dataset of six sound videos and five bad ones."""
-    place = Workplace(tmp_path_factory.mktemp("quarantine"))
+    place = Workplace(tmp_path_factory.mktemp("quarantine"), one_ray)
     rows = []
     for label in MOTION:
         for number, subset in enumerate(("train", "train", "test")):

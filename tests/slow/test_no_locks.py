@@ -33,4 +33,5 @@ def test_without_locks_the_whole_pipeline_runs(
     warning = f"has no locks ({os.strerror(error)})"
     logs = {path: path.read_text() for path in (tmp_path / "logs").rglob("*.log")}
     assert {path: text.count(warning) for path, text in logs.items()} == dict.fromkeys(logs, 1)
+    assert not [path for path in tmp_path.rglob(".*.lock") if ".snakemake" not in path.parts]
     assert not [text for text in logs.values() if "SoftFileLock" in text]  # the warning of the library

@@ -14,8 +14,8 @@ from nbclient import NotebookClient
 
 from atw import config
 from tests.rules.conftest import REPOSITORY
-from tests.rules.documented import EXCEPTIONS, PAGES, PLANNED, TEXTS, pieces
-from tests.rules.documented_place import DocumentedPlace
+from tests.slow.documented import EXCEPTIONS, PAGES, PLANNED, TEXTS, pieces
+from tests.slow.documented_place import DocumentedPlace
 
 BY_PAGE = {page.relative_to(REPOSITORY).as_posix(): found for page in PAGES if (found := pieces(page))}
 SHOWN = Counter(piece.text for found in BY_PAGE.values() for piece in found)

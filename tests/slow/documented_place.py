@@ -14,7 +14,7 @@ import psutil
 import yaml
 
 from tests.rules.conftest import CONFIG, MOTION, REPOSITORY, write_video
-from tests.rules.documented import PLANNED
+from tests.slow.documented import PLANNED
 from tests.unit.archives import write_zip
 from tests.unit.encoded import encode
 
