@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from atw.files import InputError
 from atw.trust import exchangeable
@@ -96,6 +95,8 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
             f"compute.compile needs Python's headers, and {header} is not there: install them (python3-dev or "
             "python3-devel of the system's packages), or set it to false in config.yaml"
         )
+    from torch._inductor.runtime.cache_dir_utils import cache_dir  # takes a second
+
     cache = Path(cache_dir()).resolve()
     if place := exchangeable(cache):
         raise InputError(
