@@ -167,16 +167,17 @@ def group_of(megabytes: int) -> forward.Group:
     return forward.Group(range(1), nothing, nothing, nothing, np.zeros(megabytes * 250_000, np.float32))
 
 
-def grandchildren() -> list[psutil.Process]:
+def started() -> list[psutil.Process]:
     """Processes of the server that starts them, and theirs."""
-    return [each for child in psutil.Process().children() for each in child.children(recursive=True)]
+    servers = [each for each in psutil.Process().children() if "multiprocessing.forkserver" in " ".join(each.cmdline())]
+    return [each for server in servers for each in server.children(recursive=True)]
 
 
 def test_a_process_that_is_killed_is_not_waited_for(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forward, "_send_groups", kill_the_first)
     with pytest.raises(RuntimeError, match="ended with status -9"):
         list(forward.forward(task_of(trained, crops=[None])))
-    assert not grandchildren()
+    assert not started()
 
 
 def kill_the_first(task: forward.Task, rank: int, world: int, results: Connection) -> None:
@@ -196,7 +197,7 @@ def test_nobody_works_ahead_of_what_is_taken(trained: Trained, tmp_path: Path, m
         time.sleep(0.5)
         assert len(list(tmp_path.glob("sent-*"))) <= taken
     groups.close()  # type: ignore[attr-defined]
-    assert not grandchildren()
+    assert not started()
 
 
 def send_many(task: forward.Task, rank: int, world: int, results: Connection) -> None:
