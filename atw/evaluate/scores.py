@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import h5py
 import numpy as np
@@ -50,6 +50,7 @@ _ARRAYS = {
     "positions": np.int32,
 }
 _TOLD: dict[str, type] = {"train_videos": int, "train_quarantined": list}
+Told = TypeVar("Told")
 _SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 
@@ -88,6 +89,22 @@ class Scores:
     quarantined: list[tuple[str, int, str]]
     provenance: dict[str, Any]
     subset: Subset = "test"
+
+    def told(self, kind: type[Told], *keys: str) -> Told:
+        """What the provenance has under the last of `keys`, each of which is within the one before.
+
+        Raises:
+            InputError: nothing, or nothing of that kind, as may be in a file of somebody else.
+        """
+        found: Any = self.provenance
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if not isinstance(found, kind):
+            raise InputError(
+                f"the score file of {self.stream}, {self.split} of {self.dataset}, does not say in its provenance what "
+                f"{'.'.join(keys)} is; score the videos again"
+            )
+        return found
 
 
 def flat_attention(weights: NDArray[np.float32]) -> NDArray[np.bool_]:

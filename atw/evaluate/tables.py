@@ -144,15 +144,15 @@ def _row(
 
 def _of_stream(scores: Scores) -> dict[str, Any]:
     """Where a stream's scores come from, and in what share of the videos its attention weighed all snippets alike."""
-    trained = scores.provenance["settings"]["train"]
+    model = ("settings", "train", "model")
     return {
-        "backbone": trained["model"]["backbone"],
-        "weights_sha256": scores.provenance["model"]["weights"],
-        "consensus": trained["model"]["consensus"],
-        "seed": scores.provenance["seed"],
-        "flat_attention": scores.provenance["flat_attention"],
-        "model_sha256": scores.provenance["model"]["sha256"],
-        "settings_digest": digest(scores.provenance["settings"]),
+        "backbone": scores.told(str, *model, "backbone"),
+        "weights_sha256": scores.told(dict, "model").get("weights"),
+        "consensus": scores.told(str, *model, "consensus"),
+        "seed": scores.told(int, "seed"),
+        "flat_attention": scores.told(float, "flat_attention"),
+        "model_sha256": scores.told(str, "model", "sha256"),
+        "settings_digest": digest(scores.told(dict, "settings")),
     }
 
 

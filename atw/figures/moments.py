@@ -73,11 +73,11 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     """
     scored = scores.get(stream)
     first = scored or next(iter(scores.values()))
-    names = sorted(first.provenance["shards"])
+    names = sorted(first.told(dict, "shards"))
     stored: dict[str, tuple[Path, Entry]] = {}
     for name in names:
         with Shard(folder / f"{Path(name).name}.h5") as shard:
-            if scored and scored.provenance["shards"].get(name) != shard.digest:
+            if scored and scored.told(dict, "shards").get(name) != shard.digest:
                 raise InputError(
                     f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
                 )
@@ -103,7 +103,7 @@ def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[n
     first = scores.positions.astype(np.int64)
     last = first
     if scores.stream != "rgb":
-        stack = scores.provenance["settings"]["train"]["sampling"]["stack"]
+        stack = scores.told(int, "settings", "train", "sampling", "stack")
         last = first + np.minimum(stack, frames - 1)
     beyond = ((first < 0) | (last >= frames)).any(axis=1)
     if beyond.any():

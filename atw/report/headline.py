@@ -84,7 +84,7 @@ def flat_shares(gathered: Gathered) -> dict[str, float]:
     return {
         stream: float(flat_attention(one.attention).mean())
         for stream, one in gathered.scores.items()
-        if one.provenance["settings"]["train"]["model"]["consensus"] == "attention"
+        if one.told(str, "settings", "train", "model", "consensus") == "attention"
     }
 
 

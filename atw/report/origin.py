@@ -31,7 +31,7 @@ def _jobs(gathered: Gathered) -> Iterator[tuple[str, list[str]]]:
     experiment = f"/experiments/{first.experiment}" if first.experiment else ""
     place = f"{first.dataset}{experiment}/{first.split}"
     for stream, rule in _PREPROCESSING.items():
-        names = sorted((gathered.scores.get(stream) or first).provenance["shards"])
+        names = sorted((gathered.scores.get(stream) or first).told(dict, "shards"))
         if stream in gathered.stored:
             yield rule, [f"{rule}/{first.dataset}/{Path(name).name}" for name in names]
     for rule in ("train", "score"):

@@ -348,3 +348,11 @@ def test_a_pipe_is_no_score_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "scores.h5")
     with pytest.raises(InputError, match="not a regular file"):
         read_scores(tmp_path / "scores.h5")
+
+
+@pytest.mark.parametrize("provenance", [{}, {"model": None}, {"model": {"sha256": 3}}, {"model": [1]}])
+def test_what_a_file_of_somebody_else_does_not_say_is_named(provenance: dict[str, object]) -> None:
+    foreign = scores(provenance=provenance)
+    with pytest.raises(InputError, match=r"of rgb, split1 of \w+, does not say .* what model.sha256 is; score"):
+        foreign.told(str, "model", "sha256")
+    assert scores(provenance={"model": {"sha256": "ab"}}).told(str, "model", "sha256") == "ab"
