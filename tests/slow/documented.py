@@ -136,7 +136,7 @@ EXCEPTIONS = {
         "squeue --me",
         "scancel <those of this run>",
         "mkdir -p /group/shared/atw/shards && chgrp -R lab /group/shared/atw && chmod -R g+rwXs /group/shared/atw",
-        "export SNAKEMAKE_OUTPUT_CACHE=/group/shared/atw/cache",  # tests/rules/test_cache.py has one
+        "export SNAKEMAKE_OUTPUT_CACHE=/group/shared/atw/cache",  # tests/slow/test_cache.py has one
         "export RAY_AUTH_MODE=token",
         # Listen to the network; tests/slow/test_ray_nodes.py starts such nodes on loopback.
         "ray start --head --block --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats "
