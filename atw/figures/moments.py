@@ -73,11 +73,11 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     """
     scored = scores.get(stream)
     first = scored or next(iter(scores.values()))
-    names = sorted(first.told(dict, "shards"))
+    digests = first.told(dict, "shards")
     stored: dict[str, tuple[Path, Entry]] = {}
-    for name in names:
+    for name in sorted(digests):
         with Shard(folder / f"{Path(name).name}.h5") as shard:
-            if scored and scored.told(dict, "shards").get(name) != shard.digest:
+            if scored and digests[name] != shard.digest:
                 raise InputError(
                     f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
                 )
@@ -85,7 +85,7 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     for video in first.videos:
         if video not in stored:
             raise InputError(
-                f"{video} is in none of the shards {', '.join(names)} of {folder}; give the folder of its "
+                f"{video} is in none of the shards {', '.join(sorted(digests))} of {folder}; give the folder of its "
                 f"{'frames' if stream == 'rgb' else stream}"
             )
     return stored

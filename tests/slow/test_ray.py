@@ -57,7 +57,8 @@ def test_streams_train_side_by_side(
     assert any(path.name == "plasma_store" for path in run.sockets)
     assert run.exposed == set()
     assert not any(path.exists() for path in run.sockets)
-    assert [path for path in scratch.iterdir() if path.name.startswith(("atw-", "pymp-", "ray"))] == []
+    # What is left is of Snakemake's solver, whose problems stay where it was interrupted.
+    assert [path.name for path in scratch.iterdir() if not path.name.endswith("-pulp.mps")] == []
     addresses = run.addresses()
     assert [address for address in addresses if loopback(address)]
     assert {address: titles for address, titles in addresses.items() if not loopback(address)} == {}
