@@ -256,7 +256,11 @@ class Compute(Section):
 
     preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
     train_threads: int = Field(4, ge=1, description="CPU threads of one training or scoring job")
-    workers: int = Field(1, ge=1, description="training processes of one stream; each takes its share of the batch")
+    workers: int = Field(
+        1,
+        ge=1,
+        description="training processes of one stream; each takes its share of the batch; 1 is the job's own process",
+    )
     min_workers: int | None = Field(
         None,
         ge=1,
@@ -303,7 +307,12 @@ class Compute(Section):
     tensorboard: bool = Field(
         True, description="write the curves of a training below logs/tensorboard too, for TensorBoard"
     )
-    retries: int = Field(2, ge=0, description="restarts of a training whose worker died")
+    retries: int = Field(
+        2,
+        ge=0,
+        description="restarts of a training from its last checkpoint after a worker died or failed; where the only one "
+        "dies, which is the job's own process, Snakemake's --retries starts it again",
+    )
 
 
 class Settings(Section):

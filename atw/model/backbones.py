@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torchvision
 from torch import Tensor, nn
 
 from atw import imagenet
@@ -148,10 +147,12 @@ def _body(name: str) -> tuple[nn.Module, int, tuple[str, ...]]:
         return tiny.Tiny(), tiny.FEATURES, ()
     if name == "bninception":
         return bn_inception.BNInception(), bn_inception.FEATURES, ("last_linear", "fc")
+    from torchvision import models  # takes longer to import than torch; the networks above need it not
+
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
     if name.startswith("vit_"):
         options["image_size"] = imagenet.network(name).least
-    body: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+    body: nn.Module = models.get_model(name, weights=None, **options)
     leaves = [(path, module) for path, module in body.named_modules() if next(module.children(), None) is None]
     place = max(place for place, (_, module) in enumerate(leaves) if isinstance(module, nn.Linear | nn.Conv2d))
     classifier, last = leaves[place]
@@ -168,7 +169,9 @@ def _normalisation(name: str, stream: str) -> Normalisation:
     kind = "rgb" if stream == "rgb" else "flow"
     if (name, kind) in _NORMALISATIONS:
         return _NORMALISATIONS[name, kind]
-    images = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    from torchvision import models
+
+    images = models.get_model_weights(name).DEFAULT.transforms()
     mean, std = ([0.5], [0.5]) if name in _FROM_MINUS_ONE else (images.mean, images.std)
     if kind == "flow":
         return Normalisation([_ZERO_FLOW], [255 * statistics.fmean(std)])

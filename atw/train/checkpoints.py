@@ -1,9 +1,54 @@
-"""When a training keeps a state to resume from: in the same iteration on every worker."""
+"""The state that a training resumes from: where it is kept, and when, which is the same iteration on every worker."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
+
+from atw.files import InputError, open_plain
+from atw.model import tensorfile
+
+_STATE = "state.pt"
+
+
+def read_state(folder: Path) -> dict[str, Any] | None:
+    """The last state that `write_state` kept in the folder of a training; None if there is none yet.
+
+    Raises:
+        InputError: its file is damaged.
+    """
+    try:
+        state: dict[str, Any] = tensorfile.read(folder / _STATE)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{folder / _STATE} cannot be read: {error}; delete {folder} and start again") from None
+    return state
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Keep a state in place of the last one, at once; only worker 0 of the training that holds the folder does.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    temporary = folder / f".{_STATE}.tmp"
+    try:
+        # An open file raises OSError where torch's own raises whatever it likes.
+        with open_plain(temporary, "wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(folder / _STATE)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"cannot write a checkpoint into {folder}: {error}; free some space there and start again: training goes "
+            "on from its last checkpoint"
+        ) from None
 
 
 class Checkpoints:

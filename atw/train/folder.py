@@ -42,13 +42,14 @@ _ERROR = re.compile(r"^\[[-\d :,]+ [ECF] |\bERROR\b|^[\w.]+(Error|Exception)\b")
 _LINES = 3
 
 
-def require_place() -> None:
-    """Say now that a training will find no place for its Ray, and not after hours.
+def require_place(*, workers: int) -> None:
+    """Say now that a training of so many workers will find no place for its sockets, and not after hours.
 
     Raises:
-        InputError: there is none, and no cluster to join.
+        InputError: there is none.
     """
-    if not os.environ.get("RAY_ADDRESS"):
+    brings_ray = workers > 1 and not os.environ.get("RAY_ADDRESS")
+    if brings_ray or _is_long(tempfile.gettempdir()):
         places()
 
 
@@ -89,6 +90,11 @@ def _unfit(place: Path) -> str:
     return ""
 
 
+def _is_long(folder: str) -> bool:
+    """Whether Python's own processes cannot have their sockets below a folder."""
+    return len(os.fsencode(folder)) > _SOCKET_BYTES - len(_PYTHONS_SOCKET)
+
+
 def forkserver() -> ForkServerContext:
     """Fresh processes, for a fork would copy threads in whatever state they are, also where TMPDIR is long.
 
@@ -98,7 +104,7 @@ def forkserver() -> ForkServerContext:
         InputError: TMPDIR is too long, and nothing else will do.
     """
     usual = tempfile.gettempdir()
-    if len(os.fsencode(usual)) > _SOCKET_BYTES - len(_PYTHONS_SOCKET):
+    if _is_long(usual):
         tempfile.tempdir = str(places()[0])
     try:
         multiprocessing.util.get_temp_dir()

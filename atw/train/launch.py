@@ -1,14 +1,13 @@
-"""Training through Ray: joins the cluster at RAY_ADDRESS, or brings a private one.
+"""Training through Ray: in this process where one worker does, else on the cluster at RAY_ADDRESS or a private one.
 
-Ray finds a run again by its name, which therefore holds a digest of everything the result depends on: an interrupted
-training goes on from its last checkpoint, a changed one starts anew.
+Ray brings workers, devices and new starts after failures; a training's state is kept in a folder of its own, whose name
+is a digest of everything the result depends on: an interrupted training goes on from there, a changed one starts anew.
 """
 
 import logging
 import os
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -22,7 +21,7 @@ import ray
 import ray.exceptions
 import ray.train
 import torch
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from atw.config import Compute
@@ -30,13 +29,13 @@ from atw.data.reader import Shards
 from atw.data.sources import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest, locked
-from atw.train.devices import use_gpu
+from atw.train.checkpoints import read_state, write_state
+from atw.train.devices import own_gpus, use_gpu
 from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
 from atw.train.stopping import StoppedError, attended, heeded
 
 log = logging.getLogger("atw")
-_STATE = "state.pt"
 
 
 def launch(
@@ -86,45 +85,28 @@ def launch(
     storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
     folder = storage / run_name
     board = Path("logs/tensorboard").absolute() / dataset.name / settings["split"] / settings["stream"] / run_name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = {
+        "task": task,
+        "folder": folder,
+        "flag": folder.with_suffix(".stop"),
+        "board": board if compute.tensorboard else None,
+        "threads": max(threads // compute.workers, 1),
+    }
     # What a killed workflow left running must not meet its successor in the same files.
-    doing = "still running this training, left over from an earlier start"
-    flag = folder.with_suffix(".stop")
-    with locked(folder, doing), _ray(threads, gpus if on_gpu else 0):
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config={
-                "task": task,
-                "folder": str(folder),
-                "flag": str(flag),
-                "board": str(board) if compute.tensorboard else None,
-                "threads": max(threads // compute.workers, 1),
-            },
-            torch_config=Meeting(backend="nccl" if on_gpu else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
-                use_gpu=on_gpu,
-                resources_per_worker=_resources(compute.workers, threads, gpus if on_gpu else 0),
-            ),
-            run_config=RunConfig(
-                name=run_name,
-                storage_path=str(storage),
-                failure_config=FailureConfig(max_failures=compute.retries),
-                checkpoint_config=CheckpointConfig(num_to_keep=2),
-                callbacks=[_Refusal()],
-            ),
-        )
+    with locked(folder, "still running this training, left over from an earlier start"):
         try:
-            with heeded(flag) as caught:
-                result = attended(lambda: _fit(trainer), caught)
-        except StoppedError as stopped:
-            _end(stopped.number, "start again: training goes on from its last checkpoint, if it has one")
-        if result.checkpoint is None:
+            if compute.workers == 1 and not cluster.joined_address():
+                stopped = _train_here(run, compute, on_gpu=on_gpu)
+            else:
+                stopped = _train_on_ray(run, compute, threads=threads, gpus=gpus if on_gpu else 0)
+        except StoppedError as error:
+            _end(error.number, "start again: training goes on from its last checkpoint, if it has one")
+        state = read_state(folder)
+        if state is None:
             raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
-        with result.checkpoint.as_directory() as checkpoint:
-            state = torch.load(Path(checkpoint) / _STATE, map_location="cpu", weights_only=True)
         if state["iteration"] < settings["train"]["iterations"]:
-            _end(caught[0], f"start again: training goes on from iteration {state['iteration']}")
+            _end(stopped[0], f"start again: training goes on from iteration {state['iteration']}")
         provenance = {
             "shards": shards.digests,
             "shard_settings": shards.settings,
@@ -140,6 +122,54 @@ def launch(
 def _end(number: int, remedy: str) -> NoReturn:
     log.info("stopped by %s; %s", signal.Signals(number).name, remedy)
     raise SystemExit(128 + number)
+
+
+def _train_here(run: dict[str, Any], compute: Compute, *, on_gpu: bool) -> list[int]:
+    """Train in this process, which Ray Train calls its local mode; gives the signals that came."""
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it says at INFO that the mode is young
+    with own_gpus(int(on_gpu)) as gpus, heeded(run["flag"], here=True) as caught:
+        device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
+        trainer = TorchTrainer(
+            _train,
+            train_loop_config=run | {"device": device},
+            scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
+        )
+        for tries_left in range(compute.retries, -1, -1):
+            try:
+                trainer.fit()
+                break
+            except InputError:
+                raise
+            except Exception as error:
+                if caught or not tries_left:
+                    raise
+                log.warning("RETRY: the training failed, and goes on from its last checkpoint: %s", error)
+    return caught
+
+
+def _train_on_ray(run: dict[str, Any], compute: Compute, *, threads: int, gpus: int) -> list[int]:
+    """Train by the workers of a Ray; gives the signals that came."""
+    folder: Path = run["folder"]
+    with _ray(threads, gpus):
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config=run,
+            torch_config=Meeting(backend="nccl" if gpus else "gloo"),
+            scaling_config=ScalingConfig(
+                num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
+                use_gpu=gpus > 0,
+                resources_per_worker=_resources(compute.workers, threads, gpus),
+            ),
+            run_config=RunConfig(
+                name=folder.name,
+                storage_path=str(folder.parent),
+                failure_config=FailureConfig(max_failures=compute.retries),
+                callbacks=[_Refusal()],
+            ),
+        )
+        with heeded(run["flag"]) as caught:
+            attended(lambda: _fit(trainer), caught)
+    return caught
 
 
 def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
@@ -220,48 +250,33 @@ def _wrong_input(failure: BaseException | None) -> InputError | None:
     return failure
 
 
-def _worker(config: dict[str, Any]) -> None:
+def _worker(run: dict[str, Any]) -> None:
     """What each Ray worker runs."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    torch.set_num_threads(config["threads"])
-    task: loop.Task = config["task"]
-    folder = Path(config["folder"])
+    _train(run | {"device": get_device()})
+
+
+def _train(run: dict[str, Any]) -> None:
+    """Train from the last state on; every worker reads it, the first one writes the next."""
+    torch.set_num_threads(run["threads"])
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    device = get_device()
-    state = None
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint:
-        with checkpoint.as_directory() as directory:
-            state = torch.load(Path(directory) / _STATE, map_location="cpu", weights_only=True)
+    device: torch.device = run["device"]
 
     def save(state: dict[str, Any]) -> None:
-        metrics = {"iteration": state["iteration"]}
-        if rank:
-            ray.train.report(metrics)
-            return
-        try:
-            with tempfile.TemporaryDirectory() as directory:
-                # An open file raises OSError where torch's own raises whatever it likes.
-                with (Path(directory) / _STATE).open("wb") as stream:
-                    torch.save(state | {"hardware": _hardware(device)}, stream)
-                ray.train.report(metrics, checkpoint=Checkpoint.from_directory(directory))
-        except OSError as error:
-            raise InputError(
-                f"cannot write a checkpoint into {folder}, by way of {tempfile.gettempdir()}: {error}; free some space "
-                "there and start again: training goes on from its last checkpoint"
-            ) from None
+        if rank == 0:
+            write_state(run["folder"], state | {"hardware": _hardware(device)})
 
     loop.run(
-        task,
+        run["task"],
         device=device,
         rank=rank,
         world=context.get_world_size(),
-        state=state,
-        history_path=folder / "history.jsonl",
+        state=read_state(run["folder"]),
+        history_path=run["folder"] / "history.jsonl",
         save=save,
-        stop=Path(config["flag"]).exists,
-        board=config["board"] and Path(config["board"]),
+        stop=run["flag"].exists,
+        board=run["board"],
     )
 
 

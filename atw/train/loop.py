@@ -32,6 +32,7 @@ from atw.train.checkpoints import Checkpoints
 from atw.train.folder import forkserver
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
+from atw.train.stopping import unheard
 from atw.train.update import cut_batch, mixup_share, update
 from atw.train.validate import CentreSnippets, Validation
 
@@ -178,11 +179,17 @@ class Training:
         if self._asked == "auto":
             self.microbatch = state["microbatch"]
 
-    def agree(self) -> None:
-        """Take the least number of videos at once that any worker has chosen."""
-        least = torch.tensor(self.microbatch, device=self.network.backbone.mean.device)
-        torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
-        self.microbatch = int(least)
+    def agree(self, start: int) -> None:
+        """Take the least number of videos at once that any worker has chosen.
+
+        Raises:
+            RuntimeError: another worker starts from another iteration: a shared disk shows it an older state.
+        """
+        found = torch.tensor([self.microbatch, start, -start], device=self.network.backbone.mean.device)
+        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MIN)
+        self.microbatch, first, last = (int(number) for number in found)
+        if first != -last:
+            raise RuntimeError(f"workers read states of iteration {first} and {-last}")
 
     def set_learning_rate(self, factor: float) -> None:
         """Move every group to `factor` times its base rate."""
@@ -235,7 +242,7 @@ def run(
         start = state["iteration"]
         log.info("resumed at iteration %d of %d", start, train["iterations"])
     if world > 1:
-        training.agree()
+        training.agree(start)
     if rank == 0:
         _report_late_steps(train)
     model: nn.Module = DistributedDataParallel(training.network) if world > 1 else training.network
@@ -249,8 +256,9 @@ def run(
         micro=training.microbatch,
     )
     memory.check_shared(compute["loaders"], training.microbatch * math.prod(training.video), processes=world)
-    feed = iter(build_loader(task, pieces, device))
-    validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
+    with unheard():
+        feed = iter(build_loader(task, pieces, device))
+        validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
     checkpoints = Checkpoints(
         every=compute["checkpoint_every"],
         minutes=compute["checkpoint_minutes"],

@@ -1,12 +1,14 @@
 """Ctrl-C and SIGTERM in a training: its workers keep a state after the iteration that they are in, and it ends."""
 
+import _thread
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -38,24 +40,53 @@ def caught_by(catch: Callable[[int], object], signals: Iterable[signal.Signals])
 
 
 @contextmanager
-def heeded(flag: Path) -> Iterator[list[int]]:
+def heeded(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
     """Catch the signals, in the main thread; the first one makes `flag`, a file by which workers are told.
+
+    Args:
+        flag: path of the file.
+        here: the training runs in this thread, and is given some time to end, until the second signal.
 
     Yields:
         The numbers of the signals that came.
+
+    Raises:
+        StoppedError: a training that runs here was not given more time, or failed after a signal.
     """
     flag.unlink(missing_ok=True)
     caught: list[int] = []
+    insist = Timer(_GRACE_SECONDS, lambda: _thread.interrupt_main(caught[0]))
+    insist.daemon = True
 
     def catch(number: int) -> None:
         caught.append(number)
         flag.touch()
+        if here and len(caught) > 1:
+            raise StoppedError(caught[0])
+        if here:
+            insist.start()
 
     try:
         with caught_by(catch, _SIGNALS):  # Ray's own handlers give way
             yield caught
+    except Exception:
+        if here and caught:
+            raise StoppedError(caught[0]) from None
+        raise
     finally:
+        insist.cancel()
         flag.unlink(missing_ok=True)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear the signals: readers work on until the state is kept."""
+    resource_tracker.ensure_running()  # its start would end the blocking
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def attended(function: Callable[[], Any], caught: list[int]) -> Any:

@@ -6,9 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +14,6 @@ import numpy as np
 import pytest
 import yaml
 
-from atw.train.cluster import environment, own_ray
 from tests.unit.encoded import encode
 
 REPOSITORY = Path(__file__).parents[2]
@@ -84,15 +81,9 @@ def write_video(path: Path, label: str, seed: int, times: list[int] | None = Non
 
 @dataclass
 class Workplace:
-    """The folder, and the command that runs in it.
-
-    Args:
-        folder: in which it runs.
-        ray: variables by which its trainings join a Ray; each starts its own without.
-    """
+    """The folder, and the command that runs in it."""
 
     folder: Path
-    ray: dict[str, str] = field(default_factory=dict)
 
     def _launch(self, cores: int) -> tuple[list[str], dict[str, str]]:
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
@@ -106,7 +97,7 @@ class Workplace:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            env=environment | self.ray,
+            env=environment,
             timeout=timeout,
         )
         if check:
@@ -114,7 +105,7 @@ class Workplace:
         return run
 
     def start(self, *arguments: str, cores: int = 2) -> subprocess.Popen[bytes]:
-        """The same command, not waited for, in a session of its own and with Rays of its own."""
+        """The same command, not waited for, in a session of its own."""
         command, environment = self._launch(cores)
         return subprocess.Popen(
             [*command, *arguments],
@@ -154,20 +145,8 @@ def raise_recipe(folder: Path, stage: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def one_ray() -> Iterator[dict[str, str]]:
-    """What `Workplace` needs to have all trainings on one Ray, which takes longer to start than they take."""
-    variables = environment()
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            address = stack.enter_context(own_ray(cpus=2, gpus=0))
-        yield variables | {"RAY_ADDRESS": address}
-
-
-@pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory, one_ray: dict[str, str]) -> Workplace:
-    place = Workplace(tmp_path_factory.mktemp("workplace"), one_ray)
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    place = Workplace(tmp_path_factory.mktemp("workplace"))
     rows = []
     for label in MOTION:
         for subset, count in (("train", 4), ("test", 3)):

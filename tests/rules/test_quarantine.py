@@ -22,9 +22,9 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, one_ray: dict[str, str]) -> Workplace:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A dataset of six sound videos and five bad ones."""
-    place = Workplace(tmp_path_factory.mktemp("quarantine"), one_ray)
+    place = Workplace(tmp_path_factory.mktemp("quarantine"))
     rows = []
     for label in MOTION:
         for number, subset in enumerate(("train", "train", "test")):

@@ -20,9 +20,9 @@ HALF = {"left/half.ts": "ts", "up/half.avi": "avi"}  # downloads that were cut o
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, one_ray: dict[str, str]) -> Workplace:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """Two classes of three videos, two of them halves, and a raw film, which has one size whatever it shows."""
-    place = Workplace(tmp_path_factory.mktemp("replaced"), one_ray)
+    place = Workplace(tmp_path_factory.mktemp("replaced"))
     rows = [(FILM, "left", "train"), ("left/half.ts", "left", "test"), ("up/half.avi", "up", "train")]
     for label in MOTION:
         for number, subset in enumerate(("train", "test")):

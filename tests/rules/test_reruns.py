@@ -191,7 +191,7 @@ def test_a_raised_recipe_number_reruns_what_depends_on_it(
 
 
 def test_another_folder_takes_the_shards_of_this_one(workplace: Workplace, config: dict, tmp_path: Path) -> None:
-    other = Workplace(tmp_path, workplace.ray)
+    other = Workplace(tmp_path)
     for name in ("videos", "lists"):
         (tmp_path / name).symlink_to(workplace.folder / name)
     other.write_config({**config, "shards": str(workplace.folder / "shards")})

@@ -12,12 +12,6 @@ DEMO = "results/demo/split1/fused.json"
 
 
 @pytest.fixture(scope="session")
-def one_ray() -> dict[str, str]:
-    """None: these trials look at what Rays of one's own do."""
-    return {}
-
-
-@pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """A folder in which the demo has run up to `DEMO`."""
     place = Workplace(tmp_path_factory.mktemp("demo"))

@@ -16,7 +16,7 @@ def another(place: Workplace, folder: Path) -> Workplace:
     for name in ("videos", "lists"):
         shutil.copytree(place.folder / name, folder / name)
     shutil.copy(place.folder / "config.yaml", folder)
-    return Workplace(folder, place.ray)
+    return Workplace(folder)
 
 
 def ran(place: Workplace) -> set[str]:

@@ -41,8 +41,8 @@ def place(workplace: Workplace) -> Workplace:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
     ("prefix", "streams", "seed", "workers"),
-    [((*ATW_RAY, "--cpus", "4"), 2, 20, 2), ((), 3, 22, 1)],
-    ids=["two of two workers on one Ray", "three on Rays of their own"],
+    [((*ATW_RAY, "--cpus", "4"), 2, 20, 2), ((), 2, 22, 2)],
+    ids=["two of two workers on one Ray", "two of two workers on Rays of their own"],
 )
 def test_streams_train_side_by_side(
     place: Workplace, prefix: tuple[str, ...], streams: int, seed: int, workers: int

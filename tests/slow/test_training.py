@@ -1,4 +1,4 @@
-"""Training through a real Ray: several workers, and a death in the middle."""
+"""Trainings of one worker and of several, which a real Ray runs, and a death in the middle."""
 
 import copy
 import json
@@ -82,14 +82,23 @@ def wait_for(condition: object, seconds: float) -> bool:
 
 
 @pytest.mark.timeout(500)
-@pytest.mark.parametrize("victim", ["everything", "snakemake alone", "Ctrl-C"])
-def test_a_killed_training_resumes_and_finishes(workplace: Workplace, victim: str) -> None:
+@pytest.mark.parametrize(
+    ("seed", "victim", "workers"),
+    [
+        (11, "everything", 1),
+        (15, "everything", 2),
+        (12, "snakemake alone", 1),
+        (14, "Ctrl-C", 1),
+        (16, "Ctrl-C", 2),
+    ],
+)
+def test_a_killed_training_resumes_and_finishes(workplace: Workplace, seed: int, victim: str, workers: int) -> None:
     config = copy.deepcopy(CONFIG)
-    iterations = 4000
-    seed = {"everything": 11, "snakemake alone": 12, "Ctrl-C": 14}[victim]
+    iterations = 600
     config["seed"] = seed
-    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [3000]}
-    config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40}
+    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [400]}
+    # With one that reads ahead, who must not hear Ctrl-C either.
+    config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40, "workers": workers, "loaders": 1}
     workplace.write_config(config)
     workplace.snakemake("shards/tiny/flow/00000.h5", "shards/tiny/flow/00001.h5")
     run = workplace.start(MODEL, "--force", cores=1)
@@ -159,8 +168,9 @@ def test_a_full_disk_under_the_checkpoints_is_explained(workplace: Workplace) ->
 @pytest.mark.timeout(300)
 def test_a_training_that_no_other_try_can_save_is_tried_once(workplace: Workplace) -> None:
     config = copy.deepcopy(CONFIG)
-    config["seed"] = 14
+    config["seed"] = 17
     config["datasets"]["tiny"]["train"] |= {"learning_rate": 1e38, "clip": 1e30}
+    config["datasets"]["tiny"]["compute"] |= {"workers": 2}
     workplace.write_config(config)
     run = workplace.snakemake(MODEL, "--force", check=False)
     assert run.returncode != 0

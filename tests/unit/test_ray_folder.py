@@ -25,12 +25,22 @@ def only_tmpdir(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | str], str]:
     def reason(place: Path | str) -> str:
         monkeypatch.setenv("TMPDIR", str(place))
         try:
-            folder.require_place()
+            folder.require_place(workers=2)
         except InputError as error:
             return str(error)
         return ""
 
     return reason
+
+
+def test_one_worker_needs_a_place_only_where_its_readers_have_none(
+    monkeypatch: pytest.MonkeyPatch, only_tmpdir: Callable[[Path | str], str], tmp_path: Path
+) -> None:
+    assert only_tmpdir(tmp_path / "nowhere") != ""
+    folder.require_place(workers=1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * folder._SOCKET_BYTES)))
+    with pytest.raises(InputError, match="TMPDIR"):
+        folder.require_place(workers=1)
 
 
 def test_a_long_path_is_no_place_for_sockets(

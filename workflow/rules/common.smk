@@ -47,8 +47,8 @@ def get_shard_settings(wildcards, stream):
 
 @explained
 def get_weights(wildcards):
-    """The weights that a training starts from; asked before anything runs, it says then that Ray has no place."""
-    require_place()
+    """The weights that a training starts from; asked before anything runs, it says then that sockets have no place."""
+    require_place(workers=get_compute(wildcards).workers)
     return PLAN.weights(wildcards.run, wildcards.stream) or []
 
 
