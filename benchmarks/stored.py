@@ -26,15 +26,16 @@ class Stored(NamedTuple):
         """Of the shards of `stream`, as the configuration has them."""
         return config.shard_settings(self.config, _NAME, stream)
 
-    def train_settings(self, stream: str) -> dict[str, Any]:
+    def train_settings(self, stream: str) -> config.TrainSettings:
         """What a training of `stream` gets."""
         split = {"split": "split1", "videos": self.dataset.split("split1").digest()}
-        return config.train_settings(self.config, _NAME, stream, "") | split | {"shards": self.shard_settings(stream)}
+        given = config.train_settings(self.config, _NAME, stream, "") | split | {"shards": self.shard_settings(stream)}
+        return config.TrainSettings.model_validate(given)
 
     def task(self, stream: str, compute: config.Compute) -> Task:
         """A training of `stream` from random weights."""
         split = self.dataset.split("split1")
-        return Task(self.train_settings(stream), compute.model_dump(), split, [self.shards[stream]], None)
+        return Task(self.train_settings(stream), compute, split, [self.shards[stream]], None)
 
 
 def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dict[str, Any]) -> Stored:

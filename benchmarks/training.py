@@ -63,8 +63,8 @@ class Updates:
         self._task, self._device = task, device
         self._training = loop.Training(task, device)
         self._training.network.train()
-        train, micro = task.settings["train"], task.compute["microbatch"]
-        self.cut: Cut = cut_batch(batch=train["batch"], rank=0, world=1, micro=micro)
+        train, micro = task.settings.train, self._training.microbatch
+        self.cut: Cut = cut_batch(batch=train.batch, rank=0, world=1, micro=micro)
 
     def make(self, feed: Feed, count: int) -> tuple[float, float]:
         """Make `count` updates: their seconds, and those of them that waited for data."""
@@ -75,10 +75,10 @@ class Updates:
                 self._training.optimizer,
                 self._training.scaler,
                 feed,
-                train=self._task.settings["train"],
+                train=self._task.settings.train,
                 cut=self.cut,
                 share=1.0,
-                precision=self._task.compute["precision"],
+                precision=self._task.compute.precision,
                 device=self._device,
             )
             waited += row["data_wait_seconds"] or 0.0

@@ -116,7 +116,7 @@ def train(
     judge(shards, config.load_json(audit), given)
     launch(
         out,
-        config.load_json(settings),
+        config.TrainSettings.from_json(settings),
         given,
         shards,
         config.Compute.model_validate_json(compute),
@@ -148,7 +148,7 @@ def score(
     score_videos(
         out,
         model,
-        config.load_json(settings),
+        config.ScoreSettings.from_json(settings),
         datasets.from_json(dataset),
         shards,
         config.Compute.model_validate_json(compute),

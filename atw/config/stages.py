@@ -1,10 +1,13 @@
-"""What each stage depends on, and no more: a change of a setting reruns the stages whose dictionary it is in."""
+"""What each stage depends on, and no more: a change of a setting reruns the stages whose settings it is in."""
 
-from typing import Any
+from typing import Any, Self
+
+from pydantic import ValidationError
 
 from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
-from atw.config.sections import STREAMS
+from atw.config.sections import STREAMS, Augment, Evaluate, Model, Sampling, Section, Stream, Train
 from atw.config.whole import Config, effective
+from atw.files import InputError
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
 RECIPES = {
@@ -21,6 +24,74 @@ RECIPES = {
     "attention": 3,
     "report": 2,
 }
+
+
+class StageSettings(Section):
+    """What a stage depends on, as the workflow gives it to a job: validated once, where the job begins."""
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The settings in a stage's `--settings`.
+
+        Raises:
+            InputError: they are none of this stage.
+        """
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            found = error.errors()[0]
+            place = ".".join(str(part) for part in found["loc"]) or "JSON"
+            raise InputError(f"--settings: {place}: {found['msg']}; let the workflow give them") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a model file keeps them."""
+        return self.model_dump(mode="json")
+
+
+class TrainSettings(StageSettings):
+    """What a trained network depends on.
+
+    Args:
+        split: name of the split.
+        videos: digest of its lists.
+        shards: what `shard_settings` gives.
+    """
+
+    recipe: int
+    dataset: str
+    stream: Stream
+    seed: int
+    sampling: Sampling
+    augment: Augment
+    model: Model
+    train: Train
+    split: str
+    videos: str
+    shards: dict[str, Any]
+
+    @property
+    def stack(self) -> int:
+        """Positions in a snippet: one frame of rgb, `sampling.stack` fields of flow and warped."""
+        return 1 if self.stream == "rgb" else self.sampling.stack
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `train.held_out` only where it holds out anything, as before there was such a setting."""
+        unused = {"train": {"held_out"}} if not self.train.held_out else None
+        return self.model_dump(mode="json", exclude=unused)
+
+
+class ScoreSettings(StageSettings):
+    """What the scores of a split's videos depend on; `split`, `videos` and `shards` as in `TrainSettings`."""
+
+    recipe: int
+    dataset: str
+    stream: Stream
+    experiment: str
+    evaluate: Evaluate
+    split: str
+    videos: str
+    shards: dict[str, Any]
+
 
 _AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard
 

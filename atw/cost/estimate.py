@@ -129,10 +129,10 @@ class _Work:
     def add_models(self, paths: list[Path]) -> None:
         for (run, stream), splits in _by_run(paths).items():
             compute = self._plan.compute(run, stream)
-            settings = self._plan.train_settings(run, splits[0], stream)
+            settings = self._train_settings(run, splits[0], stream)
             dataset = self._plan.dataset(run.partition("/")[0])
             videos = sum(len(dataset.split(split).train) for split in splits)
-            samples = settings["train"]["iterations"] * settings["train"]["batch"] * len(splits)
+            samples = settings.train.iterations * settings.train.batch * len(splits)
             rate = rates.training(settings, compute, dataset.split(splits[0]))
             self._add("train", f"{run} {stream}", len(splits), videos, samples, "samples", rate, compute.train_threads)
 
@@ -142,12 +142,15 @@ class _Work:
             evaluate = self._plan.score_settings(run, splits[0], stream)["evaluate"]
             dataset = self._plan.dataset(run.partition("/")[0])
             videos = sum(len(dataset.split(split).test) for split in splits)
-            settings = self._plan.train_settings(run, splits[0], stream)
+            settings = self._train_settings(run, splits[0], stream)
             rate = rates.scoring(settings, compute, dataset.split(splits[0]))
             snippets = videos * evaluate["snippets"] * evaluate["crops"]
             self._add(
                 "score", f"{run} {stream}", len(splits), videos, snippets, "snippets", rate, compute.train_threads
             )
+
+    def _train_settings(self, run: str, split: str, stream: str) -> config.TrainSettings:
+        return config.TrainSettings.model_validate(self._plan.train_settings(run, split, stream))
 
     def _add(
         self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from atw.config import ON_GPU, Compute
+from atw.config import ON_GPU, Compute, TrainSettings
 from atw.cost.footage import Footage
 from atw.datasets import Split
 from atw.model.network import VideoNetwork, channels
@@ -68,16 +68,15 @@ def _encoding(encode: Encode, job: streams.Job, footage: Footage, *, on_gpu: boo
     return Rate(seconds + footage.decoding_seconds, sum(items) / len(items), on_gpu)
 
 
-def training(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
+def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """A video of an update, in a job as config.yaml describes it, on the device that it would take."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    without_weights = settings | {"model": settings["model"] | {"weights": None}}
-    task = loop.Task(without_weights, compute.model_dump(), split, [], None)
+    task = loop.Task(settings, compute, split, [], None)
     made = loop.Training(task, device)
     made.network.train()
-    videos = min(made.microbatch, settings["train"]["batch"], 4 if device.type == "cpu" else made.microbatch)
-    snippets = _random_snippets(settings, videos * settings["sampling"]["segments"])
+    videos = min(made.microbatch, settings.train.batch, 4 if device.type == "cpu" else made.microbatch)
+    snippets = _random_snippets(settings, videos * settings.sampling.segments)
     batch = (
         snippets.reshape(videos, -1, *snippets.shape[1:]).to(device),
         torch.zeros(videos, dtype=torch.long, device=device),
@@ -89,7 +88,7 @@ def training(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
             made.optimizer,
             made.scaler,
             repeat(batch),
-            train=settings["train"],
+            train=settings.train,
             cut=Cut(batch=videos, world=1, pieces=1),
             share=1.0,
             precision=compute.precision,
@@ -100,14 +99,11 @@ def training(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
     return Rate(_seconds(step) / videos, on_gpu=device.type == "cuda")
 
 
-def scoring(settings: dict[str, Any], compute: Compute, split: Split) -> Rate:
+def scoring(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """A snippet of a crop of a test video; `settings` are those of the training."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    without_weights = settings | {"model": settings["model"] | {"weights": None}}
-    network: VideoNetwork = loop.build_network(loop.Task(without_weights, compute.model_dump(), split, [], None)).to(
-        device
-    )
+    network: VideoNetwork = loop.build_network(loop.Task(settings, compute, split, [], None)).to(device)
     snippets = _random_snippets(settings, _SNIPPETS)[None]
 
     def step() -> None:
@@ -133,9 +129,9 @@ def _device(compute: Compute) -> torch.device:
     return torch.device("cuda" if compute.gpus != 0 and torch.cuda.is_available() else "cpu")
 
 
-def _random_snippets(settings: dict[str, Any], count: int) -> torch.Tensor:
-    side = settings["augment"]["input_size"]
-    shape = (count, channels(settings["stream"], stack=loop.stack_of(settings)), side, side)
+def _random_snippets(settings: TrainSettings, count: int) -> torch.Tensor:
+    side = settings.augment.input_size
+    shape = (count, channels(settings.stream, stack=settings.stack), side, side)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from atw.config import TrainSettings
 from atw.data import augment, sampling
 from atw.data.augment import Crop
 from atw.files import InputError
@@ -154,16 +155,11 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
     A sample is uint8 [N, C, S, S] with N snippets of the video, and the index of its class.
     """
 
-    def __init__(
-        self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: dict[str, Any], stack: int
-    ) -> None:
+    def __init__(self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: TrainSettings) -> None:
         self._shards = shards
         self._videos = videos
         self._labels = labels
-        self._augment = settings["augment"]
-        self._segments: int = settings["sampling"]["segments"]
-        self._seed: int = settings["seed"]
-        self._stack = stack
+        self._settings = settings
         self._epoch, self._order = -1, np.empty(0, np.int64)
         self._size = (shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"])
 
@@ -173,18 +169,18 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, place: int) -> tuple[Tensor, int]:
         epoch, position = divmod(place, len(self._videos))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng([self._seed, epoch]).permutation(len(self._videos))
+            rng = np.random.default_rng([self._settings.seed, epoch])
+            self._epoch, self._order = epoch, rng.permutation(len(self._videos))
         number = int(self._order[position])
-        rng = np.random.default_rng([self._seed, epoch, number])
+        rng = np.random.default_rng([self._settings.seed, epoch, number])
         video = self._videos[number]
         # Drawn in the same order for every stream, so that rgb, flow and warped see the same segments of a video.
-        starts = sampling.training_starts(
-            self._shards.positions(video), segments=self._segments, stack=self._stack, rng=rng
-        )
-        size = self._augment["input_size"]
-        box = augment.crop_box(*self._size, scales=tuple(self._augment["scales"]), size=size, rng=rng)
-        flip = bool(rng.random() < self._augment["flip"])
-        images = self._shards.snippets(video, starts, self._stack, [Crop(box, flip)], size)
+        stack, drawn = self._settings.stack, self._settings.augment
+        segments = self._settings.sampling.segments
+        starts = sampling.training_starts(self._shards.positions(video), segments=segments, stack=stack, rng=rng)
+        box = augment.crop_box(*self._size, scales=drawn.scales, size=drawn.input_size, rng=rng)
+        flip = bool(rng.random() < drawn.flip)
+        images = self._shards.snippets(video, starts, stack, [Crop(box, flip)], drawn.input_size)
         return torch.from_numpy(images[0]), self._labels[number]
 
 

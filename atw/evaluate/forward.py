@@ -110,7 +110,7 @@ def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
     device = torch.device("cuda", task.gpus[rank]) if task.gpus else torch.device("cpu")
     if task.gpus:
         torch.cuda.set_device(device)  # what names no device would be computed on the first, and take memory there
-    network, _ = load_model(task.model_path)
+    network = load_model(task.model_path).network
     network.to(device).to(memory_format=memory_format(channels_last=task.compute.channels_last))
     groups = task.groups
     mine = range(rank, len(groups), world)

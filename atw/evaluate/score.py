@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atw.config import Compute
+from atw.config import Compute, ScoreSettings, TrainSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
 from atw.data.sources import sources
@@ -23,9 +23,9 @@ from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, sco
 from atw.files import InputError, file_digest
 from atw.progress import meter
 from atw.train.devices import own_gpus, use_gpu
-from atw.train.loop import held_out_videos, stack_of
+from atw.train.loop import held_out_videos
 from atw.train.memory import explained
-from atw.train.modelfile import load_model
+from atw.train.modelfile import TrainedModel, load_model
 
 log = logging.getLogger("atw")
 
@@ -33,7 +33,7 @@ log = logging.getLogger("atw")
 def score_videos(
     out: Path,
     model_path: Path,
-    settings: dict[str, Any],
+    settings: ScoreSettings,
     dataset: Dataset,
     shard_paths: list[Path],
     compute: Compute,
@@ -47,7 +47,7 @@ def score_videos(
     Args:
         out: path of the score file.
         model_path: the trained network.
-        settings: what `atw.config.score_settings` gives, with the split's name and digest.
+        settings: what the scores depend on.
         dataset: whose lists name the videos.
         shard_paths: shards of the split's videos.
         compute: the `compute` section.
@@ -59,19 +59,19 @@ def score_videos(
         InputError: the network was trained on other classes, another split or another preprocessing; no video was held
             out; or shards of another stream were made from other files.
     """
-    _, model = load_model(model_path)
-    trained = model["settings"]
-    split = dataset.split(settings["split"])
-    shards = Shards(shard_paths, settings["shards"])
+    model = load_model(model_path)
+    trained = model.settings
+    split = dataset.split(settings.split)
+    shards = Shards(shard_paths, settings.shards)
     files = sources(shard_paths, split, dataset)
     _check(model_path, model, settings, list(split.classes), shards)
     on_gpu = use_gpu(compute, reserved=gpus, available=torch.cuda.device_count())
     labels = _labels(model_path, split, trained, subset)
     videos, quarantined = shards.find(list(labels))
     if not videos:
-        raise InputError(f"every {subset} video of {settings['split']} is quarantined; see the logs of the shards")
-    report_repeats(shards, videos, stack_of(trained))
-    at_once = model["provenance"]["compute"]["microbatch"] if compute.microbatch == "auto" else compute.microbatch
+        raise InputError(f"every {subset} video of {settings.split} is quarantined; see the logs of the shards")
+    report_repeats(shards, videos, trained.stack)
+    at_once = model.microbatch if compute.microbatch == "auto" else compute.microbatch
     task = _task(
         *(model_path, settings, trained, shard_paths, shards, videos, compute),
         at_once=at_once,
@@ -81,15 +81,15 @@ def score_videos(
     shape = (len(videos), len(task.crops), task.starts.shape[1], len(split.classes))
     with score_writer(out, shape) as writer:
         with explained("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
-            found = _forward(replace(task, gpus=numbers), writer, shape, settings["stream"])
+            found = _forward(replace(task, gpus=numbers), writer, shape, settings.stream)
         flat = float(flat_attention(found["attention"]).mean())
         log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", shape[0], len(quarantined), 100 * flat)
         writer.finish(
             Scores(
-                stream=settings["stream"],
+                stream=settings.stream,
                 dataset=dataset.name,
-                split=settings["split"],
-                experiment=settings["experiment"],
+                split=settings.split,
+                experiment=settings.experiment,
                 classes=split.classes,
                 videos=tuple(videos),
                 labels=np.array([labels[video] for video in videos], np.int64),
@@ -102,7 +102,7 @@ def score_videos(
         )
 
 
-def _labels(model_path: Path, split: Split, trained: dict[str, Any], subset: Subset) -> dict[str, int]:
+def _labels(model_path: Path, split: Split, trained: TrainSettings, subset: Subset) -> dict[str, int]:
     """The listed videos to be scored, with their classes' indices."""
     listed_videos = split.test if subset == "test" else held_out_videos(split, trained)
     if subset == "held_out" and not listed_videos:
@@ -112,8 +112,8 @@ def _labels(model_path: Path, split: Split, trained: dict[str, Any], subset: Sub
 
 def _task(
     model_path: Path,
-    settings: dict[str, Any],
-    trained: dict[str, Any],
+    settings: ScoreSettings,
+    trained: TrainSettings,
     shard_paths: list[Path],
     shards: Shards,
     videos: list[str],
@@ -123,22 +123,19 @@ def _task(
     threads: int,
     gpus: tuple[int, ...],
 ) -> forward.Task:
-    evaluate, preprocess = settings["evaluate"], settings["shards"]["preprocess"]
-    snippets, stack = evaluate["snippets"], stack_of(trained)
+    evaluate, preprocess, stack = settings.evaluate, settings.shards["preprocess"], trained.stack
     return forward.Task(
         model_path=model_path,
         shard_paths=shard_paths,
-        shard_settings=settings["shards"],
+        shard_settings=settings.shards,
         videos=videos,
         starts=np.stack(
-            [sampling.test_starts(shards.positions(video), snippets=snippets, stack=stack) for video in videos]
+            [sampling.test_starts(shards.positions(video), snippets=evaluate.snippets, stack=stack) for video in videos]
         ),
         stack=stack,
-        crops=augment.test_boxes(
-            preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
-        ),
-        size=trained["augment"]["input_size"],
-        chunk=at_once * trained["sampling"]["segments"],
+        crops=augment.test_boxes(preprocess["height"], preprocess["width"], crop=evaluate.crop, crops=evaluate.crops),
+        size=trained.augment.input_size,
+        chunk=at_once * trained.sampling.segments,
         compute=compute,
         threads=threads,
         gpus=gpus,
@@ -167,33 +164,33 @@ def _forward(
 
 
 def _provenance(
-    model_path: Path, model: dict[str, Any], settings: dict[str, Any], split: Split, shards: Shards, flat: float
+    model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards, flat: float
 ) -> dict[str, Any]:
-    trained = model["settings"]
+    trained = model.settings
     held_out = held_out_videos(split, trained)
     return {
-        "settings": {"train": trained, "score": settings},
+        "settings": {"train": trained.to_dict(), "score": settings.to_dict()},
         "train_videos": len(split.train) - len(held_out),
         **({"held_out_videos": len(held_out)} if held_out else {}),
         "train_quarantined": shards.find([listed.video for listed in split.train])[1],
         "flat_attention": flat,
-        "model": {"sha256": file_digest(model_path), "weights": model["network"]["weights_sha256"]},
+        "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
         "shards": shards.digests,
         "shard_settings": shards.settings,
-        "software": model["provenance"]["software"],
-        "hardware": model["provenance"]["hardware"],
-        "compute": model["provenance"]["compute"],
-        "seed": trained["seed"],
+        "software": model.provenance["software"],
+        "hardware": model.provenance["hardware"],
+        "compute": model.provenance["compute"],
+        "seed": trained.seed,
     }
 
 
-def _check(path: Path, model: dict[str, Any], settings: dict[str, Any], classes: list[str], shards: Shards) -> None:
-    trained = model["settings"]
+def _check(path: Path, model: TrainedModel, settings: ScoreSettings, classes: list[str], shards: Shards) -> None:
+    trained = model.settings
     for what, had, has in (
-        ("stream", trained["stream"], settings["stream"]),
-        ("class list", model["classes"], classes),
-        ("list of videos", trained["videos"], settings["videos"]),
-        ("preprocessing", model["provenance"]["shard_settings"], shards.settings),
+        ("stream", trained.stream, settings.stream),
+        ("class list", list(model.classes), classes),
+        ("list of videos", trained.videos, settings.videos),
+        ("preprocessing", model.provenance["shard_settings"], shards.settings),
     ):
         if had != has:
             raise InputError(

@@ -10,41 +10,9 @@ from typing import Any, Literal
 from atw.config import RECIPES, STREAMS, Evaluate, Fusion, Settings
 from atw.evaluate.result import read_result
 from atw.files import InputError
-from atw.model.network import VideoNetwork
-from atw.train.loop import stack_of
-from atw.train.modelfile import load_model
+from atw.train.modelfile import TrainedModel, load_model
 
 log = logging.getLogger("atw")
-
-
-@dataclass(frozen=True)
-class StreamModel:
-    """The network of one stream and what it was trained with.
-
-    Args:
-        network: in evaluation mode.
-        classes: names, in the order of the logits.
-        settings: what the training depended on; `shards` says how frames and flow were made.
-        training: how the training ended.
-        microbatch: videos of a training's batch that fitted on its device at once.
-    """
-
-    network: VideoNetwork
-    classes: tuple[str, ...]
-    settings: dict[str, Any]
-    training: dict[str, float]
-    microbatch: int
-
-    @property
-    def stack(self) -> int:
-        """Fields of a snippet, 1 for rgb."""
-        return stack_of(self.settings)
-
-    @property
-    def chunk(self) -> int:
-        """Snippets that fit on a device at once, as in training."""
-        segments: int = self.settings["sampling"]["segments"]
-        return self.microbatch * segments
 
 
 @dataclass(frozen=True)
@@ -58,10 +26,10 @@ class Models:
         evaluate: by stream, the snippets, crops and crop of a test video.
     """
 
-    streams: dict[str, StreamModel]
+    streams: dict[str, TrainedModel]
     weights: dict[str, float]
     on: Literal["logits", "probabilities"]
-    evaluate: dict[str, dict[str, Any]]
+    evaluate: dict[str, Evaluate]
 
 
 def read_models(folder: Path) -> Models:
@@ -102,22 +70,18 @@ def _fusion(path: Path, result: dict[str, Any] | None) -> dict[str, Any]:
     return {"weights": checked.weights, "on": checked.add}
 
 
-def _read(path: Path, stream: str) -> StreamModel:
-    network, content = load_model(path)
+def _read(path: Path, stream: str) -> TrainedModel:
+    model = load_model(path)
+    shards = model.settings.shards
     with _explained(path):
-        settings = content["settings"]
-        for name in ("sampling", "augment", "model"):
-            _require_section(name, settings[name])
         for name in ("preprocess", "flow", "warp"):
-            if name == "preprocess" or name in settings["shards"]:
-                _require_section(name, settings["shards"][name])
-        recipes = {name: RECIPES[name] - number for name, number in settings["shards"]["recipes"].items()}
-        names = [settings[name] for name in ("stream", "dataset", "split")]
-        microbatch = content["provenance"]["compute"]["microbatch"]
-        if not all(isinstance(name, str) for name in names) or not isinstance(microbatch, int) or microbatch < 1:
-            raise TypeError("stream, dataset and split are names, the microbatch a number")
-    if settings["stream"] != stream:
-        raise InputError(f"{path} is a network of the stream {settings['stream']}; put it into a folder of that name")
+            if name == "preprocess" or name in shards:
+                _require_section(name, shards[name])
+        recipes = {name: RECIPES[name] - number for name, number in shards["recipes"].items()}
+    if model.settings.stream != stream:
+        raise InputError(
+            f"{path} is a network of the stream {model.settings.stream}; put it into a folder of that name"
+        )
     for name, newer in recipes.items():
         if newer:
             log.warning(
@@ -125,7 +89,7 @@ def _read(path: Path, stream: str) -> StreamModel:
                 "scores; train it again",
                 *(path, name, RECIPES[name] - newer, RECIPES[name]),
             )
-    return StreamModel(network, tuple(content["classes"]), settings, content["training"], microbatch)
+    return model
 
 
 def _require_section(name: str, given: Any) -> None:
@@ -134,7 +98,7 @@ def _require_section(name: str, given: Any) -> None:
     What this version does not know is passed over; what an older one did not have may be missing, but for what is read.
     """
     section: Any = Settings.model_fields[name].annotation
-    section.model_validate({key: given[key] for key in section.model_fields if key in given})
+    section.model_validate(given, extra="ignore")
     for key in _READ.get(name, ()):
         given[key]
 
@@ -150,17 +114,17 @@ def _explained(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
+def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
     """The streams look at the same frames and name the same classes, or adding their scores means nothing."""
     first, *others = streams
     for other in others:
         one, two = streams[first], streams[other]
-        given = [model.settings["shards"]["preprocess"] for model in (one, two)]
+        given = [model.settings.shards["preprocess"] for model in (one, two)]
         frames = [{name: each.get(name, 0) for name in _FRAMES} for each in given]  # older networks lack the last
         for what, had, has in (
             ("classes", one.classes, two.classes),
-            ("dataset", one.settings["dataset"], two.settings["dataset"]),
-            ("split", one.settings["split"], two.settings["split"]),
+            ("dataset", one.settings.dataset, two.settings.dataset),
+            ("split", one.settings.split, two.settings.split),
             ("frames", *frames),
         ):
             if had != has:
@@ -172,22 +136,16 @@ def _require_same(folder: Path, streams: dict[str, StreamModel]) -> None:
 
 _FRAMES = ("width", "height", "max_pixels", "picture_stream")
 _READ = {
-    "sampling": ("segments", "stack"),
-    "augment": ("input_size",),
-    "model": ("attention_on",),
     "preprocess": _FRAMES[:3],
     "flow": ("backend",),
-    "evaluate": ("snippets", "crop", "crops"),
 }
 
 
-def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: StreamModel) -> dict[str, Any]:
+def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: TrainedModel) -> Evaluate:
     """The snippets and crops that the test videos of a stream were scored with."""
     if result:
         with _explained(path):
-            used: dict[str, Any] = result["provenance"][stream]["settings"]["score"]["evaluate"]
-            _require_section("evaluate", used)
-        return used
-    preprocess = model.settings["shards"]["preprocess"]
-    given = Evaluate().model_dump()
-    return given | {"crop": min(given["crop"], preprocess["width"], preprocess["height"])}
+            used = result["provenance"][stream]["settings"]["score"]["evaluate"]
+            return Evaluate.model_validate({name: used[name] for name in Evaluate.model_fields})
+    preprocess = model.settings.shards["preprocess"]
+    return Evaluate(crop=min(Evaluate().crop, preprocess["width"], preprocess["height"]))

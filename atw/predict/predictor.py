@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,19 +13,20 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from atw.config import ON_GPU
+from atw.config import ON_GPU, Evaluate
 from atw.data import augment
 from atw.evaluate.fuse import probabilities
 from atw.files import InputError
 from atw.model.consensus import Consensus
 from atw.predict.footage import Footage, Recipe, pairs_of, runs
-from atw.predict.models import Models, StreamModel, read_models
+from atw.predict.models import Models, read_models
 from atw.predict.prediction import Prediction, StreamPrediction, WindowPrediction
 from atw.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.preprocess.backend import backend_with
 from atw.progress import meter
 from atw.times import USUAL_FPS
 from atw.train.arithmetic import full_fp32
+from atw.train.modelfile import TrainedModel
 from atw.videos import BadVideoError
 
 log = logging.getLogger("atw")
@@ -135,7 +135,7 @@ class Predictor:
 
         Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
         """
-        settings = {stream: dict(model.settings["shards"]) for stream, model in self._models.streams.items()}
+        settings = {stream: dict(model.settings.shards) for stream, model in self._models.streams.items()}
         gpus = int(self._device.type == "cuda")
         for one in (one for one in settings.values() if "flow" in one):
             name = one["flow"]["backend"]
@@ -150,7 +150,9 @@ class Predictor:
 
     def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
         model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
-        of_spans = [stacks(span, stream=stream, snippets=evaluate["snippets"], stack=model.stack) for span in spans]
+        of_spans = [
+            stacks(span, stream=stream, snippets=evaluate.snippets, stack=model.settings.stack) for span in spans
+        ]
         snippets, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
         return _Plan(snippets, places.reshape(len(spans), -1))
 
@@ -164,24 +166,24 @@ class Predictor:
         with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
             for first in range(0, len(plan.snippets), model.chunk):
                 numbers = plan.snippets[first : first + model.chunk]
-                snippets = footage.snippets(stream, numbers, crops, model.settings["augment"]["input_size"])
+                snippets = footage.snippets(stream, numbers, crops, model.settings.augment.input_size)
                 parts.append(self._through_backbone(model, snippets))
                 progress.advance(len(numbers), steps=len(numbers))
         features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
         return [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
 
-    def _through_backbone(self, model: StreamModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
         backbone = model.network.backbone
         found = []
         for of_crop in snippets:
             features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
             # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
-            kept = features if model.settings["model"]["attention_on"] == "features" else features[:, :0]
+            kept = features if model.settings.model.attention_on == "features" else features[:, :0]
             found.append((kept.cpu(), scores.cpu()))
         return torch.stack([features for features, _ in found]), torch.stack([scores for _, scores in found])
 
-    def _conclude(self, model: StreamModel, features: Tensor, scores: Tensor) -> "_Scored":
+    def _conclude(self, model: TrainedModel, features: Tensor, scores: Tensor) -> "_Scored":
         """The consensus sees all snippets of a crop together; crops are averaged after it."""
         result: Consensus = model.network.consensus(scores.to(self._device), features.to(self._device))
         logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
@@ -192,11 +194,9 @@ class Predictor:
         return _Scored(logits, weights)
 
     @staticmethod
-    def _crops(model: StreamModel, evaluate: dict[str, Any]) -> list[augment.Crop]:
-        preprocess = model.settings["shards"]["preprocess"]
-        return augment.test_boxes(
-            preprocess["height"], preprocess["width"], crop=evaluate["crop"], crops=evaluate["crops"]
-        )
+    def _crops(model: TrainedModel, evaluate: Evaluate) -> list[augment.Crop]:
+        preprocess = model.settings.shards["preprocess"]
+        return augment.test_boxes(preprocess["height"], preprocess["width"], crop=evaluate.crop, crops=evaluate.crops)
 
     def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
         """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""

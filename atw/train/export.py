@@ -51,12 +51,12 @@ def export_model(model: Path, out: Path, form: str) -> float:
     missing = [name for name in _ONNX_LIBRARIES if form == "onnx" and importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"the format onnx needs {', '.join(missing)}; install them with: pip install 'atw[export]'")
-    network, content = load_model(model)
+    trained = load_model(model)
+    network, segments = trained.network, trained.settings.sampling.segments
+    side = trained.settings.augment.input_size
     try:
-        segments = int(content["settings"]["sampling"]["segments"])
-        side = int(content["settings"]["augment"]["input_size"])
-        description = json.dumps(content, allow_nan=False)
-    except (LookupError, TypeError, ValueError) as error:
+        description = json.dumps(trained.description(), allow_nan=False)
+    except (TypeError, ValueError) as error:
         raise InputError(f"{model} is damaged: its settings are none ({error}); train the stream again") from None
     snippets = _snippets(network, _TRACED_VIDEOS, segments + 1, side)
     with warnings.catch_warnings():

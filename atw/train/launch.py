@@ -24,7 +24,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from atw.config import Compute
+from atw.config import Compute, TrainSettings
 from atw.data.reader import Shards
 from atw.data.sources import sources
 from atw.datasets import Dataset
@@ -40,7 +40,7 @@ log = logging.getLogger("atw")
 
 def launch(
     out: Path,
-    settings: dict[str, Any],
+    settings: TrainSettings,
     dataset: Dataset,
     shard_paths: list[Path],
     compute: Compute,
@@ -52,7 +52,7 @@ def launch(
 
     Args:
         out: path of the model.
-        settings: what `atw.config.train_settings` gives, with the split's name and digest.
+        settings: what the network depends on.
         dataset: whose lists say what the split trains on.
         shard_paths: shards of the split's videos.
         compute: the `compute` section.
@@ -62,29 +62,29 @@ def launch(
     Raises:
         InputError: whatever the user can mend: lists, shards, weights, settings, GPUs.
     """
-    split = dataset.split(settings["split"])
-    if split.digest() != settings["videos"]:
+    split = dataset.split(settings.split)
+    if split.digest() != settings.videos:
         raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
     held_out = loop.held_out_videos(split, settings)
     if held_out:
         log.info("%d of %d training videos are held out", len(held_out), len(split.train))
-    weights = settings["model"]["weights"]
+    weights = settings.model.weights
     task = loop.Task(
         settings,
-        compute.model_dump(),
+        compute,
         split,
         [path.absolute() for path in shard_paths],
-        weights and Path(weights).absolute(),
+        Path(weights).absolute() if weights else None,
     )
     on_gpu = use_gpu(compute, reserved=gpus, available=_cluster_has(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
-    shards = Shards(task.shard_paths, settings["shards"])
+    shards = Shards(task.shard_paths, settings.shards)
     sources(task.shard_paths, split, dataset)
     weights_sha256 = network.backbone.weights_sha256
-    run_name = digest([settings, shards.digests, weights_sha256, str(out.absolute())])[:16]
-    storage = Path("checkpoints").absolute() / dataset.name / settings["split"] / settings["stream"]
+    run_name = digest([settings.to_dict(), shards.digests, weights_sha256, str(out.absolute())])[:16]
+    storage = Path("checkpoints").absolute() / dataset.name / settings.split / settings.stream
     folder = storage / run_name
-    board = Path("logs/tensorboard").absolute() / dataset.name / settings["split"] / settings["stream"] / run_name
+    board = Path("logs/tensorboard").absolute() / dataset.name / settings.split / settings.stream / run_name
     folder.mkdir(parents=True, exist_ok=True)
     run = {
         "task": task,
@@ -105,7 +105,7 @@ def launch(
         state = read_state(folder)
         if state is None:
             raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
-        if state["iteration"] < settings["train"]["iterations"]:
+        if state["iteration"] < settings.train.iterations:
             _end(stopped[0], f"start again: training goes on from iteration {state['iteration']}")
         provenance = {
             "shards": shards.digests,

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from atw.config import Compute, Model, Train, TrainSettings
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.datasets import Split
 from atw.datasets.listed import Listed
@@ -50,15 +51,15 @@ class Task:
     """One stream to train.
 
     Args:
-        settings: what `atw.config.train_settings` gives, with the split's name and digest.
-        compute: the `compute` section.
+        settings: what the result depends on.
+        compute: what the job may use.
         split: the split's lists.
         shard_paths: absolute paths of the shards of its videos.
         weights: absolute path of the ImageNet weights, if any.
     """
 
-    settings: dict[str, Any]
-    compute: dict[str, Any]
+    settings: TrainSettings
+    compute: Compute
     split: Split
     shard_paths: list[Path]
     weights: Path | None
@@ -66,45 +67,39 @@ class Task:
 
 def build_network(task: Task) -> VideoNetwork:
     """The network at its initial weights, the same on every worker."""
-    settings = task.settings
-    model = settings["model"]
-    torch.manual_seed(settings["seed"])
+    settings, model = task.settings, task.settings.model
+    torch.manual_seed(settings.seed)
     return VideoNetwork(
-        backbone=model["backbone"],
-        stream=settings["stream"],
+        backbone=model.backbone,
+        stream=settings.stream,
         classes=len(task.split.classes),
-        stack=stack_of(settings),
-        dropout=model["dropout"],
+        stack=settings.stack,
+        dropout=model.dropout,
         weights=task.weights,
-        consensus=model["consensus"],
-        segments=settings["sampling"]["segments"],
+        consensus=model.consensus,
+        segments=settings.sampling.segments,
         attention=AttentionOptions(
-            on=model["attention_on"],
-            activation=model["attention_activation"],
-            init=model["attention_init"],
-            std=model["attention_std"],
-            bias=model["attention_bias"],
+            on=model.attention_on,
+            activation=model.attention_activation,
+            init=model.attention_init,
+            std=model.attention_std,
+            bias=model.attention_bias,
         ),
-        partial_bn=model["partial_bn"],
+        partial_bn=model.partial_bn,
     )
 
 
-def stack_of(settings: dict[str, Any]) -> int:
-    """Positions in a snippet: one frame of rgb, `sampling.stack` fields of flow and warped."""
-    return 1 if settings["stream"] == "rgb" else int(settings["sampling"]["stack"])
-
-
-def held_out_videos(split: Split, settings: dict[str, Any]) -> tuple[Listed, ...]:
+def held_out_videos(split: Split, settings: TrainSettings) -> tuple[Listed, ...]:
     """The training videos of a split that a training by these settings, a model file's too, leaves out."""
-    return split.held_out(settings["train"].get("held_out", 0.0), seed=settings["seed"])
+    return split.held_out(settings.train.held_out, seed=settings.seed)
 
 
-def attention_is_dead(row: dict[str, float | None], model: dict[str, Any]) -> bool:
+def attention_is_dead(row: dict[str, float | None], model: Model) -> bool:
     """Whether the rectifier closed for every snippet of an update: all weights were 1/N, and attention learnt nothing.
 
-    `row` is what `update` gave, `model` the `model` settings.
+    `row` is what `update` gave.
     """
-    rectified = model["consensus"] == "attention" and model["attention_activation"] == "relu"
+    rectified = model.consensus == "attention" and model.attention_activation == "relu"
     return rectified and row["positive_energies"] == 0
 
 
@@ -117,37 +112,37 @@ class Training:
     """
 
     def __init__(self, task: Task, device: torch.device) -> None:
-        settings, compute, train = task.settings, task.compute, task.settings["train"]
-        autocast(compute["precision"], device)  # refuses what the device cannot do
-        allow_tf32(compute["tf32"])
+        settings, compute, train = task.settings, task.compute, task.settings.train
+        autocast(compute.precision, device)  # refuses what the device cannot do
+        allow_tf32(compute.tf32)
         self.network = build_network(task).to(device)
-        self.network.to(memory_format=memory_format(channels_last=compute["channels_last"]))
+        self.network.to(memory_format=memory_format(channels_last=compute.channels_last))
         self.average: AveragedModel | None = None
-        if train["ema"] is not None:
-            average = get_ema_multi_avg_fn(train["ema"])  # type: ignore[no-untyped-call]
+        if train.ema is not None:
+            average = get_ema_multi_avg_fn(train.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        side, self._asked = settings["augment"]["input_size"], compute["microbatch"]
-        self.video = settings["sampling"]["segments"], self.network.channels, side, side
+        side, self._asked = settings.augment.input_size, compute.microbatch
+        self.video = settings.sampling.segments, self.network.channels, side, side
         self.microbatch = memory.micro_batch(
             self._asked,
             self.network,
             video=self.video,
-            precision=compute["precision"],
+            precision=compute.precision,
             device=device,
-            least=2 if train["mixup"] else 1,
+            least=2 if train.mixup else 1,
         )
-        if compute["compile"]:
+        if compute.compile:
             compile_network(self.network, device)
         self.optimizer = build_optimizer(
             self.network,
-            stream=settings["stream"],
-            learning_rate=train["learning_rate"],
-            momentum=train["momentum"],
-            weight_decay=train["weight_decay"],
-            lr_multipliers=train["lr_multipliers"],
+            stream=settings.stream,
+            learning_rate=train.learning_rate,
+            momentum=train.momentum,
+            weight_decay=train.weight_decay,
+            lr_multipliers=train.lr_multipliers,
         )
         self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.scaler = scaler_of(compute["precision"], device)
+        self.scaler = scaler_of(compute.precision, device)
 
     @property
     def result(self) -> VideoNetwork:
@@ -234,35 +229,35 @@ def run(
     Raises:
         InputError: unusable shards, weights or settings; or the loss became NaN.
     """
-    settings, compute, train = task.settings, task.compute, task.settings["train"]
+    settings, compute, train = task.settings, task.compute, task.settings.train
     training = Training(task, device)
     start = 0
     if state:
         training.resume(state)
         start = state["iteration"]
-        log.info("resumed at iteration %d of %d", start, train["iterations"])
+        log.info("resumed at iteration %d of %d", start, train.iterations)
     if world > 1:
         training.agree(start)
     if rank == 0:
         _report_late_steps(train)
     model: nn.Module = DistributedDataParallel(training.network) if world > 1 else training.network
-    cut = cut_batch(batch=train["batch"], rank=rank, world=world, micro=training.microbatch)
+    cut = cut_batch(batch=train.batch, rank=rank, world=world, micro=training.microbatch)
     pieces = micro_batches(
         start=start,
-        stop=train["iterations"],
-        batch=train["batch"],
+        stop=train.iterations,
+        batch=train.batch,
         rank=rank,
         world=world,
         micro=training.microbatch,
     )
-    memory.check_shared(compute["loaders"], training.microbatch * math.prod(training.video), processes=world)
+    memory.check_shared(compute.loaders, training.microbatch * math.prod(training.video), processes=world)
     with unheard():
         feed = iter(build_loader(task, pieces, device))
         validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
     checkpoints = Checkpoints(
-        every=compute["checkpoint_every"],
-        minutes=compute["checkpoint_minutes"],
-        last=train["iterations"],
+        every=compute.checkpoint_every,
+        minutes=compute.checkpoint_minutes,
+        last=train.iterations,
         world=world,
         device=device,
         stop=stop,
@@ -273,15 +268,15 @@ def run(
     with (
         memory.explained("training", training.microbatch),
         closing(History(history_path, board, start)) if rank == 0 else nullcontext() as history,
-        meter(f"training {settings['stream']}", "videos", train["iterations"], done=start) as progress,
+        meter(f"training {settings.stream}", "videos", train.iterations, done=start) as progress,
     ):
-        for iteration in range(start, train["iterations"]):
+        for iteration in range(start, train.iterations):
             checkpoints.begin_iteration()
             factor = learning_rate_factor(
-                iteration, **{name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
+                iteration, schedule=train.schedule, steps=train.steps, iterations=train.iterations, warmup=train.warmup
             )
             training.set_learning_rate(factor)
-            torch.manual_seed(((settings["seed"] * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank) % 2**63)
+            torch.manual_seed(((settings.seed * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank) % 2**63)
             row = update(
                 model,
                 training.optimizer,
@@ -289,24 +284,24 @@ def run(
                 feed,
                 train=train,
                 cut=cut,
-                share=mixup_share(train["mixup"], seed=settings["seed"], iteration=iteration),
-                precision=compute["precision"],
+                share=mixup_share(train.mixup, seed=settings.seed, iteration=iteration),
+                precision=compute.precision,
                 device=device,
             )
             if training.average:
                 training.average.update_parameters(training.network)
             done = iteration + 1
-            if validation and (done % compute["validate_every"] == 0 or done == train["iterations"]):
+            if validation and (done % validation.every == 0 or done == train.iterations):
                 row |= validation.measure(training.result)
             if history:
-                history.add({"iteration": done, **row, "learning_rate": train["learning_rate"] * factor})
-                if not told and attention_is_dead(row, settings["model"]):
+                history.add({"iteration": done, **row, "learning_rate": train.learning_rate * factor})
+                if not told and attention_is_dead(row, settings.model):
                     told = True
                     log.warning(_DEAD, done)
             waited += row["data_wait_seconds"] or 0.0
             waiting = waited / max(time.monotonic() - begun, 1e-9)
             progress.advance(
-                train["batch"],
+                train.batch,
                 f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f} waiting for data {waiting:.0%}",
             )
             if checkpoints.are_due(done):
@@ -315,26 +310,34 @@ def run(
                 break
 
 
-def _report_late_steps(train: dict[str, Any]) -> None:
-    late = [] if isinstance(train["steps"], int) else [step for step in train["steps"] if step >= train["iterations"]]
-    if late and train["schedule"] == "step":
-        log.warning("learning rate steps at %s lie beyond the %d iterations", late, train["iterations"])
+def _report_late_steps(train: Train) -> None:
+    late = [] if isinstance(train.steps, int) else [step for step in train.steps if step >= train.iterations]
+    if late and train.schedule == "step":
+        log.warning("learning rate steps at %s lie beyond the %d iterations", late, train.iterations)
 
 
 def _validation(task: Task, *, batch: int, device: torch.device, rank: int, world: int) -> Validation | None:
     settings, compute = task.settings, task.compute
-    if not compute["validate_every"]:
+    if not compute.validate_every:
         return None
-    shards = Shards(task.shard_paths, settings["shards"])
+    shards = Shards(task.shard_paths, settings.shards)
     labels = {listed.video: task.split.classes.index(listed.label) for listed in held_out_videos(task.split, settings)}
     videos, _ = shards.find(list(labels))
     if len(videos) < world:
         raise InputError(
-            f"compute.validate_every is {compute['validate_every']}, but {len(videos)} held-out videos can be decoded, "
+            f"compute.validate_every is {compute.validate_every}, but {len(videos)} held-out videos can be decoded, "
             f"for {world} workers: raise train.held_out, or leave validate_every out"
         )
-    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], settings, stack_of(settings))
-    return Validation(snippets, batch=batch, loaders=compute["loaders"], device=device, rank=rank, world=world)
+    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], settings)
+    return Validation(
+        snippets,
+        every=compute.validate_every,
+        batch=batch,
+        loaders=compute.loaders,
+        device=device,
+        rank=rank,
+        world=world,
+    )
 
 
 def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
@@ -344,7 +347,7 @@ def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) 
         InputError: unusable shards, or a class of which no video is left.
     """
     settings, split = task.settings, task.split
-    shards = Shards(task.shard_paths, settings["shards"])
+    shards = Shards(task.shard_paths, settings.shards)
     held_out = set(held_out_videos(split, settings))
     labels = {listed.video: split.classes.index(listed.label) for listed in split.train if listed not in held_out}
     videos, quarantined = shards.find(list(labels))
@@ -354,9 +357,9 @@ def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) 
     empty = [name for number, name in enumerate(split.classes) if number not in left and number in labels.values()]
     if empty:
         raise InputError(f"every training video of class {', '.join(empty)} is quarantined; see the log of its shards")
-    report_repeats(shards, videos, stack_of(settings))
-    snippets = TrainingSnippets(shards, videos, [labels[video] for video in videos], settings, stack_of(settings))
-    loaders = task.compute["loaders"]
+    report_repeats(shards, videos, settings.stack)
+    snippets = TrainingSnippets(shards, videos, [labels[video] for video in videos], settings)
+    loaders = task.compute.loaders
     return DataLoader(
         snippets,
         batch_sampler=pieces,

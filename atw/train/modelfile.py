@@ -4,7 +4,7 @@
     network      what `VideoNetwork.to_record` gives: backbone, stream, classes, consensus and their options
     parameters   the network's state by name
     classes      names, in the order of the logits
-    settings     what the training depended on (`atw.config.train_settings`); `shards` are the settings of frames,
+    settings     what the training depended on (`atw.config.TrainSettings`); `shards` are the settings of frames,
                  flow and warped flow, with which a new video is made into what the network knows
     training     how it ended, see `training_record`
     provenance   digests of the shards, hardware, compute, software
@@ -15,11 +15,13 @@ It holds tensors and plain values only, so it loads with `weights_only=True` and
 import importlib.metadata
 import json
 import platform
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from atw.config import TrainSettings
 from atw.files import InputError, atomic_path
 from atw.model import tensorfile
 from atw.model.network import VideoNetwork
@@ -56,7 +58,7 @@ def save_model(
         "network": record,
         "parameters": parameters,
         "classes": list(task.split.classes),
-        "settings": task.settings,
+        "settings": task.settings.to_dict(),
         "training": training_record(history),
         "provenance": provenance | {"software": software},
     }
@@ -85,8 +87,48 @@ def _is_outcome(column: str) -> bool:
     return column not in ("iteration", "learning_rate") and not column.endswith("_seconds")
 
 
-def load_model(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
-    """The network in evaluation mode and the rest of the file's content.
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """A model file.
+
+    Args:
+        network: in evaluation mode.
+        classes: names, in the order of the logits.
+        settings: what the training depended on.
+        training: how it ended, see `training_record`.
+        provenance: digests of the shards, hardware, compute, software.
+    """
+
+    network: VideoNetwork
+    classes: tuple[str, ...]
+    settings: TrainSettings
+    training: dict[str, float]
+    provenance: dict[str, Any]
+
+    @property
+    def microbatch(self) -> int:
+        """Videos of a training's batch that fitted on its device at once."""
+        return int(self.provenance["compute"]["microbatch"])
+
+    @property
+    def chunk(self) -> int:
+        """Snippets that fit on a device at once, as in training."""
+        return self.microbatch * self.settings.sampling.segments
+
+    def description(self) -> dict[str, Any]:
+        """The file's content without its tensors."""
+        return {
+            "format": FORMAT,
+            "network": self.network.to_record(),
+            "classes": list(self.classes),
+            "settings": self.settings.to_dict(),
+            "training": self.training,
+            "provenance": self.provenance,
+        }
+
+
+def load_model(path: Path) -> TrainedModel:
+    """Read a model file; settings that this version does not know are passed over, later ones have their defaults.
 
     Raises:
         InputError: no model file, damaged, or of another format version.
@@ -110,7 +152,16 @@ def load_model(path: Path) -> tuple[VideoNetwork, dict[str, Any]]:
             f"{path} has weights that are not finite, so its training diverged; lower train.learning_rate and train "
             "the stream again"
         )
-    return network.eval(), content
+    classes = tuple(content["classes"])
+    try:
+        settings = TrainSettings.model_validate(content["settings"], extra="ignore")
+        model = TrainedModel(network.eval(), classes, settings, content["training"], content["provenance"])
+        if model.microbatch < 1:
+            raise ValueError(f"a microbatch of {model.microbatch}")
+    except (LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is damaged: its settings are none ({reason}); train the stream again") from None
+    return model
 
 
 def _require_fit(expected: dict[str, torch.Size], found: Any, classes: Any) -> None:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from atw.config import Train
 from atw.files import InputError
 from atw.model.network import Output
 from atw.train.arithmetic import autocast
@@ -63,7 +63,7 @@ def update(
     scaler: torch.amp.GradScaler,
     feed: Iterator[tuple[Tensor, Tensor]],
     *,
-    train: dict[str, Any],
+    train: Train,
     cut: Cut,
     share: float,
     precision: str,
@@ -76,7 +76,7 @@ def update(
         optimizer: whose learning rates are those of this iteration.
         scaler: what `scaler_of` gave.
         feed: micro-batches, snippets uint8 [B, N, C, S, S] and labels int64 [B]; `cut.pieces` are taken.
-        train: the `train` settings.
+        train: label smoothing and the norm at which gradients are clipped.
         cut: of the batch.
         share: what `mixup_share` drew.
         precision: of the forward pass.
@@ -98,7 +98,7 @@ def update(
         with sync:
             with autocast(precision, device):
                 output: Output = model(snippets if share == 1 else mix(snippets, share))
-            loss, right = _compare(output.logits, labels, share=share, smoothing=train["label_smoothing"])
+            loss, right = _compare(output.logits, labels, share=share, smoothing=train.label_smoothing)
             # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
             scaler.scale(loss * (cut.world / cut.batch)).backward()  # type: ignore[no-untyped-call]
         totals += torch.stack([loss.detach(), right, *_state_of_attention(output.energies)])
@@ -110,7 +110,7 @@ def update(
     return {
         "loss": mean[0],
         "accuracy": mean[1],
-        "gradient_norm": _apply(model, optimizer, scaler, train["clip"]),
+        "gradient_norm": _apply(model, optimizer, scaler, train.clip),
         "flat_attention": mean[2],
         "positive_energies": mean[3],
         "data_wait_seconds": waited,

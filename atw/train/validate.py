@@ -1,13 +1,13 @@
 """How a network does on held-out training videos while it trains. Nothing of the training depends on it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from atw.config import TrainSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards
 from atw.model.network import Output, VideoNetwork
@@ -17,12 +17,10 @@ from atw.train.folder import forkserver
 class CentreSnippets(Dataset[tuple[Tensor, int]]):
     """Videos as a test sees them, with N snippets as in training: uint8 [N, C, S, S] of the centre, and the label."""
 
-    def __init__(
-        self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: dict[str, Any], stack: int
-    ) -> None:
-        self._shards, self._videos, self._labels, self._stack = shards, videos, labels, stack
-        self._snippets: int = settings["sampling"]["segments"]
-        self._size: int = settings["augment"]["input_size"]
+    def __init__(self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: TrainSettings) -> None:
+        self._shards, self._videos, self._labels, self._stack = shards, videos, labels, settings.stack
+        self._snippets = settings.sampling.segments
+        self._size = settings.augment.input_size
         height, width = shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"]
         self._crops = augment.test_boxes(height, width, crop=min(height, width), crops=1)
 
@@ -43,6 +41,7 @@ class Validation:
 
     Args:
         snippets: the videos.
+        every: iterations between two looks.
         batch: videos at once on the device.
         loaders: processes that read for the training.
         device: of this worker.
@@ -51,8 +50,17 @@ class Validation:
     """
 
     def __init__(
-        self, snippets: CentreSnippets, *, batch: int, loaders: int, device: torch.device, rank: int, world: int
+        self,
+        snippets: CentreSnippets,
+        *,
+        every: int,
+        batch: int,
+        loaders: int,
+        device: torch.device,
+        rank: int,
+        world: int,
     ) -> None:
+        self.every = every
         mine = list(range(rank, len(snippets), world))
         self._device, self._world = device, world
         self._loader: DataLoader[tuple[Tensor, int]] = DataLoader(

@@ -66,7 +66,7 @@ def draw_samples(material: Material, stream: str, count: int, *, seed: int) -> l
     """Samples as the training draws them by its default settings."""
     rng = np.random.default_rng(seed)
     shards = material.shards[stream]
-    scales = tuple(material.stored.train_settings(stream)["augment"]["scales"])
+    scales = material.stored.train_settings(stream).augment.scales
     usable = [video for video in sorted(shards.places) if shards.positions(video) >= SEGMENTS * STACK]
     preprocess = shards.settings["preprocess"]
     samples = []

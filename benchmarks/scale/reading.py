@@ -46,9 +46,12 @@ def open_and_read(shards: list[Path], *, videos: int, samples: int) -> Opened:
     begin = time.process_time()
     opened = Shards(shards, expected)
     seconds = time.process_time() - begin
-    train = config.train_settings(loaded, synthetic.NAME, synthetic.STREAM, "")
+    of_split = {"split": "split1", "videos": "", "shards": expected}
+    train = config.TrainSettings.model_validate(
+        config.train_settings(loaded, synthetic.NAME, synthetic.STREAM, "") | of_split
+    )
     names = list(opened.places)
-    snippets = TrainingSnippets(opened, names, [0] * videos, train, 1)
+    snippets = TrainingSnippets(opened, names, [0] * videos, train)
     for place in range(samples):
         snippets[place % videos]
     edges = [_seconds(snippets, (epoch + 1) * videos) for epoch in range(3)]

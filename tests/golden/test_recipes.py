@@ -66,10 +66,12 @@ def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:
     torch.set_num_threads(1)
     # Frames are the same on every processor, where flow is rounded differently.
     settings = config.train_settings(plan, "tiny", "rgb", "")
-    settings |= {"shards": config.shard_settings(plan, "tiny", "rgb")}
+    settings |= {"split": "split1", "videos": "", "shards": config.shard_settings(plan, "tiny", "rgb")}
     settings["train"] |= {"iterations": 3, "batch": 4}
-    compute = config.effective(plan, "tiny", "rgb").compute.model_dump()
-    task = loop.Task(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
+    compute = config.effective(plan, "tiny", "rgb").compute
+    task = loop.Task(
+        config.TrainSettings.model_validate(settings), compute, dataset.split("split1"), [folder / "rgb.h5"], None
+    )
     history = folder / "history.jsonl"
     loop.run(
         task,

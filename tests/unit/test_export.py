@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from atw.config import Compute
+from atw.config import Compute, TrainSettings
 from atw.datasets import Split
 from atw.files import InputError
 from atw.model.network import Output
@@ -30,24 +30,33 @@ def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores
         "attention_bias": 0.5,
         "partial_bn": "none",
     }
-    settings = {
+    given = {
+        "recipe": 1,
+        "dataset": "mine",
         "stream": stream,
         "seed": 1,
-        "model": model,
         "sampling": {"segments": 3, "stack": 2},
         "augment": {"input_size": 32},
+        "model": model,
+        "train": {},
+        "split": "split1",
+        "videos": "",
+        "shards": {},
     }
-    task = loop.Task(settings, Compute().model_dump(), Split("split1", (), (), ("a", "b", "c")), [], None)
+    settings = TrainSettings.model_validate(given)
+    task = loop.Task(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None)
     network = loop.build_network(task)
     network.backbone.classifier.weight.data.mul_(300)
     history = folder / "history.jsonl"
     history.write_text('{"iteration": 1, "loss": 1.0}\n')
-    save_model(folder / "model.pt", task, network.to_record(), network.state_dict(), {}, history)
+    save_model(
+        folder / "model.pt", task, network.to_record(), network.state_dict(), {"compute": {"microbatch": 4}}, history
+    )
     return folder / "model.pt"
 
 
 def original(model: Path, snippets: np.ndarray) -> list[np.ndarray]:
-    network, _ = load_model(model)
+    network = load_model(model).network
     with torch.no_grad():
         return [output.numpy() for output in network(torch.from_numpy(snippets))]
 

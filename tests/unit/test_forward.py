@@ -36,11 +36,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def scored(trained: Trained, folder: Path, **compute: Any) -> Scores:
     given = Compute(gpus=0, **{"loaders": 0, "microbatch": 4, **compute})
-    settings = config.score_settings(trained.config, "mine", "flow", "") | {
-        "split": "split1",
-        "videos": trained.dataset.split("split1").digest(),
-        "shards": config.shard_settings(trained.config, "mine", "flow"),
-    }
+    settings = config.ScoreSettings.model_validate(
+        config.score_settings(trained.config, "mine", "flow", "")
+        | {
+            "split": "split1",
+            "videos": trained.dataset.split("split1").digest(),
+            "shards": config.shard_settings(trained.config, "mine", "flow"),
+        }
+    )
     out = folder / "scores.h5"
     model = trained.split / "flow/model.pt"
     score_videos(out, model, settings, trained.dataset, [trained.shards["flow"]], given, threads=1, gpus=0)

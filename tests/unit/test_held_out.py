@@ -156,14 +156,19 @@ def test_a_network_that_held_out_nothing_is_named(tmp_path: Path, write_shard: W
 
 def score(folder: Path, task: loop.Task, *, subset: Any) -> Path:
     """The scores of a network after its training."""
-    stream = task.settings["stream"]
+    stream = task.settings.stream
     _, states = trained(task, folder / "history.jsonl")
-    provenance = {"shard_settings": task.settings["shards"], "hardware": "", "compute": task.compute}
+    provenance = {
+        "shard_settings": task.settings.shards,
+        "hardware": "",
+        "compute": task.compute.model_dump() | {"microbatch": 3},
+    }
     record = loop.build_network(task).to_record()
-    parameters = loop.final_parameters(states[task.settings["train"]["iterations"]])
+    parameters = loop.final_parameters(states[task.settings.train.iterations])
     save_model(folder / "model.pt", task, record, parameters, provenance, folder / "history.jsonl")
-    common = {name: task.settings[name] for name in ("stream", "split", "videos", "shards")}
-    asked = common | {"experiment": "", "evaluate": {"snippets": 2, "crop": 24, "crops": 1}}
+    common = task.settings.model_dump(include={"recipe", "dataset", "stream", "split", "videos", "shards"})
+    evaluate = config.Evaluate(snippets=2, crop=24)
+    asked = config.ScoreSettings(**common, experiment="", evaluate=evaluate)
     lists = str(folder / "split{split}.csv")
     dataset = Dataset({"name": "mine", "kind": "folder", "root": str(folder), "lists": lists})
     out = folder / f"{stream}-{subset}.h5"

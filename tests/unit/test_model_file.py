@@ -150,7 +150,7 @@ def test_old_files_of_torch_are_read(tmp_path: Path) -> None:
 
 
 def test_shapes_are_those_of_the_network(tmp_path: Path) -> None:
-    network, content = load_model(write_model(tmp_path))
-    assert VideoNetwork.shapes(content["network"]) == {
+    network = load_model(write_model(tmp_path)).network
+    assert VideoNetwork.shapes(network.to_record()) == {
         name: value.shape for name, value in network.state_dict().items()
     }

@@ -163,13 +163,13 @@ def test_a_window_is_a_video_of_its_own(trained: Trained, predictor: Any) -> Non
     assert (window.start_seconds, window.end_seconds) == pytest.approx((0.4, 0.8))
     fused = np.zeros(2)
     for stream in STREAMS:
-        network, content = load_model(trained.split / stream / "model.pt")
-        shards = Shards([trained.shards[stream]], content["settings"]["shards"])
+        model = load_model(trained.split / stream / "model.pt")
+        shards = Shards([trained.shards[stream]], model.settings.shards)
         # Ten frames from frame 10, or nine fields: seven stacks of three that start at 10 to 16.
         numbers = np.array([10, 12, 13, 15, 16, 17, 19] if stream == "rgb" else [10, 11, 12, 13, 14, 15, 16])
         crops = augment.test_boxes(48, 64, crop=40, crops=10)
         snippets = shards.snippets("left/1.avi", numbers, 1 if stream == "rgb" else 3, crops, 32)
-        logits = network.score(torch.from_numpy(snippets), chunk=8).logits.double().mean(0).numpy()
+        logits = model.network.score(torch.from_numpy(snippets), chunk=8).logits.double().mean(0).numpy()
         fused += WEIGHTS[stream] / 2.5 * logits
     assert np.allclose(window.probabilities, softmax(fused), atol=1e-5)
     whole = predictor.predict(video)
@@ -286,14 +286,14 @@ def test_networks_that_do_not_belong_together(trained: Trained, place: Path) -> 
 
 
 def test_a_model_file_describes_itself(trained: Trained) -> None:
-    network, content = load_model(trained.split / "warped/model.pt")
-    assert not network.training
-    assert content["classes"] == ["left", "up"]
-    assert content["settings"]["shards"]["preprocess"]["width"] == 64
-    assert content["settings"]["shards"]["flow"]["preset"] == "fast"
-    assert content["settings"]["shards"]["warp"]["distance"] == 3
+    model = load_model(trained.split / "warped/model.pt")
+    assert not model.network.training
+    assert model.classes == ("left", "up")
+    assert model.settings.shards["preprocess"]["width"] == 64
+    assert model.settings.shards["flow"]["preset"] == "fast"
+    assert model.settings.shards["warp"]["distance"] == 3
     # The losses were 60, 59, ... 1; the last fifty are 50 to 1.
-    assert content["training"] == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
+    assert model.training == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
 
 
 def test_an_update_without_a_norm_does_not_stop_the_summary(tmp_path: Path) -> None:

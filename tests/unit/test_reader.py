@@ -42,15 +42,25 @@ def opened(paths: list[Path], stream: str, **preprocess: Any) -> Shards:
     return Shards(paths, config.shard_settings(config.load(raw), "mine", stream))
 
 
-def snippets_of(paths: list[Path], stream: str, **changes: Any) -> TrainingSnippets:
-    settings = {
-        "augment": {"input_size": 16, "scales": [1.0, 0.875], "flip": 0.5},
-        "sampling": {"segments": 3, "stack": 5},
-        "seed": 0,
+def settings_of(stream: str, **changes: Any) -> config.TrainSettings:
+    given = {
+        "recipe": 1,
+        "dataset": "mine",
         "stream": stream,
-        **changes,
+        "seed": 0,
+        "sampling": {"segments": 3, "stack": 5},
+        "augment": {"input_size": 16, "scales": [1.0, 0.875], "flip": 0.5},
+        "model": {},
+        "train": {},
+        "split": "split1",
+        "videos": "",
+        "shards": {},
     }
-    return TrainingSnippets(opened(paths, stream), VIDEOS, [0, 0, 1, 1], settings, 1 if stream == "rgb" else 5)
+    return config.TrainSettings.model_validate(given | changes)
+
+
+def snippets_of(paths: list[Path], stream: str, **changes: Any) -> TrainingSnippets:
+    return TrainingSnippets(opened(paths, stream), VIDEOS, [0, 0, 1, 1], settings_of(stream, **changes))
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow", "warped"])
@@ -136,15 +146,13 @@ def test_an_open_shard_never_crosses_a_fork(
 def test_every_epoch_shows_every_video_once_in_an_order_of_its_own(tmp_path: Path, write_shard: WriteShard) -> None:
     paths, _ = write(tmp_path, write_shard, "rgb")
     shards = opened(paths, "rgb")
-    settings = {
+    drawn: dict[str, Any] = {
         "augment": {"input_size": 16, "scales": [1.0], "flip": 0.0},
         "sampling": {"segments": 1, "stack": 1},
-        "seed": 0,
-        "stream": "rgb",
     }
     orders = {}
     for seed in (0, 1):
-        reader = TrainingSnippets(shards, VIDEOS, [0, 1, 2, 3], settings | {"seed": seed}, 1)
+        reader = TrainingSnippets(shards, VIDEOS, [0, 1, 2, 3], settings_of("rgb", seed=seed, **drawn))
         assert len(reader) == 4
         labels = [reader[place][1] for place in range(40)]
         epochs = [tuple(labels[first : first + 4]) for first in range(0, 40, 4)]
@@ -160,13 +168,11 @@ def test_each_epoch_draws_other_snippets_of_a_video(tmp_path: Path, write_shard:
         opened(paths, "rgb"),
         ["a/2.avi"],
         [0],
-        {
-            "augment": {"input_size": 24, "scales": [1.0], "flip": 0.0},
-            "sampling": {"segments": 2, "stack": 1},
-            "seed": 0,
-            "stream": "rgb",
-        },
-        1,
+        settings_of(
+            "rgb",
+            augment={"input_size": 24, "scales": [1.0], "flip": 0.0},
+            sampling={"segments": 2, "stack": 1},
+        ),
     )
     assert len({reader[place][0].numpy().tobytes() for place in range(8)}) > 4
 

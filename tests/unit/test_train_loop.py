@@ -8,6 +8,7 @@ import struct
 import sysconfig
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,8 +70,12 @@ def task_of(folder: Path, write_shard: WriteShard, stream: str = "flow", **chang
         "videos": split.digest(),
         "shards": config.shard_settings(loaded, "mine", stream),
     }
-    compute = config.effective(loaded, "mine", stream).compute.model_dump()
-    return loop.Task(settings, compute, split, [shard], None)
+    compute = config.effective(loaded, "mine", stream).compute
+    return loop.Task(config.TrainSettings.model_validate(settings), compute, split, [shard], None)
+
+
+def with_seed(task: loop.Task, seed: int) -> loop.Task:
+    return replace(task, settings=task.settings.model_copy(update={"seed": seed}))
 
 
 def trained(
@@ -131,14 +136,12 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
 def test_another_seed_gives_another_training(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"iterations": 2})
     one, _ = trained(task, tmp_path / "one.jsonl")
-    task.settings["seed"] = 1
-    two, _ = trained(task, tmp_path / "two.jsonl")
+    two, _ = trained(with_seed(task, 1), tmp_path / "two.jsonl")
     assert one[0]["loss"] != two[0]["loss"]
 
 
 def test_a_date_is_a_seed(tmp_path: Path, write_shard: WriteShard) -> None:
-    task = task_of(tmp_path, write_shard, train={"iterations": 1})
-    task.settings["seed"] = 20261122
+    task = with_seed(task_of(tmp_path, write_shard, train={"iterations": 1}), 20261122)
     assert len(trained(task, tmp_path / "history.jsonl")[0]) == 1
 
 
@@ -270,7 +273,7 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
         for listed in loop.held_out_videos(task.split, task.settings)
     }
     assert len(labels) == 2
-    shards = Shards(task.shard_paths, task.settings["shards"])
+    shards = Shards(task.shard_paths, task.settings.shards)
     losses = []
     for video, label in labels.items():
         starts = sampling.test_starts(shards.positions(video), snippets=2, stack=3)
@@ -488,7 +491,11 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     task = task_of(tmp_path, write_shard, train={"learning_rate": 0.05, "iterations": 12})
     _, states = trained(task, tmp_path / "h.jsonl")
     model = tmp_path / "model.pt"
-    provenance = {"shard_settings": task.settings["shards"], "hardware": "", "compute": task.compute}
+    provenance = {
+        "shard_settings": task.settings.shards,
+        "hardware": "",
+        "compute": task.compute.model_dump() | {"microbatch": 3},
+    }
     record, parameters = loop.build_network(task).to_record(), loop.final_parameters(states[12])
     save_model(model, task, record, parameters, provenance, tmp_path / "h.jsonl")
     dataset = Dataset({"name": "mine", "kind": "folder", "root": str(tmp_path), "lists": str(tmp_path / "split1.csv")})
@@ -496,14 +503,16 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     score_videos(
         tmp_path / "scores.h5",
         model,
-        {
-            "stream": "flow",
-            "split": "split1",
-            "videos": split.digest(),
-            "shards": task.settings["shards"],
-            "experiment": "",
-            "evaluate": {"snippets": 80, "crop": 24, "crops": 10},
-        },
+        config.ScoreSettings(
+            recipe=1,
+            dataset="mine",
+            stream="flow",
+            split="split1",
+            videos=split.digest(),
+            shards=task.settings.shards,
+            experiment="",
+            evaluate=config.Evaluate(snippets=80, crop=24, crops=10),
+        ),
         dataset,
         task.shard_paths,
         config.Compute(gpus=0, microbatch=3),  # 6 snippets at a time through the backbone
@@ -514,7 +523,7 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     with h5py.File(tmp_path / "scores.h5") as file:
         snippet_logits = file["snippet_logits"][()]
     assert snippet_logits.shape == (2, 10, 80, 2)
-    network, _ = load_model(model)
+    network = load_model(model).network
     weight = network.consensus.weight.detach().double().numpy()
     bias = float(network.consensus.bias.detach())
     for video in range(2):

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from atw.config import Train
 from atw.data.reader import micro_batches
 from atw.files import InputError
 from atw.model import consensus
@@ -61,7 +62,7 @@ def one_update(
     scaler: torch.amp.GradScaler | None = None,
     **changes: Any,
 ) -> dict[str, float | None]:
-    train = {"label_smoothing": label_smoothing, "clip": clip}
+    train = Train(label_smoothing=label_smoothing, clip=clip)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     options: dict[str, Any] = {"share": 1.0, "precision": "fp32", "device": CPU}
     cut = Cut(batch=sum(sizes), world=1, pieces=len(sizes))

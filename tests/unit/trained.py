@@ -72,8 +72,8 @@ class Trained:
         make(self.shards[stream], shard | own, self.dataset, flow_path=flow, threads=1)
         split = self.dataset.split("split1")
         common = {"split": "split1", "videos": split.digest(), "shards": shard}
-        settings = config.train_settings(self.config, "mine", stream, "") | common
-        task = loop.Task(settings, CPU.model_dump(), split, [self.shards[stream]], None)
+        settings = config.TrainSettings.model_validate(config.train_settings(self.config, "mine", stream, "") | common)
+        task = loop.Task(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)
         network.backbone.classifier.weight.data.mul_(300)  # scores, and so attention, that differ
         history = self.split / stream / "history.jsonl"
@@ -98,6 +98,6 @@ class Trained:
         }
         model = self.split / stream / "model.pt"
         save_model(model, task, network.to_record(), network.state_dict(), provenance, history)
-        asked = config.score_settings(self.config, "mine", stream, "") | common
+        asked = config.ScoreSettings.model_validate(config.score_settings(self.config, "mine", stream, "") | common)
         out = self.split / stream / "scores.h5"
         score_videos(out, model, asked, self.dataset, [self.shards[stream]], CPU, threads=1, gpus=0)
