@@ -55,7 +55,7 @@ def heeded(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
     """
     flag.unlink(missing_ok=True)
     caught: list[int] = []
-    insist = Timer(_GRACE_SECONDS, lambda: _thread.interrupt_main(caught[0]))
+    insist = Timer(_GRACE_SECONDS, lambda: _thread.interrupt_main(signal.Signals(caught[0])))
     insist.daemon = True
 
     def catch(number: int) -> None:
