@@ -73,6 +73,6 @@ def test_a_training_without_a_place_for_ray_is_refused_before_anything_runs(
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name in ("XDG_RUNTIME_DIR", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    output = planned(place, target="fused.json", model={"weights": None})
+    output = planned(place, target="fused.json", model={"weights": None}, compute={"workers": 2})
     assert f"there is no folder for Ray's sockets and logs ({tmp_path.resolve()} has " in output
     assert "let TMPDIR name a folder of yours" in output
