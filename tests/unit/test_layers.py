@@ -80,6 +80,7 @@ RESERVED = {
         "atw.config.datasets",
         "atw.config.explained",
         "atw.config.sections",
+        "atw.config.stages",
         "atw.config.whole",
         "atw.reference",
     },

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import atw
 from atw.commands import app
+from atw.config import Evaluate
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
@@ -240,7 +241,7 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
     (alone / "flow/model.pt").write_bytes((trained.split / "flow/model.pt").read_bytes())
     found = atw.load(alone, device="cpu")
     assert set(found._models.streams) == {"flow"}
-    assert found._models.evaluate["flow"] == {"snippets": 80, "crops": 1, "crop": 48}
+    assert found._models.evaluate["flow"] == Evaluate(snippets=80, crops=1, crop=48)
     with pytest.raises(InputError, match="is no folder"):
         atw.load(place / "nothing")
     with pytest.raises(InputError, match=r"rgb/model\.pt"):
@@ -259,8 +260,8 @@ def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypa
     one = atw.load(trained.split, device="cpu")
     monkeypatch.setattr(one, "_device", torch.device("cuda"))
     for model in one._models.streams.values():
-        if "flow" in model.settings["shards"]:
-            model.settings["shards"]["flow"]["backend"] = "cuda"
+        if "flow" in model.settings.shards:
+            model.settings.shards["flow"]["backend"] = "cuda"
     for device, backend in (("cuda", "cuda"), ("cpu", "numba")):
         monkeypatch.setattr(one, "_device", torch.device(device))
         recipe = one._recipe()
