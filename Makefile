@@ -29,10 +29,11 @@ test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, 
 test-slurm: $(READY) ## the demo on a Slurm of its own; `.ci/install.sh slurm` installs Debian's
 	pytest tests/slow/test_slurm.py
 
-check: $(READY) docs ## format, lint, types and the manual's links only
+check: $(READY) docs ## format, lint, types, spelling and the manual's links only
 	ruff format --check .
 	ruff check .
 	mypy
+	codespell
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 

@@ -5,9 +5,11 @@ import os
 import sys
 import traceback
 from types import TracebackType
+from typing import Annotated
 
 import typer
 
+from atw import __version__
 from atw.commands import run, shards, stages, tools
 from atw.files import InputError, printable
 
@@ -18,11 +20,28 @@ _HELP = (
     "Else `atw run` and `atw ray` end with the status of what they run.\n\n"
     "Example: atw run results/demo/split1/fused.json"
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"atw {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(run.app)
 app.add_typer(tools.app)
 app.add_typer(shards.app, name="shards")
 app.add_typer(stages.app)
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    """What holds for every command."""
 
 
 class _Lines(logging.Formatter):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+from atw import __version__
 from atw.reference import markdown
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,3 +77,26 @@ def test_pins_name_no_package_host_and_satisfy_the_ranges() -> None:
     for text in (*project["dependencies"], *extras["dev"], *extras["docs"]):
         wanted = Requirement(text)
         assert wanted.specifier.contains(versions[wanted.name.lower()]), text
+
+
+def test_what_a_forge_runs_is_there_to_be_run() -> None:
+    """The workflow's make targets, its Pythons, and the programs of the hooks."""
+    checks = yaml.safe_load((REPOSITORY / ".github/workflows/checks.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "") for job in checks["jobs"].values() for step in job["steps"]]
+    makefile = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    targets = {step.split()[1] for step in steps if step.startswith("make ")}
+    assert targets == {"test", "test-slow", "demo", "docs"}
+    assert all(re.search(rf"^{target}:", makefile, flags=re.MULTILINE) for target in targets)
+    installed = {group for step in steps if "install.sh" in step for group in step.split("install.sh ")[1].split()}
+    assert installed == set((REPOSITORY / ".ci/run").read_text(encoding="utf-8").split("install.sh ")[1].split()[:3])
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pythons = checks["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert all(Requirement(f"python{project['requires-python']}").specifier.contains(python) for python in pythons)
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    commands = [hook["entry"].removeprefix(".venv/bin/").split()[0] for hook in hooks]
+    assert all(re.search(rf"^\t{command}\b", makefile, flags=re.MULTILINE) for command in commands)
+
+
+def test_the_version_is_printed() -> None:
+    run = subprocess.run([sys.executable, "-m", "atw", "--version"], capture_output=True, text=True, check=True)
+    assert run.stdout == f"atw {__version__}\n"
