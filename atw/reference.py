@@ -1,5 +1,6 @@
 """The reference of all settings, written from the models that check them: docs/configuration.md."""
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,12 +36,12 @@ def markdown() -> str:
         kinds = " or ".join(f"`{choice}`" for choice in choices)
         parts += [
             f"## A dataset of kind {kinds}\n",
-            f"{model.__doc__}\n",
+            f"{inspect.getdoc(model)}\n",
             _table(model, {"kind", *StreamOverrides.model_fields}),
         ]
     for name, section in Settings.model_fields.items():
         model = section.annotation  # type: ignore[assignment]
-        parts += [f"## `{name}`\n", f"{model.__doc__}\n", _table(model, set(), name)]
+        parts += [f"## `{name}`\n", f"{inspect.getdoc(model)}\n", _table(model, set(), name)]
     return "\n".join(parts)
 
 

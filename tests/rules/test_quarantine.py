@@ -3,7 +3,8 @@
 import copy
 import csv
 import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,63 +53,82 @@ def read(path: Path) -> dict[str, dict[str, str]]:
         return {row["video"]: row for row in csv.DictReader(file)}
 
 
-def test_too_many_bad_videos_stop_the_run_before_training(place: Workplace) -> None:
+@pytest.fixture(scope="module")
+def stopped(place: Workplace) -> str:
+    """What a run says that too many bad videos stop; it has left shards, and nothing that was trained."""
     run = place.snakemake(TARGET, check=False)
     assert run.returncode != 0
-    output = run.stdout + run.stderr
-    assert "5 of the 11 videos of tiny, split1, cannot be used" in output
-    assert "preprocess.quarantine_limit is 0.05, so 1 may be left out" in output
-    assert "datasets.tiny.preprocess.quarantine_limit in config.yaml to 0.455 or more" in output
-    for name, (_, expected) in DAMAGES.items():
-        line = next(line for line in output.splitlines() if f"  left/{name}.avi: " in line)
-        assert line.partition(": ")[2].startswith(tuple(expected.split("|")))
-    assert "Traceback" not in output
     assert not (place.folder / AUDIT).exists()
     assert not list(place.folder.glob("results/tiny/split1/*/model.pt"))
+    return run.stdout + run.stderr
 
 
-def test_a_higher_limit_lets_the_corpus_run_to_its_result(place: Workplace) -> None:
+@pytest.fixture(scope="module")
+def finished(place: Workplace, stopped: str) -> Workplace:
+    """The same folder after a run to its result, by a higher limit, which made no shard again."""
     place.write_config(configured(0.455))
     before = {path: path.stat().st_mtime_ns for path in place.folder.glob("shards/tiny/*/*.h5")}
     place.snakemake(TARGET, "results/tiny/quarantine.csv")
     assert before
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    rows = read(place.folder / AUDIT)
+    return place
+
+
+@pytest.fixture
+def lenient(finished: Workplace) -> Iterator[Workplace]:
+    """The finished folder, whose limit is what it was for the next test."""
+    yield finished
+    finished.write_config(configured(0.455))
+
+
+def test_too_many_bad_videos_stop_the_run_before_training(stopped: str) -> None:
+    assert "5 of the 11 videos of tiny, split1, cannot be used" in stopped
+    assert "preprocess.quarantine_limit is 0.05, so 1 may be left out" in stopped
+    assert "datasets.tiny.preprocess.quarantine_limit in config.yaml to 0.455 or more" in stopped
+    for name, (_, expected) in DAMAGES.items():
+        line = next(line for line in stopped.splitlines() if f"  left/{name}.avi: " in line)
+        assert line.partition(": ")[2].startswith(tuple(expected.split("|")))
+    assert "Traceback" not in stopped
+
+
+def test_a_higher_limit_lets_the_corpus_run_to_its_result(finished: Workplace) -> None:
+    rows = read(finished.folder / AUDIT)
     assert set(rows) == {f"left/{name}.avi" for name in DAMAGES}
     assert {row["verdict"] for row in rows.values()} == {"quarantined"}
-    assert read(place.folder / "results/tiny/quarantine.csv") == rows
-    fused = json.loads((place.folder / TARGET).read_text())
+    assert read(finished.folder / "results/tiny/quarantine.csv") == rows
+    fused = json.loads((finished.folder / TARGET).read_text())
     named = {bad["video"]: bad["reason"] for bad in fused["videos"]["quarantined"]}
     assert named == {video: row["reason"] for video, row in rows.items()}
 
 
-def test_another_limit_trains_nothing_again(place: Workplace) -> None:
-    place.write_config(configured(0.6))
-    assert place.jobs(TARGET) == {"audit": 1, "fuse": 1}
+def test_another_limit_trains_nothing_again(lenient: Workplace) -> None:
+    lenient.write_config(configured(0.6))
+    assert lenient.jobs(TARGET) == {"audit": 1, "fuse": 1}
     # What is missing or outdated behind an audit that is made again is seen, too.
-    scores, model = (place.folder / f"results/tiny/split1/flow/{name}" for name in ("scores.h5", "model.pt"))
+    scores, model = (lenient.folder / f"results/tiny/split1/flow/{name}" for name in ("scores.h5", "model.pt"))
     scores.rename(scores.with_suffix(".away"))
     model.rename(model.with_suffix(".away"))
-    assert place.jobs(TARGET) == {"audit": 1, "train": 1, "score": 1, "fuse": 1}
+    assert lenient.jobs(TARGET) == {"audit": 1, "train": 1, "score": 1, "fuse": 1}
     scores.with_suffix(".away").rename(scores)
     model.with_suffix(".away").rename(model)
-    place.write_config(configured(0.455))
-    assert place.jobs(TARGET) == {}
+    lenient.write_config(configured(0.455))
+    assert lenient.jobs(TARGET) == {}
 
 
-def test_a_training_judges_its_shards_itself(place: Workplace) -> None:
-    place.write_config(configured(0.1))
+def test_a_training_judges_its_shards_itself(lenient: Workplace) -> None:
+    lenient.write_config(configured(0.1))
     model = "results/tiny/experiments/average/split1/flow/model.pt"
-    run = place.snakemake(model, check=False)
+    run = lenient.snakemake(model, check=False)
     assert run.returncode != 0
     assert "5 of the 11 videos of tiny, split1, cannot be used" in run.stdout + run.stderr
-    assert not (place.folder / model).exists()
-    place.write_config(configured(0.455))
+    assert not (lenient.folder / model).exists()
 
 
-def test_the_same_file_in_train_and_test_stops_the_run_unless_it_is_meant(place: Workplace) -> None:
-    content, listing = (place.folder / "videos/up/0.avi").read_bytes(), place.folder / "lists/split1.csv"
-    (place.folder / "videos/up/copy.avi").write_bytes(content)
+def test_the_same_file_in_train_and_test_stops_the_run_unless_it_is_meant(finished: Workplace, tmp_path: Path) -> None:
+    place = Workplace(tmp_path / "copy")
+    shutil.copytree(finished.folder, place.folder)
+    listing = place.folder / "lists/split1.csv"
+    shutil.copy(place.folder / "videos/up/0.avi", place.folder / "videos/up/copy.avi")
     listing.write_text(listing.read_text() + "up/copy.avi,up,test\n")
     audit = (place.folder / AUDIT).read_bytes()
     run = place.snakemake(AUDIT, check=False)
