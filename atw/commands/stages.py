@@ -23,9 +23,7 @@ def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
     from atw import config
     from atw.datasets.render import write_dataset
 
-    given = config.load_json(settings)
-    sizes = {name: given[name] for name in ("split", "train_per_class", "test_per_class", "seed")}
-    write_dataset(out.parent, **sizes, processes=threads)
+    write_dataset(out.parent, config.RenderSettings.from_json(settings), processes=threads)
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -76,7 +74,7 @@ def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText
     from atw import config, datasets
     from atw.preprocess.audit import audit as write_audit
 
-    write_audit(out, shards, config.load_json(settings), datasets.from_json(dataset))
+    write_audit(out, shards, config.AuditSettings.from_json(settings), datasets.from_json(dataset))
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -113,7 +111,7 @@ def train(
     from atw.train.launch import launch
 
     given = datasets.from_json(dataset)
-    judge(shards, config.load_json(audit), given)
+    judge(shards, config.AuditSettings.from_json(audit), given)
     launch(
         out,
         config.TrainSettings.from_json(settings),
@@ -172,7 +170,7 @@ def fuse(
     from atw import config
     from atw.evaluate.result import write_result
 
-    write_result(out, scores, config.load_json(settings))
+    write_result(out, scores, config.FuseSettings.from_json(settings))
 
 
 @app.command(rich_help_panel="Stages of the workflow")

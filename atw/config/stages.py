@@ -1,6 +1,6 @@
 """What each stage depends on, and no more: a change of a setting reruns the stages whose settings it is in."""
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
@@ -91,6 +91,41 @@ class ScoreSettings(StageSettings):
     split: str
     videos: str
     shards: dict[str, Any]
+
+
+class RenderSettings(StageSettings):
+    """What the videos of one split of a demo dataset depend on; `split` is its number, from 1."""
+
+    recipe: int
+    split: int
+    seed: int
+    train_per_class: int
+    test_per_class: int
+
+
+class AuditSettings(StageSettings):
+    """What the list of quarantined videos depends on; `split` and `videos` as in `TrainSettings`."""
+
+    recipe: int
+    dataset: str
+    quarantine_limit: float
+    identical: Literal["refuse", "allow"]
+    split: str
+    videos: str
+
+
+class FuseSettings(StageSettings):
+    """What fused.json depends on; `on` is what the fusion adds, and a weight of 0 leaves a stream out."""
+
+    recipe: int
+    seed: int
+    weights: dict[Stream, float]
+    on: Literal["logits", "probabilities"]
+    choose: Literal["none", "held_out"] = "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; `choose` only where there is a choice, as before there was such a setting."""
+        return self.model_dump(mode="json", exclude={"choose"} if self.choose == "none" else None)
 
 
 _AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard

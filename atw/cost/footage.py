@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from atw.config import RenderSettings
 from atw.datasets import Dataset
 from atw.datasets.render import write_dataset
 from atw.files import InputError
@@ -57,7 +58,8 @@ def sample(dataset: Dataset, preprocess: dict[str, Any], *, seed: int) -> Footag
     paths = [dataset.root / videos[number] for number in drawn]
     if dataset.generated and not all(path.exists() for path in paths):
         with tempfile.TemporaryDirectory() as folder:
-            write_dataset(Path(folder), split=1, train_per_class=1, test_per_class=1, seed=seed, processes=1)
+            small = RenderSettings(recipe=0, split=1, seed=seed, train_per_class=1, test_per_class=1)
+            write_dataset(Path(folder), small, processes=1)
             return _look(sorted(Path(folder).rglob("*.avi")), preprocess, dataset.name)
     return _look(paths, preprocess, dataset.name)
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import RenderSettings
 from atw.datasets.demo import CLASSES, listed
 from atw.datasets.figure import REST, Colour, Colours, action_pose, draw_disc, draw_figure
 from atw.files import InputError, atomic_path
@@ -275,12 +276,11 @@ def write_clip(path: Path, frames: Image) -> None:
         named.replace(temporary)
 
 
-def write_dataset(
-    root: Path, *, split: int, train_per_class: int, test_per_class: int, seed: int, processes: int
-) -> None:
+def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> None:
     """Render the videos of a split below `root`, then write split{split}.csv with the true interval of each action."""
-    rows = listed({"train_per_class": train_per_class, "test_per_class": test_per_class}, split)
-    jobs = [(root / row.video, row.label, _seed(seed, split, row.subset, row.video)) for row in rows]
+    split = settings.split
+    rows = listed(settings.model_dump(include={"train_per_class", "test_per_class"}), split)
+    jobs = [(root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video)) for row in rows]
     # Forking would copy OpenCV's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
     with (

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from atw.config import FuseSettings
 from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import FORMAT, mean_over_splits, report
 from atw.evaluate.metrics import wilson_interval
@@ -17,14 +18,14 @@ from atw.output import console
 _WIDE_INTERVAL = 0.2
 
 
-def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -> None:
+def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> None:
     """Fuse score files into fused.json.
 
     Args:
         out: path of the result.
         score_paths: one score file of the test videos a stream; where the weights are chosen, one of the held-out
             videos too.
-        settings: what `atw.config.fuse_settings` gives.
+        settings: weights, and how they are chosen.
 
     Raises:
         InputError: the files disagree about videos, labels, classes, dataset, split or experiment; or there are
@@ -33,11 +34,11 @@ def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -
     scores, held_out = _by_stream(score_paths, "test"), _by_stream(score_paths, "held_out")
     if not scores:
         raise InputError(f"{score_paths[0]} has no scores of test videos; give the scores.h5 of each stream")
-    weights = {stream: weight for stream, weight in settings["weights"].items() if weight}
+    weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
     choice = None
-    if held_out or "choose" in settings:
+    if held_out or settings.choose == "held_out":
         _require_pairs(scores, held_out, settings)
-        choice = choose_weights(held_out, configured=weights, on=settings["on"])
+        choice = choose_weights(held_out, configured=weights, on=settings.on)
         weights = choice["chosen"]["weights"]
     first = next(iter(scores.values()))
     quarantined = dict(first.provenance["train_quarantined"])
@@ -45,12 +46,12 @@ def write_result(out: Path, score_paths: list[Path], settings: dict[str, Any]) -
     result = report(
         scores,
         weights=weights,
-        on=settings["on"],
-        seed=settings["seed"],
+        on=settings.on,
+        seed=settings.seed,
         train_videos=first.provenance["train_videos"],
         quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],
     )
-    result["provenance"]["fuse"] = settings
+    result["provenance"]["fuse"] = settings.to_dict()
     if "held_out_videos" in first.provenance:
         result["videos"]["held_out"] = first.provenance["held_out_videos"]
     if choice:
@@ -63,9 +64,9 @@ def _by_stream(paths: list[Path], subset: Subset) -> dict[str, Scores]:
     return {scores.stream: scores for scores in read}
 
 
-def _require_pairs(scores: dict[str, Scores], held_out: dict[str, Scores], settings: dict[str, Any]) -> None:
+def _require_pairs(scores: dict[str, Scores], held_out: dict[str, Scores], settings: FuseSettings) -> None:
     """Refuse held-out scores that nobody asked for, that are missing or that another network gave."""
-    if "choose" not in settings:
+    if settings.choose == "none":
         raise InputError("scores of held-out videos are given, but fusion.choose is none; leave them out")
     if scores.keys() != held_out.keys():
         raise InputError(

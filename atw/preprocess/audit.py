@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from atw.config import AuditSettings
 from atw.datasets import Dataset
 from atw.datasets.listed import Listed
 from atw.files import InputError, atomic_path
@@ -45,7 +45,7 @@ def allowed(videos: int, limit: float) -> int:
     return max(1, math.floor(videos * limit + _ROUNDING)) if limit else 0
 
 
-def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -> None:
+def audit(out: Path, shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) -> None:
     """Write quarantine.csv of a split from what `judge` finds.
 
     Args:
@@ -55,12 +55,12 @@ def audit(out: Path, shard_paths: list[Path], settings: dict[str, Any], dataset:
     _write(out, judge(shard_paths, settings, dataset))
 
 
-def judge(shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -> list[Finding]:
+def judge(shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) -> list[Finding]:
     """The quarantined and repaired videos of a split with the reasons, sorted by id.
 
     Args:
         shard_paths: shards of one stream with all of the split's videos; the decoder's verdict is the same in each.
-        settings: what `atw.plan.Plan.audit_settings` gives.
+        settings: the split, and its limits.
         dataset: whose lists name the videos.
 
     Raises:
@@ -72,7 +72,7 @@ def judge(shard_paths: list[Path], settings: dict[str, Any], dataset: Dataset) -
     for path in shard_paths:
         with Shard(path) as shard:
             entries |= {entry.video: entry for entry in shard.entries}
-    listed = dataset.rows(settings["split"])
+    listed = dataset.rows(settings.split)
     missing = [row.video for row in listed if row.video not in entries]
     if missing:
         raise InputError(
@@ -101,26 +101,26 @@ def _findings(entries: Iterable[Entry]) -> Iterable[Finding]:
             yield Finding(entry.video, entry.label, "repaired", entry.repaired)
 
 
-def _check_limit(findings: list[Finding], videos: int, settings: dict[str, Any]) -> None:
+def _check_limit(findings: list[Finding], videos: int, settings: AuditSettings) -> None:
     bad = [finding for finding in findings if finding.verdict == "quarantined"]
-    limit = settings["quarantine_limit"]
+    limit = settings.quarantine_limit
     if len(bad) <= allowed(videos, limit):
         return
     raise InputError(
         "\n".join(
             (
-                f"{len(bad)} of the {videos} videos of {settings['dataset']}, {settings['split']}, cannot be used, and "
+                f"{len(bad)} of the {videos} videos of {settings.dataset}, {settings.split}, cannot be used, and "
                 f"preprocess.quarantine_limit is {limit:g}, so {allowed(videos, limit)} may be left out:",
                 *_named([f"{finding.video}: {finding.reason}" for finding in bad]),
                 "Replace these files or take them from the lists; to train without them, raise "
-                f"datasets.{settings['dataset']}.preprocess.quarantine_limit in config.yaml to "
+                f"datasets.{settings.dataset}.preprocess.quarantine_limit in config.yaml to "
                 f"{math.ceil(len(bad) / videos * 1000) / 1000:g} or more",
             )
         )
     )
 
 
-def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings: dict[str, Any]) -> None:
+def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings: AuditSettings) -> None:
     """Refuse one file under several names where a network would be tested on what it learnt, or taught two classes."""
     by_content: dict[str, list[Listed]] = {}
     for row in listed:
@@ -139,13 +139,13 @@ def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings:
     named = [_same(rows) for rows in wrong]
     for text in named:
         log.warning("the same file: %s", text)
-    if settings["identical"] == "allow":
+    if settings.identical == "allow":
         return
-    name = settings["dataset"]
+    name = settings.dataset
     raise InputError(
         "\n".join(
             (
-                f"identical files of {name}, {settings['split']}, {len(wrong)} in all, are both training and test "
+                f"identical files of {name}, {settings.split}, {len(wrong)} in all, are both training and test "
                 "videos, or videos of several classes:",
                 *_named(named),
                 "A result on such a split says too much or too little. Take the copies from the lists, or, if they are "

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from atw.config import FuseSettings
 from atw.evaluate.result import write_result
 from atw.evaluate.scores import Scores, score_writer
 
@@ -61,5 +62,9 @@ def result(folder: Path, rgb: list[int], flow: list[int], **names: Any) -> Path:
     """A fused.json with its score files; flow, of twice the weight, decides."""
     for stream, right in (("rgb", rgb), ("flow", flow)):
         write_scores(folder / stream / "scores.h5", scored(right, stream=stream, **names))
-    write_result(folder / "fused.json", [folder / stream / "scores.h5" for stream in ("rgb", "flow")], FUSE)
+    write_result(
+        folder / "fused.json",
+        [folder / stream / "scores.h5" for stream in ("rgb", "flow")],
+        FuseSettings.model_validate(FUSE),
+    )
     return folder / "fused.json"

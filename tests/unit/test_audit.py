@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from atw import config
+from atw.config import AuditSettings
 from atw.datasets import Dataset
 from atw.files import InputError
 from atw.preprocess.audit import audit
@@ -46,8 +47,9 @@ def dataset(folder: Path, *, allow_missing: bool) -> Dataset:
     return Dataset(config.location(config.load(raw(folder)), "mine") | {"allow_missing": allow_missing})
 
 
-def settings(limit: float) -> dict[str, object]:
-    return {"dataset": "mine", "split": "split1", "quarantine_limit": limit, "identical": "refuse"}
+def settings(limit: float, **changes: object) -> AuditSettings:
+    given = {"recipe": 1, "dataset": "mine", "split": "split1", "videos": "", "identical": "refuse"}
+    return AuditSettings.model_validate(given | {"quarantine_limit": limit} | changes)
 
 
 # The content of each video by its name, "" of nothing, and where it is listed.
@@ -88,7 +90,7 @@ def audit_copies(
     given = config.shard_settings(config.load(raw(folder)), "mine", "rgb")
     given |= {"shard": "00000", "members": mine.members_digest("00000", 1)}
     make(folder / "0.h5", given, mine, flow_path=None, threads=1)
-    audit(folder / "quarantine.csv", [folder / "0.h5"], settings(1.0) | keys, mine)
+    audit(folder / "quarantine.csv", [folder / "0.h5"], settings(1.0, **keys), mine)
     return (folder / "quarantine.csv").read_text().splitlines()
 
 

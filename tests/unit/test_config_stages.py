@@ -1,11 +1,13 @@
 """What each stage of the workflow is told, and so which of them a change makes anew."""
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
 from atw import config
+from atw.files import InputError
 from tests.unit.configured import FOLDER, UCF101, load
 
 
@@ -157,3 +159,49 @@ def test_rendering_depends_on_split_seed_and_sizes_alone() -> None:
     raw = {"datasets": {"demo": {"kind": "demo"}}, "seed": 3}
     expected = {"recipe": 1, "split": 2, "seed": 3, "train_per_class": 40, "test_per_class": 20}
     assert config.render_settings(config.load(raw), "demo", 2) == expected
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {},
+        {
+            "train": {"held_out": 0.2, "steps": [1, 2], "mixup": 0.3, "ema": 0.9},
+            "fusion": {"choose": "held_out", "weights": {"rgb": 1, "flow": 0.5}},
+        },
+    ],
+    ids=["the defaults", "what is left out unless it is set"],
+)
+def test_a_job_knows_the_settings_that_the_workflow_wrote(sections: dict[str, Any]) -> None:
+    """To the last key, and in the same order, for Snakemake compares texts."""
+    loaded = load(**sections)
+    split = {"split": "split1", "videos": "0"}
+    for stream in config.STREAMS:
+        of_stream = split | {"shards": config.shard_settings(loaded, "mine", stream)}
+        same(config.TrainSettings, config.train_settings(loaded, "mine", stream, "") | of_stream)
+        same(config.ScoreSettings, config.score_settings(loaded, "mine", stream, "") | of_stream)
+    same(config.AuditSettings, config.audit_settings(loaded, "mine") | split)
+    same(config.FuseSettings, config.fuse_settings(loaded, "mine", ""))
+    demo = config.load({"datasets": {"demo": {"kind": "demo"}}})
+    same(config.RenderSettings, config.render_settings(demo, "demo", 2))
+
+
+def same(stage: Any, written: dict[str, Any]) -> None:
+    text = json.dumps(written)
+    assert json.dumps(stage.from_json(text).to_dict()) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": {"iteratons": 3}}, "train.iteratons: Extra inputs are not permitted"),
+        ({"seed": "x"}, "seed: Input should be a valid integer"),
+        ({"videos": None}, "videos: Input should be a valid string"),
+    ],
+)
+def test_settings_that_are_none_of_a_stage_are_named(change: dict[str, Any], message: str) -> None:
+    written = config.train_settings(load(), "mine", "rgb", "") | {"split": "split1", "videos": "0", "shards": {}}
+    with pytest.raises(InputError, match=f"--settings: {message}"):
+        config.TrainSettings.from_json(json.dumps(written | change))
+    with pytest.raises(InputError, match="--settings: JSON: Invalid JSON"):
+        config.TrainSettings.from_json("{")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from atw.config import FuseSettings
 from atw.evaluate.fuse import fuse, mean_over_splits, pairs, report
 from atw.evaluate.result import print_result, write_result, write_summary
 from atw.evaluate.scores import Scores
@@ -194,7 +195,7 @@ def test_results_that_do_not_belong_together_are_refused(changes: dict[str, Any]
 
 
 def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = {"weights": {"rgb": 1.0, "flow": 1.0, "warped": 0.0}, "on": "logits", "seed": 0}
+    settings = FuseSettings(recipe=2, seed=0, weights={"rgb": 1.0, "flow": 1.0, "warped": 0.0}, on="logits")
     fused = []
     for split in ("split1", "split2"):
         paths = []

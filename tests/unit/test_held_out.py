@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atw import config
+from atw.config import FuseSettings
 from atw.datasets import Dataset, Split
 from atw.datasets.listed import Listed
 from atw.evaluate.choice import choose_weights
@@ -251,8 +252,9 @@ def provenance(**changes: Any) -> dict[str, Any]:
     return {"train_videos": 7, "held_out_videos": 4, "train_quarantined": [], "model": {"sha256": "0"}} | changes
 
 
-def settings(**changes: Any) -> dict[str, Any]:
-    return {"weights": CONFIGURED, "on": "logits", "seed": 0, "choose": "held_out"} | changes
+def settings(**changes: Any) -> FuseSettings:
+    given = {"recipe": 2, "weights": CONFIGURED, "on": "logits", "seed": 0, "choose": "held_out"}
+    return FuseSettings.model_validate(given | changes)
 
 
 def test_test_videos_never_influence_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -289,19 +291,19 @@ def test_scores_of_test_videos_are_refused_as_held_out_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held_out", "asked", "message"),
+    ("held_out", "choose", "message"),
     [
-        ({}, settings(), "held-out scores of no stream; give both of every stream"),
-        ({"rgb": RIGHT}, settings(), "test scores of rgb, flow and held-out scores of rgb;"),
-        ({"rgb": RIGHT, "flow": RIGHT}, {**settings(), "choose": None}, "fusion.choose is none; leave them out"),
+        ({}, "held_out", "held-out scores of no stream; give both of every stream"),
+        ({"rgb": RIGHT}, "held_out", "test scores of rgb, flow and held-out scores of rgb;"),
+        ({"rgb": RIGHT, "flow": RIGHT}, "none", "fusion.choose is none; leave them out"),
     ],
 )
 def test_held_out_scores_come_when_they_are_asked_for(
-    tmp_path: Path, held_out: dict[str, Any], asked: dict[str, Any], message: str
+    tmp_path: Path, held_out: dict[str, Any], choose: str, message: str
 ) -> None:
     test = {stream: scores(stream, provenance=provenance()) for stream in ("rgb", "flow")}
     paths = write_all(tmp_path, test, held_out_scores(held_out, provenance=provenance()))
-    asked = {name: value for name, value in asked.items() if value is not None} | {"weights": {"rgb": 1, "flow": 1}}
+    asked = settings(choose=choose, weights={"rgb": 1.0, "flow": 1.0})
     with pytest.raises(InputError, match=message):
         write_result(tmp_path / "fused.json", paths, asked)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from atw.config import RenderSettings
 from atw.datasets import render
 from atw.datasets.demo import CLASSES, listed
 from atw.datasets.figure import REST, Colours
@@ -308,7 +309,7 @@ def test_no_two_videos_share_a_seed() -> None:
 
 
 def test_a_dataset_is_its_list_and_the_videos_of_it(tmp_path: Path) -> None:
-    write_dataset(tmp_path, split=2, **SIZES, seed=5, processes=2)
+    write_dataset(tmp_path, RenderSettings(recipe=1, split=2, seed=5, **SIZES), processes=2)
     text = (tmp_path / "split2.csv").read_bytes().decode()
     assert "\r" not in text
     rows = list(csv.DictReader(text.splitlines()))

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from plotly.offline import get_plotlyjs
 
+from atw.config import AuditSettings
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
 from atw.report import page
@@ -63,7 +64,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     from tests.conftest import _moving_frames, _write_mjpeg
 
     made = Trained(tmp_path_factory.mktemp("report"), _moving_frames, _write_mjpeg)
-    settings = {"split": "split1", "dataset": "mine", "quarantine_limit": 0.05, "identical": "refuse"}
+    settings = AuditSettings(
+        recipe=1, dataset="mine", quarantine_limit=0.05, identical="refuse", split="split1", videos=""
+    )
     audit(made.split / "quarantine.csv", [made.shards["rgb"]], settings, made.dataset)
     return made
 

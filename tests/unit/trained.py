@@ -63,7 +63,8 @@ class Trained:
         for stream in config.STREAMS:
             self._make(stream)
         scores = [self.split / stream / "scores.h5" for stream in config.STREAMS]
-        write_result(self.split / "fused.json", scores, config.fuse_settings(self.config, "mine", ""))
+        fusion = config.FuseSettings.model_validate(config.fuse_settings(self.config, "mine", ""))
+        write_result(self.split / "fused.json", scores, fusion)
 
     def _make(self, stream: str) -> None:
         shard = config.shard_settings(self.config, "mine", stream)
