@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +59,9 @@ class Predictor:
         self._device = torch.device("cuda" if on_gpu else "cpu")
         self._threads = threads
         self._models = models
-        for model in models.streams.values():
-            model.network.to(self._device)
+        with _fitting():
+            for model in models.streams.values():
+                model.network.to(self._device)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -105,7 +106,8 @@ class Predictor:
                 f"flow of {path.name}, in runs of frames", "pairs", sum(1 for _ in runs(pairs_of(wanted)))
             ) as progress:
                 footage.compute(path, audit, wanted, progress)
-            results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
+            with _fitting():
+                results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
         return Prediction(
             video=str(video),
             classes=self.classes,
@@ -207,6 +209,18 @@ class Predictor:
             for stream, weight in weights.items()
         ]
         return probabilities(np.sum(added, axis=0), weights=weights, on=on)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Say in one message that the GPU's memory has no room."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            "the networks do not fit into the memory of the GPU: end what else computes there (nvidia-smi lists it), "
+            "or predict on the CPU, with --device cpu"
+        ) from None
 
 
 @dataclass(frozen=True, eq=False)

@@ -250,6 +250,18 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
         atw.load(alone, device="gpu")
 
 
+def test_a_gpu_without_room_is_one_message(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = atw.load(trained.split, device="cpu")
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    for model in one._models.streams.values():
+        monkeypatch.setattr(model.network.backbone, "forward", full)
+    with pytest.raises(InputError, match="do not fit into the memory of the GPU: .*--device cpu"):
+        one.predict(trained.root / "left/1.avi")
+
+
 def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def held(**_: Any) -> None:
         raise AssertionError("a prediction holds no GPU")
