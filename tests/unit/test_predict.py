@@ -258,7 +258,7 @@ def test_a_gpu_without_room_is_one_message(trained: Trained, monkeypatch: pytest
 
     for model in one._models.streams.values():
         monkeypatch.setattr(model.network.backbone, "forward", full)
-    with pytest.raises(InputError, match="do not fit into the memory of the GPU: .*--device cpu"):
+    with pytest.raises(InputError, match=r"do not fit into the memory of the GPU: .*--device cpu"):
         one.predict(trained.root / "left/1.avi")
 
 
