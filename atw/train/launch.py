@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,6 +37,25 @@ from atw.train.modelfile import save_model
 from atw.train.stopping import StoppedError, attended, heeded
 
 log = logging.getLogger("atw")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What every worker of a training is told.
+
+    Args:
+        task: what to train.
+        folder: of its state and its history.
+        flag: a file that is there once the training is to end.
+        board: folder of files for TensorBoard; None for none.
+        threads: CPU threads of each worker.
+    """
+
+    task: loop.Task
+    folder: Path
+    flag: Path
+    board: Path | None
+    threads: int
 
 
 def launch(
@@ -86,20 +106,20 @@ def launch(
     folder = storage / run_name
     board = Path("logs/tensorboard").absolute() / dataset.name / settings.split / settings.stream / run_name
     folder.mkdir(parents=True, exist_ok=True)
-    run = {
-        "task": task,
-        "folder": folder,
-        "flag": folder.with_suffix(".stop"),
-        "board": board if compute.tensorboard else None,
-        "threads": max(threads // compute.workers, 1),
-    }
+    run = Run(
+        task,
+        folder,
+        flag=folder.with_suffix(".stop"),
+        board=board if compute.tensorboard else None,
+        threads=max(threads // compute.workers, 1),
+    )
     # What a killed workflow left running must not meet its successor in the same files.
     with locked(folder, "still running this training, left over from an earlier start"):
         try:
             if compute.workers == 1 and not cluster.joined_address():
-                stopped = _train_here(run, compute, on_gpu=on_gpu)
+                stopped = train_here(run, on_gpu=on_gpu)
             else:
-                stopped = _train_on_ray(run, compute, threads=threads, gpus=gpus if on_gpu else 0)
+                stopped = _train_on_ray(run, threads=threads, gpus=gpus if on_gpu else 0)
         except StoppedError as error:
             _end(error.number, "start again: training goes on from its last checkpoint, if it has one")
         state = read_state(folder)
@@ -124,17 +144,21 @@ def _end(number: int, remedy: str) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _train_here(run: dict[str, Any], compute: Compute, *, on_gpu: bool) -> list[int]:
-    """Train in this process, which Ray Train calls its local mode; gives the signals that came."""
+def train_here(run: Run, *, on_gpu: bool) -> list[int]:
+    """Train in this process, which Ray Train calls its local mode; gives the signals that came.
+
+    Raises:
+        InputError: whatever the user can mend.
+        StoppedError: a signal ended it without a state.
+    """
     logging.getLogger("ray.train").setLevel(logging.WARNING)  # it says at INFO that the mode is young
-    with own_gpus(int(on_gpu)) as gpus, heeded(run["flag"], here=True) as caught:
+    with own_gpus(int(on_gpu)) as gpus, heeded(run.flag, here=True) as caught:
         device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
         trainer = TorchTrainer(
-            _train,
-            train_loop_config=run | {"device": device},
+            lambda: _train(run, device),
             scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
         )
-        for tries_left in range(compute.retries, -1, -1):
+        for tries_left in range(run.task.compute.retries, -1, -1):
             try:
                 trainer.fit()
                 break
@@ -147,13 +171,13 @@ def _train_here(run: dict[str, Any], compute: Compute, *, on_gpu: bool) -> list[
     return caught
 
 
-def _train_on_ray(run: dict[str, Any], compute: Compute, *, threads: int, gpus: int) -> list[int]:
+def _train_on_ray(run: Run, *, threads: int, gpus: int) -> list[int]:
     """Train by the workers of a Ray; gives the signals that came."""
-    folder: Path = run["folder"]
+    compute, folder = run.task.compute, run.folder
     with _ray(threads, gpus):
         trainer = TorchTrainer(
             _worker,
-            train_loop_config=run,
+            train_loop_config={"run": run},
             torch_config=Meeting(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
@@ -167,7 +191,7 @@ def _train_on_ray(run: dict[str, Any], compute: Compute, *, threads: int, gpus: 
                 callbacks=[_Refusal()],
             ),
         )
-        with heeded(run["flag"]) as caught:
+        with heeded(run.flag) as caught:
             attended(lambda: _fit(trainer), caught)
     return caught
 
@@ -250,33 +274,34 @@ def _wrong_input(failure: BaseException | None) -> InputError | None:
     return failure
 
 
-def _worker(run: dict[str, Any]) -> None:
+def _worker(config: dict[str, Run]) -> None:
     """What each Ray worker runs."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    _train(run | {"device": get_device()})
+    _train(config["run"], get_device())
 
 
-def _train(run: dict[str, Any]) -> None:
+def _train(run: Run, device: torch.device) -> None:
     """Train from the last state on; every worker reads it, the first one writes the next."""
-    torch.set_num_threads(run["threads"])
+    torch.set_num_threads(run.threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # what names no device would be computed on the first, and take memory there
     context = ray.train.get_context()
     rank = context.get_world_rank()
-    device: torch.device = run["device"]
 
     def save(state: dict[str, Any]) -> None:
         if rank == 0:
-            write_state(run["folder"], state | {"hardware": _hardware(device)})
+            write_state(run.folder, state | {"hardware": _hardware(device)})
 
     loop.run(
-        run["task"],
+        run.task,
         device=device,
         rank=rank,
         world=context.get_world_size(),
-        state=read_state(run["folder"]),
-        history_path=run["folder"] / "history.jsonl",
+        state=read_state(run.folder),
+        history_path=run.folder / "history.jsonl",
         save=save,
-        stop=run["flag"].exists,
-        board=run["board"],
+        stop=run.flag.exists,
+        board=run.board,
     )
 
 

@@ -6,7 +6,8 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -25,8 +26,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def train(*tries: Any, retries: int = 0) -> list[int]:
         left = list(tries)
         monkeypatch.setattr(loop, "run", lambda _, *, state, save, **__: left.pop(0)(state, save))
-        run = {"task": None, "folder": tmp_path, "flag": tmp_path / "stop", "board": None, "threads": 1}
-        caught = launch._train_here(run, Compute(retries=retries), on_gpu=False)
+        task = SimpleNamespace(compute=Compute(retries=retries))
+        run = launch.Run(cast(loop.Task, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
+        caught = launch.train_here(run, on_gpu=False)
         assert left == []
         return caught
 
