@@ -203,7 +203,8 @@ def table(
     from atw import config
     from atw.evaluate.tables import write_table
 
-    write_table(out, inputs, config.load_json(settings))
+    stage = config.SplitsTableSettings if config.load_json(settings).get("table") == 4 else config.RunsTableSettings
+    write_table(out, inputs, stage.from_json(settings))
 
 
 @app.command(rich_help_panel="Stages of the workflow")

@@ -128,6 +128,36 @@ class FuseSettings(StageSettings):
         return self.model_dump(mode="json", exclude={"choose"} if self.choose == "none" else None)
 
 
+class _Table(StageSettings):
+    recipe: int
+    table: int
+    dataset: str
+    kind: str
+
+
+class RunsTableSettings(_Table):
+    """What Tables 1 to 3 depend on: the fusion, and whose scores serve for each experiment ("" is none)."""
+
+    seed: int
+    weights: dict[str, float]
+    on: Literal["logits", "probabilities"]
+    split: str
+    experiments: dict[str, str]
+
+
+class TableNetwork(Section):
+    """A network as Table 4 names it."""
+
+    backbone: str
+    weights: str | None
+
+
+class SplitsTableSettings(_Table):
+    """What Table 4 depends on beside the summary: the network of each stream."""
+
+    networks: dict[Stream, TableNetwork]
+
+
 _AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard
 
 

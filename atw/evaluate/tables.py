@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atw import paper
+from atw.config import RunsTableSettings, SplitsTableSettings
 from atw.evaluate import metrics
 from atw.evaluate.compare import Outcomes, compare, outcomes
 from atw.evaluate.fuse import fuse
@@ -22,26 +23,29 @@ _LEVEL = 0.05
 _FLAT = 0.5
 
 
-def write_table(out: Path, inputs: list[Path], settings: dict[str, Any]) -> None:
+def write_table(out: Path, inputs: list[Path], settings: RunsTableSettings | SplitsTableSettings) -> None:
     """Write a table as JSON, and beside it as CSV, HTML, LaTeX and Markdown.
 
     Args:
         out: path of the JSON file.
         inputs: score files of every experiment of the table; for Table 4 the dataset's summary.json.
-        settings: what `atw.plan.Plan.table_settings` gives.
+        settings: of the table.
 
     Raises:
         InputError: an input is missing, of other data than the settings say, or on other test videos than the others.
     """
-    made = _state_of_the_art(inputs[0], settings) if settings["table"] == 4 else _rows_of_runs(inputs, settings)
+    if isinstance(settings, RunsTableSettings):
+        made = _rows_of_runs(inputs, settings)
+    else:
+        made = _state_of_the_art(inputs[0], settings)
     table = {
         "format": FORMAT,
-        "table": settings["table"],
-        "dataset": settings["dataset"],
-        "published_on": _published_on(settings["kind"], made["rows"]),
+        "table": settings.table,
+        "dataset": settings.dataset,
+        "published_on": _published_on(settings.kind, made["rows"]),
         **made,
     }
-    table["provenance"]["settings"] = settings
+    table["provenance"]["settings"] = settings.to_dict()
     write_html(out.with_suffix(".html"), table)
     write_csv(out.with_suffix(".csv"), table)
     write_latex(out.with_suffix(".tex"), table)
@@ -63,23 +67,23 @@ def _published(percent: Mapping[str, float]) -> dict[str, float]:
 # Tables 1 to 3
 
 
-def _rows_of_runs(inputs: list[Path], settings: dict[str, Any]) -> dict[str, Any]:
-    table = paper.TABLES[settings["table"]]
-    columns = table.columns_of(settings["weights"])
+def _rows_of_runs(inputs: list[Path], settings: RunsTableSettings) -> dict[str, Any]:
+    table = paper.TABLES[settings.table]
+    columns = table.columns_of(settings.weights)
     paths = _by_run(inputs, settings)
     rows, seen = [], {}
     for row in table.rows:
-        experiment = settings["experiments"][row.experiment]
+        experiment = settings.experiments[row.experiment]
         made, seen[row.experiment] = _row(row, columns, paths, experiment, settings)
         rows.append(made)
     labels = {row.experiment: row.label for row in table.rows}
     for row, made in zip(table.rows, rows, strict=True):
         for name, cell in made["cells"].items():
             if row.against:
-                test = compare(seen[row.against][name], seen[row.experiment][name], seed=settings["seed"])
+                test = compare(seen[row.against][name], seen[row.experiment][name], seed=settings.seed)
                 cell["comparison"] = {"with": labels[row.against], **test}
     return {
-        "split": settings["split"],
+        "split": settings.split,
         "caption": table.caption,
         "decimals": table.decimals,
         "paper": {"page": table.page, "network": table.network},
@@ -91,15 +95,15 @@ def _rows_of_runs(inputs: list[Path], settings: dict[str, Any]) -> dict[str, Any
     }
 
 
-def _by_run(inputs: list[Path], settings: dict[str, Any]) -> dict[str, dict[str, Path]]:
+def _by_run(inputs: list[Path], settings: RunsTableSettings) -> dict[str, dict[str, Path]]:
     """Score files by experiment and stream."""
     found: dict[str, dict[str, Path]] = {}
     for path in inputs:
         names = read_names(path)
-        for key in ("dataset", "split"):
-            if names[key] != settings[key]:
+        for key, asked in (("dataset", settings.dataset), ("split", settings.split)):
+            if names[key] != asked:
                 raise InputError(
-                    f"{path} has scores of {key} {names[key]}, but the table is of {settings[key]}; give other files"
+                    f"{path} has scores of {key} {names[key]}, but the table is of {asked}; give other files"
                 )
         found.setdefault(names["experiment"], {})[names["stream"]] = path
     return found
@@ -110,7 +114,7 @@ def _row(
     columns: list[paper.Column],
     paths: dict[str, dict[str, Path]],
     experiment: str,
-    settings: dict[str, Any],
+    settings: RunsTableSettings,
 ) -> tuple[dict[str, Any], dict[str, Outcomes]]:
     """A row without its comparisons, and the outcomes of each of its columns."""
     needed = dict.fromkeys(stream for column in columns for stream in column.streams)
@@ -123,16 +127,16 @@ def _row(
     first = next(iter(scores.values()))
     cells, seen = {}, {}
     for column in columns:
-        weights = {stream: settings["weights"][stream] for stream in column.streams}
+        weights = {stream: settings.weights[stream] for stream in column.streams}
         if len(weights) == 1:
             weights = dict.fromkeys(weights, 1.0)
-        logits = fuse(scores, weights=weights, on=settings["on"])
+        logits = fuse(scores, weights=weights, on=settings.on)
         summary = metrics.summary(
             logits,
             first.labels,
             quarantined_labels=[label for _, label, _ in first.quarantined],
             classes=first.classes,
-            seed=settings["seed"],
+            seed=settings.seed,
         )
         ours = {key: summary[key] for key in ("top1", "top1_ci95", "mean_class", "correct", "total")}
         published = _published(row.published.get(column.name, {}))
@@ -163,12 +167,12 @@ def _digests(paths: Mapping[str, Path]) -> dict[str, str]:
 # Table 4
 
 
-def _state_of_the_art(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _state_of_the_art(path: Path, settings: SplitsTableSettings) -> dict[str, Any]:
     summary = read_summary(path)
-    if (summary["dataset"], summary["experiment"]) != (settings["dataset"], None):
+    if (summary["dataset"], summary["experiment"]) != (settings.dataset, None):
         raise InputError(
             f"{path} is of dataset {summary['dataset']}, experiment {summary['experiment']}, but the table is of "
-            f"{settings['dataset']} without an experiment; give its own summary.json"
+            f"{settings.dataset} without an experiment; give its own summary.json"
         )
     accuracy = summary["accuracy"]["top1"]
     ours = {
@@ -184,13 +188,13 @@ def _state_of_the_art(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
             cell["ours"] = ours
         rows.append({"label": cited.model, "group": None, "experiment": None, "cells": {"fused": cell}})
     splits = len(summary["splits"])
-    networks = {f"{given['backbone']} {_start(given['weights'])}" for given in settings["networks"].values()}
+    networks = {f"{given.backbone} {_start(given.weights)}" for given in settings.networks.values()}
     return {
         "split": ", ".join(summary["splits"]),
         "caption": paper.TABLE4_CAPTION,
         "decimals": paper.TABLE4_DECIMALS,
         "paper": {"page": paper.TABLE4_PAGE, "network": paper.TABLE4_NETWORK},
-        "columns": [{"name": "fused", "streams": list(settings["networks"])}],
+        "columns": [{"name": "fused", "streams": list(settings.networks)}],
         "rows": rows,
         "notes": [
             f"Ours is the mean over {splits} split{'s' if splits > 1 else ''} of the fused top-1 accuracy, the paper's "
@@ -207,13 +211,13 @@ def _state_of_the_art(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
 # What has to be said beside the numbers
 
 
-def _notes(network: str, rows: list[dict[str, Any]], settings: dict[str, Any]) -> list[str]:
+def _notes(network: str, rows: list[dict[str, Any]], settings: RunsTableSettings) -> list[str]:
     cells = [cell for row in rows for cell in row["cells"].values()]
     of_streams = [stream for row in rows for stream in row["streams"].values()]
     networks = {f"{stream['backbone']} {_start(stream['weights_sha256'])}" for stream in of_streams}
     return [
-        f"Ours: {cells[0]['ours']['total']} test videos of {settings['split']} of {settings['dataset']}, one training "
-        f"a row and stream with seed {settings['seed']}. Intervals (95%, bootstrap) say what other test videos would "
+        f"Ours: {cells[0]['ours']['total']} test videos of {settings.split} of {settings.dataset}, one training "
+        f"a row and stream with seed {settings.seed}. Intervals (95%, bootstrap) say what other test videos would "
         "change, not what another training would.",
         *_other_data(settings, rows),
         *_other_network(network, networks),
@@ -226,18 +230,18 @@ def _start(weights: str | None) -> str:
     return "from ImageNet weights" if weights else "from scratch"
 
 
-def _other_data(settings: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    published = _published_on(settings["kind"], rows)
-    if paper.TITLES.get(settings["kind"]) in published:
+def _other_data(settings: RunsTableSettings | SplitsTableSettings, rows: list[dict[str, Any]]) -> list[str]:
+    published = _published_on(settings.kind, rows)
+    if paper.TITLES.get(settings.kind) in published:
         return []
     demo = (
         " The demo is eight rendered actions for trying the pipeline: what these rows differ by says nothing about "
         "real videos."
-        if settings["kind"] == "demo"
+        if settings.kind == "demo"
         else ""
     )
     return [
-        f"The paper's numbers are of {' and '.join(published)}, ours of {settings['dataset']}: other videos, other "
+        f"The paper's numbers are of {' and '.join(published)}, ours of {settings.dataset}: other videos, other "
         f"classes. They stand side by side and cannot be compared.{demo}"
     ]
 

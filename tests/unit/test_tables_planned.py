@@ -1,5 +1,6 @@
 """What the paper prints, and what each of its tables asks the workflow for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from atw import config, paper
+from atw.config import RunsTableSettings, SplitsTableSettings
 from atw.files import InputError
 from atw.plan import Plan
 from tests.unit.scored import CLASSES
@@ -93,6 +95,13 @@ def test_a_fusion_without_a_stream_has_no_column_with_it(place: Path) -> None:
     none = plan(fusion={"weights": {"flow": 1.0}})
     with pytest.raises(InputError, match=r"table2 is of a stream without weight in mine: give it one"):
         none.table_inputs("mine", "2")
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3", "4"])
+def test_a_table_knows_the_settings_that_the_workflow_wrote(place: Path, number: str) -> None:
+    text = json.dumps(plan(fusion={"choose": "none"}).table_settings("mine", number))
+    stage = SplitsTableSettings if number == "4" else RunsTableSettings
+    assert json.dumps(stage.from_json(text).to_dict()) == text
 
 
 def test_what_gives_the_same_scores_is_trained_once(place: Path) -> None:

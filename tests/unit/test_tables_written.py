@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from atw import paper
+from atw.config import RunsTableSettings, SplitsTableSettings, TableNetwork
 from atw.evaluate.fuse import mean_over_splits
 from atw.evaluate.result import read_result, write_summary
 from atw.evaluate.tables import write_table
 from atw.files import InputError, file_digest
 from tests.unit.scored import result, scored, write_scores
 
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "recipe": 1,
     "table": 3,
     "dataset": "mine",
@@ -27,6 +28,12 @@ SETTINGS = {
     "on": "logits",
     "experiments": {row.experiment: row.experiment for row in paper.TABLES[3].rows} | {"table3-n4": ""},
 }
+
+
+def asked(changes: dict[str, Any] | None = None) -> RunsTableSettings:
+    return RunsTableSettings.model_validate(SETTINGS | (changes or {}))
+
+
 # Which videos each N is right about.
 RIGHT = {n: list(range(12 - abs(4 - n))) for n in range(1, 9)}
 
@@ -67,7 +74,7 @@ class Page(HTMLParser):
 
 def test_table3_has_both_numbers_of_every_row(tmp_path: Path) -> None:
     paths = segments(tmp_path)
-    write_table(tmp_path / "table3.json", paths[::-1], SETTINGS)
+    write_table(tmp_path / "table3.json", paths[::-1], asked())
     table = json.loads((tmp_path / "table3.json").read_text())
     assert (table["format"], table["table"], table["dataset"], table["split"]) == (1, 3, "mine", "split1")
     assert table["published_on"] == ["UCF-101", "HMDB-51"]
@@ -91,7 +98,7 @@ def test_table3_has_both_numbers_of_every_row(tmp_path: Path) -> None:
 
 def test_a_table_says_what_it_cannot_show(tmp_path: Path) -> None:
     paths = segments(tmp_path, flat_attention=0.75)
-    write_table(tmp_path / "table3.json", paths, SETTINGS | {"kind": "demo"})
+    write_table(tmp_path / "table3.json", paths, asked({"kind": "demo"}))
     notes = " ".join(json.loads((tmp_path / "table3.json").read_text())["notes"])
     assert "13 test videos of split1 of mine" in notes
     assert "not what another training would" in notes
@@ -104,14 +111,14 @@ def test_a_table_says_what_it_cannot_show(tmp_path: Path) -> None:
 
 
 def test_on_the_papers_own_dataset_its_own_numbers_stand_alone(tmp_path: Path) -> None:
-    write_table(tmp_path / "table3.json", segments(tmp_path), SETTINGS | {"kind": "hmdb51"})
+    write_table(tmp_path / "table3.json", segments(tmp_path), asked({"kind": "hmdb51"}))
     table = json.loads((tmp_path / "table3.json").read_text())
     assert table["published_on"] == ["HMDB-51"]
     assert "cannot be compared" not in " ".join(table["notes"])
 
 
 def test_csv_and_page_hold_the_same_numbers(tmp_path: Path) -> None:
-    write_table(tmp_path / "table3.json", segments(tmp_path), SETTINGS)
+    write_table(tmp_path / "table3.json", segments(tmp_path), asked())
     with (tmp_path / "table3.csv").open(encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [line["row"] for line in lines] == [f"N = {n}" for n in range(1, 9)]
@@ -128,7 +135,7 @@ def test_csv_and_page_hold_the_same_numbers(tmp_path: Path) -> None:
 
 
 def test_latex_and_markdown_hold_the_same_numbers(tmp_path: Path) -> None:
-    write_table(tmp_path / "table3.json", segments(tmp_path, dataset="m_%&"), SETTINGS | {"dataset": "m_%&"})
+    write_table(tmp_path / "table3.json", segments(tmp_path, dataset="m_%&"), asked({"dataset": "m_%&"}))
     latex = (tmp_path / "table3.tex").read_text(encoding="utf-8")
     lines = [line.strip().removesuffix(r"\\") for line in latex.splitlines()]
     rows = [[cell.strip() for cell in line.split("&")] for line in lines if line.startswith("N =")]
@@ -149,7 +156,7 @@ def test_latex_and_markdown_hold_the_same_numbers(tmp_path: Path) -> None:
 
 def test_the_page_quotes_what_it_is_given(tmp_path: Path) -> None:
     paths = segments(tmp_path, dataset="<script>alert(1)</script>")
-    write_table(tmp_path / "t.json", paths, SETTINGS | {"dataset": "<script>alert(1)</script>"})
+    write_table(tmp_path / "t.json", paths, asked({"dataset": "<script>alert(1)</script>"}))
     assert "<script>" not in (tmp_path / "t.html").read_text()
 
 
@@ -164,7 +171,7 @@ def test_table1_fuses_two_streams_and_three(tmp_path: Path) -> None:
             paths.append(tmp_path / experiment / f"{stream}.h5")
             write_scores(paths[-1], scored(given, stream=stream, experiment=experiment))
     weights = {"rgb": 1.0, "flow": 1.0, "warped": 1.0}
-    write_table(tmp_path / "t.json", paths, SETTINGS | {"table": 1, "weights": weights, "experiments": names})
+    write_table(tmp_path / "t.json", paths, asked({"table": 1, "weights": weights, "experiments": names}))
     table = json.loads((tmp_path / "t.json").read_text())
     rows = {row["label"]: row["cells"] for row in table["rows"]}
     assert list(rows) == ["max", "average", "weighted average", "attention"]
@@ -174,7 +181,7 @@ def test_table1_fuses_two_streams_and_three(tmp_path: Path) -> None:
     assert rows["max"]["three-stream"]["comparison"]["only_first"] == 3
     assert rows["weighted average"]["spatial"]["published"] == {}
     assert rows["average"]["temporal"]["published"] == {"UCF-101": 0.879}
-    two = SETTINGS | {"table": 1, "weights": weights | {"warped": 0.0}, "experiments": names}
+    two = asked({"table": 1, "weights": weights | {"warped": 0.0}, "experiments": names})
     write_table(tmp_path / "two.json", paths, two)
     columns = [column["name"] for column in json.loads((tmp_path / "two.json").read_text())["columns"]]
     assert columns == ["spatial", "temporal", "two-stream"]
@@ -186,7 +193,7 @@ def test_table2_compares_within_its_groups(tmp_path: Path) -> None:
     for experiment in dict.fromkeys(names.values()):
         paths.append(tmp_path / f"{experiment}.h5")
         write_scores(paths[-1], scored([1], experiment=experiment))
-    write_table(tmp_path / "t.json", paths, SETTINGS | {"table": 2, "experiments": names})
+    write_table(tmp_path / "t.json", paths, asked({"table": 2, "experiments": names}))
     rows = json.loads((tmp_path / "t.json").read_text())["rows"]
     against = {row["label"]: (row["cells"]["spatial"]["comparison"] or {}).get("with") for row in rows}
     assert against == {
@@ -211,8 +218,8 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
         result(tmp_path / split, [0], right, split=split) for split, right in (("split1", [0, 1]), ("split2", [0]))
     ]
     write_summary(tmp_path / "summary.json", fused)
-    networks = {"rgb": {"backbone": "resnet50", "weights": "weights/resnet50.pth"}}
-    settings = {"recipe": 1, "table": 4, "dataset": "mine", "kind": "ucf101", "networks": networks}
+    networks = {"rgb": TableNetwork(backbone="resnet50", weights="weights/resnet50.pth")}
+    settings = SplitsTableSettings(recipe=1, table=4, dataset="mine", kind="ucf101", networks=networks)
     write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings)
     table = json.loads((tmp_path / "t.json").read_text())
     assert len(table["rows"]) == 15
@@ -231,7 +238,7 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
     assert r"& 11.5 $\pm$ 5.4 [" in (tmp_path / "t.tex").read_text()
     assert "| 11.5 ± 5.4 [" in (tmp_path / "t.md").read_text()
     with pytest.raises(InputError, match="is of dataset mine, experiment None, but the table is of theirs"):
-        write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings | {"dataset": "theirs"})
+        write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings.model_copy(update={"dataset": "theirs"}))
     with pytest.raises(InputError, match=r"is not a summary\.json of format 2"):
         write_table(tmp_path / "t.json", [fused[0]], settings)
 
@@ -250,7 +257,7 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
 def test_a_table_refuses_the_wrong_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     paths = segments(tmp_path)
     with pytest.raises(InputError, match=message):
-        write_table(tmp_path / "table3.json", paths, SETTINGS | changes)
+        write_table(tmp_path / "table3.json", paths, asked(changes))
     assert not list(tmp_path.glob("table3.*"))
 
 
@@ -258,7 +265,7 @@ def test_a_table_refuses_rows_of_other_videos(tmp_path: Path) -> None:
     paths = segments(tmp_path)
     write_scores(paths[6], scored([0], experiment="table3-n7", quarantined=[]))
     with pytest.raises(InputError, match="split1 lost is a video of jump in the first and not listed"):
-        write_table(tmp_path / "table3.json", paths, SETTINGS)
+        write_table(tmp_path / "table3.json", paths, asked())
 
 
 def test_the_command_writes_a_file_of_each_kind(tmp_path: Path) -> None:
