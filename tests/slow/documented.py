@@ -114,6 +114,7 @@ EXCEPTIONS = {
         "python -m build",
         "pip install tensorboard",
         "pip install build",
+        "pip install pre-commit",
         "pip install --force-reinstall --no-deps opencv-contrib-python-headless",
         "apt install libarchive-tools",
         "apt install unar",
