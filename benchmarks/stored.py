@@ -54,7 +54,8 @@ def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dic
     stored = Stored(loaded, Dataset(config.location(loaded, _NAME)), {name: out / f"{name}.h5" for name in STREAMS})
     own = {"shard": "00000", "members": stored.dataset.members_digest("00000", 1)}
     for stream, path in stored.shards.items():
-        make(path, stored.shard_settings(stream) | own, stored.dataset, flow_path=None, threads=threads)
+        settings = config.read_shard_settings(stored.shard_settings(stream) | own)
+        make(path, settings, stored.dataset, flow_path=None, threads=threads)
     return stored
 
 

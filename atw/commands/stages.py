@@ -62,7 +62,7 @@ def shard(
     from atw.preprocess.shard import make
 
     given = datasets.from_json(dataset)
-    make(out, config.load_json(settings), given, flow_path=flow, threads=threads, gpus=gpus)
+    make(out, config.read_shard_settings(config.load_json(settings)), given, flow_path=flow, threads=threads, gpus=gpus)
 
 
 @app.command(rich_help_panel="Stages of the workflow")

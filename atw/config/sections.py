@@ -18,13 +18,20 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Preprocess(Section):
-    """How videos become frames in shards. A change decodes everything again."""
-
+class _Size(Section):
     width: int = Field(340, ge=16, le=4096, description="working width in pixels; frames are resized to it")
     height: int = Field(256, ge=16, le=4096, description="working height in pixels; the aspect ratio is not kept")
+
+
+class _Jpeg(Section):
     jpeg_quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames; 95 takes 31 kB a frame")
+
+
+class _Zstandard(Section):
     zstd_level: int = Field(3, ge=1, le=19, description="Zstandard level of stored flow; 3 takes 11 kB a field")
+
+
+class _Decoding(Section):
     shards: int = Field(
         16,
         ge=1,
@@ -40,6 +47,9 @@ class Preprocess(Section):
         description="which stream of pictures to take from files with several, counted from 0 without cover pictures; "
         "quarantine a video that has it not",
     )
+
+
+class _Judging(Section):
     quarantine_limit: float = Field(
         0.05,
         ge=0,
@@ -52,6 +62,18 @@ class Preprocess(Section):
         description="whether one file, byte by byte, may be both a training and a test video of a split, or a video of "
         "two classes; a change decodes nothing again",
     )
+
+
+class FrameSettings(_Decoding, _Jpeg, _Size):
+    """What shards of frames depend on."""
+
+
+class FieldSettings(_Decoding, _Zstandard, _Size):
+    """What shards of flow and warped flow depend on, beside the flow."""
+
+
+class Preprocess(_Judging, _Decoding, _Zstandard, _Jpeg, _Size):
+    """How videos become frames in shards. A change decodes everything again."""
 
 
 class Flow(Section):

@@ -1,11 +1,24 @@
 """What each stage depends on, and no more: a change of a setting reruns the stages whose settings it is in."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
 from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
-from atw.config.sections import STREAMS, Augment, Evaluate, Model, Sampling, Section, Stream, Train
+from atw.config.sections import (
+    STREAMS,
+    Augment,
+    Evaluate,
+    FieldSettings,
+    Flow,
+    FrameSettings,
+    Model,
+    Sampling,
+    Section,
+    Stream,
+    Train,
+    Warp,
+)
 from atw.config.whole import Config, effective
 from atw.files import InputError
 
@@ -48,13 +61,73 @@ class StageSettings(Section):
         return self.model_dump(mode="json")
 
 
+class _Shards(StageSettings):
+    recipes: dict[str, int]
+    dataset: str
+    shard: str | None = None
+    members: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _name_and_members_of_one_only(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        given: dict[str, Any] = dump(self)
+        return {name: value for name, value in given.items() if value is not None or name not in ("shard", "members")}
+
+
+class FrameShards(_Shards):
+    """What the bytes of shards of frames depend on; those of one `shard` also on the digest of its `members`."""
+
+    stream: Literal["rgb"]
+    preprocess: FrameSettings
+
+
+class FieldShards(_Shards):
+    """What shards of flow and warped flow have in common."""
+
+    preprocess: FieldSettings
+    flow: Flow
+
+    def on(self, backend: str) -> Self:
+        """The same on another flow backend."""
+        return self.model_copy(update={"flow": self.flow.model_copy(update={"backend": backend})})
+
+
+class FlowShards(FieldShards):
+    """What the bytes of shards of flow depend on."""
+
+    stream: Literal["flow"]
+
+
+class WarpedShards(FieldShards):
+    """What the bytes of shards of warped flow depend on; it starts from the flow."""
+
+    stream: Literal["warped"]
+    warp: Warp
+
+    def without_masks(self) -> Self:
+        """The same for a video that has none."""
+        return self.model_copy(update={"warp": self.warp.model_copy(update={"masks": None})})
+
+
+ShardSettings = Annotated[FrameShards | FlowShards | WarpedShards, Field(discriminator="stream")]
+_SHARDS: TypeAdapter[FrameShards | FlowShards | WarpedShards] = TypeAdapter(ShardSettings)
+
+
+def read_shard_settings(given: dict[str, Any], *, extra: Literal["forbid", "ignore"] = "forbid") -> ShardSettings:
+    """The settings of shards from what `shard_settings` gives, or from a file.
+
+    Raises:
+        ValidationError: they are none; it is a ValueError.
+    """
+    return _SHARDS.validate_python(given, extra=extra)
+
+
 class TrainSettings(StageSettings):
     """What a trained network depends on.
 
     Args:
         split: name of the split.
         videos: digest of its lists.
-        shards: what `shard_settings` gives.
+        shards: of the shards of its stream.
     """
 
     recipe: int
@@ -67,7 +140,7 @@ class TrainSettings(StageSettings):
     train: Train
     split: str
     videos: str
-    shards: dict[str, Any]
+    shards: ShardSettings
 
     @property
     def stack(self) -> int:
@@ -90,7 +163,7 @@ class ScoreSettings(StageSettings):
     evaluate: Evaluate
     split: str
     videos: str
-    shards: dict[str, Any]
+    shards: ShardSettings
 
 
 class RenderSettings(StageSettings):

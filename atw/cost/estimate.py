@@ -3,7 +3,6 @@
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.filesize import decimal
 from rich.table import Table
@@ -106,18 +105,18 @@ class _Work:
         for (name, stream), shards in sorted(
             groups.items(), key=lambda item: (item[0][0], config.STREAMS.index(item[0][1]))
         ):
-            settings = config.shard_settings(self._plan.config, name, stream)
+            settings = config.read_shard_settings(config.shard_settings(self._plan.config, name, stream))
             dataset = self._plan.dataset(name)
-            count = settings["preprocess"]["shards"]
+            count = settings.preprocess.shards
             videos = sum(len(dataset.members(shard, count)) for shard in shards)
-            footage = self._look(name, settings["preprocess"])
+            footage = self._look(name, settings.preprocess)
             items = round(videos * (footage.mean - (stream != "rgb")))
             gpus = 0 if stream == "rgb" else self._plan.flow_gpus(name)
-            rate = rates.preprocessing(stream, settings, footage, gpus=gpus)
+            rate = rates.preprocessing(settings, footage, gpus=gpus)
             stage, unit = ("frames", "frames") if stream == "rgb" else (stream, "pairs")
             self._add(stage, name, len(shards), videos, items, unit, rate)
 
-    def _look(self, name: str, preprocess: dict[str, Any]) -> Footage:
+    def _look(self, name: str, preprocess: config.FrameSettings | config.FieldSettings) -> Footage:
         if name not in self._footage:
             footage = self._footage[name] = sample(self._plan.dataset(name), preprocess, seed=self._plan.config.seed)
             self.notes.append(

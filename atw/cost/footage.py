@@ -5,11 +5,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from atw.config import RenderSettings
+from atw.config import FieldSettings, FrameSettings, RenderSettings
 from atw.datasets import Dataset
 from atw.datasets.render import write_dataset
 from atw.files import InputError
@@ -47,7 +46,7 @@ class Footage:
         return float(2 * np.std(self.frames, ddof=1) / np.sqrt(len(self.frames)) / self.mean)
 
 
-def sample(dataset: Dataset, preprocess: dict[str, Any], *, seed: int) -> Footage:
+def sample(dataset: Dataset, preprocess: FrameSettings | FieldSettings, *, seed: int) -> Footage:
     """Decode some videos of a dataset, drawn by `seed`; of a demo that is not rendered yet, some that are like it.
 
     Raises:
@@ -64,10 +63,10 @@ def sample(dataset: Dataset, preprocess: dict[str, Any], *, seed: int) -> Footag
     return _look(paths, preprocess, dataset.name)
 
 
-def _look(paths: list[Path], preprocess: dict[str, Any], dataset: str) -> Footage:
+def _look(paths: list[Path], preprocess: FrameSettings | FieldSettings, dataset: str) -> Footage:
     frames: list[int] = []
     clips: list[list[Frame]] = []
-    given = {name: preprocess[name] for name in HOW_TO_READ}
+    given = preprocess.model_dump(include=set(HOW_TO_READ))
     begin = time.perf_counter()
     with meter(f"looking at videos of {dataset}", "videos", len(paths)) as progress:
         for path in paths:

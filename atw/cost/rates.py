@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import repeat
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-from atw.config import ON_GPU, Compute, TrainSettings
+from atw.config import ON_GPU, Compute, FrameShards, ShardSettings, TrainSettings, WarpedShards
 from atw.cost.footage import Footage
 from atw.datasets import Split
 from atw.model.network import VideoNetwork, channels
@@ -21,7 +22,7 @@ from atw.videos import Frame
 
 _SNIPPETS = 16
 _RUNS = 3
-Encode = Callable[[list[Frame], streams.Job], streams.Items]
+Encode = Callable[[list[Frame]], streams.Items]
 
 
 class Rate(NamedTuple):
@@ -32,38 +33,31 @@ class Rate(NamedTuple):
     on_gpu: bool = False
 
 
-def preprocessing(stream: str, settings: dict[str, Any], footage: Footage, *, gpus: int) -> Rate:
+def preprocessing(settings: ShardSettings, footage: Footage, *, gpus: int) -> Rate:
     """A frame of rgb, or a pair of frames of flow and warped flow, with its decoding, on one core or with one GPU.
 
     Args:
-        stream: rgb, flow or warped.
-        settings: what `atw.config.shard_settings` gives.
+        settings: of the shards.
         footage: of the dataset.
         gpus: that a job reserves.
     """
-    if stream == "rgb":
-        return _encoding(streams.frames_to_items, streams.Job(settings), footage, on_gpu=False)
-
-    def warped(clip: list[Frame], job: streams.Job) -> streams.Items:
-        return streams.warped_to_items(clip, job, None, Entry(video="", label=""))
-
-    with job_backend(settings["flow"]["backend"], gpus) as backend:
-        job = streams.Job(
-            settings | {"flow": settings["flow"] | {"backend": backend}, "warp": _without_masks(settings)}
-        )
-        return _encoding(
-            warped if stream == "warped" else streams.flow_to_items, job, footage, on_gpu=backend in ON_GPU
-        )
+    job = streams.Job()
+    if isinstance(settings, FrameShards):
+        return _encoding(partial(streams.frames_to_items, settings=settings, job=job), footage, on_gpu=False)
+    with job_backend(settings.flow.backend, gpus) as backend:
+        here = settings.on(backend)
+        if isinstance(here, WarpedShards):
+            entry = Entry(video="", label="")
+            encode = partial(streams.warped_to_items, settings=here.without_masks(), job=job, flow=None, entry=entry)
+        else:
+            encode = partial(streams.flow_to_items, settings=here, job=job)
+        return _encoding(encode, footage, on_gpu=backend in ON_GPU)
 
 
-def _without_masks(settings: dict[str, Any]) -> dict[str, Any]:
-    return {**settings.get("warp", {}), "masks": None}
-
-
-def _encoding(encode: Encode, job: streams.Job, footage: Footage, *, on_gpu: bool) -> Rate:
-    encode(footage.clips[0], job)  # compiles, and takes up memory
+def _encoding(encode: Encode, footage: Footage, *, on_gpu: bool) -> Rate:
+    encode(footage.clips[0])  # compiles, and takes up memory
     begin = time.perf_counter()
-    items = [len(item) for clip in footage.clips for item in encode(clip, job).encoded]
+    items = [len(item) for clip in footage.clips for item in encode(clip).encoded]
     seconds = (time.perf_counter() - begin) / len(items)
     return Rate(seconds + footage.decoding_seconds, sum(items) / len(items), on_gpu)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from atw.config import TrainSettings
+from atw.config import ShardSettings, TrainSettings
 from atw.data import augment, sampling
 from atw.data.augment import Crop
 from atw.files import InputError
@@ -53,13 +53,13 @@ class Shards:
 
     Args:
         paths: of the shards.
-        expected: what `atw.config.shard_settings` gives; the shards may come from another folder or person.
+        expected: with which they were made; the shards may come from another folder or person.
 
     Raises:
         InputError: a shard is damaged, or made with other settings.
     """
 
-    def __init__(self, paths: Sequence[Path], expected: dict[str, Any]) -> None:
+    def __init__(self, paths: Sequence[Path], expected: ShardSettings) -> None:
         self._paths = [path.absolute() for path in paths]
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._pid = os.getpid()
@@ -67,15 +67,16 @@ class Shards:
         self.digests: dict[str, str] = {}
         self.places: dict[str, Place] = {}
         self.settings = expected
+        asked = expected.to_dict()
         for number, path in enumerate(self._paths):
             with Shard(path) as shard:
                 made_with = dict(shard.attributes["settings"])
                 for name in _OWN:
                     del made_with[name]
-                if made_with != expected:
+                if made_with != asked:
                     raise InputError(
                         f"shard {path} was made with other settings than config.yaml asks for: "
-                        f"{_difference(made_with, expected)}; change config.yaml, delete the shard so that the "
+                        f"{_difference(made_with, asked)}; change config.yaml, delete the shard so that the "
                         "workflow makes it again, or take another folder as `shards`"
                     )
                 self.digests[path.stem] = shard.digest
@@ -161,7 +162,7 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
         self._labels = labels
         self._settings = settings
         self._epoch, self._order = -1, np.empty(0, np.int64)
-        self._size = (shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"])
+        self._size = (shards.settings.preprocess.height, shards.settings.preprocess.width)
 
     def __len__(self) -> int:
         return len(self._videos)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from atw.config import Compute
+from atw.config import Compute, ShardSettings
 from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.train.arithmetic import full_fp32, memory_format
@@ -46,7 +46,7 @@ class Task:
 
     model_path: Path
     shard_paths: list[Path]
-    shard_settings: dict[str, Any]
+    shard_settings: ShardSettings
     videos: list[str]
     starts: NDArray[np.int64]
     stack: int

@@ -123,7 +123,7 @@ def _task(
     threads: int,
     gpus: tuple[int, ...],
 ) -> forward.Task:
-    evaluate, preprocess, stack = settings.evaluate, settings.shards["preprocess"], trained.stack
+    evaluate, preprocess, stack = settings.evaluate, settings.shards.preprocess, trained.stack
     return forward.Task(
         model_path=model_path,
         shard_paths=shard_paths,
@@ -133,7 +133,7 @@ def _task(
             [sampling.test_starts(shards.positions(video), snippets=evaluate.snippets, stack=stack) for video in videos]
         ),
         stack=stack,
-        crops=augment.test_boxes(preprocess["height"], preprocess["width"], crop=evaluate.crop, crops=evaluate.crops),
+        crops=augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops),
         size=trained.augment.input_size,
         chunk=at_once * trained.sampling.segments,
         compute=compute,
@@ -176,7 +176,7 @@ def _provenance(
         "flat_attention": flat,
         "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
         "shards": shards.digests,
-        "shard_settings": shards.settings,
+        "shard_settings": shards.settings.to_dict(),
         "software": model.provenance["software"],
         "hardware": model.provenance["hardware"],
         "compute": model.provenance["compute"],
@@ -190,7 +190,7 @@ def _check(path: Path, model: TrainedModel, settings: ScoreSettings, classes: li
         ("stream", trained.stream, settings.stream),
         ("class list", list(model.classes), classes),
         ("list of videos", trained.videos, settings.videos),
-        ("preprocessing", model.provenance["shard_settings"], shards.settings),
+        ("preprocessing", model.provenance["shard_settings"], shards.settings.to_dict()),
     ):
         if had != has:
             raise InputError(

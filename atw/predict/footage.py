@@ -8,11 +8,12 @@ field of the video. In memory are the frames of one block of pairs, and 100 byte
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import FlowShards, FrameShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
@@ -33,33 +34,32 @@ class Recipe:
     """How the items of a video are computed.
 
     Args:
-        settings: by stream, what `atw.config.shard_settings` gave for the shards of training, with a flow backend that
-            runs here and without masks.
+        settings: by stream, those of the shards of training, with a flow backend that runs here and without masks.
         threads: pairs of frames worked on at the same time.
     """
 
-    settings: Mapping[str, dict[str, Any]]
+    settings: Mapping[str, ShardSettings]
     threads: int
 
     def read(self, video: Path, audit: Audit, *, small: bool = False) -> Iterator[Frame]:
         """The frames at the working size, or as small as can be; limits on pixels are those of training."""
-        preprocess = next(iter(self.settings.values()))["preprocess"]
+        preprocess = next(iter(self.settings.values())).preprocess
         side = SMALLEST_SIDE_PX
-        size = (side, side) if small else (preprocess["width"], preprocess["height"])
+        size = (side, side) if small else (preprocess.width, preprocess.height)
         return read(
             video,
             audit,
             width=size[0],
             height=size[1],
-            max_pixels=preprocess["max_pixels"],
+            max_pixels=preprocess.max_pixels,
             max_frames=_MAX_FRAMES,
             picture_stream=self.picture_stream,
         )
 
     @property
     def picture_stream(self) -> int:
-        """Which stream of pictures of a file with several; older networks took the first."""
-        return int(next(iter(self.settings.values()))["preprocess"].get("picture_stream", 0))
+        """Which stream of pictures of a file with several."""
+        return next(iter(self.settings.values())).preprocess.picture_stream
 
     def examine(self, video: Path) -> Audit:
         """Decode the video once and say what it is.
@@ -98,9 +98,10 @@ class Footage:
         blocks = runs(pairs_of(wanted))
         block = next(blocks, None)
         held: list[Frame] = []
+        rgb = self._recipe.settings.get("rgb")
+        quality = rgb.preprocess.jpeg_quality if isinstance(rgb, FrameShards) else 0
         for number, frame in enumerate(self._recipe.read(video, again)):
             if number in images:
-                quality = self._recipe.settings["rgb"]["preprocess"]["jpeg_quality"]
                 self._put("rgb", number, [encode_frame(frame, quality)])
             if block is None or number < block[0]:
                 continue
@@ -115,18 +116,17 @@ class Footage:
 
     def _add_fields(self, frames: Sequence[Frame], first: int) -> None:
         """Flow and warped flow of consecutive frames, the first of which is the frame `first`."""
-        settings = self._recipe.settings
-        if "flow" in settings:
-            self._put("flow", first, streams.flow_to_items(frames, self._job("flow")).encoded)
-        if "warped" in settings:
-            known = None
-            if streams.warp_parameters(settings["warped"]).matches != "tracks":
-                known = _Fields(list(streams.flow_to_items(frames, self._job("warped")).encoded), frames[0].shape[:2])
-            job, entry = self._job("warped"), Entry(video="", label="")
-            self._put("warped", first, streams.warped_to_items(frames, job, known, entry).encoded)
-
-    def _job(self, stream: str) -> streams.Job:
-        return streams.Job(self._recipe.settings[stream], threads=lambda: self._recipe.threads)
+        job = streams.Job(threads=lambda: self._recipe.threads)
+        for stream, settings in self._recipe.settings.items():
+            if isinstance(settings, WarpedShards):
+                known = None
+                if settings.warp.matches != "tracks":
+                    found = streams.flow_to_items(frames, settings, job).encoded
+                    known = _Fields(list(found), frames[0].shape[:2])
+                items = streams.warped_to_items(frames, settings, job, known, Entry(video="", label=""))
+                self._put(stream, first, items.encoded)
+            elif isinstance(settings, FlowShards):
+                self._put(stream, first, streams.flow_to_items(frames, settings, job).encoded)
 
     def _put(self, stream: str, first: int, items: Iterable[bytes]) -> None:
         place = self._file.seek(0, 2)
@@ -148,8 +148,8 @@ class Footage:
         return cut_snippets(self._items(stream, stacks), crops, shape=stacks.shape, size=size, stream=stream)
 
     def _items(self, stream: str, stacks: NDArray[np.int64]) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-        preprocess = self._recipe.settings[stream]["preprocess"]
-        shape = (2, preprocess["height"], preprocess["width"])
+        preprocess = self._recipe.settings[stream].preprocess
+        shape = (2, preprocess.height, preprocess.width)
         for number, places in places_of(stacks.ravel()).items():
             item = self._item(stream, number)
             yield places, decode_frame(item) if stream == "rgb" else decode_field(item, shape)

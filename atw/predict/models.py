@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from atw.config import RECIPES, STREAMS, Evaluate, Fusion, Settings
+from atw.config import RECIPES, STREAMS, Evaluate, Fusion
 from atw.evaluate.result import read_result
 from atw.files import InputError
 from atw.train.modelfile import TrainedModel, load_model
@@ -72,35 +72,18 @@ def _fusion(path: Path, result: dict[str, Any] | None) -> dict[str, Any]:
 
 def _read(path: Path, stream: str) -> TrainedModel:
     model = load_model(path)
-    shards = model.settings.shards
-    with _explained(path):
-        for name in ("preprocess", "flow", "warp"):
-            if name == "preprocess" or name in shards:
-                _require_section(name, shards[name])
-        recipes = {name: RECIPES[name] - number for name, number in shards["recipes"].items()}
     if model.settings.stream != stream:
         raise InputError(
             f"{path} is a network of the stream {model.settings.stream}; put it into a folder of that name"
         )
-    for name, newer in recipes.items():
-        if newer:
+    for name, made in model.settings.shards.recipes.items():
+        if name in RECIPES and made != RECIPES[name]:
             log.warning(
                 "%s was trained on %s of recipe %d, and this version makes %d: predictions may differ from its test "
                 "scores; train it again",
-                *(path, name, RECIPES[name] - newer, RECIPES[name]),
+                *(path, name, made, RECIPES[name]),
             )
     return model
-
-
-def _require_section(name: str, given: Any) -> None:
-    """Raise ValueError, TypeError or KeyError where a section of settings is none.
-
-    What this version does not know is passed over; what an older one did not have may be missing, but for what is read.
-    """
-    section: Any = Settings.model_fields[name].annotation
-    section.model_validate(given, extra="ignore")
-    for key in _READ.get(name, ()):
-        given[key]
 
 
 @contextlib.contextmanager
@@ -119,8 +102,7 @@ def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
     first, *others = streams
     for other in others:
         one, two = streams[first], streams[other]
-        given = [model.settings.shards["preprocess"] for model in (one, two)]
-        frames = [{name: each.get(name, 0) for name in _FRAMES} for each in given]  # older networks lack the last
+        frames = [model.settings.shards.preprocess.model_dump(include=_FRAMES) for model in (one, two)]
         for what, had, has in (
             ("classes", one.classes, two.classes),
             ("dataset", one.settings.dataset, two.settings.dataset),
@@ -134,11 +116,7 @@ def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
                 )
 
 
-_FRAMES = ("width", "height", "max_pixels", "picture_stream")
-_READ = {
-    "preprocess": _FRAMES[:3],
-    "flow": ("backend",),
-}
+_FRAMES = {"width", "height", "max_pixels", "picture_stream"}
 
 
 def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: TrainedModel) -> Evaluate:
@@ -147,5 +125,5 @@ def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: Trai
         with _explained(path):
             used = result["provenance"][stream]["settings"]["score"]["evaluate"]
             return Evaluate.model_validate({name: used[name] for name in Evaluate.model_fields})
-    preprocess = model.settings.shards["preprocess"]
-    return Evaluate(crop=min(Evaluate().crop, preprocess["width"], preprocess["height"]))
+    preprocess = model.settings.shards.preprocess
+    return Evaluate(crop=min(Evaluate().crop, preprocess.width, preprocess.height))

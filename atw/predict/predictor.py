@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from atw.config import ON_GPU, Evaluate
+from atw.config import ON_GPU, Evaluate, FrameShards, ShardSettings, WarpedShards
 from atw.data import augment
 from atw.evaluate.fuse import probabilities
 from atw.files import InputError
@@ -137,18 +137,21 @@ class Predictor:
 
         Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
         """
-        settings = {stream: dict(model.settings.shards) for stream, model in self._models.streams.items()}
-        gpus = int(self._device.type == "cuda")
-        for one in (one for one in settings.values() if "flow" in one):
-            name = one["flow"]["backend"]
-            # What a GPU computed, the CPU computes as well: the backends agree within rounding.
-            backend = backend_with("auto" if name in ON_GPU and not gpus else name, gpus)
-            one["flow"] = one["flow"] | {"backend": backend}
-            if "warp" in one:
-                if one["warp"]["masks"]:
-                    log.warning("warp.masks was set in training; a new video has no masks, and none are used")
-                one["warp"] = one["warp"] | {"masks": None}
-        return Recipe(settings, self._threads)
+        return Recipe(
+            {stream: self._here(model.settings.shards) for stream, model in self._models.streams.items()}, self._threads
+        )
+
+    def _here(self, settings: ShardSettings) -> ShardSettings:
+        if isinstance(settings, FrameShards):
+            return settings
+        gpus, name = int(self._device.type == "cuda"), settings.flow.backend
+        # What a GPU computed, the CPU computes as well: the backends agree within rounding.
+        backend = backend_with("auto" if name in ON_GPU and not gpus else name, gpus)
+        settings = settings.on(backend)
+        if isinstance(settings, WarpedShards) and settings.warp.masks:
+            log.warning("warp.masks was set in training; a new video has no masks, and none are used")
+            return settings.without_masks()
+        return settings
 
     def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
         model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
@@ -197,8 +200,8 @@ class Predictor:
 
     @staticmethod
     def _crops(model: TrainedModel, evaluate: Evaluate) -> list[augment.Crop]:
-        preprocess = model.settings.shards["preprocess"]
-        return augment.test_boxes(preprocess["height"], preprocess["width"], crop=evaluate.crop, crops=evaluate.crops)
+        preprocess = model.settings.shards.preprocess
+        return augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops)
 
     def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
         """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""

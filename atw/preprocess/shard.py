@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
+from atw.config import FlowShards, FrameShards, ShardSettings
 from atw.datasets import Dataset
 from atw.datasets.contents import UNREAD
 from atw.datasets.listed import Listed
@@ -38,13 +39,13 @@ _AHEAD = 2  # finished videos that may wait for the writer, per thread
 
 
 def make(
-    out: Path, settings: dict[str, Any], dataset: Dataset, *, flow_path: Path | None, threads: int, gpus: int = 0
+    out: Path, settings: ShardSettings, dataset: Dataset, *, flow_path: Path | None, threads: int, gpus: int = 0
 ) -> None:
     """Write one shard of one stream.
 
     Args:
         out: path of the shard.
-        settings: what `atw.config.shard_settings` gives, with `shard` and the digest of its `members`.
+        settings: of one shard, with its name and the digest of its members.
         dataset: where the videos are.
         flow_path: the flow shard of the same videos, for the stream `warped`.
         threads: videos worked on at the same time.
@@ -54,24 +55,29 @@ def make(
         InputError: the dataset's lists or files are not those that the settings were made for, or the flow backend
             cannot run.
     """
-    stream = settings["stream"]
-    members = dataset.members_digest(settings["shard"], settings["preprocess"]["shards"])
-    if settings["members"] == UNREAD:
-        settings = settings | {"members": members}
+    members = dataset.members_digest(_name(settings), settings.preprocess.shards)
+    if settings.members == UNREAD:
+        settings = settings.model_copy(update={"members": members})
     _require_planned(dataset, settings, members)
     cv2.setNumThreads(1)  # videos are the unit of parallel work
-    if stream == "rgb":
+    if isinstance(settings, FrameShards):
         _write(out, settings, dataset, None, threads)
         return
     with (
-        job_backend(settings["flow"]["backend"], gpus) as backend,
+        job_backend(settings.flow.backend, gpus) as backend,
         Shard(flow_path) if flow_path else nullcontext() as flow,
     ):
         _write(out, settings, dataset, flow, threads, backend)
 
 
-def _require_planned(dataset: Dataset, settings: dict[str, Any], members: str) -> None:
-    if members != settings["members"]:
+def _name(settings: ShardSettings) -> str:
+    if settings.shard is None:
+        raise InputError("these settings are of no single shard; give its name and the digest of its members")
+    return settings.shard
+
+
+def _require_planned(dataset: Dataset, settings: ShardSettings, members: str) -> None:
+    if members != settings.members:
         raise InputError(
             f"the videos of dataset {dataset.name} in {dataset.root} are not those that this job was planned for: they "
             "changed, or their drive is gone. Nothing was written; start the workflow again when they are there"
@@ -79,22 +85,22 @@ def _require_planned(dataset: Dataset, settings: dict[str, Any], members: str) -
 
 
 def _write(
-    out: Path, settings: dict[str, Any], dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
+    out: Path, settings: ShardSettings, dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
 ) -> None:
-    members = dataset.members(settings["shard"], settings["preprocess"]["shards"])
-    what = f"{settings['stream']} of shard {settings['shard']} of {dataset.name}"
+    members = dataset.members(_name(settings), settings.preprocess.shards)
+    what = f"{settings.stream} of shard {settings.shard} of {dataset.name}"
     with (
         create(out, attributes(settings, dataset.name, backend)) as writer,
         meter(what, "pairs" if backend else "frames", len(members)) as progress,
         _prompt_collection() as collect,
     ):
         cores = Cores(threads)
-        used = settings | {"flow": settings["flow"] | {"backend": backend}} if backend else settings
-        job = streams.Job(used, cores.share, progress.count, lambda: Spool(out.parent))
+        used = settings if isinstance(settings, FrameShards) or backend is None else settings.on(backend)
+        job = streams.Job(cores.share, progress.count, lambda: Spool(out.parent))
         known = {entry.video: entry for entry in flow.entries} if flow else {}
         files = []
         noted: dict[str, list[str]] = {}
-        for entry, items, edges in _in_order(members, job, _Sources(dataset.root, flow, known), cores):
+        for entry, items, edges in _in_order(members, used, job, _Sources(dataset.root, flow, known), cores):
             writer.add(entry, items, edges)
             files.append((entry.video, entry.label, entry.sha256))
             collect()
@@ -130,23 +136,22 @@ def _prompt_collection() -> Iterator[Callable[[], object]]:
         gc.unfreeze()
 
 
-def attributes(settings: dict[str, Any], dataset: str, backend: str | None) -> dict[str, Any]:
+def attributes(settings: ShardSettings, dataset: str, backend: str | None) -> dict[str, Any]:
     """What a shard says of itself; `backend` is the one in effect, None for rgb."""
-    preprocess = settings["preprocess"]
     found = {
-        "stream": settings["stream"],
+        "stream": settings.stream,
         "dataset": dataset,
-        "shard": settings["shard"],
-        "width": preprocess["width"],
-        "height": preprocess["height"],
-        "settings": settings,
+        "shard": _name(settings),
+        "width": settings.preprocess.width,
+        "height": settings.preprocess.height,
+        "settings": settings.to_dict(),
         "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
     }
-    if backend:
-        given = streams.estimator(settings)
+    if backend and not isinstance(settings, FrameShards):
+        given = streams.estimator(settings.flow)
         overrides = {name: value for name, value in given.items() if name not in ("preset", "backend")}
         used = asdict(tvl1.parameters(given["preset"], **overrides))
-        found |= {"bound": settings["flow"]["bound"], "zero": ZERO, "flow": used | {"backend": backend}}
+        found |= {"bound": settings.flow.bound, "zero": ZERO, "flow": used | {"backend": backend}}
     return found
 
 
@@ -187,12 +192,14 @@ class _Sources:
     known: dict[str, Entry]
 
 
-def _in_order(members: Sequence[Listed], job: streams.Job, sources: _Sources, cores: Cores) -> Iterator[_Made]:
+def _in_order(
+    members: Sequence[Listed], settings: ShardSettings, job: streams.Job, sources: _Sources, cores: Cores
+) -> Iterator[_Made]:
     """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
 
     def work(listed: Listed) -> _Made:
         with cores.one_video():
-            return _one_video(listed, job, sources)
+            return _one_video(listed, settings, job, sources)
 
     waiting: deque[Future[_Made]] = deque()
     with ThreadPoolExecutor(cores.threads) as pool:
@@ -207,23 +214,23 @@ def _in_order(members: Sequence[Listed], job: streams.Job, sources: _Sources, co
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(listed: Listed, job: streams.Job, sources: _Sources) -> _Made:
+def _one_video(listed: Listed, settings: ShardSettings, job: streams.Job, sources: _Sources) -> _Made:
     flow, known = sources.flow, sources.known.get(listed.video)
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
     if known and known.quarantined:
         return replace(known, first=0, count=0), [], NO_TIMES
     audit = Audit()
-    preprocess = job.settings["preprocess"]
-    frames = read(sources.root / listed.video, audit, **{name: preprocess[name] for name in HOW_TO_READ})
+    frames = read(sources.root / listed.video, audit, **settings.preprocess.model_dump(include=set(HOW_TO_READ)))
     entry = Entry(video=listed.video, label=listed.label)
     try:
-        if flow and known:
-            items = streams.warped_to_items(_of_same_file(frames, audit, known, flow), job, flow, known)
-        elif job.settings["stream"] == "flow":
-            items = streams.flow_to_items(frames, job)
+        if isinstance(settings, FrameShards):
+            items = streams.frames_to_items(frames, settings, job)
+        elif isinstance(settings, FlowShards):
+            items = streams.flow_to_items(frames, settings, job)
         else:
-            items = streams.frames_to_items(frames, job)
+            assert flow and known
+            items = streams.warped_to_items(_of_same_file(frames, audit, known, flow), settings, job, flow, known)
     except BadVideoError as reason:
         if flow and known:
             _require_same_file(audit, known, flow)

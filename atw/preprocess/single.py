@@ -4,10 +4,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from atw import flow as tvl1
-from atw.config import RECIPES, Flow, Preprocess, Warp
+from atw.config import RECIPES, FieldSettings, Flow, FlowShards, Preprocess, Warp, WarpedShards
 from atw.files import InputError
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
@@ -83,16 +82,15 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
         meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,
     ):
         job = streams.Job(
-            settings,
             threads=lambda: choice.threads,
             count=lambda pairs: progress.advance(pairs, steps=pairs),
             room=lambda: Spool(out.parent),
         )
         frames = decoded(video, width, height, choice.picture_stream)
-        if choice.warped:
-            items = streams.warped_to_items(frames, job, None, entry)
+        if isinstance(settings, WarpedShards):
+            items = streams.warped_to_items(frames, settings, job, None, entry)
         else:
-            items = streams.flow_to_items(frames, job)
+            items = streams.flow_to_items(frames, settings, job)
         items.describe(entry)
         writer.add(entry, items.encoded, audit.edges)
     return entry
@@ -122,19 +120,12 @@ def _read(video: Path, audit: Audit, **given: int) -> Iterator[Frame]:
         raise InputError(f"video {video} cannot be used: {reason}") from None
 
 
-def _settings(choice: Choice, width: int, height: int) -> dict[str, Any]:
+def _settings(choice: Choice, width: int, height: int) -> FlowShards | WarpedShards:
     """As in the shards of a dataset, apart from the names of members, which there are none of."""
-    frames = {"width": width, "height": height, "picture_stream": choice.picture_stream}
-    flow = {"preset": choice.preset, "backend": choice.backend, "bound": choice.bound}
-    settings = {
-        "recipes": {name: RECIPES[name] for name in (("flow", "warped") if choice.warped else ("flow",))},
-        "dataset": SINGLE,
-        "stream": choice.stream,
-        "shard": SINGLE,
-        "preprocess": Preprocess().model_dump(
-            mode="json", exclude={"jpeg_quality", "shards", "quarantine_limit", "identical"}
-        )
-        | frames,
-        "flow": Flow().model_dump(mode="json") | flow,
-    }
-    return settings | ({"warp": Warp().model_dump(mode="json")} if choice.warped else {})
+    preprocess = FieldSettings(width=width, height=height, picture_stream=choice.picture_stream)
+    flow = Flow.model_validate({"preset": choice.preset, "backend": choice.backend, "bound": choice.bound})
+    common = {"dataset": SINGLE, "shard": SINGLE, "preprocess": preprocess, "flow": flow}
+    recipes = {name: RECIPES[name] for name in ("flow", "warped")}
+    if choice.warped:
+        return WarpedShards.model_validate(common | {"recipes": recipes, "stream": "warped", "warp": Warp()})
+    return FlowShards.model_validate(common | {"recipes": {"flow": recipes["flow"]}, "stream": "flow"})

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
+from atw.config import FieldShards, Flow, FrameShards, Warp, WarpedShards
 from atw.flow.pairs import each_pair
 from atw.preprocess.masks import read_masks
 from atw.shards import Encoded, Entry, dequantise, encode_field, encode_frame, quantise
@@ -54,60 +55,58 @@ class Items:
 
 @dataclass(frozen=True)
 class Job:
-    """What the videos of a shard share: settings, cores, and progress.
+    """What the videos of a shard share: cores, progress, and room.
 
     Args:
-        settings: what `atw.config.shard_settings` gives.
         threads: says how many a video may use at the moment.
         count: is told of each number of items finished.
         room: makes the place for the items of a video.
     """
 
-    settings: dict[str, Any]
     threads: Callable[[], int] = lambda: 1
     count: Callable[[int], None] = lambda _: None
     room: Callable[[], Room] = list
 
 
-def frames_to_items(frames: Iterable[Frame], job: Job) -> Items:
+def frames_to_items(frames: Iterable[Frame], settings: FrameShards, job: Job) -> Items:
     """rgb: every frame as a JPEG image."""
     items = Items(job.room())
     for frame in frames:
-        items.encoded.extend([encode_frame(frame, job.settings["preprocess"]["jpeg_quality"])])
+        items.encoded.extend([encode_frame(frame, settings.preprocess.jpeg_quality)])
         job.count(1)
     return items
 
 
-def flow_to_items(frames: Iterable[Frame], job: Job) -> Items:
+def flow_to_items(frames: Iterable[Frame], settings: FieldShards, job: Job) -> Items:
     """flow: TV-L1 from each frame to the next."""
-    packer = _FieldPacker(job)
+    packer = _FieldPacker(settings, job)
     for previous, following in _pairs(frames, job.threads):
-        packer.add(tvl1.estimate(previous, following, threads=job.threads(), **estimator(job.settings)))
+        packer.add(tvl1.estimate(previous, following, threads=job.threads(), **estimator(settings.flow)))
     return packer.items
 
 
-def warped_to_items(frames: Iterable[Frame], job: Job, flow: StoredFlow | None, entry: Entry) -> Items:
+def warped_to_items(
+    frames: Iterable[Frame], settings: WarpedShards, job: Job, flow: StoredFlow | None, entry: Entry
+) -> Items:
     """warped: TV-L1 again after the camera's motion, found with the help of the stored flow if so set, is taken out.
 
     `flow` holds the flow of the video, whose row is `entry`; matches of the kind "tracks" do without.
     """
-    packer = _FieldPacker(job)
-    settings = job.settings
-    warp = warp_parameters(settings)
-    masks = settings["warp"]["masks"]
+    packer = _FieldPacker(settings, job)
+    warp, masks = warp_parameters(settings.warp), settings.warp.masks
     cameras = []
     first = 0
     for previous, following in _pairs(frames, job.threads):
         count = len(previous)
         known = None
         if flow and warp.matches != "tracks":
-            known = dequantise(flow.fields(entry, range(first, first + count)), settings["flow"]["bound"])
+            known = dequantise(flow.fields(entry, range(first, first + count)), settings.flow.bound)
         mask = None
         if masks is not None:
             excluded = read_masks(Path(masks), entry, first, count + 1, following.shape[1:])
             mask = (excluded[:-1], excluded[1:])
         fields, found = tvl1.estimate_warped(
-            previous, following, known, warp=warp, mask=mask, threads=job.threads(), **estimator(settings)
+            previous, following, known, warp=warp, mask=mask, threads=job.threads(), **estimator(settings.flow)
         )
         packer.add(fields)
         # Without the images, of which a long video has too many.
@@ -126,22 +125,22 @@ def _summarise(cameras: list[tvl1.Compensated], items: Items) -> None:
         items.residual = float(np.mean([camera.residual_px for camera in accepted]))
 
 
-def warp_parameters(settings: dict[str, Any]) -> tvl1.WarpParameters:
+def warp_parameters(warp: Warp) -> tvl1.WarpParameters:
     """How the settings of a shard ask for the camera's motion to be found."""
-    return tvl1.WarpParameters(**{name: value for name, value in settings["warp"].items() if name != "masks"})
+    return tvl1.WarpParameters(**warp.model_dump(exclude={"masks"}))
 
 
-def estimator(settings: dict[str, Any]) -> dict[str, Any]:
+def estimator(flow: Flow) -> dict[str, Any]:
     """The keyword arguments of `atw.flow.estimate` that the settings of a shard ask for."""
-    return {name: value for name, value in settings["flow"].items() if value is not None and name != "bound"}
+    return flow.model_dump(exclude={"bound"}, exclude_none=True)
 
 
 class _FieldPacker:
     """Quantises and compresses fields as they come, and keeps count of clipped displacements."""
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._bound: float = job.settings["flow"]["bound"]
+    def __init__(self, settings: FieldShards, job: Job) -> None:
+        self._job, self._level = job, settings.preprocess.zstd_level
+        self._bound = settings.flow.bound
         self._clipped = self._values = 0
         self.items = Items(job.room())
 
@@ -150,7 +149,7 @@ class _FieldPacker:
 
         def encode(index: int) -> None:
             levels = quantise(fields[index], self._bound)
-            encoded[index] = encode_field(levels, self._job.settings["preprocess"]["zstd_level"])
+            encoded[index] = encode_field(levels, self._level)
 
         each_pair(encode, len(fields), self._job.threads())
         self.items.encoded.extend(encoded[index] for index in range(len(fields)))

@@ -129,7 +129,7 @@ def launch(
             _end(stopped[0], f"start again: training goes on from iteration {state['iteration']}")
         provenance = {
             "shards": shards.digests,
-            "shard_settings": shards.settings,
+            "shard_settings": shards.settings.to_dict(),
             "hardware": state["hardware"],
             "compute": compute.model_dump() | {"microbatch": state["microbatch"]},
         }

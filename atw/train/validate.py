@@ -21,7 +21,7 @@ class CentreSnippets(Dataset[tuple[Tensor, int]]):
         self._shards, self._videos, self._labels, self._stack = shards, videos, labels, settings.stack
         self._snippets = settings.sampling.segments
         self._size = settings.augment.input_size
-        height, width = shards.settings["preprocess"]["height"], shards.settings["preprocess"]["width"]
+        height, width = shards.settings.preprocess.height, shards.settings.preprocess.width
         self._crops = augment.test_boxes(height, width, crop=min(height, width), crops=1)
 
     def __len__(self) -> int:

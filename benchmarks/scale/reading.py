@@ -42,11 +42,12 @@ def open_and_read(shards: list[Path], *, videos: int, samples: int) -> Opened:
     """Open shards with `videos` videos, and read training samples until the shards in reach are open, then as many."""
     settings = synthetic.settings_of(Path())
     loaded = config.load(settings)
-    expected = config.shard_settings(loaded, synthetic.NAME, synthetic.STREAM)
+    of_shards = config.shard_settings(loaded, synthetic.NAME, synthetic.STREAM)
+    expected = config.read_shard_settings(of_shards)
     begin = time.process_time()
     opened = Shards(shards, expected)
     seconds = time.process_time() - begin
-    of_split = {"split": "split1", "videos": "", "shards": expected}
+    of_split = {"split": "split1", "videos": "", "shards": of_shards}
     train = config.TrainSettings.model_validate(
         config.train_settings(loaded, synthetic.NAME, synthetic.STREAM, "") | of_split
     )
@@ -70,7 +71,7 @@ def _seconds(snippets: TrainingSnippets, place: int) -> float:
     return time.process_time() - begin
 
 
-def _index_bytes(shards: list[Path], expected: dict[str, object]) -> int:
+def _index_bytes(shards: list[Path], expected: config.ShardSettings) -> int:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     held = Shards(shards, expected)

@@ -66,7 +66,8 @@ def write_shards(folder: Path, *, videos: int, a_shard: int) -> list[Path]:
     for first in range(0, videos, a_shard):
         name = f"{first // a_shard:05d}"
         paths.append(folder / f"{name}.h5")
-        with create(paths[-1], attributes(settings | {"shard": name, "members": ""}, NAME, None)) as writer:
+        own = config.read_shard_settings(settings | {"shard": name, "members": ""})
+        with create(paths[-1], attributes(own, NAME, None)) as writer:
             for number in range(first, min(first + a_shard, videos)):
                 video = video_id(number)
                 row = Entry(video, video.partition("/")[0], decoded=FRAMES, declared=FRAMES, fps=25.0)

@@ -26,7 +26,7 @@ def main(job_path: Path) -> None:
     history = out.with_name("history.jsonl")
     loop.run(task, device=torch.device("cpu"), rank=0, world=1, state=None, history_path=history, save=kept.append)
     used = compute.model_dump() | {"microbatch": kept[-1]["microbatch"]}
-    provenance = {"shards": digests, "shard_settings": settings.shards, "hardware": "CPU", "compute": used}
+    provenance = {"shards": digests, "shard_settings": settings.shards.to_dict(), "hardware": "CPU", "compute": used}
     save_model(out, task, record, loop.final_parameters(kept[-1]), provenance, history)
 
 

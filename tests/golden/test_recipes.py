@@ -41,7 +41,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]
         settings = config.shard_settings(plan, "tiny", stream)
         settings |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
         flow = folder / "flow.h5" if stream == "warped" else None
-        make(folder / f"{stream}.h5", settings, dataset, flow_path=flow, threads=1)
+        make(folder / f"{stream}.h5", config.read_shard_settings(settings), dataset, flow_path=flow, threads=1)
         values[stream] = _grid(folder / f"{stream}.h5")
     values["train"] = _losses(plan, dataset, folder)
     return values

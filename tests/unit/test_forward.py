@@ -135,7 +135,7 @@ def task_of(trained: Trained, **changes: Any) -> forward.Task:
         forward.Task(
             model_path=trained.split / "flow/model.pt",
             shard_paths=[trained.shards["flow"]],
-            shard_settings=config.shard_settings(trained.config, "mine", "flow"),
+            shard_settings=config.read_shard_settings(config.shard_settings(trained.config, "mine", "flow")),
             videos=list(TEST_VIDEOS),
             starts=starts,
             stack=3,

@@ -160,7 +160,7 @@ def score(folder: Path, task: loop.Task, *, subset: Any) -> Path:
     stream = task.settings.stream
     _, states = trained(task, folder / "history.jsonl")
     provenance = {
-        "shard_settings": task.settings.shards,
+        "shard_settings": task.settings.shards.to_dict(),
         "hardware": "",
         "compute": task.compute.model_dump() | {"microbatch": 3},
     }

@@ -1,7 +1,6 @@
 """Mask files: where they are looked for, their sizes, and that they reach the warped shard."""
 
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import cv2
@@ -10,6 +9,7 @@ import pytest
 
 from atw import config
 from atw import flow as tvl1
+from atw.config import WarpedShards
 from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.masks import read_masks
@@ -89,7 +89,7 @@ def crowd(count: int) -> list[np.ndarray]:
     return frames
 
 
-def settings(masks: Path | None) -> dict[str, Any]:
+def settings(masks: Path | None) -> WarpedShards:
     raw = {
         "datasets": {"mine": {"kind": "folder", "root": "videos", "lists": "list.csv"}},
         "preprocess": {"width": 200, "height": 160},
@@ -97,7 +97,7 @@ def settings(masks: Path | None) -> dict[str, Any]:
         "warp": {"distance": 3, "min_matches": 20, "min_inliers": 10, "masks": masks and str(masks)},
         "evaluate": {"crop": 160},
     }
-    return config.shard_settings(config.load(raw), "mine", "warped")
+    return WarpedShards.model_validate(config.shard_settings(config.load(raw), "mine", "warped"))
 
 
 def write_masks(folder: Path, count: int) -> None:
@@ -113,8 +113,8 @@ def test_masked_people_do_not_move_the_camera(tmp_path: Path) -> None:
     frames = crowd(36)  # more than are in memory at once
     write_masks(tmp_path, 36)
     no_flow = Mock(spec=Shard)
-    misled = streams.warped_to_items(frames, streams.Job(settings(None)), no_flow, CROWD)
-    masked = streams.warped_to_items(frames, streams.Job(settings(tmp_path)), no_flow, CROWD)
+    misled = streams.warped_to_items(frames, settings(None), streams.Job(), no_flow, CROWD)
+    masked = streams.warped_to_items(frames, settings(tmp_path), streams.Job(), no_flow, CROWD)
     assert (misled.accepted, misled.still) == (1.0, 0.0)
     assert (masked.accepted, masked.still) == (1.0, 1.0)
     greys = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
@@ -126,4 +126,4 @@ def test_masked_people_do_not_move_the_camera(tmp_path: Path) -> None:
 def test_a_mask_that_is_missing_late_in_a_video_is_named(tmp_path: Path) -> None:
     write_masks(tmp_path, 35)
     with pytest.raises(InputError, match=r"crowd/1.avi/00035.png of crowd/1.avi is missing"):
-        streams.warped_to_items(crowd(36), streams.Job(settings(tmp_path)), Mock(spec=Shard), CROWD)
+        streams.warped_to_items(crowd(36), settings(tmp_path), streams.Job(), Mock(spec=Shard), CROWD)

@@ -53,9 +53,10 @@ class Project:
     def dataset(self) -> Dataset:
         return Dataset(config.location(config.load(self.raw), "mine"))
 
-    def settings(self, stream: str) -> dict[str, Any]:
+    def settings(self, stream: str, **changes: Any) -> config.ShardSettings:
         plan = config.shard_settings(config.load(self.raw), "mine", stream)
-        return plan | {"shard": SHARD, "members": self.dataset().members_digest(SHARD, 1)}
+        own = {"shard": SHARD, "members": self.dataset().members_digest(SHARD, 1)}
+        return config.read_shard_settings(plan | own | changes)
 
     def path(self, stream: str, place: str = "shards") -> Path:
         return self.folder / place / stream / f"{SHARD}.h5"
@@ -100,7 +101,7 @@ def test_frames_of_every_good_video(project: Project) -> None:
             for frame, image in zip(shard.frames(entry, range(count)), project.frames(video), strict=True):
                 encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
                 assert np.array_equal(frame, np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1])
-        assert shard.attributes["settings"] == project.settings("rgb")
+        assert shard.attributes["settings"] == project.settings("rgb").to_dict()
         assert (shard.attributes["dataset"], shard.attributes["shard"]) == ("mine", SHARD)
         assert (shard.attributes["width"], shard.attributes["height"]) == (48, 40)
         assert {"atw", "av", "numpy"} <= set(shard.attributes["software"])
@@ -154,7 +155,7 @@ def test_warped_flow_has_the_camera_taken_out(project: Project, matches: str) ->
             assert (entry.count, entry.sha256) == (known.count, known.sha256)
             greys = project.greys(video)
             fields = dequantise(flow.fields(known, range(known.count)), 20.0)
-            warp = streams.warp_parameters(project.settings("warped"))
+            warp = streams.warp_parameters(project.settings("warped").warp)
             expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, warp=warp, **FLOW)
             levels = shard.fields(entry, range(entry.count))
             assert np.array_equal(levels, quantise(expected, 20.0))
@@ -217,7 +218,7 @@ def test_a_video_of_more_frames_than_a_block_has_every_field(
         assert known.count == entry.count == 66
         expected = quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0)
         assert np.array_equal(flow.fields(known, range(66)), expected)
-        settings = streams.warp_parameters(project.settings("warped"))
+        settings = streams.warp_parameters(project.settings("warped").warp)
         fields, _ = tvl1.estimate_warped(greys[:-1], greys[1:], dequantise(expected, 20.0), warp=settings, **FLOW)
         assert np.array_equal(warped.fields(entry, range(66)), quantise(fields, 20.0))
 
@@ -290,9 +291,7 @@ def test_a_video_that_is_replaced_midway_is_refused(
 
 
 def test_a_job_that_was_only_planned_takes_the_videos_as_they_are(project: Project) -> None:
-    make(
-        project.path("rgb"), project.settings("rgb") | {"members": UNREAD}, project.dataset(), flow_path=None, threads=1
-    )
+    make(project.path("rgb"), project.settings("rgb", members=UNREAD), project.dataset(), flow_path=None, threads=1)
     assert project.path("rgb").read_bytes() == project.make("rgb", place="planned").read_bytes()
 
 
@@ -305,9 +304,13 @@ def test_a_flow_shard_that_lacks_a_video_is_refused(project: Project) -> None:
     assert not project.path("warped").exists()
 
 
-def test_an_error_inside_leaves_no_shard(project: Project) -> None:
+def test_an_error_inside_leaves_no_shard(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = project.settings("flow")
-    settings["flow"]["levels"] = -1
-    with pytest.raises(InputError, match="levels"):
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise InputError("no flow today")
+
+    monkeypatch.setattr(streams.tvl1, "estimate", fail)
+    with pytest.raises(InputError, match="no flow today"):
         make(project.path("flow"), settings, project.dataset(), flow_path=None, threads=2)
     assert not project.path("flow").exists()

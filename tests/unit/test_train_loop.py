@@ -492,7 +492,7 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     _, states = trained(task, tmp_path / "h.jsonl")
     model = tmp_path / "model.pt"
     provenance = {
-        "shard_settings": task.settings.shards,
+        "shard_settings": task.settings.shards.to_dict(),
         "hardware": "",
         "compute": task.compute.model_dump() | {"microbatch": 3},
     }

@@ -70,7 +70,7 @@ class Trained:
         shard = config.shard_settings(self.config, "mine", stream)
         own = {"shard": "00000", "members": self.dataset.members_digest("00000", 1)}
         flow = self.shards["flow"] if stream == "warped" else None
-        make(self.shards[stream], shard | own, self.dataset, flow_path=flow, threads=1)
+        make(self.shards[stream], config.read_shard_settings(shard | own), self.dataset, flow_path=flow, threads=1)
         split = self.dataset.split("split1")
         common = {"split": "split1", "videos": split.digest(), "shards": shard}
         settings = config.TrainSettings.model_validate(config.train_settings(self.config, "mine", stream, "") | common)
@@ -90,10 +90,10 @@ class Trained:
             for number in range(60)
         ]
         history.write_text("".join(json.dumps(row) + "\n" for row in losses), encoding="utf-8")
-        shards = Shards([self.shards[stream]], shard)
+        shards = Shards([self.shards[stream]], settings.shards)
         provenance = {
             "shards": shards.digests,
-            "shard_settings": shards.settings,
+            "shard_settings": shards.settings.to_dict(),
             "hardware": "CPU",
             "compute": CPU.model_dump(),
         }
