@@ -156,8 +156,8 @@ def load_model(path: Path) -> TrainedModel:
     try:
         settings = TrainSettings.model_validate(content["settings"], extra="ignore")
         model = TrainedModel(network.eval(), classes, settings, content["training"], content["provenance"])
-        if model.microbatch < 1:
-            raise ValueError(f"a microbatch of {model.microbatch}")
+        if not isinstance(model.training, dict) or model.microbatch < 1:
+            raise ValueError(f"a microbatch of {model.microbatch}, and a training of {type(model.training).__name__}")
     except (LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged: its settings are none ({reason}); train the stream again") from None

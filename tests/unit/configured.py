@@ -14,3 +14,8 @@ def load(**raw: Any) -> config.Config:
 
 def effective(loaded: config.Config, stream: str = "rgb", experiment: str = "") -> config.Settings:
     return config.effective(loaded, "mine", stream, experiment)
+
+
+def of_split(stream: str) -> dict[str, Any]:
+    """What the workflow adds to the settings of a training or of scores: the split, and its shards."""
+    return {"split": "split1", "videos": "0", "shards": config.shard_settings(load(), "mine", stream)}

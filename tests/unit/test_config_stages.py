@@ -8,7 +8,7 @@ import pytest
 
 from atw import config
 from atw.files import InputError
-from tests.unit.configured import FOLDER, UCF101, load
+from tests.unit.configured import FOLDER, UCF101, load, of_split
 
 
 def stages(loaded: config.Config) -> dict[str, Any]:
@@ -175,12 +175,13 @@ def test_rendering_depends_on_split_seed_and_sizes_alone() -> None:
 def test_a_job_knows_the_settings_that_the_workflow_wrote(sections: dict[str, Any]) -> None:
     """To the last key."""
     loaded = load(**sections)
-    split = {"split": "split1", "videos": "0"}
     for stream in config.STREAMS:
-        of_stream = split | {"shards": config.shard_settings(loaded, "mine", stream)}
-        same(config.TrainSettings, config.train_settings(loaded, "mine", stream, "") | of_stream)
-        same(config.ScoreSettings, config.score_settings(loaded, "mine", stream, "") | of_stream)
-    same(config.AuditSettings, config.audit_settings(loaded, "mine") | split)
+        same(config.TrainSettings, config.train_settings(loaded, "mine", stream, "") | of_split(stream))
+        same(config.ScoreSettings, config.score_settings(loaded, "mine", stream, "") | of_split(stream))
+        shards = config.shard_settings(loaded, "mine", stream)
+        for own in ({}, {"shard": "00000", "members": "0"}):
+            assert config.read_shard_settings(shards | own).to_dict() == json.loads(json.dumps(shards | own))
+    same(config.AuditSettings, config.audit_settings(loaded, "mine") | {"split": "split1", "videos": "0"})
     same(config.FuseSettings, config.fuse_settings(loaded, "mine", ""))
     demo = config.load({"datasets": {"demo": {"kind": "demo"}}})
     same(config.RenderSettings, config.render_settings(demo, "demo", 2))
@@ -199,7 +200,7 @@ def same(stage: Any, written: dict[str, Any]) -> None:
     ],
 )
 def test_settings_that_are_none_of_a_stage_are_named(change: dict[str, Any], message: str) -> None:
-    written = config.train_settings(load(), "mine", "rgb", "") | {"split": "split1", "videos": "0", "shards": {}}
+    written = config.train_settings(load(), "mine", "rgb", "") | of_split("rgb")
     with pytest.raises(InputError, match=f"--settings: {message}"):
         config.TrainSettings.from_json(json.dumps(written | change))
     with pytest.raises(InputError, match="--settings: JSON: Invalid JSON"):

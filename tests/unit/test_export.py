@@ -16,6 +16,7 @@ from atw.train import export, loop
 from atw.train.export import TOLERANCE, export_model
 from atw.train.history import History
 from atw.train.modelfile import load_model, save_model
+from tests.unit.configured import of_split
 
 
 def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores", stream: str = "flow") -> Path:
@@ -39,9 +40,7 @@ def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores
         "augment": {"input_size": 32},
         "model": model,
         "train": {},
-        "split": "split1",
-        "videos": "",
-        "shards": {},
+        **of_split(stream),
     }
     settings = TrainSettings.model_validate(given)
     task = loop.Task(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None)

@@ -98,11 +98,16 @@ def test_parts_of_any_type_are_an_error_in_words(tmp_path: Path, section: str, v
         read_models(path.parent.parent)
 
 
-@pytest.mark.parametrize("value", [None, 5, "x", [1], {}])
+@pytest.mark.parametrize("value", [None, 5, [1], {"x": 1}])
 @pytest.mark.parametrize("name", ["stream", "model", "sampling", "augment", "shards", "dataset", "split"])
 def test_settings_of_any_type_are_an_error_in_words(tmp_path: Path, name: str, value: Any) -> None:
     path = changed(tmp_path / "flow", put("settings", name, value=value))
-    with pytest.raises(InputError, match=r"model\.pt (is damaged: its settings are none|is a network of)"):
+    if value == {"x": 1} and name in ("model", "sampling", "augment"):
+        read_models(
+            path.parent.parent
+        )  # a setting of a later version, and the defaults of all that an older one lacked
+        return
+    with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
         read_models(path.parent.parent)
 
 

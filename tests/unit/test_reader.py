@@ -17,6 +17,7 @@ from atw.data.augment import Box, Crop
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.files import InputError
 from atw.shards import Shard
+from tests.unit.configured import of_split
 
 WriteShard = Callable[..., dict[str, NDArray[np.uint8]]]
 Stored = dict[str, NDArray[np.uint8]]
@@ -52,9 +53,7 @@ def settings_of(stream: str, **changes: Any) -> config.TrainSettings:
         "augment": {"input_size": 16, "scales": [1.0, 0.875], "flip": 0.5},
         "model": {},
         "train": {},
-        "split": "split1",
-        "videos": "",
-        "shards": {},
+        **of_split(stream),
     }
     return config.TrainSettings.model_validate(given | changes)
 
@@ -242,7 +241,7 @@ def test_digests_and_settings_are_those_of_the_shards(tmp_path: Path, write_shar
         with Shard(path) as shard:
             assert shards.digests[path.stem] == shard.digest
             own = {"shard": path.stem, "members": "digest"}
-            assert shards.settings | own == shard.attributes["settings"]
+            assert shards.settings.to_dict() | own == shard.attributes["settings"]
     assert shards.digests.keys() == {"00000", "00001"}
     assert "shard" not in shards.settings
 
