@@ -5,7 +5,7 @@ import stat
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -40,6 +40,20 @@ def read(path: Path) -> Any:
         raise ValueError("it is damaged" if "weights_only" in reason else reason) from None
     _check_values(content, status.st_size)
     return content
+
+
+def write(content: Any, stream: IO[bytes]) -> None:
+    """Write what `read` reads into an open file: the name of one that torch opens itself would get into its bytes.
+
+    Raises:
+        OSError: the disk is full, say; torch itself then complains of its own positions.
+    """
+    try:
+        torch.save(content, stream)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _check_entries(path: Path, file_bytes: int) -> None:

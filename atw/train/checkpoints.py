@@ -37,9 +37,8 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     """
     temporary = folder / f".{_STATE}.tmp"
     try:
-        # An open file raises OSError where torch's own raises whatever it likes.
         with open_plain(temporary, "wb") as stream:
-            torch.save(state, stream)
+            tensorfile.write(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(folder / _STATE)

@@ -62,9 +62,8 @@ def save_model(
         "training": training_record(history),
         "provenance": provenance | {"software": software},
     }
-    # An open file: the name of one that torch opens itself would get into its bytes.
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
+        tensorfile.write(content, stream)
 
 
 def training_record(history: Path) -> dict[str, float]:

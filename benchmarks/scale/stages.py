@@ -108,7 +108,7 @@ def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
     folder.mkdir(parents=True)
     loaded, location = given.config, json.dumps(config.location(given.config, synthetic.NAME))
     split = given.with_split({})
-    of_audit = config.audit_settings(loaded, synthetic.NAME) | split
+    of_audit = config.audit_settings(loaded, synthetic.NAME) | {name: split[name] for name in ("split", "videos")}
     of_score = config.score_settings(loaded, synthetic.NAME, synthetic.STREAM, "") | split
     of_fusion = config.fuse_settings(loaded, synthetic.NAME, "")
     compute = config.Compute(gpus=0, loaders=1, train_threads=_THREADS).model_dump_json()

@@ -159,3 +159,10 @@ def test_shapes_are_those_of_the_network(tmp_path: Path) -> None:
     assert VideoNetwork.shapes(network.to_record()) == {
         name: value.shape for name, value in network.state_dict().items()
     }
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("buffering", [0, -1])
+def test_a_full_disk_is_an_error_of_the_disk(buffering: int) -> None:
+    with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb", buffering) as stream:
+        tensorfile.write({"a": torch.zeros(1 << 20)}, stream)
