@@ -122,7 +122,7 @@ def _read(video: Path, audit: Audit, **given: int) -> Iterator[Frame]:
 
 def _settings(choice: Choice, width: int, height: int) -> FlowShards | WarpedShards:
     """As in the shards of a dataset, apart from the names of members, which there are none of."""
-    preprocess = FieldSettings(width=width, height=height, picture_stream=choice.picture_stream)
+    preprocess = FieldSettings(width=width, height=height, shards=1, picture_stream=choice.picture_stream)
     flow = Flow.model_validate({"preset": choice.preset, "backend": choice.backend, "bound": choice.bound})
     common = {"dataset": SINGLE, "shard": SINGLE, "preprocess": preprocess, "flow": flow}
     recipes = {name: RECIPES[name] for name in ("flow", "warped")}

@@ -139,8 +139,6 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
             assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))
             for name in ("preprocess", "flow", "recipes", "warp"):
                 given, planned = ours.attributes["settings"].get(name), theirs.attributes["settings"].get(name)
-                if name == "preprocess":
-                    planned = {key: value for key, value in planned.items() if key != "shards"}
                 assert given == planned
             assert ours.attributes["flow"] == theirs.attributes["flow"]
             assert ours.attributes["software"] == theirs.attributes["software"]

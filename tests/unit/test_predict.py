@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import io
 import json
@@ -20,7 +21,7 @@ from typer.testing import CliRunner
 
 import atw
 from atw.commands import app
-from atw.config import Evaluate
+from atw.config import Evaluate, FieldShards, WarpedShards
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
@@ -30,7 +31,7 @@ from atw.predict.footage import runs
 from atw.predict.render import check_render, render
 from atw.predict.windows import Span, middle_seconds, stacks, windows
 from atw.times import NO_TIMES, Times
-from atw.train.modelfile import FORMAT, load_model, training_record
+from atw.train.modelfile import FORMAT, TrainedModel, load_model, training_record
 from atw.videos import Audit, read
 from tests.conftest import _moving_frames
 from tests.unit.encoded import encode
@@ -271,13 +272,18 @@ def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypa
     monkeypatch.setattr(cuda, "claim", held)
     one = atw.load(trained.split, device="cpu")
     monkeypatch.setattr(one, "_device", torch.device("cuda"))
-    for model in one._models.streams.values():
-        if "flow" in model.settings.shards:
-            model.settings.shards["flow"]["backend"] = "cuda"
+    on_gpu = {stream: with_backend(model, "cuda") for stream, model in one._models.streams.items()}
+    monkeypatch.setattr(one, "_models", dataclasses.replace(one._models, streams=on_gpu))
     for device, backend in (("cuda", "cuda"), ("cpu", "numba")):
         monkeypatch.setattr(one, "_device", torch.device(device))
         recipe = one._recipe()
-        assert {each["flow"]["backend"] for each in recipe.settings.values() if "flow" in each} == {backend}
+        assert {each.flow.backend for each in recipe.settings.values() if isinstance(each, FieldShards)} == {backend}
+
+
+def with_backend(model: TrainedModel, backend: str) -> TrainedModel:
+    shards = model.settings.shards
+    made = shards.on(backend) if isinstance(shards, FieldShards) else shards
+    return dataclasses.replace(model, settings=model.settings.model_copy(update={"shards": made}))
 
 
 def test_networks_that_do_not_belong_together(trained: Trained, place: Path) -> None:
@@ -302,9 +308,9 @@ def test_a_model_file_describes_itself(trained: Trained) -> None:
     model = load_model(trained.split / "warped/model.pt")
     assert not model.network.training
     assert model.classes == ("left", "up")
-    assert model.settings.shards["preprocess"]["width"] == 64
-    assert model.settings.shards["flow"]["preset"] == "fast"
-    assert model.settings.shards["warp"]["distance"] == 3
+    shards = model.settings.shards
+    assert isinstance(shards, WarpedShards)
+    assert (shards.preprocess.width, shards.flow.preset, shards.warp.distance) == (64, "fast", 3)
     # The losses were 60, 59, ... 1; the last fifty are 50 to 1.
     assert model.training == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
 
