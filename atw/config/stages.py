@@ -52,13 +52,17 @@ class StageSettings(Section):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            found = error.errors()[0]
-            place = ".".join(str(part) for part in found["loc"]) or "JSON"
-            raise InputError(f"--settings: {place}: {found['msg']}; let the workflow give them") from None
+            raise _none_of_a_stage(error) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a model file keeps them."""
         return self.model_dump(mode="json")
+
+
+def _none_of_a_stage(error: ValidationError) -> InputError:
+    found = error.errors()[0]
+    place = ".".join(str(part) for part in found["loc"]) or "JSON"
+    return InputError(f"--settings: {place}: {found['msg']}; let the workflow give them")
 
 
 class _Shards(StageSettings):
@@ -112,13 +116,16 @@ ShardSettings = Annotated[FrameShards | FlowShards | WarpedShards, Field(discrim
 _SHARDS: TypeAdapter[FrameShards | FlowShards | WarpedShards] = TypeAdapter(ShardSettings)
 
 
-def read_shard_settings(given: dict[str, Any], *, extra: Literal["forbid", "ignore"] = "forbid") -> ShardSettings:
-    """The settings of shards from what `shard_settings` gives, or from a file.
+def read_shard_settings(given: dict[str, Any]) -> ShardSettings:
+    """The settings of shards from what `shard_settings` gives.
 
     Raises:
-        ValidationError: they are none; it is a ValueError.
+        InputError: they are none.
     """
-    return _SHARDS.validate_python(given, extra=extra)
+    try:
+        return _SHARDS.validate_python(given)
+    except ValidationError as error:
+        raise _none_of_a_stage(error) from None
 
 
 class TrainSettings(StageSettings):

@@ -205,3 +205,11 @@ def test_settings_that_are_none_of_a_stage_are_named(change: dict[str, Any], mes
         config.TrainSettings.from_json(json.dumps(written | change))
     with pytest.raises(InputError, match="--settings: JSON: Invalid JSON"):
         config.TrainSettings.from_json("{")
+
+
+def test_settings_that_are_of_no_shards_are_named() -> None:
+    written = config.shard_settings(load(), "mine", "flow")
+    with pytest.raises(InputError, match=r"--settings: flow.preprocess.jpeg_quality: Extra inputs are not permitted"):
+        config.read_shard_settings(written | {"preprocess": written["preprocess"] | {"jpeg_quality": 90}})
+    with pytest.raises(InputError, match=r"--settings: JSON: Input tag 'depth'"):
+        config.read_shard_settings(written | {"stream": "depth"})
