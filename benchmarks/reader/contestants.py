@@ -63,8 +63,8 @@ def normalised(read: Read) -> Read:
 
 def _from_video(material: Material, decode: Callable[[str, list[int]], Images]) -> Read:
     """Frames decoded from the raw video, at the working size, then cut by our code."""
-    preprocess = material.shards["rgb"].settings["preprocess"]
-    size = (preprocess["width"], preprocess["height"])
+    preprocess = material.shards["rgb"].settings.preprocess
+    size = (preprocess.width, preprocess.height)
 
     def read(sample: Sample) -> Images:
         frames = decode(str(material.root / sample.video), sample.starts.tolist())
@@ -82,8 +82,8 @@ def decord(material: Material) -> Read:
     """decord, one thread, a reader opened for each sample, resizing to the working size itself."""
     import decord
 
-    preprocess = material.shards["rgb"].settings["preprocess"]
-    size = {name: preprocess[name] for name in ("width", "height")}
+    preprocess = material.shards["rgb"].settings.preprocess
+    size = preprocess.model_dump(include={"width", "height"})
 
     def decode(path: str, numbers: list[int]) -> Images:
         reader: Any = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1, **size)

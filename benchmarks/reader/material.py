@@ -72,13 +72,13 @@ def draw_samples(material: Material, stream: str, count: int, *, seed: int) -> l
     shards = material.shards[stream]
     scales = material.stored.train_settings(stream).augment.scales
     usable = [video for video in sorted(shards.places) if shards.positions(video) >= SEGMENTS * STACK]
-    preprocess = shards.settings["preprocess"]
+    preprocess = shards.settings.preprocess
     samples = []
     for _ in range(count):
         video = usable[rng.integers(len(usable))]
         starts = sampling.training_starts(
             shards.positions(video), segments=SEGMENTS, stack=1 if stream == "rgb" else STACK, rng=rng
         )
-        box = augment.crop_box(preprocess["height"], preprocess["width"], scales=scales, size=SIZE_PX, rng=rng)
+        box = augment.crop_box(preprocess.height, preprocess.width, scales=scales, size=SIZE_PX, rng=rng)
         samples.append(Sample(video, starts, Crop(box, bool(rng.random() < 0.5))))
     return samples
