@@ -1,5 +1,6 @@
 """Trainings of one worker and of several, which a real Ray runs, and a death in the middle."""
 
+import contextlib
 import copy
 import json
 import os
@@ -8,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -94,9 +96,9 @@ def wait_for(condition: object, seconds: float) -> bool:
 )
 def test_a_killed_training_resumes_and_finishes(workplace: Workplace, seed: int, victim: str, workers: int) -> None:
     config = copy.deepcopy(CONFIG)
-    iterations = 600
+    iterations = 1500  # enough to be in the midst of, however fast they are made
     config["seed"] = seed
-    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [400]}
+    config["datasets"]["tiny"]["train"] |= {"iterations": iterations, "steps": [1000]}
     # With one that reads ahead, who must not hear Ctrl-C either.
     config["datasets"]["tiny"]["compute"] |= {"checkpoint_every": 40, "workers": workers, "loaders": 1}
     workplace.write_config(config)
@@ -124,7 +126,11 @@ def test_a_killed_training_resumes_and_finishes(workplace: Workplace, seed: int,
     else:
         workplace.snakemake("--unlock")
     if victim == "snakemake alone":
-        # The rule's own process outlives Snakemake: its successor is refused until it has ended.
+        # The rule's own process outlives Snakemake: its successor is refused until it has ended, for which it gets no
+        # time here.
+        for process in processes[1:]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         refused = workplace.snakemake(MODEL, "--rerun-incomplete", check=False)
         assert refused.returncode != 0
         assert "is still running this training" in refused.stdout + refused.stderr
