@@ -76,12 +76,14 @@ def _read(path: Path, stream: str) -> TrainedModel:
         raise InputError(
             f"{path} is a network of the stream {model.settings.stream}; put it into a folder of that name"
         )
-    for name, made in model.settings.shards.recipes.items():
-        if name in RECIPES and made != RECIPES[name]:
+    with _explained(path):
+        recipes = {name: (made, RECIPES[name]) for name, made in model.settings.shards.recipes.items()}
+    for name, (made, now) in recipes.items():
+        if made != now:
             log.warning(
                 "%s was trained on %s of recipe %d, and this version makes %d: predictions may differ from its test "
                 "scores; train it again",
-                *(path, name, made, RECIPES[name]),
+                *(path, name, made, now),
             )
     return model
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from atw.config import TrainSettings
+from atw.config import FieldShards, Section, TrainSettings
 from atw.files import InputError, atomic_path
 from atw.model import tensorfile
 from atw.model.network import VideoNetwork
@@ -107,7 +107,8 @@ class TrainedModel:
     @property
     def microbatch(self) -> int:
         """Videos of a training's batch that fitted on its device at once."""
-        return int(self.provenance["compute"]["microbatch"])
+        microbatch: int = self.provenance["compute"]["microbatch"]
+        return microbatch
 
     @property
     def chunk(self) -> int:
@@ -127,7 +128,10 @@ class TrainedModel:
 
 
 def load_model(path: Path) -> TrainedModel:
-    """Read a model file; settings that this version does not know are passed over, later ones have their defaults.
+    """Read a model file.
+
+    Settings that this version does not know are passed over. Those that an older one did not have may be missing, but
+    for what is read.
 
     Raises:
         InputError: no model file, damaged, or of another format version.
@@ -155,12 +159,28 @@ def load_model(path: Path) -> TrainedModel:
     try:
         settings = TrainSettings.model_validate(content["settings"], extra="ignore")
         model = TrainedModel(network.eval(), classes, settings, content["training"], content["provenance"])
-        if not isinstance(model.training, dict) or model.microbatch < 1:
+        _require_read(settings)
+        if not isinstance(model.training, dict) or not isinstance(model.microbatch, int) or model.microbatch < 1:
             raise ValueError(f"a microbatch of {model.microbatch}, and a training of {type(model.training).__name__}")
     except (LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged: its settings are none ({reason}); train the stream again") from None
     return model
+
+
+def _require_read(settings: TrainSettings) -> None:
+    """Raise ValueError where a setting is missing whose default would pass for what the network was trained with."""
+    sections: list[tuple[Section, set[str]]] = [
+        (settings.sampling, {"segments", "stack"}),
+        (settings.augment, {"input_size"}),
+        (settings.model, {"attention_on"}),
+        (settings.shards.preprocess, {"width", "height", "max_pixels"}),
+    ]
+    if isinstance(settings.shards, FieldShards):
+        sections.append((settings.shards.flow, {"backend"}))
+    for section, read in sections:
+        if missing := sorted(read - section.model_fields_set):
+            raise ValueError(f"{missing[0]} is missing")
 
 
 def _require_fit(expected: dict[str, torch.Size], found: Any, classes: Any) -> None:

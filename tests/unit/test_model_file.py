@@ -98,15 +98,59 @@ def test_parts_of_any_type_are_an_error_in_words(tmp_path: Path, section: str, v
         read_models(path.parent.parent)
 
 
-@pytest.mark.parametrize("value", [None, 5, [1], {"x": 1}])
-@pytest.mark.parametrize("name", ["stream", "model", "sampling", "augment", "shards", "dataset", "split"])
+WRONG = [
+    (name, value)
+    for name in ("stream", "model", "sampling", "augment", "shards", "dataset", "split")
+    for value in (None, 5, "x", [1], {})
+    if (name, value) not in (("dataset", "x"), ("split", "x"))  # which are names
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG)
 def test_settings_of_any_type_are_an_error_in_words(tmp_path: Path, name: str, value: Any) -> None:
     path = changed(tmp_path / "flow", put("settings", name, value=value))
-    if value == {"x": 1} and name in ("model", "sampling", "augment"):
-        read_models(
-            path.parent.parent
-        )  # a setting of a later version, and the defaults of all that an older one lacked
-        return
+    with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
+        read_models(path.parent.parent)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("settings", "sampling", "stack"),
+        ("settings", "augment", "input_size"),
+        ("settings", "model", "attention_on"),
+        ("settings", "shards", "preprocess", "width"),
+        ("settings", "shards", "flow", "backend"),
+        ("provenance", "compute", "microbatch"),
+    ],
+)
+def test_a_setting_that_is_read_is_not_guessed(tmp_path: Path, keys: tuple[str, ...]) -> None:
+    def remove(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        del content[keys[-1]]
+
+    with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
+        load_model(changed(tmp_path / "flow", remove))
+
+
+def test_settings_of_older_and_newer_versions_are_read(tmp_path: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        del content["settings"]["shards"]["preprocess"]["picture_stream"]
+        content["settings"]["train"]["later"] = 3
+
+    assert load_model(changed(tmp_path / "flow", change)).settings.shards.preprocess.picture_stream == 0
+
+
+@pytest.mark.parametrize("value", ["4", 4.5, None, 0])
+def test_a_microbatch_is_a_number_of_videos(tmp_path: Path, value: Any) -> None:
+    path = changed(tmp_path / "flow", put("provenance", "compute", "microbatch", value=value))
+    with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
+        load_model(path)
+
+
+def test_a_recipe_that_nobody_knows_is_an_error_in_words(tmp_path: Path) -> None:
+    path = changed(tmp_path / "flow", put("settings", "shards", "recipes", value={"smoke": 1}))
     with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
         read_models(path.parent.parent)
 

@@ -304,13 +304,10 @@ def test_a_flow_shard_that_lacks_a_video_is_refused(project: Project) -> None:
     assert not project.path("warped").exists()
 
 
-def test_an_error_inside_leaves_no_shard(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_inside_leaves_no_shard(project: Project) -> None:
     settings = project.settings("flow")
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise InputError("no flow today")
-
-    monkeypatch.setattr(streams.tvl1, "estimate", fail)
-    with pytest.raises(InputError, match="no flow today"):
+    assert isinstance(settings, config.FlowShards)
+    settings = settings.model_copy(update={"flow": settings.flow.model_copy(update={"levels": -1})})
+    with pytest.raises(InputError, match="levels"):
         make(project.path("flow"), settings, project.dataset(), flow_path=None, threads=2)
     assert not project.path("flow").exists()
