@@ -24,7 +24,7 @@ from atw.times import Clock, Times, mean_rate
 
 Frame = NDArray[np.uint8]
 
-HOW_TO_READ = ("width", "height", "max_pixels", "max_frames", "picture_stream")  # settings of `read`
+HOW_TO_READ = {"width", "height", "max_pixels", "max_frames", "picture_stream"}  # settings of `read`
 
 # Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}

@@ -66,7 +66,7 @@ def sample(dataset: Dataset, preprocess: FrameSettings | FieldSettings, *, seed:
 def _look(paths: list[Path], preprocess: FrameSettings | FieldSettings, dataset: str) -> Footage:
     frames: list[int] = []
     clips: list[list[Frame]] = []
-    given = preprocess.model_dump(include=set(HOW_TO_READ))
+    given = preprocess.model_dump(include=HOW_TO_READ)
     begin = time.perf_counter()
     with meter(f"looking at videos of {dataset}", "videos", len(paths)) as progress:
         for path in paths:

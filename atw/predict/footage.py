@@ -99,10 +99,9 @@ class Footage:
         block = next(blocks, None)
         held: list[Frame] = []
         rgb = self._recipe.settings.get("rgb")
-        quality = rgb.preprocess.jpeg_quality if isinstance(rgb, FrameShards) else 0
         for number, frame in enumerate(self._recipe.read(video, again)):
-            if number in images:
-                self._put("rgb", number, [encode_frame(frame, quality)])
+            if isinstance(rgb, FrameShards) and number in images:
+                self._put("rgb", number, [encode_frame(frame, rgb.preprocess.jpeg_quality)])
             if block is None or number < block[0]:
                 continue
             held.append(frame)

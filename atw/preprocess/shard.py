@@ -148,9 +148,7 @@ def attributes(settings: ShardSettings, dataset: str, backend: str | None) -> di
         "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
     }
     if backend and not isinstance(settings, FrameShards):
-        given = streams.estimator(settings.flow)
-        overrides = {name: value for name, value in given.items() if name not in ("preset", "backend")}
-        used = asdict(tvl1.parameters(given["preset"], **overrides))
+        used = asdict(tvl1.parameters(settings.flow.preset, **settings.flow.overrides()))
         found |= {"bound": settings.flow.bound, "zero": ZERO, "flow": used | {"backend": backend}}
     return found
 
@@ -221,7 +219,7 @@ def _one_video(listed: Listed, settings: ShardSettings, job: streams.Job, source
     if known and known.quarantined:
         return replace(known, first=0, count=0), [], NO_TIMES
     audit = Audit()
-    frames = read(sources.root / listed.video, audit, **settings.preprocess.model_dump(include=set(HOW_TO_READ)))
+    frames = read(sources.root / listed.video, audit, **settings.preprocess.model_dump(include=HOW_TO_READ))
     entry = Entry(video=listed.video, label=listed.label)
     try:
         if isinstance(settings, FrameShards):

@@ -35,6 +35,7 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
+    # No `atomic_path`: where locks are files, it would wait for that of a worker whose machine is gone.
     temporary = folder / f".{_STATE}.tmp"
     try:
         with open_plain(temporary, "wb") as stream:

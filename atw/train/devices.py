@@ -42,7 +42,7 @@ def use_gpu(compute: Compute, *, reserved: int, available: int) -> bool:
 
 @contextmanager
 def own_gpus(count: int) -> Iterator[tuple[int, ...]]:
-    """Hold so many GPUs that no flow or scoring job of this user does; gives their numbers.
+    """Hold so many GPUs that no job of flow, scoring or one worker's training of this user does; gives their numbers.
 
     Raises:
         InputError: fewer are free.
