@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Import `atw.predict` when `atw.load` is first used: the workflow needs this package to be light."""
+    """Import `atw.extras.predict` when `atw.load` is first used: the workflow needs this package to be light."""
     if name == "load":
-        return importlib.import_module("atw.predict").load
+        return importlib.import_module("atw.extras.predict").load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atw import config, imagenet, paper
-from atw.config import Compute, Config
+from atw import config
+from atw.config import Compute, Config, imagenet, paper
 from atw.datasets import Dataset
 from atw.datasets.contents import KEPT, UNREAD
 from atw.files import InputError

@@ -10,7 +10,7 @@ import numpy as np
 from llvmlite import binding
 
 import atw
-from atw.doctor.machine import processor, usable_cores
+from atw.extras.doctor.machine import processor, usable_cores
 from atw.files import digest, file_digest
 from atw.flow.engine import BACKENDS
 

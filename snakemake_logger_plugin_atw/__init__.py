@@ -9,8 +9,8 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from atw.extras.live import View
 from atw.files import printable
-from atw.live import View
 from atw.output import console
 
 _SHOWN = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)

@@ -21,7 +21,7 @@ def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
     Example: atw run --dry-run data/demo/split1.csv -- --printshellcmds
     """
     from atw import config
-    from atw.datasets.render import write_dataset
+    from atw.extras.demo.render import write_dataset
 
     write_dataset(out.parent, config.RenderSettings.from_json(settings), processes=threads)
 
@@ -39,7 +39,7 @@ def download(
     Example: atw run data/downloads/ucf101.json
     """
     from atw import config
-    from atw.download.dataset import download as fetch_and_unpack
+    from atw.extras.download.dataset import download as fetch_and_unpack
 
     fetch_and_unpack(out, config.load_json(dataset), config.load_json(archives))
 
@@ -201,7 +201,7 @@ def table(
     Example: atw run --dry-run results/demo/tables/table1.json -- --printshellcmds
     """
     from atw import config
-    from atw.evaluate.tables import write_table
+    from atw.extras.tables.results import write_table
 
     stage = config.SplitsTableSettings if config.load_json(settings).get("table") == 4 else config.RunsTableSettings
     write_table(out, inputs, stage.from_json(settings))
@@ -225,8 +225,8 @@ def attention(
     Example: atw run --dry-run results/demo/split1/attention.png -- --printshellcmds
     """
     from atw import config
-    from atw.figures.attention import write_attention
-    from atw.figures.moments import Choice
+    from atw.extras.drawing.attention import write_attention
+    from atw.extras.drawing.moments import Choice
 
     given = config.load_json(settings)
     fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
@@ -251,7 +251,7 @@ def report(
 results/demo/split1/quarantine.csv
     """
     from atw import config
-    from atw.report.page import write_report
+    from atw.extras.report.page import write_report
 
     config.load_json(settings)
     write_report(out, result, shards=shards, quarantine=quarantine, logs=logs)

@@ -29,9 +29,9 @@ def predict(
 
     Example: atw predict video.mp4 --model results/demo/split1 --render video.png
     """
-    from atw.doctor.machine import usable_cores
-    from atw.predict.command import Wishes
-    from atw.predict.command import predict as classify
+    from atw.extras.doctor.machine import usable_cores
+    from atw.extras.predict.command import Wishes
+    from atw.extras.predict.command import predict as classify
 
     wishes = Wishes(top=top, window_seconds=window, stride_seconds=stride, render=render)
     if classify(videos, model, wishes, device=device, threads=threads or usable_cores()):
@@ -60,8 +60,8 @@ def flow(
 
     Example: atw flow video.mp4 --out flow.h5 --preview flow.mp4
     """
-    from atw.doctor.machine import usable_cores
-    from atw.preprocess.preview import check_paths, write_preview
+    from atw.extras.doctor.machine import usable_cores
+    from atw.extras.flow_preview import check_paths, write_preview
     from atw.preprocess.single import Choice, write_flow
 
     if (width is None) != (height is None):
@@ -126,7 +126,7 @@ def export(
 
     Example: atw export results/demo/split1/rgb/model.pt --out rgb.onnx
     """
-    from atw.train.export import TOLERANCE, export_model
+    from atw.extras.export import TOLERANCE, export_model
 
     worst = export_model(model, out, form)
     if as_json:
@@ -145,8 +145,8 @@ def ray(
 
     Example: atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8
     """
-    from atw.doctor.machine import usable_cores
-    from atw.train.shared import run_with_ray
+    from atw.extras.doctor.machine import usable_cores
+    from atw.train.ray.shared import run_with_ray
 
     sys.exit(run_with_ray(command, cpus=cpus or usable_cores(), gpus=gpus))
 
@@ -166,8 +166,8 @@ def plan(
 
     Example: atw plan results/ucf101/split1/fused.json --cores 32 --gpus 3
     """
-    from atw.cost import estimate
-    from atw.doctor.machine import usable_cores
+    from atw.extras.cost import estimate
+    from atw.extras.doctor.machine import usable_cores
 
     found = estimate.estimate(target, configfile, cores=cores or usable_cores(), gpus=gpus)
     estimate.show(found, as_json=as_json)
@@ -190,7 +190,7 @@ def config_(
 
     Example: atw config results/demo/experiments/average/split1/fused.json
     """
-    from atw import origins
+    from atw.extras import origins
 
     found = origins.find(target, configfile)
     origins.show(found, as_json=as_json)
@@ -205,7 +205,7 @@ def doctor(
 
     Example: atw doctor --no-measure
     """
-    from atw import doctor as machine
+    from atw.extras import doctor as machine
 
     report = machine.examine(measure=measure)
     machine.show(report, as_json=as_json)
@@ -219,6 +219,6 @@ def settings(as_json: AsJson = False) -> None:
 
     Example: atw settings --json > config.schema.json
     """
-    from atw.reference import markdown, schema
+    from atw.extras.reference import markdown, schema
 
     print(json_text(schema()) if as_json else markdown().rstrip("\n"))

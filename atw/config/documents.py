@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from atw import jsontext
+from atw.config import jsontext
 from atw.files import InputError
 
 _MAX_NODES = 100_000  # once every alias is replaced by what it stands for

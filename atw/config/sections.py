@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from atw import imagenet
+from atw.config import imagenet
 
 Stream = Literal["rgb", "flow", "warped"]
 STREAMS: tuple[Stream, ...] = get_args(Stream)

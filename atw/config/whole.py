@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from atw import paper
+from atw.config import paper
 from atw.config.datasets import AnyDataset, Dataset, StreamOverrides
 from atw.config.documents import Document
 from atw.config.explained import explain, with_nulls_read, with_texts_read
@@ -184,7 +184,7 @@ def _layers(config: Config, dataset: str, stream: str, experiment: str) -> Itera
     if experiment:
         named.append((f"experiments.{experiment}.", config.experiment(experiment)))
     for prefix, overrides in named:
-        file = "atw/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else config.file
+        file = "atw/config/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else config.file
         for name, keys in overrides.sections().items():
             yield f"{file}: {prefix}{name}", {name: keys}
         if stream in overrides.streams:

@@ -1,4 +1,4 @@
-"""The demo dataset's lists, known before a video is rendered; `atw.datasets.render` draws the videos."""
+"""The demo dataset's lists, known before a video is rendered; `atw.extras.demo.render` draws the videos."""
 
 from pathlib import PurePosixPath
 

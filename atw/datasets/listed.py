@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from atw import jsontext
+from atw.config import jsontext
 from atw.datasets.archive import list_file
 from atw.files import InputError
 

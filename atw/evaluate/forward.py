@@ -20,9 +20,9 @@ from atw.config import Compute, ShardSettings
 from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.train.arithmetic import full_fp32, memory_format
-from atw.train.folder import forkserver
 from atw.train.memory import check_shared
 from atw.train.modelfile import load_model
+from atw.train.ray.folder import forkserver
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from atw import imagenet
+from atw.config import imagenet
 from atw.files import InputError
 from atw.model import bn_inception, tiny
 from atw.model import weights as weight_files

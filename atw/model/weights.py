@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from atw.config.imagenet import absent, network
 from atw.files import InputError, file_digest
-from atw.imagenet import absent, network
 from atw.model import tensorfile
 
 SHOWN_KEYS = 3

@@ -15,7 +15,7 @@ from atw.shards import Entry, Shard
 
 log = logging.getLogger("atw")
 _ROUNDING = 1e-9  # .07 x 100 is 7.000000000000001
-_MISSING = "missing file"  # the verdict of atw.videos
+_MISSING = "missing file"  # the verdict of atw.videos.decode
 _NAMED = 20  # videos in a message; all are in the log
 _COPIES_NAMED = 4  # of one file
 

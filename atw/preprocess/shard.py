@@ -30,8 +30,8 @@ from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
-from atw.times import NO_TIMES
-from atw.videos import HOW_TO_READ, Audit, BadVideoError, Frame, read
+from atw.videos.decode import HOW_TO_READ, Audit, BadVideoError, Frame, read
+from atw.videos.times import NO_TIMES
 
 log = logging.getLogger("atw")
 _Made = tuple[Entry, Encoded, NDArray[np.float64]]  # a row, its items, and when frames are shown

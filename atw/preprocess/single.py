@@ -14,7 +14,7 @@ from atw.preprocess.shard import attributes, describe
 from atw.preprocess.spool import Spool
 from atw.progress import meter
 from atw.shards import SINGLE, Entry, create
-from atw.videos import Audit, BadVideoError, Frame, read
+from atw.videos.decode import Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
 _LARGEST_BOUND_PX = 1000.0

@@ -15,7 +15,7 @@ from atw.config import FieldShards, Flow, FrameShards, Warp, WarpedShards
 from atw.flow.pairs import each_pair
 from atw.preprocess.masks import read_masks
 from atw.shards import Encoded, Entry, dequantise, encode_field, encode_frame, quantise
-from atw.videos import Frame
+from atw.videos.decode import Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
 _BLOCK_PIXELS = 1 << 22

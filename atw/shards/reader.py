@@ -27,7 +27,7 @@ from atw.shards.layout import (
     read_attributes,
 )
 from atw.shards.times import read_times
-from atw.times import Times
+from atw.videos.times import Times
 
 Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atw.hdf5 import read_whole
 from atw.shards.layout import Entry, times_digest
-from atw.times import Times
+from atw.videos.times import Times
 
 
 def read_times(file: h5py.File, attributes: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Times]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from atw.files import atomic_path
 from atw.hdf5 import describe, new_file, texts
 from atw.shards.layout import FORMAT, Entry, checksum, index_bytes, read_attributes, times_digest
-from atw.times import NO_TIMES
+from atw.videos.times import NO_TIMES
 
 _COPY_BYTES = 1 << 24
 
@@ -67,7 +67,7 @@ class Writer:
     def add(self, entry: Entry, items: Encoded, edges: NDArray[np.float64] = NO_TIMES) -> None:
         """Append a video; `first` and `count` of the entry are filled in here.
 
-        `edges` are those of its `atw.times.Times`, empty where its file does not say when frames are shown.
+        `edges` are those of its `atw.videos.times.Times`, empty where its file does not say when frames are shown.
         """
         entry.first, entry.count = self._items, len(items)
         if self._rgb:

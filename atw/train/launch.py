@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from atw.train import cluster, loop
+from atw.train import loop
+from atw.train.ray import cluster
 
 os.environ.update(cluster.environment())  # Ray reads it when it is imported
 
@@ -32,8 +33,8 @@ from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest, locked
 from atw.train.checkpoints import read_state, write_state
 from atw.train.devices import own_gpus, use_gpu
-from atw.train.meeting import Meeting
 from atw.train.modelfile import save_model
+from atw.train.ray.meeting import Meeting
 from atw.train.stopping import StoppedError, attended, heeded
 
 log = logging.getLogger("atw")

@@ -30,9 +30,9 @@ from atw.progress import meter
 from atw.train import memory
 from atw.train.arithmetic import allow_tf32, autocast, compile_network, memory_format, scaler_of
 from atw.train.checkpoints import Checkpoints
-from atw.train.folder import forkserver
 from atw.train.history import History
 from atw.train.optim import build_optimizer, learning_rate_factor
+from atw.train.ray.folder import forkserver
 from atw.train.stopping import unheard
 from atw.train.update import cut_batch, mixup_share, update
 from atw.train.validate import CentreSnippets, Validation

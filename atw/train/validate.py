@@ -11,7 +11,7 @@ from atw.config import TrainSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards
 from atw.model.network import Output, VideoNetwork
-from atw.train.folder import forkserver
+from atw.train.ray.folder import forkserver
 
 
 class CentreSnippets(Dataset[tuple[Tensor, int]]):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from atw.doctor.machine import usable_cores
+from atw.extras.doctor.machine import usable_cores
 from atw.files import InputError, atomic_path, write_json
 from atw.flow import estimate, parameters
 from atw.flow.opencv import one_opencv_thread

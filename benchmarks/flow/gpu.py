@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from atw.doctor.machine import usable_cores
+from atw.extras.doctor.machine import usable_cores
 from atw.flow import estimate, parameters
 from atw.flow.cuda.layout import work
 from atw.flow.engine import BACKENDS

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from atw import config
-from atw.cost import footage, rates
-from atw.cost.rates import Rate
 from atw.datasets import Dataset
+from atw.extras.cost import footage, rates
+from atw.extras.cost.rates import Rate
 from benchmarks.material import find_videos, folders_in_turn
 
 _NAME = "measured"

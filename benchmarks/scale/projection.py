@@ -6,8 +6,8 @@ from typing import NamedTuple
 import psutil
 from rich.filesize import decimal
 
-from atw.cost.estimate import duration
 from atw.data.reader import MOST_OPEN
+from atw.extras.cost.estimate import duration
 from benchmarks.report import Table
 from benchmarks.scale.amounts import Amounts
 from benchmarks.scale.growth import Growth, Limit, in_order

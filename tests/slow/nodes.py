@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from tests.slow.processes import kill, tree
 from tests.slow.watched import wait_for
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from tests.slow.processes import kill
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel", "sinfo")

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.slow.processes import kill, tree
 

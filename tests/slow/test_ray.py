@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from atw.train.cluster import environment, own_ray, still_there
-from atw.train.folder import _LONGEST_SOCKET, INSIDE
+from atw.train.ray.cluster import environment, own_ray, still_there
+from atw.train.ray.folder import _LONGEST_SOCKET, INSIDE
 from tests.conftest import OtherUser
 from tests.rules.conftest import Workplace
 from tests.slow.processes import kill, tree

@@ -11,7 +11,7 @@ import pytest
 
 from atw import config
 from atw.datasets import Dataset
-from atw.datasets.render import render_clip, write_clip
+from atw.extras.demo.render import render_clip, write_clip
 from atw.flow import estimate, parameters
 from atw.preprocess.shard import make
 from atw.shards import Shard, dequantise

@@ -10,8 +10,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from atw.report.page import render
-from atw.train.cluster import still_there
+from atw.extras.report.page import render
+from atw.train.ray.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.unit.reported import MANY, many_classes
 from tests.unit.stored import WriteShard

@@ -5,7 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from benchmarks.scale import __main__ as benchmark
 from benchmarks.scale.__main__ import Sizes
 from tests.conftest import _moving_frames, _write_mjpeg

@@ -15,7 +15,7 @@ import torch
 
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from tests.rules.conftest import CONFIG, Workplace
 from tests.slow.processes import kill, tree
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from atw.train.cluster import still_there
+from atw.train.ray.cluster import still_there
 from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
 from tests.slow.processes import kill, tree
 

@@ -10,7 +10,7 @@ from atw.evaluate.compare import result_outcomes
 from atw.evaluate.fuse import fuse, report
 from atw.evaluate.result import read_result
 from atw.evaluate.scores import read_scores
-from atw.report.gathered import Gathered
+from atw.extras.report.gathered import Gathered
 from atw.shards import Shard
 from tests.unit.scored import FUSE, VIDEOS, result, scored
 from tests.unit.stored import WriteShard

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from atw.completeness import Pictures
+from atw.videos.completeness import Pictures
 from tests.unit.encoded import COUNT, ENCODERS, HEIGHT, NEVER_HANGS, WIDTH, Image, decode, reason
 
 pytestmark = NEVER_HANGS

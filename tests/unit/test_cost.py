@@ -10,12 +10,12 @@ import pytest
 
 from atw import config
 from atw.config import Compute
-from atw.cost import estimate as estimates
-from atw.cost.estimate import Estimate, Row, duration
-from atw.cost.footage import Footage, sample
-from atw.cost.pending import Pending, pending
-from atw.cost.rates import Rate
 from atw.datasets import Dataset
+from atw.extras.cost import estimate as estimates
+from atw.extras.cost.estimate import Estimate, Row, duration
+from atw.extras.cost.footage import Footage, sample
+from atw.extras.cost.pending import Pending, pending
+from atw.extras.cost.rates import Rate
 from atw.files import InputError
 from tests.unit.trained import FRAMES, Trained
 

@@ -12,7 +12,7 @@ from atw import config
 from atw.datasets import Dataset
 from atw.preprocess.shard import make
 from atw.shards import Shard
-from atw.videos import BadVideoError
+from atw.videos.decode import BadVideoError
 from tests.unit.encoded import BASES, COUNT, NEVER_HANGS, Image, decode, encode, reason
 
 Damage = Callable[[bytes], bytes]

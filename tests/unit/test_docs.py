@@ -11,7 +11,7 @@ import yaml
 from packaging.requirements import Requirement
 
 from atw import __version__
-from atw.reference import markdown
+from atw.extras.reference import markdown
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]

@@ -10,8 +10,8 @@ import numpy as np
 import psutil
 import pytest
 
-from atw import doctor
-from atw.doctor import machine, software, speed
+from atw.extras import doctor
+from atw.extras.doctor import machine, software, speed
 from atw.flow.engine import BACKENDS, Backend
 
 
@@ -73,7 +73,7 @@ def test_a_library_that_is_broken_costs_its_part_and_the_verdict(tmp_path: Path)
 
 
 def test_cores_are_those_of_the_affinity() -> None:
-    code = "from atw.doctor.machine import usable_cores; print(usable_cores())"
+    code = "from atw.extras.doctor.machine import usable_cores; print(usable_cores())"
     core = str(min(os.sched_getaffinity(0)))
     if not Path("/usr/bin/taskset").exists():
         pytest.skip("taskset is not installed")
@@ -234,7 +234,7 @@ def test_decoding_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(software, "CODECS", ("mpeg4", "libx264", "nonsense"))
     assert software.decoding()["codecs"] == {"mpeg4": True, "libx264": False, "nonsense": False}
     black = np.zeros((32, 32, 3), np.uint8)
-    monkeypatch.setattr("atw.videos.read", lambda *_, **__: iter([black] * 3))
+    monkeypatch.setattr("atw.videos.decode.read", lambda *_, **__: iter([black] * 3))
     assert software.decoding()["fails"] == "three frames of brightness 60, 120 and 180 were read as [0.0, 0.0, 0.0]"
 
 
@@ -267,7 +267,7 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
         "wrong": Backend("w", lambda: None, still),
         "numba": BACKENDS["numba"],
     }
-    for place in ("atw.doctor.speed.BACKENDS", "atw.flow.engine.BACKENDS"):
+    for place in ("atw.extras.doctor.speed.BACKENDS", "atw.flow.engine.BACKENDS"):
         monkeypatch.setattr(place, backends)
     monkeypatch.setattr(speed, "_LEAST_SECONDS", 0.01)
     monkeypatch.setattr(speed, "PRESETS", ("fast",))

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from atw.download.dataset import download
-from atw.download.official import OFFICIAL, official
+from atw.extras.download.dataset import download
+from atw.extras.download.official import OFFICIAL, official
 from atw.files import InputError, file_digest, locked
 from tests.conftest import OtherUser
 from tests.unit.archives import RAR, WRITERS, tree, write_rar, write_zip

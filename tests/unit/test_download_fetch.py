@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from atw.download.fetch import fetch
+from atw.extras.download.fetch import fetch
 from atw.files import InputError
 from tests.conftest import OtherUser
 from tests.unit.web import Web, serve
@@ -96,7 +96,7 @@ def test_a_file_put_there_by_hand_is_taken(web: Web, tmp_path: Path) -> None:
 def test_a_killed_download_goes_on(web: Web, tmp_path: Path) -> None:
     target = tmp_path / "big.rar"
     web.hold_after = 512 << 10
-    code = "import sys, pathlib, atw.download.fetch as f; f.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
+    code = "import sys, pathlib, atw.extras.download.fetch as f; f.fetch(sys.argv[1], pathlib.Path(sys.argv[2]))"
     process = subprocess.Popen([sys.executable, "-c", code, web.address("big.rar"), str(target)])
     part = target.with_name("big.rar.part")
     while process.poll() is None and (not part.exists() or part.stat().st_size < 500_000):

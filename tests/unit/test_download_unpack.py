@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atw.download import unpack as unpacking
-from atw.download.unpack import unpack
+from atw.extras.download import unpack as unpacking
+from atw.extras.download.unpack import unpack
 from atw.files import InputError
 from tests.unit.archives import (
     FOLDER,

@@ -10,10 +10,11 @@ import torch
 
 from atw.config import Compute, TrainSettings
 from atw.datasets import Split
+from atw.extras import export
+from atw.extras.export import TOLERANCE, export_model
 from atw.files import InputError
 from atw.model.network import Output
-from atw.train import export, loop
-from atw.train.export import TOLERANCE, export_model
+from atw.train import loop
 from atw.train.history import History
 from atw.train.modelfile import load_model, save_model
 from tests.unit.configured import of_split

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atw.datasets.demo import CLASSES
-from atw.datasets.figure import ARM, LEAN, LEG, REST, ROLL, SHIFT_X, Colours, action_pose, draw_disc, draw_figure
+from atw.extras.demo.actor import ARM, LEAN, LEG, REST, ROLL, SHIFT_X, Colours, action_pose, draw_disc, draw_figure
 
 PLAIN = Colours(((255, 0, 0), (0, 255, 0), (0, 0, 255)), ((99, 0, 0), (0, 99, 0), (0, 0, 99)), (255, 255, 255))
 

@@ -11,12 +11,12 @@ from scipy import stats
 from atw import config
 from atw.datasets.intervals import intervals_path, read_intervals
 from atw.evaluate.scores import Scores, read_scores
-from atw.figures import attention
-from atw.figures.attention import write_attention
-from atw.figures.curves import save
-from atw.figures.moments import Choice, attention_curves, middle_frames
-from atw.figures.palette import shortened
-from atw.figures.strip import Strip, Windows, write_strip
+from atw.extras.drawing import attention
+from atw.extras.drawing.attention import write_attention
+from atw.extras.drawing.curves import save
+from atw.extras.drawing.moments import Choice, attention_curves, middle_frames
+from atw.extras.drawing.palette import shortened
+from atw.extras.drawing.strip import Strip, Windows, write_strip
 from atw.files import InputError
 from atw.shards import Shard, create
 from tests.unit.trained import TEST_VIDEOS, Trained

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atw import films
 from atw import flow as tvl1
+from atw.extras.drawing import films
+from atw.extras.drawing.flow_wheel import flow_to_colours
+from atw.extras.flow_preview import check_paths, full_length, write_preview
 from atw.files import InputError
-from atw.flow.wheel import flow_to_colours
 from atw.preprocess import streams
-from atw.preprocess.preview import check_paths, full_length, write_preview
 from atw.preprocess.single import Choice, write_flow
 from atw.shards import Shard, dequantise, quantise
 

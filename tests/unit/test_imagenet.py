@@ -7,9 +7,10 @@ import pytest
 import torch
 import torchvision
 
-from atw import config, imagenet
+from atw import config
+from atw.config import imagenet
+from atw.config.imagenet import NETWORKS, Network
 from atw.files import InputError
-from atw.imagenet import NETWORKS, Network
 from atw.plan import Plan
 
 DOCS = Path(__file__).parents[2] / "docs" / "networks.md"

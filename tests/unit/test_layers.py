@@ -15,58 +15,58 @@ ROOT = Path(__file__).parents[2]
 GROUPS = {
     "atw": (0, "base"),
     "atw.files": (0, "base"),
-    "atw.paper": (0, "base"),
     "atw.hdf5": (0, "base"),
     "atw.jit": (0, "base"),
-    "atw.jsontext": (0, "base"),
     "atw.config": (0, "base"),
-    "atw.imagenet": (0, "base"),
     "atw.measured": (0, "base"),
-    "atw.containers": (0, "base"),
     "atw.output": (0, "base"),
-    "atw.films": (1, "inputs"),
     "atw.progress": (0, "base"),
-    "atw.times": (0, "base"),
     "atw.trust": (0, "base"),
     "atw.workflow": (0, "base"),
+    "atw.videos.containers": (0, "base"),
+    "atw.videos.times": (0, "base"),
+    "atw.videos": (1, "inputs"),
     "atw.datasets": (1, "inputs"),
     "atw.shards": (1, "inputs"),
-    "atw.completeness": (1, "inputs"),
-    "atw.videos": (1, "inputs"),
-    "atw.reference": (1, "reference"),
     "atw.plan": (2, "plan"),
-    "atw.download": (2, "download"),
     "atw.flow": (2, "preprocess"),
     "atw.preprocess": (2, "preprocess"),
-    "atw.doctor": (3, "doctor"),
     "atw.data": (2, "data"),
     "atw.model": (2, "model"),
     "atw.train": (3, "train"),
     "atw.evaluate": (4, "evaluate"),
     "atw.train.launch": (5, "launch"),
-    "atw.train.meeting": (5, "launch"),
-    "atw.figures": (5, "figures"),
-    "atw.cost": (5, "cost"),
-    "atw.live": (1, "live"),
-    "atw.origins": (5, "origins"),
-    "atw.predict": (6, "predict"),
-    "atw.report": (6, "report"),
+    "atw.train.ray.meeting": (5, "launch"),
+    "atw.extras": (1, "extras"),
+    "atw.extras.reference": (1, "reference"),
+    "atw.extras.live": (1, "live"),
+    "atw.extras.demo": (2, "demo"),
+    "atw.extras.download": (2, "download"),
+    "atw.extras.doctor": (3, "doctor"),
+    "atw.extras.flow_preview": (6, "drawing"),
+    "atw.extras.drawing": (5, "drawing"),
+    "atw.extras.cost": (5, "cost"),
+    "atw.extras.export": (4, "export"),
+    "atw.extras.origins": (5, "origins"),
+    "atw.extras.tables": (5, "tables"),
+    "atw.extras.predict": (6, "predict"),
+    "atw.extras.report": (6, "report"),
     "atw.commands": (7, "commands"),
     "atw.__main__": (8, "main"),
 }
 # Libraries that only some groups or modules may import.
 RESERVED = {
     "snakemake": set(),
-    "ray": {"atw.train.launch", "atw.train.meeting", "atw.train.head"},
-    "torch": {"data", "model", "train", "evaluate", "launch", "predict", "cost"},
+    "ray": {"atw.train.launch", "atw.train.ray.meeting", "atw.train.ray.head"},
+    "torch": {"data", "model", "train", "evaluate", "launch", "predict", "cost", "export"},
     "torchvision": {"model"},
     "numba": {"atw.jit", "preprocess"},
     "av": {
-        "atw.videos",
-        "atw.completeness",
-        "atw.containers",
-        "atw.doctor.software",
-        "atw.films",
+        "atw.videos.decode",
+        "atw.videos.completeness",
+        "atw.videos.containers",
+        "atw.extras.doctor.software",
+        "atw.extras.drawing.films",
     },
     "h5py": {
         "atw.hdf5",
@@ -82,13 +82,13 @@ RESERVED = {
         "atw.config.sections",
         "atw.config.stages",
         "atw.config.whole",
-        "atw.reference",
+        "atw.extras.reference",
     },
-    "jinja2": {"atw.evaluate.tablefiles", "atw.report.page"},
+    "jinja2": {"atw.extras.tables.write", "atw.extras.report.page"},
     "plotly": {"report"},
     "typer": {"commands"},
-    "matplotlib": {"figures"},
-    "onnxruntime": {"atw.train.export"},
+    "matplotlib": {"drawing"},
+    "onnxruntime": {"atw.extras.export"},
 }
 
 
@@ -157,7 +157,7 @@ def workflow_imports() -> set[str]:
 
 def test_the_workflow_imports_only_what_is_light() -> None:
     assert workflow_imports()
-    assert workflow_imports() <= {"atw.config", "atw.datasets", "atw.files", "atw.plan", "atw.train.folder"}
+    assert workflow_imports() <= {"atw.config", "atw.datasets", "atw.files", "atw.plan", "atw.train.ray.folder"}
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -172,7 +172,7 @@ def test_what_the_workflow_imports_imports_little() -> None:
 
 
 def test_preprocessing_does_without_torch_and_ray() -> None:
-    loaded = loaded_after("import atw.preprocess.shard, atw.datasets.render")
+    loaded = loaded_after("import atw.preprocess.shard, atw.extras.demo.render")
     assert {"atw.preprocess.shard", "atw.flow", "numba"} <= loaded
     assert not loaded & {"torch", "ray", "atw.data", "atw.model", "atw.train"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from atw.live import View
+from atw.extras.live import View
 from atw.progress import Meter, reached
 
 

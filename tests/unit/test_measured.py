@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from atw import measured
+from atw.extras.report.origin import times
 from atw.measured import Taken, read_energy, read_taken
-from atw.report.origin import times
 from tests.unit.reported import gathered
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from atw.extras.predict.models import read_models
 from atw.files import InputError
 from atw.model import tensorfile
 from atw.model.network import VideoNetwork
-from atw.predict.models import read_models
 from atw.train.modelfile import load_model
 from tests.unit.test_export import write_model
 

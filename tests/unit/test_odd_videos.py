@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from atw import videos
-from atw.videos import Audit, read
+from atw.videos import decode as videos
+from atw.videos.decode import Audit, read
 from tests.unit.encoded import BASES, COUNT, HEIGHT, LIMITS, NEVER_HANGS, WIDTH, Image, decode, encode, reason
 
 pytestmark = NEVER_HANGS

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from atw import config, origins
+from atw import config
+from atw.extras import origins
 from atw.files import InputError
 
 RAW: dict[str, Any] = {
@@ -81,7 +82,7 @@ def test_values_are_the_effective_ones_and_all_of_them(configfile: Path) -> None
 
 def test_experiments_of_the_tables_are_the_papers(configfile: Path) -> None:
     found = settings(origins.find("mine/experiments/table1-average", configfile))
-    assert found["rgb", "model.consensus"] == ("average", "atw/paper.py: experiments.table1-average.model")
+    assert found["rgb", "model.consensus"] == ("average", "atw/config/paper.py: experiments.table1-average.model")
     assert found["rgb", "model.backbone"][1] == "the paper's backbone of table1-average"
 
 

@@ -23,8 +23,9 @@ from ray.exceptions import AuthenticationError
 from atw import commands
 from atw.config import Compute
 from atw.files import InputError
-from atw.train import cluster, folder, head, launch, shared, stopping
-from atw.train.cluster import OWNER, Owner, birth
+from atw.train import launch, stopping
+from atw.train.ray import cluster, folder, head, shared
+from atw.train.ray.cluster import OWNER, Owner, birth
 from atw.train.stopping import StoppedError
 
 

@@ -25,14 +25,14 @@ from atw.config import Evaluate, FieldShards, WarpedShards
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
+from atw.extras.predict.footage import runs
+from atw.extras.predict.render import check_render, render
+from atw.extras.predict.windows import Span, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.flow import cuda, engine
-from atw.predict.footage import runs
-from atw.predict.render import check_render, render
-from atw.predict.windows import Span, middle_seconds, stacks, windows
-from atw.times import NO_TIMES, Times
 from atw.train.modelfile import FORMAT, TrainedModel, load_model, training_record
-from atw.videos import Audit, read
+from atw.videos.decode import Audit, read
+from atw.videos.times import NO_TIMES, Times
 from tests.conftest import _moving_frames
 from tests.unit.encoded import encode
 from tests.unit.trained import TEST_VIDEOS, Trained
@@ -184,7 +184,7 @@ def test_only_the_flow_of_snippets_is_computed(
     trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long video costs what its snippets cost: 7 stacks of 3 fields, not all of its 199."""
-    from atw.predict.footage import Footage
+    from atw.extras.predict.footage import Footage
     from tests.conftest import _moving_frames, _write_mjpeg
 
     stored: list[tuple[str, int]] = []
@@ -390,7 +390,7 @@ def test_a_full_disk_costs_one_video(trained: Trained, monkeypatch: pytest.Monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return io.BytesIO()
 
-    monkeypatch.setattr("atw.predict.predictor.tempfile.TemporaryFile", temporary_file)
+    monkeypatch.setattr("atw.extras.predict.predictor.tempfile.TemporaryFile", temporary_file)
     video = str(trained.root / "up/1.avi")
     result = call(video, video, video, "--model", str(trained.split))
     assert result.exit_code == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from atw.files import InputError
-from atw.train import folder
+from atw.train.ray import folder
 from tests.conftest import OtherUser
 
 
@@ -110,7 +110,7 @@ def test_nobody_else_gets_at_the_folder_of_a_ray(other_user: OtherUser) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from atw.train.folder import own_folder
+from atw.train.ray.folder import own_folder
 with own_folder(Path(sys.argv[1])) as own:
     print(own.path, flush=True)
     sys.stdin.read()
@@ -163,7 +163,7 @@ def test_a_ray_that_could_not_lock_its_folder_is_no_leftover(tmp_path: Path, mon
 LIMIT = folder._SOCKET_BYTES - len(folder._PYTHONS_SOCKET)
 FRESH = """
 import multiprocessing.util, tempfile, time
-from atw.train.folder import forkserver
+from atw.train.ray.folder import forkserver
 context = forkserver()
 process = context.Process(target=time.sleep, args=(0,))
 process.start()

@@ -13,10 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from atw.config import RenderSettings
-from atw.datasets import render
 from atw.datasets.demo import CLASSES, listed
-from atw.datasets.figure import REST, Colours
-from atw.datasets.render import FPS, HEIGHT, WIDTH, Clip, choose_scene, render_clip, write_clip, write_dataset
+from atw.extras.demo import render
+from atw.extras.demo.actor import REST, Colours
+from atw.extras.demo.render import FPS, HEIGHT, WIDTH, Clip, choose_scene, render_clip, write_clip, write_dataset
 from atw.files import InputError
 
 SIZES = {"train_per_class": 1, "test_per_class": 1}

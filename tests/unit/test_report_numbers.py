@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from atw.flow.wheel import flow_to_colours
-from atw.report import attention, mistakes, surface, training
-from atw.report.charts import class_axis, plain
-from atw.report.classes import classes
-from atw.report.headline import headline
-from atw.report.health import health
-from atw.report.pictures import WIDTH_PX, jpeg_address, moments
+from atw.extras.drawing.flow_wheel import flow_to_colours
+from atw.extras.report import attention, mistakes, surface, training
+from atw.extras.report.charts import class_axis, plain
+from atw.extras.report.classes import classes
+from atw.extras.report.headline import headline
+from atw.extras.report.health import health
+from atw.extras.report.pictures import WIDTH_PX, jpeg_address, moments
 from atw.shards import Shard, dequantise
 from tests.unit.reported import FRAMES, gathered, stored
 from tests.unit.scored import VIDEOS

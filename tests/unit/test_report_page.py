@@ -13,11 +13,11 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from atw.config import AuditSettings
+from atw.extras.report import page
+from atw.extras.report.gathered import Gathered, gather
+from atw.extras.report.page import render, write_report
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
-from atw.report import page
-from atw.report.gathered import Gathered, gather
-from atw.report.page import render, write_report
 from tests.unit.reported import MANY, many_classes
 from tests.unit.stored import WriteShard
 from tests.unit.trained import Trained

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from atw.cost.rates import Rate
 from atw.data import reader
+from atw.extras.cost.rates import Rate
 from atw.files import InputError
 from atw.shards import Shard
 from benchmarks.report import markdown

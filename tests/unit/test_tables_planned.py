@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from atw import config, paper
-from atw.config import RunsTableSettings, SplitsTableSettings
+from atw import config
+from atw.config import RunsTableSettings, SplitsTableSettings, paper
 from atw.files import InputError
 from atw.plan import Plan
 from tests.unit.scored import CLASSES

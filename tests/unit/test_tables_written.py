@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from atw import paper
-from atw.config import RunsTableSettings, SplitsTableSettings, TableNetwork
+from atw.config import RunsTableSettings, SplitsTableSettings, TableNetwork, paper
 from atw.evaluate.fuse import mean_over_splits
 from atw.evaluate.result import read_result, write_summary
-from atw.evaluate.tables import write_table
+from atw.extras.tables.results import write_table
 from atw.files import InputError, file_digest
 from tests.unit.scored import result, scored, write_scores
 

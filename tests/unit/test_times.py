@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from atw.times import Clock, Times, mean_rate
+from atw.videos.times import Clock, Times, mean_rate
 from tests.unit.encoded import COUNT, Image, decode, encode, reason
 
 CASES = Path(__file__).parents[1] / "cases" / "videos"

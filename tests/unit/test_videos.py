@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atw.videos import Audit, BadVideoError, read
+from atw.videos.decode import Audit, BadVideoError, read
 
 Image = NDArray[np.uint8]
 MovingFrames = Callable[..., list[Image]]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.utils import flow_to_image
 
+from atw.extras.drawing.flow_wheel import disc, flow_to_colours, wheel
 from atw.files import InputError
-from atw.flow.wheel import disc, flow_to_colours, wheel
 
 # The first hue of each of the six arcs, and the last hue of all.
 HUES = {0: (255, 0, 0), 15: (255, 255, 0), 21: (0, 255, 0), 25: (0, 255, 255), 36: (0, 0, 255), 49: (255, 0, 255)}

@@ -1,0 +1,1 @@
+"""The videos of the demo dataset, rendered by this package."""

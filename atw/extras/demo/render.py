@@ -1,0 +1,308 @@
+"""The demo's videos: a figure does one of eight actions for a while before a moving camera; real video files.
+
+The action fills one interval of 30 to 50% of the video; before and after it the figure fidgets, and in half of the
+videos holds a still pose of some action, so that a single frame is ambiguous. The scene is the class's own with
+probability .6, else any, so that rgb is informative and not sufficient. Every action looks like itself in a mirror.
+
+Scene, geometry, camera and noise have generators of their own: a change of one leaves the others as they were.
+"""
+
+import csv
+import math
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.config import RenderSettings
+from atw.datasets.demo import CLASSES, listed
+from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_disc, draw_figure
+from atw.files import InputError, atomic_path
+from atw.progress import meter
+
+Image = NDArray[np.uint8]
+
+WIDTH, HEIGHT, FPS = 128, 96, 25
+FRAMES = (48, 72)  # fewest and most
+_OVERSAMPLING = 2  # drawn larger and averaged down, for smooth edges
+_W, _H = WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING
+_OWN_SCENE = 0.6
+_HOLDS = 0.5
+_HELD = ("wave", "jack", "kick", "squat", "bow")
+_CAMERA = 0.3  # scale of all camera motion
+_NOISE_LEVELS = 4
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A rendered video.
+
+    Args:
+        frames: uint8 [T, HEIGHT, WIDTH, 3] BGR.
+        label: class name.
+        action_first: first frame of the action, from 0.
+        action_last: its last frame.
+        scene: 0 to 7.
+        camera: [T, 4]: position x and y in pixels of the output, log zoom, roll in radians.
+    """
+
+    frames: Image
+    label: str
+    action_first: int
+    action_last: int
+    scene: int
+    camera: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Disc:
+    """A distractor that drifts across."""
+
+    centre: NDArray[np.float64]
+    velocity: NDArray[np.float64]
+    radius: float
+    colours: tuple[Colour, Colour]
+    first: int
+    frames: int
+    in_front: bool
+
+    def draw(self, image: Image, frame: int, camera: NDArray[np.float64]) -> None:
+        if not self.first <= frame < self.first + self.frames:
+            return
+        place = self.centre + self.velocity * (frame - self.first - self.frames / 2)
+        seen = camera[:, :2] @ place + camera[:, 2]
+        radius = self.radius * math.hypot(camera[0, 0], camera[1, 0])
+        draw_disc(image, seen, radius, self.colours[0])
+        draw_disc(image, seen + 0.2 * self.radius, 0.55 * radius, self.colours[1])
+
+
+def render_clip(label: str, *, seed: int) -> Clip:
+    """The video of a class and seed; the same at every call."""
+    number = CLASSES.index(label)
+    scenes, geometry, cameras, noise = (np.random.default_rng([part, number, seed]) for part in range(4))
+    count = int(geometry.integers(FRAMES[0], FRAMES[1] + 1))
+    length = round(count * geometry.uniform(0.3, 0.5))
+    first = int(geometry.integers(2, count - length - 1))
+    scene = choose_scene(label, scenes)
+    background = _background(scene, scenes)
+    camera = _camera_path(count, cameras)
+    poses = _poses(label, count, first, length, geometry)
+    root = np.array([_W + geometry.uniform(-9, 9) * _OVERSAMPLING, _H + geometry.uniform(2, 8) * _OVERSAMPLING])
+    height = geometry.uniform(46, 58) * _OVERSAMPLING
+    colours = _colours(geometry)
+    discs = [_disc(count, geometry) for _ in range(geometry.integers(0, 3))]
+    frames = np.empty((count, HEIGHT, WIDTH, 3), np.uint8)
+    for frame in range(count):
+        matrix = _camera_matrix(camera[frame])
+        image = cv2.warpAffine(background, matrix, (_W, _H), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        for disc in discs:
+            if not disc.in_front:
+                disc.draw(image, frame, matrix)
+        draw_figure(image, poses[frame], root=root, height=height, camera=matrix, colours=colours)
+        for disc in discs:
+            if disc.in_front:
+                disc.draw(image, frame, matrix)
+        small = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.int16)
+        small += noise.integers(-_NOISE_LEVELS, _NOISE_LEVELS + 1, small.shape, dtype=np.int16)
+        frames[frame] = np.clip(small, 0, 255)
+    return Clip(frames, label, first, first + length - 1, scene, camera)
+
+
+def choose_scene(label: str, rng: np.random.Generator) -> int:
+    """The class's own scene with probability .6, else any of the eight."""
+    return CLASSES.index(label) if rng.random() < _OWN_SCENE else int(rng.integers(len(CLASSES)))
+
+
+def _poses(label: str, count: int, first: int, length: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """The pose of every frame: [count, 12]."""
+    period, strength = rng.uniform(9, 14), rng.uniform(0.75, 1.15)
+    side = ("left", "right")[rng.integers(2)]
+    phase = rng.uniform(0, 2 * math.pi) if label in ("wave", "walk") else 0.0
+    sizes = np.array([0.06, 0.03, 0.12, 0.2, 0.6, 0.5, 0.6, 0.5, 0.25, 0.3, 0.25, 0.3])
+    fidget = _smooth_noise(count, 6.0, 12, rng) * 0.25 * sizes
+    hold = np.zeros((count, 12))
+    if rng.random() < _HOLDS:
+        for start, stop in ((0, first), (first + length, count)):
+            if stop - start > 5:
+                hold += _hold(start, stop, count, period, rng)
+    frames = np.arange(count)
+    # The action fades in and out over three frames.
+    share = np.clip(np.minimum(frames - first + 1, first + length - frames) / 3, 0, 1)
+    poses: NDArray[np.float64] = REST + fidget + hold * (1 - share[:, None])
+    for frame in np.flatnonzero(share):
+        added = action_pose(label, int(frame) - first, period=period, strength=strength, side=side, phase=phase)
+        # A half-finished turn cannot fade: it would turn back.
+        poses[frame] += added if label == "spin" else share[frame] * added
+    return poses
+
+
+def _hold(start: int, stop: int, count: int, period: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """A still pose of some action from `start` to `stop`, faded at both ends: [count, 12]."""
+    label = _HELD[rng.integers(len(_HELD))]
+    moment = rng.uniform(0.3, 0.7) * period
+    side = ("left", "right")[rng.integers(2)]
+    pose = action_pose(label, moment, period=period, strength=0.8, side=side, phase=0)
+    frames = np.arange(count)
+    share: NDArray[np.float64] = np.clip(np.minimum(frames - start + 1, stop - frames) / 6, 0, 1)
+    return share[:, None] * pose
+
+
+def _smooth_noise(count: int, period: float, columns: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Normal values every `period` frames, smoothly joined: [count, columns]."""
+    knots = rng.standard_normal((math.ceil(count / period) + 4, columns))
+    time = np.arange(count) / period + 1
+    index = time.astype(int)
+    share = (time - index)[:, None]
+    share = share * share * (3 - 2 * share)
+    noise: NDArray[np.float64] = knots[index] * (1 - share) + knots[index + 1] * share
+    return noise
+
+
+def _camera_path(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Slow pan, zoom and roll with shake on top: [count, 4] as in `Clip.camera`."""
+    time = np.arange(count)
+    path = np.zeros((count, 4))
+    for column, size in enumerate((9, 5, 0.07, 0.045)):
+        for share, pace in ((1.0, 1.0), (0.35, 0.4)):
+            wave = np.sin(2 * math.pi * time / (rng.uniform(22, 40) * pace) + rng.uniform(0, 2 * math.pi))
+            path[:, column] += size * share * rng.uniform(0.4, 1.2) * wave
+    path[:, :2] += 0.9 * _smooth_noise(count, 2.0, 2, rng)
+    path[:, 2:] += 0.006 * _smooth_noise(count, 2.0, 2, rng)
+    return _CAMERA * path
+
+
+def _camera_matrix(state: NDArray[np.float64]) -> NDArray[np.float64]:
+    """World to image, both oversampled, 2 x 3."""
+    x, y, log_zoom, roll = state
+    cosine, sine = math.cos(roll) * math.exp(log_zoom), math.sin(roll) * math.exp(log_zoom)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    # The world is twice as wide and high as the image, which looks at its middle.
+    centre = np.array([_W + x * _OVERSAMPLING, _H + y * _OVERSAMPLING])
+    matrix: NDArray[np.float64] = np.c_[turn, np.array([_W / 2, _H / 2]) - turn @ centre]
+    return matrix
+
+
+def _background(scene: int, rng: np.random.Generator) -> Image:
+    """Texture and clutter; the scene sets their hue and the usual shape of the clutter."""
+    hue = int((scene * 22.5 + rng.normal(0, 4)) % 180)
+    height, width = 2 * _H, 2 * _W
+    texture = np.zeros((height, width, 3), np.float32)
+    for cell in (8, 16, 40):
+        grid = (height // cell + 2, width // cell + 2)
+        knots = 0.5 * rng.standard_normal((*grid, 3)) + rng.standard_normal((*grid, 1))
+        layer = cv2.resize(knots.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+        texture += layer * (4 + 0.35 * cell)
+    texture += np.array(_colour(hue, rng.integers(50, 120), rng.integers(90, 190)), np.float32)
+    image: Image = np.clip(texture, 0, 255).astype(np.uint8)
+    for _ in range(70):
+        x, y = int(rng.integers(width)), int(rng.integers(height))
+        a, b = int(rng.integers(8, 40)), int(rng.integers(8, 40))
+        colour = _colour(hue + rng.integers(-12, 13), rng.integers(50, 170), rng.integers(40, 220))
+        shape = int(rng.integers(4)) if rng.random() < 0.35 else scene % 4
+        if shape == 0:
+            cv2.rectangle(image, (x, y), (x + a, y + b), colour, -1, cv2.LINE_AA)
+        elif shape == 1:
+            cv2.circle(image, (x, y), a // 2 + 3, colour, -1, cv2.LINE_AA)
+        elif shape == 2:
+            end = (x + int(rng.integers(-60, 60)), y + int(rng.integers(-60, 60)))
+            cv2.line(image, (x, y), end, colour, int(rng.integers(3, 8)), cv2.LINE_AA)
+        else:
+            cv2.fillConvexPoly(image, np.array([[x, y], [x + a, y + b], [x - b, y + a]], np.int32), colour, cv2.LINE_AA)
+    return image
+
+
+def _colours(rng: np.random.Generator) -> Colours:
+    def near(hue: int, saturation: int, value: int) -> Colour:
+        return _colour(hue + rng.integers(-7, 8), saturation + rng.integers(-25, 26), value + rng.integers(-25, 26))
+
+    parts = (near(2, 215, 215), near(115, 200, 190), near(25, 215, 225))
+    patterns = (near(2, 160, 90), near(115, 120, 90), near(25, 170, 110))
+    return Colours(parts, patterns, (150, 190, 230))
+
+
+def _disc(count: int, rng: np.random.Generator) -> _Disc:
+    flat = np.array([1, 0.6])  # wide as the image is
+    return _Disc(
+        centre=rng.uniform(-70, 70, 2) * flat * _OVERSAMPLING + [_W, _H],
+        velocity=rng.normal(0, 1.6, 2) * flat * _OVERSAMPLING,
+        radius=rng.uniform(4, 9) * _OVERSAMPLING,
+        colours=(_any_colour(rng), _any_colour(rng)),
+        first=int(rng.integers(0, count - 8)),
+        frames=int(rng.integers(14, 40)),
+        in_front=bool(rng.integers(2)),
+    )
+
+
+def _any_colour(rng: np.random.Generator) -> Colour:
+    return _colour(rng.integers(180), rng.integers(90, 255), rng.integers(60, 250))
+
+
+def _colour(hue: int | np.integer, saturation: int | np.integer, value: int | np.integer) -> Colour:
+    """BGR of OpenCV's HSV, in which hue goes round at 180."""
+    levels = np.array([[[hue % 180, min(max(saturation, 0), 255), min(max(value, 0), 255)]]], np.uint8)
+    blue, green, red = cv2.cvtColor(levels, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+    return blue, green, red
+
+
+def write_clip(path: Path, frames: Image) -> None:
+    """Write frames as a Motion-JPEG AVI file, the same bytes for the same frames.
+
+    Raises:
+        InputError: OpenCV cannot open the file, or what it wrote is not all of the frames.
+    """
+    with atomic_path(path) as temporary, TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        named = Path(folder, "clip.avi")  # OpenCV takes the container from the name
+        writer = cv2.VideoWriter(str(named), cv2.VideoWriter.fourcc(*"MJPG"), FPS, (WIDTH, HEIGHT))
+        if not writer.isOpened():
+            raise InputError(
+                f"OpenCV cannot write Motion-JPEG to {named}: check the folder's free space and permissions"
+            )
+        for frame in frames:
+            writer.write(frame)
+        writer.release()
+        # OpenCV says nothing of a frame that it could not write.
+        capture = cv2.VideoCapture(str(named))
+        whole = 0
+        while capture.grab():
+            whole += 1
+        capture.release()
+        if whole != len(frames):
+            raise InputError(f"only {whole} of {len(frames)} frames of {path} were written: is the disk full?")
+        named.replace(temporary)
+
+
+def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> None:
+    """Render the videos of a split below `root`, then write split{split}.csv with the true interval of each action."""
+    split = settings.split
+    rows = listed(settings.model_dump(include={"train_per_class", "test_per_class"}), split)
+    jobs = [(root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video)) for row in rows]
+    # Forking would copy OpenCV's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(processes, mp_context=context) as pool,
+        meter(f"rendering split{split}", "videos", len(jobs)) as progress,
+        atomic_path(root / f"split{split}.csv") as listing,
+        listing.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(("path", "label", "subset", "action_first", "action_last"))
+        for row, (first, last) in zip(rows, pool.map(_render_file, *zip(*jobs, strict=True)), strict=True):
+            table.writerow((row.video, row.label, row.subset, first, last))
+            progress.advance(1)
+
+
+def _seed(seed: int, split: int, subset: str, video: str) -> int:
+    number = int(video.rpartition("_")[2].removesuffix(".avi"))
+    return ((seed * 3 + split) * 2 + (subset == "test")) * 1000 + number
+
+
+def _render_file(path: Path, label: str, seed: int) -> tuple[int, int]:
+    cv2.setNumThreads(1)
+    clip = render_clip(label, seed=seed)
+    write_clip(path, clip.frames)
+    return clip.action_first, clip.action_last

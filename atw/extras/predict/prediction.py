@@ -1,0 +1,128 @@
+"""What a prediction says of a video, for programs and as JSON."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from atw.videos.times import Times
+
+FORMAT = 1
+_DIGITS = 6
+
+
+@dataclass(frozen=True, eq=False)
+class StreamPrediction:
+    """What one stream says of a whole video, from M snippets.
+
+    Args:
+        logits: float64 [K], averaged over the crops, as `video_logits` of scores.h5.
+        seconds: float64 [M], the middle of each snippet.
+        attention: float64 [M], how much each counted, averaged over the crops; sums to 1.
+    """
+
+    logits: NDArray[np.float64]
+    seconds: NDArray[np.float64]
+    attention: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class WindowPrediction:
+    """What the fused streams say of a part of a video, looked at by itself."""
+
+    start_seconds: float
+    end_seconds: float
+    probabilities: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the networks of a split say of a video.
+
+    Args:
+        video: path as it was given.
+        classes: K names.
+        probabilities: float64 [K], of the fused streams; they sum to 1 and are not calibrated.
+        streams: by name.
+        windows: in order of time; empty unless asked for.
+        fps: frames a second on average; 25 is assumed where the file does not say.
+        times: when each frame is shown.
+        start: when the first frame is shown on the file's own clock, seconds.
+        picture_stream: the one that was used of a file with several.
+        width: px, as shown.
+        height: px.
+        repaired: what was wrong with the file and could be mended, in words.
+        notes: what is worth knowing of it and wrong with nothing.
+    """
+
+    video: str
+    classes: tuple[str, ...]
+    probabilities: NDArray[np.float64]
+    streams: dict[str, StreamPrediction]
+    windows: list[WindowPrediction]
+    fps: float
+    times: Times
+    start: float
+    picture_stream: int
+    width: int
+    height: int
+    repaired: list[str]
+    notes: list[str]
+
+    @property
+    def frames(self) -> int:
+        """How many were decoded."""
+        return self.times.frames
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return self.classes[int(self.probabilities.argmax())]
+
+    def to_json(self, *, top: int = 5) -> dict[str, Any]:
+        """Plain values, with the `top` most probable classes each."""
+        return {
+            "format": FORMAT,
+            "video": self.video,
+            "frames": self.frames,
+            "fps": self.fps,
+            "fps_known": self.times.source != "assumed",
+            "times": self.times.source,
+            "seconds": round(self.times.seconds, _DIGITS),
+            "start_seconds": round(self.start, _DIGITS),
+            "width": self.width,
+            "height": self.height,
+            "repaired": self.repaired,
+            "notes": self.notes,
+            "labels": top_labels(self.classes, self.probabilities, top),
+            "streams": {
+                name: {
+                    "labels": top_labels(self.classes, softmax(stream.logits), top),
+                    "attention": {
+                        "seconds": _rounded(stream.seconds),
+                        "weight": _rounded(stream.attention),
+                    },
+                }
+                for name, stream in self.streams.items()
+            },
+            "windows": [
+                {
+                    "start_seconds": round(window.start_seconds, _DIGITS),
+                    "end_seconds": round(window.end_seconds, _DIGITS),
+                    "labels": top_labels(self.classes, window.probabilities, top),
+                }
+                for window in self.windows
+            ],
+        }
+
+
+def top_labels(classes: tuple[str, ...], probabilities: NDArray[np.float64], top: int) -> list[dict[str, Any]]:
+    """The most probable classes in falling order; equal ones in the order of `classes`."""
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [{"label": classes[k], "probability": round(float(probabilities[k]), _DIGITS)} for k in order]
+
+
+def _rounded(values: NDArray[np.float64]) -> list[float]:
+    return [round(value, _DIGITS) for value in values.tolist()]

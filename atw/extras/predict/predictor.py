@@ -1,0 +1,247 @@
+"""Classifying new videos with the trained networks of a split."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import Tensor
+
+from atw.config import ON_GPU, Evaluate, FrameShards, ShardSettings, WarpedShards
+from atw.data import augment
+from atw.evaluate.fuse import probabilities
+from atw.extras.predict.footage import Footage, Recipe, pairs_of, runs
+from atw.extras.predict.models import Models, read_models
+from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
+from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
+from atw.files import InputError
+from atw.model.consensus import Consensus
+from atw.preprocess.backend import backend_with
+from atw.progress import meter
+from atw.train.arithmetic import full_fp32
+from atw.train.modelfile import TrainedModel
+from atw.videos.decode import BadVideoError
+from atw.videos.times import USUAL_FPS
+
+log = logging.getLogger("atw")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predictor":
+    """Load the networks of a split, as `results/ucf101/split1`, to classify new videos.
+
+    Args:
+        path: the folder with rgb/model.pt, flow/model.pt or warped/model.pt, and fused.json for the fusion.
+        device: `cpu`, `cuda`, or `auto` for the GPU where there is one.
+        threads: CPU threads for optical flow.
+
+    Raises:
+        InputError: no networks are there, they do not belong together, or there is no such device.
+    """
+    return Predictor(read_models(Path(path)), device=device, threads=threads)
+
+
+class Predictor:
+    """The networks of a split; `load` makes one."""
+
+    def __init__(self, models: Models, *, device: str, threads: int) -> None:
+        if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
+            raise InputError(f"the device {device!r} is not there; take one of {', '.join(DEVICES)} that is")
+        if threads < 1:
+            raise InputError(f"threads {threads}: at least 1 is needed")
+        on_gpu = device != "cpu" and torch.cuda.is_available()
+        self._device = torch.device("cuda" if on_gpu else "cpu")
+        self._threads = threads
+        self._models = models
+        with _fitting():
+            for model in models.streams.values():
+                model.network.to(self._device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of all probabilities."""
+        return next(iter(self._models.streams.values())).classes
+
+    def predict(
+        self, video: str | Path, *, window_seconds: float | None = None, stride_seconds: float | None = None
+    ) -> Prediction:
+        """Classify a video of any length.
+
+        Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` also each
+        window of that length is classified as if it were a video of its own, every `stride_seconds` (half a window
+        unless given). A snippet that several windows share is computed once.
+
+        Raises:
+            BadVideoError: the video cannot be used; the message is the reason.
+            InputError: an impossible window.
+        """
+        check_window(window_seconds, stride_seconds)
+        path = Path(video)
+        with contextlib.ExitStack() as stack:
+            recipe = self._recipe()
+            log.info("%s: looking through the file", path.name)
+            audit = recipe.examine(path)
+            times = audit.times
+            for said in (*audit.repaired, *audit.notes):
+                log.info("%s: %s", path.name, said)
+            if times.source == "assumed":
+                log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
+            spans = [Span(0, audit.decoded)]
+            if window_seconds is not None:
+                spans += windows(times, window_seconds=window_seconds, stride_seconds=stride_seconds)
+            plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
+            wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
+            log.info(
+                "%s: %d frames, %d windows; flow comes first, then the scores of %s",
+                *(path.name, audit.decoded, len(spans) - 1, ", ".join(plans)),
+            )
+            footage = Footage(stack.enter_context(tempfile.TemporaryFile()), recipe)
+            with meter(
+                f"flow of {path.name}, in runs of frames", "pairs", sum(1 for _ in runs(pairs_of(wanted)))
+            ) as progress:
+                footage.compute(path, audit, wanted, progress)
+            with _fitting():
+                results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
+        return Prediction(
+            video=str(video),
+            classes=self.classes,
+            probabilities=self._fused(results, 0),
+            streams={
+                stream: StreamPrediction(
+                    found[0].logits, middle_seconds(plans[stream].of(0), times, stream=stream), found[0].attention
+                )
+                for stream, found in results.items()
+            },
+            windows=[
+                WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), self._fused(results, number))
+                for number, span in enumerate(spans[1:], start=1)
+            ],
+            fps=audit.fps or USUAL_FPS,
+            times=times,
+            start=audit.start,
+            picture_stream=recipe.picture_stream,
+            width=audit.width,
+            height=audit.height,
+            repaired=audit.repaired,
+            notes=audit.notes,
+        )
+
+    def _recipe(self) -> Recipe:
+        """How the networks' shards were made, on a flow backend that can run here.
+
+        Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
+        """
+        return Recipe(
+            {stream: self._here(model.settings.shards) for stream, model in self._models.streams.items()}, self._threads
+        )
+
+    def _here(self, settings: ShardSettings) -> ShardSettings:
+        if isinstance(settings, FrameShards):
+            return settings
+        gpus, name = int(self._device.type == "cuda"), settings.flow.backend
+        # What a GPU computed, the CPU computes as well: the backends agree within rounding.
+        backend = backend_with("auto" if name in ON_GPU and not gpus else name, gpus)
+        settings = settings.on(backend)
+        if isinstance(settings, WarpedShards) and settings.warp.masks:
+            log.warning("warp.masks was set in training; a new video has no masks, and none are used")
+            return settings.without_masks()
+        return settings
+
+    def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
+        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
+        of_spans = [
+            stacks(span, stream=stream, snippets=evaluate.snippets, stack=model.settings.stack) for span in spans
+        ]
+        snippets, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
+        return _Plan(snippets, places.reshape(len(spans), -1))
+
+    @torch.inference_mode()
+    @full_fp32()
+    def _score(self, stream: str, plan: "_Plan", footage: Footage) -> list["_Scored"]:
+        """What one stream says of each span."""
+        model = self._models.streams[stream]
+        crops = self._crops(model, self._models.evaluate[stream])
+        parts = []
+        with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
+            for first in range(0, len(plan.snippets), model.chunk):
+                numbers = plan.snippets[first : first + model.chunk]
+                snippets = footage.snippets(stream, numbers, crops, model.settings.augment.input_size)
+                parts.append(self._through_backbone(model, snippets))
+                progress.advance(len(numbers), steps=len(numbers))
+        features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
+        return [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
+
+    def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
+        backbone = model.network.backbone
+        found = []
+        for of_crop in snippets:
+            features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
+            # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
+            kept = features if model.settings.model.attention_on == "features" else features[:, :0]
+            found.append((kept.cpu(), scores.cpu()))
+        return torch.stack([features for features, _ in found]), torch.stack([scores for _, scores in found])
+
+    def _conclude(self, model: TrainedModel, features: Tensor, scores: Tensor) -> "_Scored":
+        """The consensus sees all snippets of a crop together; crops are averaged after it."""
+        result: Consensus = model.network.consensus(scores.to(self._device), features.to(self._device))
+        logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
+        if not (np.isfinite(logits).all() and np.isfinite(weights).all()):
+            raise BadVideoError(
+                "its scores are not finite: the network's training diverged, or its weights are damaged"
+            )
+        return _Scored(logits, weights)
+
+    @staticmethod
+    def _crops(model: TrainedModel, evaluate: Evaluate) -> list[augment.Crop]:
+        preprocess = model.settings.shards.preprocess
+        return augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops)
+
+    def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
+        """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""
+        weights, on = self._models.weights, self._models.on
+        logits = {stream: results[stream][number].logits for stream in weights}
+        added = [
+            weight * (softmax(logits[stream]) if on == "probabilities" else logits[stream])
+            for stream, weight in weights.items()
+        ]
+        return probabilities(np.sum(added, axis=0), weights=weights, on=on)
+
+
+@contextlib.contextmanager
+def _fitting() -> Iterator[None]:
+    """Say in one message that the GPU's memory has no room."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise InputError(
+            "the networks do not fit into the memory of the GPU: end what else computes there (nvidia-smi lists it), "
+            "or predict on the CPU, with --device cpu"
+        ) from None
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Different snippets [U, L] of a stream, and by span the places [M] of its own among them."""
+
+    snippets: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    def of(self, span: int) -> NDArray[np.int64]:
+        """The snippets of a span: [M, L]."""
+        chosen: NDArray[np.int64] = self.snippets[self.places[span]]
+        return chosen
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Logits [K] and attention [M] of a span."""
+
+    logits: NDArray[np.float64]
+    attention: NDArray[np.float64]

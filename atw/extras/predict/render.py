@@ -1,0 +1,88 @@
+"""A prediction for people: `.png`, a strip of frames with attention and labels, or `.mp4`, the video with both."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.extras.drawing.strip import Strip, Windows, frames_shown, write_strip
+from atw.extras.predict.film import write_film
+from atw.extras.predict.prediction import Prediction
+from atw.files import InputError
+from atw.videos.decode import Audit, Frame, read
+
+SUFFIXES = (".mp4", ".png")
+_HEIGHTS_PX = (240, 720)
+_THUMBNAIL_PX = 200
+_TOP = 5
+
+
+def check_render(out: Path, video: Path) -> None:
+    """Raise InputError for a file that is neither .png nor .mp4, or that is the video itself."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--render {out} must be an {' or a '.join(SUFFIXES)} file; change its name")
+    if out.resolve() == video.resolve():
+        raise InputError(f"--render {out} is the video itself; choose another name")
+
+
+def render(prediction: Prediction, video: Path, out: Path) -> None:
+    """Draw a prediction of `video` as `out`.
+
+    Raises:
+        BadVideoError: the video cannot be read any more.
+        InputError: `out` has another ending, or cannot be written.
+    """
+    check_render(out, video)
+    if out.suffix.lower() == ".mp4":
+        rows = int(np.clip(prediction.height, *_HEIGHTS_PX))
+        write_film(prediction, _frames(prediction, video, rows), out)
+    else:
+        write_strip(_strip(prediction, video), out)
+
+
+def _frames(prediction: Prediction, video: Path, rows: int) -> Iterator[Frame]:
+    """All frames, BGR, `rows` px high and of the video's own shape; sides are even, as H.264 wants them."""
+    height = 2 * round(rows / 2)
+    width = max(16, 2 * round(height * prediction.width / prediction.height / 2))
+    pixels = prediction.width * prediction.height
+    return read(
+        video,
+        Audit(),
+        width=width,
+        height=height,
+        max_pixels=pixels,
+        max_frames=prediction.frames,
+        picture_stream=prediction.picture_stream,
+    )
+
+
+def _strip(prediction: Prediction, video: Path) -> Strip:
+    shown = np.linspace(0, prediction.frames - 1, frames_shown() + 2).round().astype(int)[1:-1]
+    images: list[tuple[float, NDArray[np.uint8]]] = []
+    for number, frame in enumerate(_frames(prediction, video, _THUMBNAIL_PX)):
+        copies = int(np.count_nonzero(shown == number))
+        image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        images += [(prediction.times.of_frame(number), image)] * copies
+    order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP]
+    return Strip(
+        title=f"{Path(prediction.video).name}: {prediction.label}",
+        seconds=prediction.times.seconds,
+        images=images,
+        curves={name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()},
+        labels=[(prediction.classes[k], float(prediction.probabilities[k])) for k in order],
+        windows=_windows(prediction) if prediction.windows else None,
+    )
+
+
+def _windows(prediction: Prediction) -> Windows:
+    """The classes that are likely in some window, most likely first."""
+    probabilities = np.array([window.probabilities for window in prediction.windows])  # [windows, K]
+    order = np.argsort(-probabilities.max(axis=0), kind="stable")[:_TOP]
+    return Windows(
+        np.array([window.start_seconds for window in prediction.windows]),
+        np.array([window.end_seconds for window in prediction.windows]),
+        tuple(prediction.classes[k] for k in order),
+        probabilities[:, order],
+    )

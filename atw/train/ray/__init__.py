@@ -1,0 +1,1 @@
+"""Ray for trainings with several workers: private clusters, shared ones, and where their workers meet."""

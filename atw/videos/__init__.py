@@ -1,0 +1,1 @@
+"""Video files: decoding, times of frames, and whether a file is whole."""

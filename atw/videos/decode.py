@@ -1,0 +1,383 @@
+"""The one decoder: frame i of a video is frame i in every stream, on every machine, whatever is wrong with the file.
+
+PyAV with a single thread, so that the order and number of frames never depend on the machine; each damaged packet costs
+its own frames only, where other readers stop in silence.
+
+A file is foreign data: frames, pixels and processor time are limited, and docs/security.md says what that leaves open.
+Damage is what the decoder reports, in the frames themselves and in those predicted from them; a changed byte that still
+decodes, as most do in VP9, nobody can see.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.videos import completeness, containers
+from atw.videos.times import Clock, Times, mean_rate
+
+Frame = NDArray[np.uint8]
+
+HOW_TO_READ = {"width", "height", "max_pixels", "max_frames", "picture_stream"}  # settings of `read`
+
+# Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
+_NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
+_DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
+_PACKETS_PER_FRAME = 4  # at most: fields, pictures that are for reference only, and those that cannot be decoded
+_MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
+
+
+class BadVideoError(Exception):
+    """The video cannot be used; the message is the reason that quarantine lists show."""
+
+
+@dataclass
+class Audit:
+    """What decoding found; complete once all frames were read.
+
+    Args:
+        decoded: frames decoded.
+        declared: frames that the header promises, None where it says nothing.
+        fps: mean frame rate, frames a second, 0 where unknown; that of the header where the times agree with it.
+        width: width in pixels as shown, that is after rotation.
+        height: likewise.
+        edges: when each frame is shown, see `Times`; empty where the file does not say.
+        start: when the first frame is shown on the file's own clock, seconds.
+        repaired: what was wrong and could be mended, in words.
+        notes: what is worth knowing and wrong with nothing, in words.
+        sha256: of the file's bytes.
+    """
+
+    decoded: int = 0
+    declared: int | None = None
+    fps: float = 0.0
+    width: int = 0
+    height: int = 0
+    edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    start: float = 0.0
+    repaired: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    sha256: str = ""
+
+    @property
+    def times(self) -> Times:
+        """When each of the decoded frames is shown."""
+        return Times.of(self.edges, frames=self.decoded, fps=self.fps)
+
+
+def read(
+    path: Path,
+    audit: Audit,
+    *,
+    width: int,
+    height: int,
+    max_pixels: int,
+    max_frames: int,
+    picture_stream: int = 0,
+) -> Iterator[Frame]:
+    """Yield the frames of a video at the working size as uint8 [height, width, 3] BGR, filling in `audit`.
+
+    Frames are resized bilinearly, or by area averaging where a side shrinks to less than half (bilinear would alias).
+    Of several streams of pictures, `picture_stream` is the number of the one to take, cover pictures not counted.
+
+    Raises:
+        BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
+    """
+    _check_file(path, audit)
+    with _open(path, max_pixels) as container:
+        stream = _video_stream(container, path, audit, picture_stream, max_pixels)
+        _check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
+        findings = _Findings(completeness.Pictures(stream.codec_context.codec.canonical_name))
+        promise = completeness.promise(path, container, stream)
+        audit.declared = promise.frames
+        audit.fps = containers.given_rate(container, stream)
+        if containers.has_unreadable_metadata(container, stream):
+            audit.repaired.append("metadata is not UTF-8")
+        size = None
+        for frame in _decode(container, stream, findings, _PACKETS_PER_FRAME * max_frames):
+            if size is None:
+                size = (frame.width, frame.height)
+                _check_pixels(*size, max_pixels)
+            elif size != (frame.width, frame.height):
+                raise BadVideoError(f"changed size midway: {size[0]} x {size[1]}, then {frame.width} x {frame.height}")
+            if audit.decoded == max_frames:
+                raise BadVideoError(f"too long: more than {max_frames} frames")
+            audit.decoded += 1
+            findings.add(frame)
+            image = _as_shown(frame, findings)
+            audit.height, audit.width = image.shape[:2]
+            yield _resize(image, width, height)
+        if containers.has_times(container):
+            _keep_times(audit, findings.clock)
+        else:
+            findings.clock = Clock()
+    _judge(audit, findings, promise)
+
+
+@dataclass
+class _Findings:
+    """What packets and frames say of the state of a video.
+
+    Args:
+        pictures: packets and frames, counted.
+        errors: packets without a frame because they are damaged.
+        flagged: frames that the decoder calls corrupt.
+        damaged: those, and the frames predicted from them or from a lost one: all up to the next key frame.
+        inside: undamaged packets follow damage, so it is not the end of a cut file.
+        broken_end: the last packet is damaged.
+        skewed: the header asks for what is neither.
+        end_seconds: when the last frame ends.
+        others_end_seconds: when the last packet of sound ends, and of whatever else is in the file.
+        clock: when each frame is shown; nothing where the format has no times.
+    """
+
+    pictures: completeness.Pictures
+    errors: int = 0
+    flagged: int = 0
+    damaged: int = 0
+    inside: bool = False
+    broken_end: bool = False
+    skewed: bool = False
+    end_seconds: float = 0.0
+    others_end_seconds: float = 0.0
+    clock: Clock = field(default_factory=Clock)
+    _tainted: bool = False
+
+    def add_other(self, packet: av.Packet) -> None:
+        if packet.pts is not None and packet.time_base:
+            end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+            self.others_end_seconds = max(self.others_end_seconds, end)
+
+    def add_packet(self, packet: av.Packet, frames: list[av.VideoFrame]) -> None:
+        """Note one that was decoded, before its frames."""
+        corrupt = any(frame.is_corrupt for frame in frames)
+        if packet.size:  # the last, empty one asks for the frames that are held back
+            self.inside |= bool(frames and (self.errors or self.flagged)) and not corrupt
+            self.broken_end = False
+        self.broken_end |= corrupt
+
+    def add_error(self) -> None:
+        self.errors += 1
+        self._tainted = self.broken_end = True
+
+    def add(self, frame: av.VideoFrame) -> None:
+        self.pictures.show(frame)
+        if frame.is_corrupt:
+            self.flagged += 1
+            self._tainted = True
+        else:
+            self._tainted = self._tainted and not frame.key_frame
+        self.damaged += self._tainted
+        lasts = float(frame.duration * frame.time_base)
+        self.clock.add(frame.time, lasts)
+        if frame.time is not None:
+            self.end_seconds = max(self.end_seconds, frame.time + lasts)
+
+
+def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
+    """A frame as BGR, turned and mirrored by quarter turns as its header says."""
+    image: Frame = frame.to_ndarray(format="bgr24")
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return image
+    # Row vectors: a pixel at column p and row q is shown at column a p + c q and row b p + d q.
+    a, b, _, c, d = (number / 65536 for number in np.frombuffer(data, np.int32)[:5].tolist())
+    largest = max(map(abs, (a, b, c, d)))
+    a, b, c, d = (round(number / largest) if largest else 0 for number in (a, b, c, d))
+    if (a, b, c, d) == (1, 0, 0, 1):
+        return image
+    if a and d and not b and not c:
+        columns, rows = a, d
+    elif b and c and not a and not d:
+        image, columns, rows = image.transpose(1, 0, 2), c, b
+    else:
+        findings.skewed = True
+        return image
+    return image[::rows, ::columns]
+
+
+def _check_file(path: Path, audit: Audit) -> None:
+    try:
+        if path.exists() and not path.is_file():
+            raise BadVideoError("unreadable file: not a regular file")  # a pipe or a device would never end
+        with path.open("rb") as stream:
+            audit.sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        if not path.stat().st_size:
+            raise BadVideoError("empty file")
+    except FileNotFoundError:
+        raise BadVideoError("missing file") from None
+    except OSError as error:
+        raise BadVideoError(f"unreadable file: {error.strerror}") from None
+
+
+def _check_pixels(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise BadVideoError(f"absurd size: {width} x {height} is over {max_pixels} pixels a frame")
+
+
+def _inner_pixels(max_pixels: int) -> str:
+    """The limit inside libav, which counts whole blocks and a border of them."""
+    return str(4 * max_pixels + 2**20)
+
+
+def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
+    try:
+        # An absolute path is never taken for a protocol, whatever characters it has.
+        container = av.open(
+            str(path.absolute()),
+            metadata_errors="replace",
+            container_options={"protocol_whitelist": "file"},
+            options={"max_pixels": _inner_pixels(max_pixels)},
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise BadVideoError(f"not a video: {_reason(error)}") from None
+    if _NO_VIDEOS & set(container.format.name.split(",")):
+        container.close()
+        raise BadVideoError(f"not a video but a {container.format.name} file")
+    return container
+
+
+def _video_stream(
+    container: av.container.InputContainer, path: Path, audit: Audit, number: int, max_pixels: int
+) -> av.video.stream.VideoStream:
+    # Not the one that libav calls best: that hangs on bit rates, so a camera's two views could change places.
+    found = containers.without_covers(container)
+    if not found:
+        raise BadVideoError("no video stream" + (" but a cover picture" if container.streams.video else ""))
+    if len(found) > 1:
+        with _open(path, max_pixels) as other:
+            covers = containers.single(other, [stream.index for stream in found])
+        found = [stream for stream in found if stream.index not in covers] or found
+    if number >= len(found):
+        raise BadVideoError(
+            f"no stream of pictures {number}, counted from 0: it has {len(found)}; see preprocess.picture_stream"
+        )
+    if len(found) > 1:
+        audit.notes.append(
+            f"{len(found)} streams of pictures: stream {number}, counted from 0, is used (preprocess.picture_stream)"
+        )
+    stream = found[number]
+    if stream.codec_context is None:
+        raise BadVideoError("no decoder for its video stream")
+    stream.thread_type = "NONE"
+    stream.codec_context.thread_count = 1
+    stream.codec_context.options = {"max_pixels": _inner_pixels(max_pixels)}
+    return stream
+
+
+def _keep_times(audit: Audit, clock: Clock) -> None:
+    audit.start, audit.edges = clock.timeline()
+    audit.fps = mean_rate(audit.edges, audit.fps)
+    if audit.decoded > 1 and not len(audit.edges):
+        audit.repaired.append("its times are missing or contradict each other: those of its frame rate are used")
+
+
+def _decode(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings, most_packets: int
+) -> Iterator[av.VideoFrame]:
+    """Frames in order; damage in their place is told to `findings`.
+
+    Raises:
+        BadVideoError: it takes too long, what the caller does with the frames not counted; or it has too many packets.
+    """
+    packets = container.demux()
+    seconds = 0.0
+    while True:
+        start = time.thread_time()
+        packet = None
+        frames: list[av.VideoFrame] = []
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                return
+            if packet.stream is stream:
+                findings.pictures.feed(packet)
+                # An empty packet of Theora says "as before"; the last one, without a buffer, ends the decoding.
+                frames = [] if packet.buffer_ptr and not packet.size else list(packet.decode())
+                findings.add_packet(packet, frames)
+            else:
+                findings.add_other(packet)
+        except (av.error.FFmpegError, OSError):
+            if packet is None or findings.pictures.fail():
+                findings.add_error()
+        seconds += time.thread_time() - start
+        yield from frames
+        if packet is None:
+            return  # the container cannot be read on from here
+        if seconds > _MAX_SECONDS:
+            raise BadVideoError(f"too slow: decoding took more than {_MAX_SECONDS:g} s of processor time")
+        if len(findings.pictures.fed) > most_packets:
+            raise BadVideoError(f"too long: more than {most_packets} packets of pictures")
+
+
+def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
+    if audit.decoded == 0:
+        held = findings.errors or findings.pictures.fed
+        raise BadVideoError("corrupt: no frame can be decoded" if held else "zero frames")
+    _check_pictures(audit, findings, promise)
+    ends = findings.end_seconds, findings.others_end_seconds
+    if reason := promise.broken(audit.decoded, *ends, inside_packet=findings.broken_end):
+        raise BadVideoError(f"truncated: {reason}")
+    variable, holes = findings.clock.gaps()
+    damaged = findings.errors or findings.flagged
+    gaps = holes if audit.declared is None else 0
+    # A camera may pause, so time without frames is damage only beside other signs of it.
+    if damaged and gaps > max(completeness.MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+        raise BadVideoError(f"corrupt in the middle: {gaps} frames are missing between {audit.decoded}")
+    if audit.decoded == 1:
+        raise BadVideoError("one frame: no motion to see")
+    if findings.damaged > max(completeness.MISSING_FRAMES, _DAMAGED_SHARE * audit.decoded):
+        raise BadVideoError(f"corrupt in the middle: {findings.damaged} of {audit.decoded} frames are damaged")
+    if damaged:
+        audit.repaired.append(f"{findings.errors + findings.flagged} damaged packets or frames")
+    elif gaps:
+        audit.repaired.append(f"pauses between frames, {gaps} frames long in all")
+    elif variable:
+        audit.notes.append("variable frame rate: frames are taken as they come")
+    if findings.skewed:
+        audit.repaired.append("its header asks for a turn by no quarter, which is passed over")
+
+
+def _check_pictures(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
+    """Compare frames with the pictures that the file holds, and with those that its header promises."""
+    pictures = findings.pictures
+    before, after = pictures.lost()
+    good = audit.decoded - pictures.grey
+    total = good + before + after
+    found = f"{good} of about {total} frames can be decoded"
+    if before > completeness.may_be_missing(total):
+        raise BadVideoError(f"truncated: {found}, {before} come before the first key frame")
+    if before:
+        audit.repaired.append(f"frames before the first key frame that cannot be decoded: {before}")
+    if audit.declared is not None and audit.declared > audit.decoded:
+        header, repeated = audit.declared, pictures.without() + promise.empty_chunks()
+        audit.declared = max(header - repeated, audit.decoded)
+        if audit.declared - audit.decoded > completeness.may_be_missing(audit.declared):
+            cause = "corrupt in the middle" if findings.inside else "truncated"
+            also = f", {repeated} repeat the one before" if repeated > completeness.MISSING_FRAMES else ""
+            raise BadVideoError(f"{cause}: {audit.decoded} of {header} frames can be decoded{also}")
+    if after > completeness.may_be_missing(total):
+        raise BadVideoError(f"corrupt in the middle: {found}")
+    if audit.declared not in (None, audit.decoded, audit.decoded + before + after - pictures.grey):
+        audit.repaired.append(f"header declares {audit.declared} frames")
+    if after:
+        audit.repaired.append(f"packets that give no frame: {after}")
+
+
+def _resize(image: Frame, width: int, height: int) -> Frame:
+    rows, columns = image.shape[:2]
+    if (columns, rows) == (width, height):
+        return np.ascontiguousarray(image)
+    shrinks = rows >= 2 * height or columns >= 2 * width
+    resized: Frame = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
