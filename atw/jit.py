@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from atw.trust import exchangeable
+from atw.files import exchangeable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from atw.errors import printable
 from atw.extras.live import View
-from atw.files import printable
-from atw.output import console
+from atw.terminal import console
 
 _SHOWN = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 

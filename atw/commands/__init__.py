@@ -11,7 +11,7 @@ import typer
 
 from atw import __version__
 from atw.commands import run, shards, stages, tools
-from atw.files import InputError, printable
+from atw.errors import InputError, printable
 
 _HELP = (
     "Three-stream action recognition with temporal attention: raw videos in, a traceable accuracy out.\n\n"

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from atw.commands.arguments import AsJson
-from atw.files import json_text, printable
+from atw.errors import printable
+from atw.files import json_text
 
 app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from atw.commands.arguments import ComputeText, DatasetText, Gpus, Out, SettingsText, Shards, Threads
-from atw.measured import measured
+from atw.terminal import log_usage
 
 app = typer.Typer()
 
@@ -45,7 +45,7 @@ def download(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
-@measured()
+@log_usage()
 def shard(
     out: Out,
     settings: SettingsText,
@@ -91,7 +91,7 @@ def quarantine(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
-@measured()
+@log_usage()
 def train(
     out: Out,
     shards: Shards,
@@ -124,7 +124,7 @@ def train(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
-@measured()
+@log_usage()
 def score(
     out: Out,
     shards: Shards,
@@ -157,7 +157,7 @@ def score(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
-@measured()
+@log_usage()
 def fuse(
     out: Out,
     scores: Annotated[list[Path], typer.Argument(help="score files", show_default=False)],

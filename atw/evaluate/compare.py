@@ -19,7 +19,7 @@ from atw.evaluate.metrics import bootstrap_interval, in_top
 from atw.evaluate.result import read_result, understood
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
-from atw.output import console
+from atw.terminal import console
 
 # The class of each listed test video, by split and id, and whether the result names it.
 Outcomes = dict[tuple[str, str], tuple[str, bool]]

@@ -13,7 +13,7 @@ from atw.evaluate.fuse import FORMAT, mean_over_splits, report
 from atw.evaluate.metrics import wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_names, read_scores
 from atw.files import InputError, read_json, write_json
-from atw.output import console
+from atw.terminal import console
 
 _WIDE_INTERVAL = 0.2
 

@@ -21,7 +21,7 @@ from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
 from atw.files import InputError, file_digest
-from atw.progress import meter
+from atw.terminal import meter
 from atw.train.devices import own_gpus, use_gpu
 from atw.train.loop import held_out_videos
 from atw.train.memory import explained

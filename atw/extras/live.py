@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from atw.progress import Reached, reached
+from atw.terminal import LoggedProgress, read_progress
 
 _MOST_SHOWN = 12
 _MOST_NAMED = 4
@@ -38,9 +38,9 @@ class _Job:
     began: float
     stale_ns: int
 
-    def reached(self) -> Reached | None:
+    def progress(self) -> LoggedProgress | None:
         """How far it says that it is."""
-        return reached(self.log) if self.log and _written_ns(self.log) != self.stale_ns else None
+        return read_progress(self.log) if self.log and _written_ns(self.log) != self.stale_ns else None
 
 
 @dataclass
@@ -113,7 +113,7 @@ class View:
             return Group(stages, *work, Text(self.summary + self._left(), "bold"))
 
     def _state(self, job: _Job) -> str:
-        seen = job.reached()
+        seen = job.progress()
         return seen.text if seen else f"for {_duration(self.clock() - job.began)}"
 
     def _left(self) -> str:
@@ -141,7 +141,7 @@ class View:
             return stage.seconds / stage.done
         expected = []
         for job in self._running.values():
-            seen = job.reached() if job.rule == rule else None
+            seen = job.progress() if job.rule == rule else None
             if seen and seen.left_seconds is not None:
                 # What it took to start is in the time so far, and not in its rate.
                 expected.append(self.clock() - job.began + seen.left_seconds)

@@ -13,7 +13,7 @@ from rich.table import Table
 from atw import config
 from atw.files import json_text
 from atw.flow.parameters import PRESETS
-from atw.output import console
+from atw.terminal import console
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
-from atw.progress import meter
 from atw.shards import ZERO, Encoded, Entry, Shard, create
+from atw.terminal import meter
 from atw.videos.decode import HOW_TO_READ, Audit, BadVideoError, Frame, read
 from atw.videos.times import NO_TIMES
 

@@ -12,8 +12,8 @@ from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.preprocess.shard import attributes, describe
 from atw.preprocess.spool import Spool
-from atw.progress import meter
 from atw.shards import SINGLE, Entry, create
+from atw.terminal import meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import InputError, atomic_folder
-from atw.progress import meter
 from atw.shards.inspect import find
 from atw.shards.layout import Entry, dequantise
 from atw.shards.reader import Shard
+from atw.terminal import meter
 
 FORMATS = {"rgb": ("jpg", "png"), "flow": ("flo", "png-flow"), "warped": ("flo", "png-flow")}
 _SUFFIXES = {"jpg": (".jpg",), "png": (".png",), "flo": (".flo",), "png-flow": ("_x.png", "_y.png")}

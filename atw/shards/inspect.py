@@ -11,10 +11,9 @@ from typing import Any
 from rich.table import Table
 
 from atw.files import InputError, json_text
-from atw.output import console
-from atw.progress import meter
 from atw.shards.layout import SINGLE, Entry, differing, index_bytes
 from atw.shards.reader import REMEDY, Shard, is_other
+from atw.terminal import console, meter
 
 log = logging.getLogger("atw")
 _COLUMNS = ("stream", "dataset", "shard", "videos", "items", "quarantined", "settings", "size")

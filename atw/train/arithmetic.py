@@ -20,8 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from atw.files import InputError
-from atw.trust import exchangeable
+from atw.files import InputError, exchangeable
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # By device: the variable that names a compiler, which programs are looked for, and the language.

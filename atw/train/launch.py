@@ -30,7 +30,8 @@ from atw.config import Compute, TrainSettings
 from atw.data.reader import Shards
 from atw.data.sources import sources
 from atw.datasets import Dataset
-from atw.files import InputError, atomic_path, digest, locked
+from atw.files import InputError, atomic_path, digest
+from atw.locks import locked
 from atw.train.checkpoints import read_state, write_state
 from atw.train.devices import own_gpus, use_gpu
 from atw.train.modelfile import save_model

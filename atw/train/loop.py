@@ -26,7 +26,7 @@ from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
-from atw.progress import meter
+from atw.terminal import meter
 from atw.train import memory
 from atw.train.arithmetic import allow_tf32, autocast, compile_network, memory_format, scaler_of
 from atw.train.checkpoints import Checkpoints

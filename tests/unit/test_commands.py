@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from atw.commands import app
 from atw.evaluate.result import read_result
 from atw.files import InputError, write_json
-from atw.output import console
+from atw.terminal import console
 from tests.unit.scored import result
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,7 +13,8 @@ import pytest
 
 from atw.extras.download.dataset import download
 from atw.extras.download.official import OFFICIAL, official
-from atw.files import InputError, file_digest, locked
+from atw.files import InputError, file_digest
+from atw.locks import locked
 from tests.conftest import OtherUser
 from tests.unit.archives import RAR, WRITERS, tree, write_rar, write_zip
 from tests.unit.web import serve

@@ -207,7 +207,7 @@ def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatc
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr("atw.files._lockable", {})
+    monkeypatch.setattr("atw.locks._lockable", {})
     monkeypatch.setattr("fcntl.flock", no_locks)
     (tmp_path / ".result.txt.abcdefgh.tmp").write_text("perhaps of a living writer")
     with atomic_path(tmp_path / "result.txt") as temporary:

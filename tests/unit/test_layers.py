@@ -14,14 +14,13 @@ ROOT = Path(__file__).parents[2]
 # A module imports from its own group and from groups of lower rank; groups of one rank know nothing of each other.
 GROUPS = {
     "atw": (0, "base"),
+    "atw.errors": (0, "base"),
     "atw.files": (0, "base"),
     "atw.hdf5": (0, "base"),
     "atw.jit": (0, "base"),
     "atw.config": (0, "base"),
-    "atw.measured": (0, "base"),
-    "atw.output": (0, "base"),
-    "atw.progress": (0, "base"),
-    "atw.trust": (0, "base"),
+    "atw.locks": (0, "base"),
+    "atw.terminal": (0, "base"),
     "atw.workflow": (0, "base"),
     "atw.videos.containers": (0, "base"),
     "atw.videos.times": (0, "base"),

@@ -1,6 +1,5 @@
 """The live view of a run: what it says of stages, jobs and the time that is left."""
 
-import logging
 import os
 import re
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from atw.extras.live import View
-from atw.progress import Meter, reached
 
 
 class Clock:
@@ -103,30 +101,3 @@ def test_many_jobs_and_many_stages_stay_short(clock: Clock) -> None:
     assert shown[-1].endswith("no time known yet of rule0, rule1, rule2, rule3, ...")
     clock.now += 3723
     assert view.summary == "0 of 120 jobs done in 1:02:03"
-
-
-def test_what_the_meter_writes_is_what_is_read(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("atw.progress._LOG_SECONDS", 0.0)
-    with caplog.at_level(logging.INFO, "atw"):
-        progress = Meter("flow of shard 00003", "pairs", 8, None, 0)
-        progress.count(0)
-        progress.advance(30, "loss 0.5 (mean)")
-        progress.advance(30, "loss 0.25 (mean)")
-    first, *_, last = caplog.messages
-    found = reached(write_log(tmp_path / "first.log", f"12:00:00 {first}\n"))
-    assert found is not None
-    assert found.left_seconds is None
-    assert found.text.endswith("unknown time left")
-    noise = "x" * 20_000
-    found = reached(write_log(tmp_path / "last.log", f"{first}\n{noise}\n(Worker pid=7) 12:00:10 {last}\nend\n"))
-    assert found is not None
-    assert found.left_seconds == 0
-    assert re.fullmatch(r"25%, [\d.]+ pairs/s loss 0\.25 \(mean\), 0:00 left", found.text)
-
-
-@pytest.mark.parametrize("text", ["", "nothing of that kind\n", "flow: 3 of"])
-def test_logs_without_progress(tmp_path: Path, text: str) -> None:
-    assert reached(write_log(tmp_path / "a.log", text)) is None
-    assert reached(tmp_path / "none.log") is None

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from atw.files import BusyError, InputError, atomic_folder, atomic_path, locked, write_json
+from atw.errors import BusyError, InputError
+from atw.files import atomic_folder, atomic_path, write_json
+from atw.locks import locked
 from atw.train.history import History
 from tests.conftest import OtherUser
 
@@ -37,7 +39,8 @@ EVERYTHING = """
 import logging, sys
 from pathlib import Path
 from atw.evaluate.scores import read_names
-from atw.files import InputError, atomic_folder, locked, write_json
+from atw.files import InputError, atomic_folder, write_json
+from atw.locks import locked
 from atw.hdf5 import new_file
 from atw.shards import Shard
 
@@ -65,7 +68,8 @@ with locked(folder / "run", "running"):
 FORKED = """
 import os, sys
 from pathlib import Path
-from atw.files import BusyError, locked
+from atw.errors import BusyError
+from atw.locks import locked
 
 folder = Path(sys.argv[1])
 try:
@@ -161,7 +165,7 @@ def soft(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    monkeypatch.setattr("atw.files._lockable", {})
+    monkeypatch.setattr("atw.locks._lockable", {})
     monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)
 
 

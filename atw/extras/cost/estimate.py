@@ -13,8 +13,8 @@ from atw.extras.cost.footage import Footage, sample
 from atw.extras.cost.pending import pending
 from atw.extras.cost.rates import Rate
 from atw.files import json_text
-from atw.output import console
 from atw.plan import Plan
+from atw.terminal import console
 
 _NOT_COUNTED = (
     "not counted: starting processes, and some 20 s of Ray for each training; whatever else this machine does while it "

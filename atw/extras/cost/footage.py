@@ -12,7 +12,7 @@ from atw.config import FieldSettings, FrameSettings, RenderSettings
 from atw.datasets import Dataset
 from atw.extras.demo.render import write_dataset
 from atw.files import InputError
-from atw.progress import meter
+from atw.terminal import meter
 from atw.videos.decode import HOW_TO_READ, Audit, BadVideoError, Frame, read
 
 _SAMPLED = 32

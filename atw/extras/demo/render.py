@@ -23,7 +23,7 @@ from atw.config import RenderSettings
 from atw.datasets.demo import CLASSES, listed
 from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_disc, draw_figure
 from atw.files import InputError, atomic_path
-from atw.progress import meter
+from atw.terminal import meter
 
 Image = NDArray[np.uint8]
 

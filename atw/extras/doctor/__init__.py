@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from atw.errors import printable
 from atw.extras.doctor import machine
-from atw.files import json_text, printable
+from atw.files import json_text
 
 Report = dict[str, Any]
 Rows = list[tuple[str, str]]
@@ -84,7 +85,7 @@ def show(report: Report, *, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    from atw.output import console
+    from atw.terminal import console
 
     table = Table("what", "here", show_lines=False)
     for name, text in rows:

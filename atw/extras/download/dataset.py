@@ -19,7 +19,8 @@ from atw.datasets.listed import Location
 from atw.extras.download.fetch import fetch
 from atw.extras.download.official import Official, official
 from atw.extras.download.unpack import rar_programs, unpack
-from atw.files import InputError, file_digest, locked, write_json
+from atw.files import InputError, file_digest, write_json
+from atw.locks import locked
 
 _VIDEOS = "*/*.avi"
 log = logging.getLogger("atw")

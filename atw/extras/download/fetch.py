@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from atw import __version__
 from atw.files import InputError, open_plain, write_json
-from atw.progress import meter
+from atw.terminal import meter
 
 _CHUNK_BYTES = 1 << 20
 _MEGABYTE = 10**6

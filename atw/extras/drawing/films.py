@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import atomic_path
-from atw.progress import meter
+from atw.terminal import meter
 from atw.videos.times import Times
 
 _ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))  # the latter is FFmpeg's own

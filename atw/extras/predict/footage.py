@@ -17,8 +17,8 @@ from atw.config import FlowShards, FrameShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
 from atw.flow.parameters import SMALLEST_SIDE_PX
 from atw.preprocess import streams
-from atw.progress import Meter
 from atw.shards import Entry, decode_field, decode_frame, encode_frame, places_of
+from atw.terminal import Meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read
 
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.

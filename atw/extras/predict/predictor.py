@@ -23,7 +23,7 @@ from atw.extras.predict.windows import Span, check_window, middle_seconds, stack
 from atw.files import InputError
 from atw.model.consensus import Consensus
 from atw.preprocess.backend import backend_with
-from atw.progress import meter
+from atw.terminal import meter
 from atw.train.arithmetic import full_fp32
 from atw.train.modelfile import TrainedModel
 from atw.videos.decode import BadVideoError

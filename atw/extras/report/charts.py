@@ -4,8 +4,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from atw.errors import printable
 from atw.extras.drawing.palette import COLOURS, shortened
-from atw.files import printable
 
 STREAM_COLOURS = {name: f"var(--{name})" for name in COLOURS}
 FUSED_COLOUR = "var(--fused)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from atw.extras.report.gathered import Gathered
-from atw.measured import read_taken
+from atw.terminal import read_usage
 
 _PREPROCESSING = {"rgb": "frames", "flow": "flow", "warped": "warped"}
 
@@ -41,7 +41,7 @@ def _jobs(gathered: Gathered) -> Iterator[tuple[str, list[str]]]:
 
 
 def _summed(stage: str, paths: list[Path]) -> dict[str, Any]:
-    found = [taken for taken in map(read_taken, paths) if taken]
+    found = [usage for usage in map(read_usage, paths) if usage]
     energies = [taken.joules for taken in found if taken.joules is not None]
     return {
         "stage": stage,

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from atw.errors import printable
 from atw.extras.drawing.palette import COLOURS, COLOURS_ON_DARK
 from atw.extras.report.attention import attention
 from atw.extras.report.classes import classes
@@ -21,7 +22,7 @@ from atw.extras.report.mistakes import mistakes
 from atw.extras.report.origin import provenance, times
 from atw.extras.report.surface import surface
 from atw.extras.report.training import training
-from atw.files import atomic_path, printable
+from atw.files import atomic_path
 
 _FOLDER = Path(__file__).parent
 _ENVIRONMENT = Environment(

@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from atw.files import BusyError, InputError, locked
+from atw.errors import BusyError, InputError
+from atw.locks import locked
 
 RETRY_SECONDS = 0.2
 

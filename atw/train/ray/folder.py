@@ -21,8 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
-from atw.files import InputError
-from atw.trust import exchangeable
+from atw.files import InputError, exchangeable
 
 INSIDE = "r"  # Ray's own folder, which it opens to everyone
 _HELD = "held"
