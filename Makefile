@@ -8,7 +8,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # Over processes, as tests/conftest.py says, in the order in which they stand.
 SHARED_OUT := --dist loadfile --no-loadscope-reorder
 # What lies beside these in a checkout is a user's: videos, shards, results.
-SPELT := *.md *.yml *.yaml *.cff *.toml Makefile Snakefile .ci .github \
+SPELT := *.md *.yml *.yaml *.cff *.toml Makefile Snakefile .ci .devcontainer .github \
 	atw benchmarks docs envs examples profiles snakemake_logger_plugin_atw tests workflow
 # The commands of the environment first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)

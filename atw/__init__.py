@@ -8,7 +8,7 @@ The tree is the pipeline: `datasets` lists videos and labels, `preprocess` (with
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
