@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atw import config
-from atw.config import Compute, Config, imagenet, paper
+from atw.config import STREAMS, Compute, Config, Stream, imagenet, paper
 from atw.datasets import Dataset
 from atw.datasets.contents import KEPT, UNREAD
 from atw.files import InputError
@@ -64,21 +64,18 @@ class Plan:
         """Where a run's videos and lists are, which no result depends on."""
         return config.location(self.config, _names(run)[0])
 
-    def render_settings(self, dataset: str, split: str) -> dict[str, Any]:
+    def render_settings(self, dataset: str, split: str) -> config.RenderSettings:
         """All that the rendered videos of a split, numbered from 1, depend on."""
         return config.render_settings(self.config, dataset, int(split))
 
-    def shard_settings(self, dataset: str, stream: str, shard: str) -> dict[str, Any]:
+    def shard_settings(self, dataset: str, stream: str, shard: str) -> config.ShardSettings:
         """All that a shard depends on, the names and contents of its videos included."""
         settings = config.shard_settings(self.config, dataset, stream)
-        count = settings["preprocess"]["shards"]
+        count = settings.preprocess.shards
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
         known = self._runs or self.dataset(dataset).generated or Path(self._shard(dataset, stream, shard)).exists()
-        return settings | {
-            "shard": shard,
-            "members": self._members_digest(dataset, shard, count) if known else UNREAD,
-        }
+        return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else UNREAD)
 
     def split_of_shard(self, dataset: str, shard: str) -> int:
         """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
@@ -92,37 +89,38 @@ class Plan:
 
     def audited_shards(self, dataset: str, split: str) -> list[str]:
         """Paths of the shards that tell which videos are bad: those of one stream that is needed anyway."""
-        return self.shards(dataset, split, config.fused_streams(self.config, dataset, "")[0])
+        return self.shards(dataset, split, config.fuse_settings(self.config, dataset, "").streams[0])
 
-    def audit_settings(self, run: str, split: str) -> dict[str, Any]:
+    def audit_settings(self, run: str, split: str) -> config.AuditSettings:
         """All that the list of a split's quarantined videos depends on, the split's list included."""
-        return config.audit_settings(self.config, _names(run)[0]) | self._split(run, split)
+        return config.audit_settings(self.config, _names(run)[0], **self._split(run, split))
 
     def audit(self, run: str, split: str) -> str:
         """Path of the list of quarantined videos that a result waits for; experiments share their dataset's."""
         return f"results/{_names(run)[0]}/{split}/quarantine.csv"
 
-    def weights(self, run: str, stream: str) -> str | None:
+    def weights(self, run: str, stream: Stream) -> str | None:
         """The file of ImageNet weights that a network starts from; None is from scratch."""
-        model = config.train_settings(self.config, *_names(run, stream))["model"]
-        return imagenet.find_weights(model["weights"], model["backbone"]) if model["weights"] else None
+        dataset, experiment = _names(run)
+        model = config.effective(self.config, dataset, stream, experiment).model
+        return imagenet.find_weights(model.weights_path, model.backbone) if model.weights_path else None
 
-    def train_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
+    def train_settings(self, run: str, split: str, stream: Stream) -> config.TrainSettings:
         """All that a trained network depends on, the split's lists and the path of its first weights included."""
-        settings = config.train_settings(self.config, *_names(run, stream))
-        settings["model"]["weights"] = self.weights(run, stream)
-        return settings | self._split(run, split) | self._shard_settings(run, stream)
+        dataset, experiment = _names(run)
+        settings = config.train_settings(self.config, dataset, stream, experiment, **self._split(run, split))
+        return settings.starting_from(self.weights(run, stream))
 
-    def score_settings(self, run: str, split: str, stream: str) -> dict[str, Any]:
+    def score_settings(self, run: str, split: str, stream: Stream) -> config.ScoreSettings:
         """All that scores depend on, the split's lists included."""
-        settings = config.score_settings(self.config, *_names(run, stream))
-        return settings | self._split(run, split) | self._shard_settings(run, stream)
+        dataset, experiment = _names(run)
+        return config.score_settings(self.config, dataset, stream, experiment, **self._split(run, split))
 
-    def fuse_settings(self, run: str) -> dict[str, Any]:
+    def fuse_settings(self, run: str) -> config.FuseSettings:
         """All that a fused result depends on."""
         return config.fuse_settings(self.config, *_names(run))
 
-    def attention_settings(self, run: str) -> dict[str, Any]:
+    def attention_settings(self, run: str) -> config.AttentionSettings:
         """All that the picture of attention depends on beside scores and frames."""
         return config.attention_settings(self.config, *_names(run))
 
@@ -144,23 +142,22 @@ class Plan:
         streams = dict.fromkeys(["rgb", *self.fused_streams(run, split)])
         return [path for stream in streams for path in self.shards(run, split, stream)]
 
-    def fused_streams(self, run: str, split: str) -> list[str]:
+    def fused_streams(self, run: str, split: str) -> list[Stream]:
         """The streams of a result, once all that it needs is known to be there.
 
         Wrong inputs are refused here, at the target: deeper in the graph Snakemake would keep an older file instead.
         """
-        self._split(run, split)
-        streams = config.fused_streams(self.config, *_names(run))
-        share = config.effective(self.config, *_names(run, "rgb")).train.held_out
-        self.dataset(_names(run)[0]).split(split).held_out(share, seed=self.config.seed)
+        dataset, experiment = _names(run)
+        share = config.effective(self.config, dataset, "rgb", experiment).train.held_out
+        self.dataset(dataset).split(split).held_out(share, seed=self.config.seed)
+        streams = self.fuse_settings(run).streams
         for stream in streams:
             self.weights(run, stream)
         return streams
 
     def score_files(self, run: str) -> list[str]:
         """The names of the score files of each stream that a fused result is made from."""
-        chosen = "choose" in config.fuse_settings(self.config, *_names(run))
-        return ["scores.h5", "held_out.h5"] if chosen else ["scores.h5"]
+        return ["scores.h5"] if self.fuse_settings(run).choose == "none" else ["scores.h5", "held_out.h5"]
 
     def splits(self, run: str) -> list[str]:
         """The splits of a run, once all that their results need is known to be there."""
@@ -187,34 +184,39 @@ class Plan:
         """The list of quarantined videos that a table waits for; the summary of Table 4 has waited."""
         return "" if number == "4" else self.audit(dataset, paper.SPLIT)
 
-    def table_settings(self, dataset: str, number: str) -> dict[str, Any]:
+    def table_settings(self, dataset: str, number: str) -> config.TableSettings:
         """All that a table depends on, apart from the files it is made from."""
-        settings = {
+        common: dict[str, Any] = {
             "recipe": config.RECIPES["table"],
             "table": int(number),
             "dataset": dataset,
             "kind": self.config.dataset(dataset).kind,
         }
+        fusion = self.fuse_settings(dataset)
         if number == "4":
-            streams = config.fused_streams(self.config, dataset, "")
-            networks = {stream: config.train_settings(self.config, dataset, stream, "")["model"] for stream in streams}
-            return settings | {
-                "networks": {
-                    stream: {key: network[key] for key in ("backbone", "weights")}
-                    for stream, network in networks.items()
-                }
-            }
-        fusion = config.fuse_settings(self.config, dataset, "")
-        del fusion["recipe"]
-        fusion.pop("choose", None)  # tables keep the configured weights
-        return settings | fusion | {"split": paper.SPLIT, "experiments": self._table_runs(dataset, int(number))}
+            models = {stream: config.effective(self.config, dataset, stream).model for stream in fusion.streams}
+            return config.SplitsTableSettings(
+                **common,
+                networks={
+                    stream: config.TableNetwork(backbone=model.backbone, weights=model.weights_path)
+                    for stream, model in models.items()
+                },
+            )
+        return config.RunsTableSettings(  # without `choose`: tables keep the configured weights
+            **common,
+            seed=fusion.seed,
+            weights=fusion.weights,
+            add=fusion.add,
+            split=paper.SPLIT,
+            experiments=self._table_runs(dataset, int(number)),
+        )
 
-    def _table_streams(self, dataset: str, number: int) -> list[str]:
-        weights = config.fuse_settings(self.config, dataset, "")["weights"]
+    def _table_streams(self, dataset: str, number: int) -> list[Stream]:
+        weights = self.fuse_settings(dataset).weights
         needed = {stream for column in paper.TABLES[number].columns_of(weights) for stream in column.streams}
         if not needed:
             raise InputError(f"table{number} is of a stream without weight in {dataset}: give it one in fusion.weights")
-        return [stream for stream in config.STREAMS if stream in needed]
+        return [stream for stream in STREAMS if stream in needed]
 
     def _table_runs(self, dataset: str, number: int) -> dict[str, str]:
         """Whose scores serve for each experiment of a table: the first experiment ("" is none) that gives the same."""
@@ -231,7 +233,8 @@ class Plan:
 
     def compute(self, run: str, stream: str) -> Compute:
         """What a job may use."""
-        return config.effective(self.config, *_names(run, stream)).compute
+        dataset, experiment = _names(run)
+        return config.effective(self.config, dataset, stream, experiment).compute
 
     def flow_gpus(self, dataset: str) -> int:
         """GPUs that a job of flow or warped flow reserves.
@@ -254,16 +257,12 @@ class Plan:
     def _shard_count(self, dataset: str) -> int:
         return config.effective(self.config, dataset, "rgb").preprocess.shards
 
-    def _shard_settings(self, run: str, stream: str) -> dict[str, Any]:
-        # Shards may come from elsewhere, where Snakemake knows nothing of their settings: the reader compares.
-        return {"shards": config.shard_settings(self.config, _names(run)[0], stream)}
-
-    def _split(self, run: str, split: str) -> dict[str, Any]:
-        found = self.dataset(_names(run)[0]).split(split)
-        return {"split": found.name, "videos": found.digest()}
+    def _split(self, run: str, split: str) -> dict[str, str]:
+        known = self.dataset(_names(run)[0]).split(split)
+        return {"split": known.name, "videos": known.digest()}
 
 
-def _names(run: str, *stream: str) -> list[str]:
-    """Dataset, the stream if one is given, and experiment ("" is none): the arguments of `atw.config`'s functions."""
+def _names(run: str) -> tuple[str, str]:
+    """The dataset and the experiment ("" is none) of a run."""
     dataset, _, experiment = run.partition("/experiments/")
-    return [dataset, *stream, experiment]
+    return dataset, experiment

@@ -22,15 +22,10 @@ class Stored(NamedTuple):
     dataset: Dataset
     shards: dict[str, Path]
 
-    def shard_settings(self, stream: str) -> dict[str, Any]:
-        """Of the shards of `stream`, as the configuration has them."""
-        return config.shard_settings(self.config, _NAME, stream)
-
     def train_settings(self, stream: str) -> config.TrainSettings:
         """What a training of `stream` gets."""
-        split = {"split": "split1", "videos": self.dataset.split("split1").digest()}
-        given = config.train_settings(self.config, _NAME, stream, "") | split | {"shards": self.shard_settings(stream)}
-        return config.TrainSettings.model_validate(given)
+        videos = self.dataset.split("split1").digest()
+        return config.train_settings(self.config, _NAME, stream, "", split="split1", videos=videos)
 
     def task(self, stream: str, compute: config.Compute) -> Task:
         """A training of `stream` from random weights."""
@@ -52,10 +47,10 @@ def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dic
     mine = {"kind": "folder", "root": str(folder), "lists": str(lists), "preprocess": {"shards": 1}}
     loaded = config.load({"datasets": {_NAME: mine | {"flow": {"preset": "fast"}}}, **sections})
     stored = Stored(loaded, Dataset(config.location(loaded, _NAME)), {name: out / f"{name}.h5" for name in STREAMS})
-    own = {"shard": "00000", "members": stored.dataset.members_digest("00000", 1)}
+    members = stored.dataset.members_digest("00000", 1)
     for stream, path in stored.shards.items():
-        settings = config.read_shard_settings(stored.shard_settings(stream) | own)
-        make(path, settings, stored.dataset, flow_path=None, threads=threads)
+        settings = config.shard_settings(loaded, _NAME, stream)
+        make(path, settings.of_shard("00000", members), stored.dataset, flow_path=None, threads=threads)
     return stored
 
 

@@ -99,18 +99,18 @@ def _write_shard(
         "preprocess": sizes,
         "evaluate": {"crop": 16},
     }
-    settings = config.shard_settings(config.load(raw), dataset, stream) | {"shard": path.stem, "members": "digest"}
+    settings = config.shard_settings(config.load(raw), dataset, stream).of_shard(path.stem, "digest")
     attributes = {
         "stream": stream,
         "dataset": dataset,
         "shard": path.stem,
         "width": sizes["width"],
         "height": sizes["height"],
-        "settings": settings,
+        "settings": settings.to_dict(),
         "software": {"atw": "1"},
     }
-    if stream != "rgb":
-        attributes |= {"bound": settings["flow"]["bound"], "zero": ZERO}
+    if not isinstance(settings, config.FrameShards):
+        attributes |= {"bound": settings.flow.bound, "zero": ZERO}
     rng = np.random.default_rng(seed)
     stored = {}
     with create(path, attributes) as writer:

@@ -3,6 +3,7 @@
 People have the workflow call them: the examples let it print the command lines.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,7 @@ def shard(
     from atw.preprocess.shard import make
 
     given = datasets.from_json(dataset)
-    make(out, config.read_shard_settings(config.load_json(settings)), given, flow_path=flow, threads=threads, gpus=gpus)
+    make(out, config.read_shard_settings(settings), given, flow_path=flow, threads=threads, gpus=gpus)
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -186,7 +187,7 @@ def summary(
     from atw import config
     from atw.evaluate.result import write_summary
 
-    config.load_json(settings)
+    config.RecipeSettings.from_json(settings)
     write_summary(out, fused)
 
 
@@ -203,8 +204,7 @@ def table(
     from atw import config
     from atw.extras.tables.results import write_table
 
-    stage = config.SplitsTableSettings if config.load_json(settings).get("table") == 4 else config.RunsTableSettings
-    write_table(out, inputs, stage.from_json(settings))
+    write_table(out, inputs, config.read_table_settings(settings))
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -228,9 +228,11 @@ def attention(
     from atw.extras.drawing.attention import write_attention
     from atw.extras.drawing.moments import Choice
 
-    given = config.load_json(settings)
-    fusion = {name: given[name] for name in ("seed", "weights", "on") if name in given}
-    choice = Choice(videos=video or (), count=count, stream=stream, **fusion)
+    choice = Choice(videos=video or (), count=count, stream=stream)
+    if settings != "{}":
+        given = config.AttentionSettings.from_json(settings)
+        weights = {str(stream): weight for stream, weight in given.weights.items()}
+        choice = replace(choice, seed=given.seed, weights=weights, on=given.add)
     write_attention(out, scores, frames, choice, intervals=intervals)
 
 
@@ -253,5 +255,5 @@ results/demo/split1/quarantine.csv
     from atw import config
     from atw.extras.report.page import write_report
 
-    config.load_json(settings)
+    config.RecipeSettings.from_json(settings)
     write_report(out, result, shards=shards, quarantine=quarantine, logs=logs)

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from atw.config.sections import Stream
+
 UCF101, HMDB51 = "UCF-101", "HMDB-51"
 TITLES = {"ucf101": UCF101, "hmdb51": HMDB51}
 
@@ -20,7 +22,7 @@ class Column:
     """What of a row's run is looked at: one stream, or the fusion of several."""
 
     name: str
-    streams: tuple[str, ...]
+    streams: tuple[Stream, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class Table:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
 
-    def columns_of(self, weights: Mapping[str, float]) -> list[Column]:
+    def columns_of(self, weights: Mapping[Stream, float]) -> list[Column]:
         """The columns that a fusion with these weights has: a stream without weight is not trained."""
         return [column for column in self.columns if all(map(weights.get, column.streams))]
 

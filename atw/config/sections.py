@@ -1,6 +1,6 @@
 """The sections of config.yaml: every setting with its type, unit, limits and default, which is the paper's."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -12,10 +12,17 @@ STREAMS: tuple[Stream, ...] = get_args(Stream)
 ON_GPU = ("cuda", "opencv-cuda")
 
 
+_Part = TypeVar("_Part", bound="Section")
+
+
 class Section(BaseModel):
     """A group of settings; unknown keys are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    def part(self, section: type[_Part]) -> _Part:
+        """Those of these settings that `section` has."""
+        return section(**{name: getattr(self, name) for name in section.model_fields})
 
 
 class _Size(Section):
@@ -177,6 +184,11 @@ class Model(Section):
     attention_init: Literal["gaussian", "ones", "mean"] = Field("gaussian", description="initial weights; mean is 1/N")
     attention_std: float = Field(0.001, gt=0, description="standard deviation of the gaussian initialisation")
     attention_bias: float = Field(6.0, description="initial bias; 0 is the paper's and can die, 6 keeps ReLU open")
+
+    @property
+    def weights_path(self) -> str | None:
+        """The file of weights, with the backbone filled in."""
+        return self.weights and self.weights.replace("{backbone}", self.backbone)
 
     @field_validator("backbone")
     @classmethod

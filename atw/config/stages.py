@@ -1,8 +1,9 @@
 """What each stage depends on, and no more: a change of a setting reruns the stages whose settings it is in."""
 
-from typing import Annotated, Any, Literal, Self
+import json
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
 from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
 from atw.config.sections import (
@@ -39,8 +40,13 @@ RECIPES = {
 }
 
 
+_Stage = TypeVar("_Stage")
+
+
 class StageSettings(Section):
     """What a stage depends on, as the workflow gives it to a job: validated once, where the job begins."""
+
+    model_config = ConfigDict(populate_by_name=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -52,35 +58,45 @@ class StageSettings(Section):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise _none_of_a_stage(error) from None
+            raise _not_of_a_stage(error) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a model file keeps them."""
-        return self.model_dump(mode="json")
+        """Plain values, as files of a result keep them."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    def to_json(self) -> str:
+        """The text that `from_json` reads. Snakemake reruns a stage when it changes, so the order of keys stays."""
+        return json.dumps(self.to_dict())
 
 
-def _none_of_a_stage(error: ValidationError) -> InputError:
-    found = error.errors()[0]
-    place = ".".join(str(part) for part in found["loc"]) or "JSON"
-    return InputError(f"--settings: {place}: {found['msg']}; let the workflow give them")
+def _not_of_a_stage(error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "JSON"
+    return InputError(f"--settings: {place}: {first['msg']}; let the workflow give them")
 
 
 class _Shards(StageSettings):
     recipes: dict[str, int]
     dataset: str
+    stream: Stream
     shard: str | None = None
     members: str | None = None
 
     @model_serializer(mode="wrap")
-    def _name_and_members_of_one_only(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        given: dict[str, Any] = dump(self)
-        return {name: value for name, value in given.items() if value is not None or name not in ("shard", "members")}
+    def _one_shard_comes_last(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values: dict[str, Any] = dump(self)
+        own = {name: values.pop(name) for name in ("shard", "members")}
+        return values | {name: value for name, value in own.items() if value is not None}
+
+    def of_shard(self, shard: str, members: str) -> Self:
+        """The settings of one shard, whose videos have the digest `members`."""
+        return self.model_copy(update={"shard": shard, "members": members})
 
 
 class FrameShards(_Shards):
     """What the bytes of shards of frames depend on; those of one `shard` also on the digest of its `members`."""
 
-    stream: Literal["rgb"]
+    stream: Literal["rgb"] = "rgb"
     preprocess: FrameSettings
 
 
@@ -98,13 +114,13 @@ class FieldShards(_Shards):
 class FlowShards(FieldShards):
     """What the bytes of shards of flow depend on."""
 
-    stream: Literal["flow"]
+    stream: Literal["flow"] = "flow"
 
 
 class WarpedShards(FieldShards):
-    """What the bytes of shards of warped flow depend on; it starts from the flow."""
+    """What the bytes of shards of warped flow depend on; they start from the flow."""
 
-    stream: Literal["warped"]
+    stream: Literal["warped"] = "warped"
     warp: Warp
 
     def without_masks(self) -> Self:
@@ -114,18 +130,6 @@ class WarpedShards(FieldShards):
 
 ShardSettings = Annotated[FrameShards | FlowShards | WarpedShards, Field(discriminator="stream")]
 _SHARDS: TypeAdapter[FrameShards | FlowShards | WarpedShards] = TypeAdapter(ShardSettings)
-
-
-def read_shard_settings(given: dict[str, Any]) -> ShardSettings:
-    """The settings of shards from what `shard_settings` gives.
-
-    Raises:
-        InputError: they are none.
-    """
-    try:
-        return _SHARDS.validate_python(given)
-    except ValidationError as error:
-        raise _none_of_a_stage(error) from None
 
 
 class TrainSettings(StageSettings):
@@ -154,8 +158,12 @@ class TrainSettings(StageSettings):
         """Positions in a snippet: one frame of rgb, `sampling.stack` fields of flow and warped."""
         return 1 if self.stream == "rgb" else self.sampling.stack
 
+    def starting_from(self, weights: str | None) -> Self:
+        """The same with the file of the first weights, None for a start from scratch."""
+        return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `train.held_out` only where it holds out anything, as before there was such a setting."""
+        """Plain values; `train.held_out` only if it holds out anything, as before there was such a setting."""
         unused = {"train": {"held_out"}} if not self.train.held_out else None
         return self.model_dump(mode="json", exclude=unused)
 
@@ -194,18 +202,34 @@ class AuditSettings(StageSettings):
     videos: str
 
 
-class FuseSettings(StageSettings):
-    """What fused.json depends on; `on` is what the fusion adds, and a weight of 0 leaves a stream out."""
+class AttentionSettings(StageSettings):
+    """What the picture of attention depends on; a weight of 0 leaves a stream out."""
 
     recipe: int
     seed: int
     weights: dict[Stream, float]
-    on: Literal["logits", "probabilities"]
+    add: Literal["logits", "probabilities"] = Field(alias="on")  # as JSON has it since before it was a setting
+
+
+class FuseSettings(AttentionSettings):
+    """What fused.json depends on."""
+
     choose: Literal["none", "held_out"] = "none"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `choose` only where there is a choice, as before there was such a setting."""
-        return self.model_dump(mode="json", exclude={"choose"} if self.choose == "none" else None)
+        """Plain values; `choose` only if there is a choice, as before there was such a setting."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"choose"} if self.choose == "none" else None)
+
+    @property
+    def streams(self) -> list[Stream]:
+        """The streams that take part in the fusion: those with a weight above 0."""
+        return [stream for stream, weight in self.weights.items() if weight]
+
+
+class RecipeSettings(StageSettings):
+    """What the summary and the page depend on, beside the files that they are made from."""
+
+    recipe: int = 0
 
 
 class _Table(StageSettings):
@@ -218,9 +242,10 @@ class _Table(StageSettings):
 class RunsTableSettings(_Table):
     """What Tables 1 to 3 depend on: the fusion, and whose scores serve for each experiment ("" is none)."""
 
+    table: Literal[1, 2, 3]
     seed: int
-    weights: dict[str, float]
-    on: Literal["logits", "probabilities"]
+    weights: dict[Stream, float]
+    add: Literal["logits", "probabilities"] = Field(alias="on")
     split: str
     experiments: dict[str, str]
 
@@ -235,10 +260,12 @@ class TableNetwork(Section):
 class SplitsTableSettings(_Table):
     """What Table 4 depends on beside the summary: the network of each stream."""
 
+    table: Literal[4]
     networks: dict[Stream, TableNetwork]
 
 
-_AUDITED = {"quarantine_limit", "identical"}  # of the section `preprocess`: what the audit asks for, and no shard
+TableSettings = Annotated[RunsTableSettings | SplitsTableSettings, Field(discriminator="table")]
+_TABLES: TypeAdapter[RunsTableSettings | SplitsTableSettings] = TypeAdapter(TableSettings)
 
 
 def location(config: Config, dataset: str) -> dict[str, Any]:
@@ -253,87 +280,127 @@ def location(config: Config, dataset: str) -> dict[str, Any]:
     return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
 
 
-def render_settings(config: Config, dataset: str, split: int) -> dict[str, Any]:
+def read_shard_settings(text: str) -> ShardSettings:
+    """The settings in the `--settings` of a job that makes a shard.
+
+    Raises:
+        InputError: they are of no shard.
+    """
+    return _read(_SHARDS, text)
+
+
+def read_table_settings(text: str) -> TableSettings:
+    """The settings in the `--settings` of a job that makes a table.
+
+    Raises:
+        InputError: they are of no table.
+    """
+    return _read(_TABLES, text)
+
+
+def _read(kinds: TypeAdapter[_Stage], text: str) -> _Stage:
+    try:
+        return kinds.validate_json(text)
+    except ValidationError as error:
+        raise _not_of_a_stage(error) from None
+
+
+def render_settings(config: Config, dataset: str, split: int) -> RenderSettings:
     """What the videos of one split of a demo dataset depend on."""
     given = config.dataset(dataset)
     assert isinstance(given, DemoDataset)
-    sizes = {"train_per_class": given.train_per_class, "test_per_class": given.test_per_class}
-    return {"recipe": RECIPES["render"], "split": split, "seed": config.seed, **sizes}
+    return RenderSettings(
+        recipe=RECIPES["render"],
+        split=split,
+        seed=config.seed,
+        train_per_class=given.train_per_class,
+        test_per_class=given.test_per_class,
+    )
 
 
-def shard_settings(config: Config, dataset: str, stream: str) -> dict[str, Any]:
-    """What the bytes of a shard of `stream` depend on, apart from the videos."""
+def shard_settings(config: Config, dataset: str, stream: str) -> ShardSettings:
+    """What the bytes of the shards of `stream` depend on, apart from the videos."""
     settings = effective(config, dataset, stream)
-    used = ["preprocess"] + {"rgb": [], "flow": ["flow"], "warped": ["flow", "warp"]}[stream]
-    unused = {"preprocess": {*_AUDITED, "zstd_level" if stream == "rgb" else "jpeg_quality"}}
     # Warped flow starts from the flow shard, so both of its recipes count.
-    recipes = {name: RECIPES[name] for name in ([stream] if stream != "warped" else ["flow", "warped"])}
-    sections = settings.model_dump(mode="json", include=set(used), exclude=unused)
-    return {"recipes": recipes, "dataset": dataset, "stream": stream, **sections}
+    recipes = {name: RECIPES[name] for name in (["flow", "warped"] if stream == "warped" else [stream])}
+    if stream == "rgb":
+        return FrameShards(recipes=recipes, dataset=dataset, preprocess=settings.preprocess.part(FrameSettings))
+    fields = settings.preprocess.part(FieldSettings)
+    if stream == "flow":
+        return FlowShards(recipes=recipes, dataset=dataset, preprocess=fields, flow=settings.flow)
+    return WarpedShards(recipes=recipes, dataset=dataset, preprocess=fields, flow=settings.flow, warp=settings.warp)
 
 
-def audit_settings(config: Config, dataset: str) -> dict[str, Any]:
-    """What the list of quarantined videos depends on, apart from the shards and the split's list."""
-    settings = effective(config, dataset, "rgb").preprocess.model_dump(mode="json", include=_AUDITED)
-    return {"recipe": RECIPES["audit"], "dataset": dataset, **settings}
+def audit_settings(config: Config, dataset: str, *, split: str, videos: str) -> AuditSettings:
+    """What the list of quarantined videos depends on, apart from the shards."""
+    preprocess = effective(config, dataset, "rgb").preprocess
+    return AuditSettings(
+        recipe=RECIPES["audit"],
+        dataset=dataset,
+        quarantine_limit=preprocess.quarantine_limit,
+        identical=preprocess.identical,
+        split=split,
+        videos=videos,
+    )
 
 
-def train_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
-    """What a trained network depends on, apart from the shards and the split's list."""
+def train_settings(
+    config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str
+) -> TrainSettings:
+    """What a trained network depends on, apart from the contents of the shards."""
     settings = effective(config, dataset, stream, experiment)
-    sections = settings.model_dump(mode="json", include={"sampling", "augment", "model", "train"})
-    if not settings.train.held_out:
-        del sections["train"]["held_out"]  # networks from before this setting are still what they would be
-    if settings.model.weights:
-        sections["model"]["weights"] = settings.model.weights.replace("{backbone}", settings.model.backbone)
-    return {
-        "recipe": RECIPES["train"],
-        "dataset": dataset,
-        "stream": stream,
-        "seed": config.seed,
-        **sections,
-    }
+    made = TrainSettings(
+        recipe=RECIPES["train"],
+        dataset=dataset,
+        stream=stream,
+        seed=config.seed,
+        sampling=settings.sampling,
+        augment=settings.augment,
+        model=settings.model,
+        train=settings.train,
+        split=split,
+        videos=videos,
+        shards=shard_settings(config, dataset, stream),
+    )
+    return made.starting_from(settings.model.weights_path)
 
 
-def score_settings(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, Any]:
-    """What the scores of the test videos depend on, apart from the network and the shards."""
-    settings = effective(config, dataset, stream, experiment)
-    return {
-        "recipe": RECIPES["score"],
-        "dataset": dataset,
-        "stream": stream,
-        "experiment": experiment,
-        **settings.model_dump(mode="json", include={"evaluate"}),
-    }
+def score_settings(
+    config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str
+) -> ScoreSettings:
+    """What the scores of the test videos depend on, apart from the network and the contents of the shards."""
+    return ScoreSettings(
+        recipe=RECIPES["score"],
+        dataset=dataset,
+        stream=stream,
+        experiment=experiment,
+        evaluate=effective(config, dataset, stream, experiment).evaluate,
+        split=split,
+        videos=videos,
+        shards=shard_settings(config, dataset, stream),
+    )
 
 
-def fuse_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+def same_scores(config: Config, dataset: str, stream: Stream, one: str, other: str) -> bool:
+    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
+    left, right = (effective(config, dataset, stream, name) for name in (one, other))
+    sections = ("sampling", "augment", "model", "train", "evaluate")
+    return all(getattr(left, section) == getattr(right, section) for section in sections)
+
+
+def fuse_settings(config: Config, dataset: str, experiment: str) -> FuseSettings:
     """What fused.json depends on, apart from the score files."""
     fusion = effective(config, dataset, "rgb", experiment).fusion
-    weights = {stream: fusion.weights.get(stream, 0.0) for stream in STREAMS}
-    settings = {"recipe": RECIPES["fuse"], "seed": config.seed, "weights": weights, "on": fusion.add}
-    return settings if fusion.choose == "none" else settings | {"choose": fusion.choose}
-
-
-def same_scores(config: Config, dataset: str, stream: str, one: str, other: str) -> bool:
-    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
-    left, right = (
-        (
-            train_settings(config, dataset, stream, name),
-            score_settings(config, dataset, stream, name) | {"experiment": ""},
-        )
-        for name in (one, other)
+    return FuseSettings(
+        recipe=RECIPES["fuse"],
+        seed=config.seed,
+        weights={stream: fusion.weights.get(stream, 0.0) for stream in STREAMS},
+        add=fusion.add,
+        choose=fusion.choose,
     )
-    return left == right
 
 
-def attention_settings(config: Config, dataset: str, experiment: str) -> dict[str, Any]:
+def attention_settings(config: Config, dataset: str, experiment: str) -> AttentionSettings:
     """What the picture of attention depends on, apart from the score files and the frames."""
-    settings = fuse_settings(config, dataset, experiment) | {"recipe": RECIPES["attention"]}
-    settings.pop("choose", None)
-    return settings
-
-
-def fused_streams(config: Config, dataset: str, experiment: str) -> list[str]:
-    """The streams that take part in the fusion: those with a weight above 0."""
-    return [name for name, weight in fuse_settings(config, dataset, experiment)["weights"].items() if weight]
+    fused = fuse_settings(config, dataset, experiment)
+    return AttentionSettings(recipe=RECIPES["attention"], seed=fused.seed, weights=fused.weights, add=fused.add)

@@ -38,7 +38,7 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
     choice = None
     if held_out or settings.choose == "held_out":
         _require_pairs(scores, held_out, settings)
-        choice = choose_weights(held_out, configured=weights, on=settings.on)
+        choice = choose_weights(held_out, configured=weights, on=settings.add)
         weights = choice["chosen"]["weights"]
     first = next(iter(scores.values()))
     quarantined = dict(first.provenance["train_quarantined"])
@@ -46,7 +46,7 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
     result = report(
         scores,
         weights=weights,
-        on=settings.on,
+        on=settings.add,
         seed=settings.seed,
         train_videos=first.provenance["train_videos"],
         quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],

@@ -83,13 +83,13 @@ def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterato
 
 
 def _of_stream(
-    loaded: config.Config, dataset: str, stream: str, experiment: str, used: dict[str, Any] | None
+    loaded: config.Config, dataset: str, stream: str, experiment: str, used: config.ShardSettings | None
 ) -> Iterator[Origin]:
     settings = config.effective(loaded, dataset, stream, experiment)
     preset = PRESETS[settings.flow.preset]
     for section, keys in config.sources(loaded, dataset, stream, experiment).items():
         for key, source in keys.items():
-            if used is not None and key not in used.get(section, ()):
+            if used is not None and not hasattr(getattr(used, section, None), key):
                 continue
             value = settings.model_dump(mode="json")[section][key]
             if section == "flow" and value is None:

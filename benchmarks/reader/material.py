@@ -7,7 +7,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import read_shard_settings
 from atw.data import augment, sampling
 from atw.data.augment import Crop
 from atw.data.reader import Shards
@@ -38,10 +37,7 @@ class Material(NamedTuple):
 def prepare(folder: Path, out: Path, *, videos: int, threads: int) -> Material:
     """Shards of `videos` clips of `folder`, and their images, written below `out`."""
     stored = store(folder, out, videos=videos, threads=threads)
-    shards = {
-        stream: Shards([path], read_shard_settings(stored.shard_settings(stream)))
-        for stream, path in stored.shards.items()
-    }
+    shards = {stream: Shards([path], stored.train_settings(stream).shards) for stream, path in stored.shards.items()}
     for path in stored.shards.values():
         write_images(path, out / "images")
     return Material(folder, out / "images", stored, shards)

@@ -29,9 +29,7 @@ def measure(folder: Path, out: Path) -> Amounts:
     of_dataset = {"kind": "folder", "root": str(folder), "lists": str(lists)}
     loaded = config.load({"datasets": {_NAME: of_dataset}})
     dataset = Dataset(config.location(loaded, _NAME))
-    settings = {
-        stream: config.read_shard_settings(config.shard_settings(loaded, _NAME, stream)) for stream in config.STREAMS
-    }
+    settings = {stream: config.shard_settings(loaded, _NAME, stream) for stream in config.STREAMS}
     found = footage.sample(dataset, settings["rgb"].preprocess, seed=0)
     measured = {name: rates.preprocessing(given, found, gpus=0) for name, given in settings.items()}
     return Amounts(measured, len(found.frames))

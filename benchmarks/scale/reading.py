@@ -42,15 +42,10 @@ def open_and_read(shards: list[Path], *, videos: int, samples: int) -> Opened:
     """Open shards with `videos` videos, and read training samples until the shards in reach are open, then as many."""
     settings = synthetic.settings_of(Path())
     loaded = config.load(settings)
-    of_shards = config.shard_settings(loaded, synthetic.NAME, synthetic.STREAM)
-    expected = config.read_shard_settings(of_shards)
+    train = config.train_settings(loaded, synthetic.NAME, synthetic.STREAM, "", split="split1", videos="")
     begin = time.process_time()
-    opened = Shards(shards, expected)
+    opened = Shards(shards, train.shards)
     seconds = time.process_time() - begin
-    of_split = {"split": "split1", "videos": "", "shards": of_shards}
-    train = config.TrainSettings.model_validate(
-        config.train_settings(loaded, synthetic.NAME, synthetic.STREAM, "") | of_split
-    )
     names = list(opened.places)
     snippets = TrainingSnippets(opened, names, [0] * videos, train)
     for place in range(samples):
@@ -62,7 +57,7 @@ def open_and_read(shards: list[Path], *, videos: int, samples: int) -> Opened:
         snippets[place]
     sample_seconds = (time.process_time() - begin) / samples
     files = sum(Path(file.path).suffix == ".h5" for file in psutil.Process().open_files())
-    return Opened(seconds, _index_bytes(shards, expected), statistics.median(edges), sample_seconds, files)
+    return Opened(seconds, _index_bytes(shards, train.shards), statistics.median(edges), sample_seconds, files)
 
 
 def _seconds(snippets: TrainingSnippets, place: int) -> float:

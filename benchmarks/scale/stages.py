@@ -70,10 +70,10 @@ def preprocess(folder: Path, sources: Sequence[Path], *, videos: int, frames: in
     of_dataset = {"kind": "folder", "root": str(folder / "videos"), "lists": str(lists)}
     loaded = config.load({"datasets": {_NAME: of_dataset}, "preprocess": {"shards": 1}, "flow": {"preset": "fast"}})
     location = config.location(loaded, _NAME)
-    members = {"shard": "00000", "members": Dataset(location).members_digest("00000", 1)}
+    members = Dataset(location).members_digest("00000", 1)
     peaks = {}
     for stream in config.STREAMS:
-        settings = json.dumps(config.shard_settings(loaded, _NAME, stream) | members)
+        settings = config.shard_settings(loaded, _NAME, stream).of_shard("00000", members).to_json()
         given: list[str | Path] = ["shard", folder / f"{stream}.h5", "--settings", settings]
         given += ["--dataset", json.dumps(location), "--threads", str(_THREADS)]
         if stream == "warped":
@@ -107,18 +107,17 @@ def of_splits(folder: Path, datasets: dict[int, Synthetic]) -> list[Peaks]:
 def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
     folder.mkdir(parents=True)
     loaded, location = given.config, json.dumps(config.location(given.config, synthetic.NAME))
-    split = given.with_split({})
-    of_audit = config.audit_settings(loaded, synthetic.NAME) | {name: split[name] for name in ("split", "videos")}
-    of_score = config.score_settings(loaded, synthetic.NAME, synthetic.STREAM, "") | split
+    of_audit = config.audit_settings(loaded, synthetic.NAME, **given.split)
+    of_score = config.score_settings(loaded, synthetic.NAME, synthetic.STREAM, "", **given.split)
     of_fusion = config.fuse_settings(loaded, synthetic.NAME, "")
     compute = config.Compute(gpus=0, loaders=1, train_threads=_THREADS).model_dump_json()
     model, scores = folder / "model.pt", folder / "scores.h5"
     commands: dict[str, list[str | Path]] = {
-        "audit": ["audit", folder / "audit.csv", *given.shards, "--settings", json.dumps(of_audit)],
+        "audit": ["audit", folder / "audit.csv", *given.shards, "--settings", of_audit.to_json()],
         "check of shards": ["shards", "verify", *given.shards],
         "training": [],
-        "scoring": ["score", scores, *given.shards, "--model", model, "--settings", json.dumps(of_score)],
-        "fusion": ["fuse", folder / "fused.json", scores, "--settings", json.dumps(of_fusion)],
+        "scoring": ["score", scores, *given.shards, "--model", model, "--settings", of_score.to_json()],
+        "fusion": ["fuse", folder / "fused.json", scores, "--settings", of_fusion.to_json()],
     }
     commands["audit"] += ["--dataset", location]
     commands["scoring"] += ["--dataset", location, "--compute", compute, "--threads", str(_THREADS)]
@@ -134,7 +133,7 @@ def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
 def _training(folder: Path, given: Synthetic, model: Path) -> int:
     job: dict[str, Any] = {
         "out": str(model),
-        "settings": given.with_split(config.train_settings(given.config, synthetic.NAME, synthetic.STREAM, "")),
+        "settings": given.train_settings.to_dict(),
         "dataset": config.location(given.config, synthetic.NAME),
         "shards": [str(path) for path in given.shards],
     }

@@ -25,14 +25,14 @@ class Synthetic(NamedTuple):
     shards: list[Path]
 
     @property
-    def shard_settings(self) -> dict[str, Any]:
-        """With which the shards are read."""
-        return config.shard_settings(self.config, NAME, STREAM)
+    def split(self) -> dict[str, str]:
+        """The split, as settings of stages name it."""
+        return {"split": "split1", "videos": self.dataset.split("split1").digest()}
 
-    def with_split(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """Settings of a stage that depends on a split and on shards."""
-        split = {"split": "split1", "videos": self.dataset.split("split1").digest()}
-        return settings | split | {"shards": self.shard_settings}
+    @property
+    def train_settings(self) -> config.TrainSettings:
+        """Settings of a training on the shards."""
+        return config.train_settings(self.config, NAME, STREAM, "", **self.split)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def write_shards(folder: Path, *, videos: int, a_shard: int) -> list[Path]:
     for first in range(0, videos, a_shard):
         name = f"{first // a_shard:05d}"
         paths.append(folder / f"{name}.h5")
-        own = config.read_shard_settings(settings | {"shard": name, "members": ""})
+        own = settings.of_shard(name, "")
         with create(paths[-1], attributes(own, NAME, None)) as writer:
             for number in range(first, min(first + a_shard, videos)):
                 video = video_id(number)

@@ -34,14 +34,15 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]
     # A working size of its own, so that resizing is part of what is looked at.
     given = CONFIG["datasets"]["tiny"] | {"root": str(folder), "lists": str(listing)}
     given["preprocess"] = {"width": 80, "height": 56, "shards": 1}
+    given["train"] = given.get("train", {}) | {"iterations": 3, "batch": 4}
     plan = config.load({"datasets": {"tiny": given}})
     dataset = Dataset(config.location(plan, "tiny"))
     values = {}
     for stream in config.STREAMS:
         settings = config.shard_settings(plan, "tiny", stream)
-        settings |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
+        settings = settings.of_shard("00000", dataset.members_digest("00000", 1))
         flow = folder / "flow.h5" if stream == "warped" else None
-        make(folder / f"{stream}.h5", config.read_shard_settings(settings), dataset, flow_path=flow, threads=1)
+        make(folder / f"{stream}.h5", settings, dataset, flow_path=flow, threads=1)
         values[stream] = _grid(folder / f"{stream}.h5")
     values["train"] = _losses(plan, dataset, folder)
     return values
@@ -65,13 +66,9 @@ def _grid(path: Path) -> list[float]:
 def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:
     torch.set_num_threads(1)
     # Frames are the same on every processor, where flow is rounded differently.
-    settings = config.train_settings(plan, "tiny", "rgb", "")
-    settings |= {"split": "split1", "videos": "", "shards": config.shard_settings(plan, "tiny", "rgb")}
-    settings["train"] |= {"iterations": 3, "batch": 4}
+    settings = config.train_settings(plan, "tiny", "rgb", "", split="split1", videos="")
     compute = config.effective(plan, "tiny", "rgb").compute
-    task = loop.Task(
-        config.TrainSettings.model_validate(settings), compute, dataset.split("split1"), [folder / "rgb.h5"], None
-    )
+    task = loop.Task(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
     history = folder / "history.jsonl"
     loop.run(
         task,

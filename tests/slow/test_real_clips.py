@@ -53,9 +53,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory, collection: tuple[Path, dic
     opened = {}
     for stream in config.STREAMS:
         settings = config.shard_settings(plan, "clips", stream)
-        settings |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
+        settings = settings.of_shard("00000", dataset.members_digest("00000", 1))
         flow = folder / "flow.h5" if stream == "warped" else None
-        make(folder / f"{stream}.h5", config.read_shard_settings(settings), dataset, flow_path=flow, threads=2)
+        make(folder / f"{stream}.h5", settings, dataset, flow_path=flow, threads=2)
         opened[stream] = Shard(folder / f"{stream}.h5")
     return opened
 

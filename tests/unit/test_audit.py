@@ -26,7 +26,7 @@ def shard(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) 
     given = config.shard_settings(config.load(raw(tmp_path)), "mine", "rgb")
     make(
         tmp_path / "0.h5",
-        config.read_shard_settings(given | {"shard": "00000", "members": mine.members_digest("00000", 1)}),
+        given.of_shard("00000", mine.members_digest("00000", 1)),
         mine,
         flow_path=None,
         threads=1,
@@ -88,8 +88,8 @@ def audit_copies(
     (folder / "list.csv").write_text("\n".join(["path,label,subset", *rows]) + "\n")
     mine = dataset(folder, allow_missing=True)
     given = config.shard_settings(config.load(raw(folder)), "mine", "rgb")
-    given |= {"shard": "00000", "members": mine.members_digest("00000", 1)}
-    make(folder / "0.h5", config.read_shard_settings(given), mine, flow_path=None, threads=1)
+    given = given.of_shard("00000", mine.members_digest("00000", 1))
+    make(folder / "0.h5", given, mine, flow_path=None, threads=1)
     audit(folder / "quarantine.csv", [folder / "0.h5"], settings(1.0, **keys), mine)
     return (folder / "quarantine.csv").read_text().splitlines()
 

@@ -123,7 +123,7 @@ def test_the_presets_are_the_recipes_they_are_named_after() -> None:
     for name in ("atw", "tsn", "two-stream"):
         settings = config.effective(loaded, "ucf101", "flow", name)
         evaluate, sampling = settings.evaluate, settings.sampling
-        streams = config.fused_streams(loaded, "ucf101", name)
+        streams = config.fuse_settings(loaded, "ucf101", name).streams
         recipe = (settings.model.consensus, sampling.segments, sampling.stack, evaluate.snippets, evaluate.crops)
         found[name] = (*recipe, settings.fusion.add, streams)
     three = ["rgb", "flow", "warped"]

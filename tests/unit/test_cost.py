@@ -28,7 +28,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 def test_a_sample_says_how_long_videos_are(trained: Trained) -> None:
-    preprocess = config.read_shard_settings(config.shard_settings(trained.config, "mine", "rgb")).preprocess
+    preprocess = config.shard_settings(trained.config, "mine", "rgb").preprocess
     footage = sample(trained.dataset, preprocess, seed=0)
     assert sorted(footage.frames) == sorted(FRAMES.values())
     assert footage.mean == pytest.approx(np.mean(list(FRAMES.values())))
@@ -45,7 +45,7 @@ def test_videos_that_cannot_be_decoded_are_not_counted(tmp_path: Path, trained: 
     (tmp_path / "left/bad.avi").write_bytes(b"no video")
     raw = {"datasets": {"mine": {"kind": "folder", "root": str(tmp_path), "lists": str(lists)}}}
     dataset = Dataset(config.location(config.load(raw), "mine"))
-    preprocess = config.read_shard_settings(config.shard_settings(trained.config, "mine", "rgb")).preprocess
+    preprocess = config.shard_settings(trained.config, "mine", "rgb").preprocess
     assert sample(dataset, preprocess, seed=0).frames == [FRAMES["left/0.avi"]]
     (tmp_path / "left/0.avi").write_bytes(b"no video either")
     with pytest.raises(InputError, match="none of 2 videos of mine"):

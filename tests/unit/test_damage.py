@@ -182,8 +182,8 @@ def test_a_shard_of_the_whole_corpus_is_made(tmp_path: Path, sound: dict[str, tu
     plan = config.load({"datasets": {"mine": given_dataset}, "preprocess": sizes, "evaluate": {"crop": 16}})
     dataset = Dataset(config.location(plan, "mine"))
     wanted = config.shard_settings(plan, "mine", "rgb")
-    wanted |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
-    make(tmp_path / "00000.h5", config.read_shard_settings(wanted), dataset, flow_path=None, threads=2)
+    wanted = wanted.of_shard("00000", dataset.members_digest("00000", 1))
+    make(tmp_path / "00000.h5", wanted, dataset, flow_path=None, threads=2)
     with Shard(tmp_path / "00000.h5") as shard:
         assert len(shard.entries) == len(rows) - 1
         for entry in shard.entries:

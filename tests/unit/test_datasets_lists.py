@@ -348,8 +348,8 @@ def test_odd_names_reach_the_shard(tmp_path: Path, moving_frames: MovingFrames, 
     for seed, name in enumerate(names):
         write_mjpeg(tmp_path / "videos" / name, moving_frames(7 + seed, seed=seed))
     given = config.shard_settings(plan, "odd", "rgb")
-    given |= {"shard": "00000", "members": mine.members_digest("00000", 1)}
-    make(tmp_path / "00000.h5", config.read_shard_settings(given), mine, flow_path=None, threads=1)
+    given = given.of_shard("00000", mine.members_digest("00000", 1))
+    make(tmp_path / "00000.h5", given, mine, flow_path=None, threads=1)
     with Shard(tmp_path / "00000.h5") as shard:
         counts = {entry.video: entry.count for entry in shard.entries if entry.video in names}
     assert counts == {name: 7 + seed for seed, name in enumerate(names)}

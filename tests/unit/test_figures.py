@@ -235,7 +235,8 @@ def test_a_picture_is_a_png_file(tmp_path: Path) -> None:
 def test_a_new_recipe_draws_again_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     given = config.load({"datasets": {"mine": {"kind": "folder", "root": "r", "lists": "l.csv"}}, "seed": 5})
     fused, before = config.fuse_settings(given, "mine", ""), config.attention_settings(given, "mine", "")
-    assert before == fused | {"recipe": before["recipe"]}
-    monkeypatch.setitem(config.RECIPES, "attention", before["recipe"] + 1)
-    assert config.attention_settings(given, "mine", "") == before | {"recipe": before["recipe"] + 1}
+    assert before.to_dict() == fused.to_dict() | {"recipe": before.recipe}
+    monkeypatch.setitem(config.RECIPES, "attention", before.recipe + 1)
+    after = config.attention_settings(given, "mine", "")
+    assert after == before.model_copy(update={"recipe": before.recipe + 1})
     assert config.fuse_settings(given, "mine", "") == fused

@@ -131,9 +131,9 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
     dataset = Dataset(config.location(settings, "mine"))
     for stream, warped in (("flow", False), ("warped", True)):
         plan = config.shard_settings(settings, "mine", stream)
-        plan |= {"shard": "00000", "members": dataset.members_digest("00000", 1)}
+        plan = plan.of_shard("00000", dataset.members_digest("00000", 1))
         flow = tmp_path / "flow.h5" if warped else None
-        make(tmp_path / f"{stream}.h5", config.read_shard_settings(plan), dataset, flow_path=flow, threads=1)
+        make(tmp_path / f"{stream}.h5", plan, dataset, flow_path=flow, threads=1)
         write_flow(video, tmp_path / "single.h5", Choice(preset="fast", warped=warped), size=(48, 40))
         with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
             assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))

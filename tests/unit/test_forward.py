@@ -36,14 +36,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def scored(trained: Trained, folder: Path, **compute: Any) -> Scores:
     given = Compute(gpus=0, **{"loaders": 0, "microbatch": 4, **compute})
-    settings = config.ScoreSettings.model_validate(
-        config.score_settings(trained.config, "mine", "flow", "")
-        | {
-            "split": "split1",
-            "videos": trained.dataset.split("split1").digest(),
-            "shards": config.shard_settings(trained.config, "mine", "flow"),
-        }
-    )
+    videos = trained.dataset.split("split1").digest()
+    settings = config.score_settings(trained.config, "mine", "flow", "", split="split1", videos=videos)
     out = folder / "scores.h5"
     model = trained.split / "flow/model.pt"
     score_videos(out, model, settings, trained.dataset, [trained.shards["flow"]], given, threads=1, gpus=0)
@@ -135,7 +129,7 @@ def task_of(trained: Trained, **changes: Any) -> forward.Task:
         forward.Task(
             model_path=trained.split / "flow/model.pt",
             shard_paths=[trained.shards["flow"]],
-            shard_settings=config.read_shard_settings(config.shard_settings(trained.config, "mine", "flow")),
+            shard_settings=config.shard_settings(trained.config, "mine", "flow"),
             videos=list(TEST_VIDEOS),
             starts=starts,
             stack=3,

@@ -137,9 +137,9 @@ def test_a_job_waits_for_the_file_that_it_is_told(cache: Path) -> None:
     cached = touch(cache / "resnet18-f37072fd.pth")
     made = plan(backbone="resnet18")
     assert made.weights("demo", "flow") == cached
-    assert made.train_settings("demo", "split1", "flow")["model"]["weights"] == cached
+    assert made.train_settings("demo", "split1", "flow").model.weights == cached
     assert plan(backbone="resnet18", weights=None).weights("demo", "rgb") is None
-    assert plan(backbone="resnet18", weights=None).train_settings("demo", "split1", "rgb")["model"]["weights"] is None
+    assert plan(backbone="resnet18", weights=None).train_settings("demo", "split1", "rgb").model.weights is None
 
 
 def test_missing_weights_stop_a_run_before_anything_runs(cache: Path) -> None:

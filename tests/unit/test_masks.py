@@ -97,7 +97,9 @@ def settings(masks: Path | None) -> WarpedShards:
         "warp": {"distance": 3, "min_matches": 20, "min_inliers": 10, "masks": masks and str(masks)},
         "evaluate": {"crop": 160},
     }
-    return WarpedShards.model_validate(config.shard_settings(config.load(raw), "mine", "warped"))
+    settings = config.shard_settings(config.load(raw), "mine", "warped")
+    assert isinstance(settings, WarpedShards)
+    return settings
 
 
 def write_masks(folder: Path, count: int) -> None:

@@ -140,9 +140,9 @@ def factor(iteration: int, **changes: Any) -> float:
 def test_the_papers_learning_rates_by_the_defaults(iteration: int, rgb: float, flow: float) -> None:
     loaded = config.load({"datasets": {"mine": {"kind": "folder", "root": "r", "lists": "l.csv"}}})
     for stream, expected in (("rgb", rgb), ("flow", flow), ("warped", flow)):
-        train = config.train_settings(loaded, "mine", stream, "")["train"]
-        schedule = {name: train[name] for name in ("schedule", "steps", "iterations", "warmup")}
-        rate = train["learning_rate"] * optim.learning_rate_factor(iteration, **schedule)
+        train = config.effective(loaded, "mine", stream).train
+        schedule = {name: getattr(train, name) for name in ("schedule", "steps", "iterations", "warmup")}
+        rate = train.learning_rate * optim.learning_rate_factor(iteration, **schedule)
         assert rate == pytest.approx(expected, rel=1e-9)
 
 

@@ -1,3 +1,4 @@
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -55,8 +56,8 @@ class Project:
 
     def settings(self, stream: str, **changes: Any) -> config.ShardSettings:
         plan = config.shard_settings(config.load(self.raw), "mine", stream)
-        own = {"shard": SHARD, "members": self.dataset().members_digest(SHARD, 1)}
-        return config.read_shard_settings(plan | own | changes)
+        plan = plan.of_shard(SHARD, self.dataset().members_digest(SHARD, 1))
+        return config.read_shard_settings(json.dumps(plan.to_dict() | changes))
 
     def path(self, stream: str, place: str = "shards") -> Path:
         return self.folder / place / stream / f"{SHARD}.h5"

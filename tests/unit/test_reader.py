@@ -40,7 +40,7 @@ def opened(paths: list[Path], stream: str, **preprocess: Any) -> Shards:
         "preprocess": {"width": 32, "height": 24, **preprocess},
         "evaluate": {"crop": 16},
     }
-    return Shards(paths, config.read_shard_settings(config.shard_settings(config.load(raw), "mine", stream)))
+    return Shards(paths, config.shard_settings(config.load(raw), "mine", stream))
 
 
 def settings_of(stream: str, **changes: Any) -> config.TrainSettings:

@@ -64,14 +64,9 @@ def task_of(folder: Path, write_shard: WriteShard, stream: str = "flow", **chang
     if not shard.exists():
         write_shard(shard, stream, VIDEOS, width=32, height=24)
     split = Dataset(config.location(loaded, "mine")).split("split1")
-    settings = config.train_settings(loaded, "mine", stream, "")
-    settings |= {
-        "split": "split1",
-        "videos": split.digest(),
-        "shards": config.shard_settings(loaded, "mine", stream),
-    }
+    settings = config.train_settings(loaded, "mine", stream, "", split="split1", videos=split.digest())
     compute = config.effective(loaded, "mine", stream).compute
-    return loop.Task(config.TrainSettings.model_validate(settings), compute, split, [shard], None)
+    return loop.Task(settings, compute, split, [shard], None)
 
 
 def with_seed(task: loop.Task, seed: int) -> loop.Task:

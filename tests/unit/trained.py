@@ -63,17 +63,17 @@ class Trained:
         for stream in config.STREAMS:
             self._make(stream)
         scores = [self.split / stream / "scores.h5" for stream in config.STREAMS]
-        fusion = config.FuseSettings.model_validate(config.fuse_settings(self.config, "mine", ""))
+        fusion = config.fuse_settings(self.config, "mine", "")
         write_result(self.split / "fused.json", scores, fusion)
 
     def _make(self, stream: str) -> None:
         shard = config.shard_settings(self.config, "mine", stream)
-        own = {"shard": "00000", "members": self.dataset.members_digest("00000", 1)}
+        shard = shard.of_shard("00000", self.dataset.members_digest("00000", 1))
         flow = self.shards["flow"] if stream == "warped" else None
-        make(self.shards[stream], config.read_shard_settings(shard | own), self.dataset, flow_path=flow, threads=1)
+        make(self.shards[stream], shard, self.dataset, flow_path=flow, threads=1)
         split = self.dataset.split("split1")
-        common = {"split": "split1", "videos": split.digest(), "shards": shard}
-        settings = config.TrainSettings.model_validate(config.train_settings(self.config, "mine", stream, "") | common)
+        common = {"split": "split1", "videos": split.digest()}
+        settings = config.train_settings(self.config, "mine", stream, "", **common)
         task = loop.Task(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)
         network.backbone.classifier.weight.data.mul_(300)  # scores, and so attention, that differ
@@ -99,6 +99,6 @@ class Trained:
         }
         model = self.split / stream / "model.pt"
         save_model(model, task, network.to_record(), network.state_dict(), provenance, history)
-        asked = config.ScoreSettings.model_validate(config.score_settings(self.config, "mine", stream, "") | common)
+        asked = config.score_settings(self.config, "mine", stream, "", **common)
         out = self.split / stream / "scores.h5"
         score_videos(out, model, asked, self.dataset, [self.shards[stream]], CPU, threads=1, gpus=0)

@@ -4,7 +4,7 @@
 import json
 import sys
 
-from atw.config import RECIPES, STREAMS
+from atw.config import RECIPES, STREAMS, RecipeSettings, StageSettings
 from atw.datasets import NoVideosError
 from atw.plan import Plan
 from atw.train.ray.folder import require_place
@@ -16,6 +16,8 @@ def from_plan(method, *names):
     @explained
     def ask(wildcards):
         answer = method(*(wildcards[name] for name in names))
+        if isinstance(answer, StageSettings):
+            return answer.to_json()
         return json.dumps(answer) if isinstance(answer, dict) else answer or []
 
     return ask
@@ -42,7 +44,7 @@ def get_rendered(wildcards):
 
 @explained
 def get_shard_settings(wildcards, stream):
-    return json.dumps(PLAN.shard_settings(wildcards.dataset, stream, wildcards.shard))
+    return PLAN.shard_settings(wildcards.dataset, stream, wildcards.shard).to_json()
 
 
 @explained

@@ -80,6 +80,6 @@ rule summary:
     conda:
         "../../envs/atw.yaml"
     params:
-        settings=json.dumps({"recipe": RECIPES["summary"]}),
+        settings=RecipeSettings(recipe=RECIPES["summary"]).to_json(),
     shell:
         "python -m atw summary {output:q} {input:q} --settings {params.settings:q} &> {log:q}"

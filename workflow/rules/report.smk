@@ -19,7 +19,7 @@ rule report_page:
     resources:
         shards=from_plan(PLAN.shards_folder, "run"),
     params:
-        settings=json.dumps({"recipe": RECIPES["report"]}),
+        settings=RecipeSettings(recipe=RECIPES["report"]).to_json(),
     shell:
         "python -m atw report {output:q} --result {input.result:q} --shards {resources.shards:q}"
         " --quarantine {input.quarantine:q} --settings {params.settings:q} &> {log:q}"

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from rich.filesize import decimal
 from rich.table import Table
@@ -105,7 +106,7 @@ class _Work:
         for (name, stream), shards in sorted(
             groups.items(), key=lambda item: (item[0][0], config.STREAMS.index(item[0][1]))
         ):
-            settings = config.read_shard_settings(config.shard_settings(self._plan.config, name, stream))
+            settings = config.shard_settings(self._plan.config, name, stream)
             dataset = self._plan.dataset(name)
             count = settings.preprocess.shards
             videos = sum(len(dataset.members(shard, count)) for shard in shards)
@@ -128,7 +129,7 @@ class _Work:
     def add_models(self, paths: list[Path]) -> None:
         for (run, stream), splits in _by_run(paths).items():
             compute = self._plan.compute(run, stream)
-            settings = self._train_settings(run, splits[0], stream)
+            settings = self._plan.train_settings(run, splits[0], stream)
             dataset = self._plan.dataset(run.partition("/")[0])
             videos = sum(len(dataset.split(split).train) for split in splits)
             samples = settings.train.iterations * settings.train.batch * len(splits)
@@ -138,18 +139,15 @@ class _Work:
     def add_scores(self, paths: list[Path]) -> None:
         for (run, stream), splits in _by_run(paths).items():
             compute = self._plan.compute(run, stream)
-            evaluate = self._plan.score_settings(run, splits[0], stream)["evaluate"]
+            evaluate = self._plan.score_settings(run, splits[0], stream).evaluate
             dataset = self._plan.dataset(run.partition("/")[0])
             videos = sum(len(dataset.split(split).test) for split in splits)
-            settings = self._train_settings(run, splits[0], stream)
+            settings = self._plan.train_settings(run, splits[0], stream)
             rate = rates.scoring(settings, compute, dataset.split(splits[0]))
-            snippets = videos * evaluate["snippets"] * evaluate["crops"]
+            snippets = videos * evaluate.snippets * evaluate.crops
             self._add(
                 "score", f"{run} {stream}", len(splits), videos, snippets, "snippets", rate, compute.train_threads
             )
-
-    def _train_settings(self, run: str, split: str, stream: str) -> config.TrainSettings:
-        return config.TrainSettings.model_validate(self._plan.train_settings(run, split, stream))
 
     def _add(
         self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1
@@ -161,11 +159,11 @@ class _Work:
         self.rows.append(Row(stage, of, jobs, videos, amount, unit, amount * rate.bytes, hours, cores, side_by_side))
 
 
-def _by_run(paths: list[Path]) -> dict[tuple[str, str], list[str]]:
+def _by_run(paths: list[Path]) -> dict[tuple[str, config.Stream], list[str]]:
     """Splits by run and stream, of results/{run}/{split}/{stream}/... ."""
-    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    found: dict[tuple[str, config.Stream], list[str]] = defaultdict(list)
     for path in paths:
-        found["/".join(path.parts[1:-3]), path.parts[-2]].append(path.parts[-3])
+        found["/".join(path.parts[1:-3]), cast(config.Stream, path.parts[-2])].append(path.parts[-3])
     return dict(sorted(found.items()))
 
 

@@ -122,14 +122,14 @@ def _row(
             raise InputError(
                 f"the row {row.label} needs scores of {stream}, experiment {experiment!r}; give their file"
             )
-    scores = {stream: read_scores(paths[experiment][stream]) for stream in needed}
+    scores: dict[str, Scores] = {stream: read_scores(paths[experiment][stream]) for stream in needed}
     first = next(iter(scores.values()))
     cells, seen = {}, {}
     for column in columns:
-        weights = {stream: settings.weights[stream] for stream in column.streams}
+        weights: dict[str, float] = {stream: settings.weights[stream] for stream in column.streams}
         if len(weights) == 1:
             weights = dict.fromkeys(weights, 1.0)
-        logits = fuse(scores, weights=weights, on=settings.on)
+        logits = fuse(scores, weights=weights, on=settings.add)
         summary = metrics.summary(
             logits,
             first.labels,
