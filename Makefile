@@ -13,7 +13,7 @@ SPELT := *.md *.yml *.yaml *.cff *.toml Makefile Snakefile .ci .devcontainer .gi
 # The commands of the environment first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-slurm check docs format help
+.PHONY: demo test test-slow test-slurm coverage check docs format help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, 
 
 test-slurm: $(READY) ## the demo on a Slurm of its own; `.ci/install.sh slurm` installs Debian's
 	pytest tests/slow/test_slurm.py
+
+coverage: $(READY) ## lines and branches that the quick tests run, in their own processes; compiled kernels count as unused
+	pytest --numprocesses $(CORES) $(SHARED_OUT) --cov
 
 check: $(READY) docs ## format, lint, types, spelling and the manual's links only
 	ruff format --check .
