@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from atw import __version__
-from atw.commands import run, shards, stages, tools
+from atw.commands import pipeline, shards, tools
 from atw.errors import InputError, printable
 
 _HELP = (
@@ -29,10 +29,9 @@ def _print_version(asked: bool) -> None:
 
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
-app.add_typer(run.app)
 app.add_typer(tools.app)
 app.add_typer(shards.app, name="shards")
-app.add_typer(stages.app)
+app.add_typer(pipeline.app)
 
 
 @app.callback()

@@ -4,7 +4,7 @@ The workflow imports this package, `atw.plan` and `atw.datasets` again in every 
 """
 
 from atw.config.datasets import KINDS, Archives, DemoDataset, FolderDataset, StreamOverrides
-from atw.config.documents import Document, read, read_all
+from atw.config.merge import TABLE_EXPERIMENTS, Config, effective, load, load_json, sources
 from atw.config.sections import (
     ON_GPU,
     SECTIONS,
@@ -55,7 +55,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.whole import TABLE_EXPERIMENTS, Config, effective, load, load_json, sources
+from atw.config.yaml_files import Document, read, read_all
 
 __all__ = [
     "KINDS",

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
 from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
+from atw.config.merge import Config, effective
 from atw.config.sections import (
     STREAMS,
     Augment,
@@ -20,7 +21,6 @@ from atw.config.sections import (
     Train,
     Warp,
 )
-from atw.config.whole import Config, effective
 from atw.files import InputError
 
 # Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.

@@ -77,10 +77,10 @@ RESERVED = {
     },
     "pydantic": {
         "atw.config.datasets",
-        "atw.config.explained",
+        "atw.config.explain",
         "atw.config.sections",
         "atw.config.stages",
-        "atw.config.whole",
+        "atw.config.merge",
         "atw.extras.reference",
     },
     "jinja2": {"atw.extras.tables.write", "atw.extras.report.page"},
@@ -122,10 +122,10 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_the_walk_finds_the_package() -> None:
-    assert {"atw.config", "atw.datasets", "atw.train.launch", "atw.commands.stages"} <= set(MODULES)
-    assert "atw.files" in set(imported(MODULES["atw.config.whole"]))
+    assert {"atw.config", "atw.datasets", "atw.train.launch", "atw.commands.pipeline"} <= set(MODULES)
+    assert "atw.files" in set(imported(MODULES["atw.config.merge"]))
     assert "atw.flow" in set(imported(MODULES["atw.preprocess.streams"]))  # from atw import flow
-    assert "atw.preprocess.shard" in set(imported(MODULES["atw.commands.stages"]))  # inside a function
+    assert "atw.preprocess.shard" in set(imported(MODULES["atw.commands.pipeline"]))  # inside a function
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from atw.config.datasets import KINDS, Overrides, StreamOverrides
-from atw.config.documents import Document
 from atw.config.sections import Settings
+from atw.config.yaml_files import Document
 
 _NUMBER = ("int_type", "float_type")
 _TYPE = re.compile(r"\[key\]|int|(constrained-|literal\[|tuple\[).*")

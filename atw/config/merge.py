@@ -13,9 +13,9 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 
 from atw.config import paper
 from atw.config.datasets import AnyDataset, Dataset, StreamOverrides
-from atw.config.documents import Document
-from atw.config.explained import explain, with_nulls_read, with_texts_read
+from atw.config.explain import explain, with_nulls_read, with_texts_read
 from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Settings
+from atw.config.yaml_files import Document
 from atw.files import InputError
 
 
