@@ -131,17 +131,17 @@ def _write_shard(
     return stored
 
 
-@pytest.fixture(name="moving_frames")
+@pytest.fixture(name="moving_frames", scope="session")
 def moving_frames_fixture() -> Callable[..., list[Image]]:
     return _moving_frames
 
 
-@pytest.fixture(name="write_mjpeg")
+@pytest.fixture(name="write_mjpeg", scope="session")
 def write_mjpeg_fixture() -> Callable[[Path, Sequence[Image]], Path]:
     return _write_mjpeg
 
 
-@pytest.fixture(name="write_shard")
+@pytest.fixture(name="write_shard", scope="session")
 def write_shard_fixture() -> Callable[..., dict[str, NDArray[np.uint8]]]:
     return _write_shard
 

@@ -226,14 +226,14 @@ def attention(
     """
     from atw import config
     from atw.extras.drawing.attention import write_attention
-    from atw.extras.drawing.moments import Choice
+    from atw.extras.drawing.scored_videos import VideoSelection
 
-    choice = Choice(videos=video or (), count=count, stream=stream)
+    selection = VideoSelection(videos=video or (), count=count, stream=stream)
     if settings != "{}":
         given = config.AttentionSettings.from_json(settings)
         weights = {str(stream): weight for stream, weight in given.weights.items()}
-        choice = replace(choice, seed=given.seed, weights=weights, on=given.add)
-    write_attention(out, scores, frames, choice, intervals=intervals)
+        selection = replace(selection, seed=given.seed, weights=weights, on=given.add)
+    write_attention(out, scores, frames, selection, intervals=intervals)
 
 
 @app.command(rich_help_panel="Stages of the workflow")

@@ -1,6 +1,8 @@
-"""Fixtures that several unit tests share: a folder of shards, and undamaged videos."""
+"""Fixtures that several unit tests share: a folder of shards, a trained dataset, and undamaged videos."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -8,6 +10,9 @@ import pytest
 
 from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, decode, encode
 from tests.unit.stored import Stored, WriteShard
+
+if TYPE_CHECKING:
+    from tests.unit.trained import Trained
 
 VIDEOS = {"a/0.avi": 0, "a/1.avi": 3, "b/it's #2 & é.avi": 2}
 
@@ -24,6 +29,18 @@ def shards(tmp_path: Path, write_shard: WriteShard) -> dict[str, Stored]:
     ):
         stored[name] = write_shard(tmp_path / "shards" / name, stream, videos)
     return stored
+
+
+@pytest.fixture(scope="session")
+def trained(
+    tmp_path_factory: pytest.TempPathFactory,
+    moving_frames: Callable[..., list[Image]],
+    write_mjpeg: Callable[[Path, Sequence[Image]], Path],
+) -> "Trained":
+    """A small dataset with shards, networks, scores and a result, which tests only read."""
+    from tests.unit.trained import Trained
+
+    return Trained(tmp_path_factory.mktemp("trained"), moving_frames, write_mjpeg)
 
 
 @pytest.fixture(scope="session")

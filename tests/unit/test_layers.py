@@ -82,6 +82,7 @@ RESERVED = {
         "atw.config.stages",
         "atw.config.merge",
         "atw.extras.reference",
+        "atw.extras.report.inputs",
     },
     "jinja2": {"atw.extras.tables.write", "atw.extras.report.page"},
     "plotly": {"report"},

@@ -8,9 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from atw import terminal
-from atw.extras.report.origin import times
 from atw.terminal import JobUsage, Meter, log_usage, read_energy, read_progress, read_usage
-from tests.unit.reported import gathered
 
 
 def write(path: Path, text: str) -> Path:
@@ -97,33 +95,3 @@ def test_the_last_line_of_a_log_counts(tmp_path: Path) -> None:
     text = "finished after 1.0 s\nerror\n12:00:00 finished after 2.0 s and 40 J of the CPUs\n"
     assert read_usage(write(tmp_path / "job.log", text)) == JobUsage(2.0, 40.0)
     assert read_usage(write(tmp_path / "job.log", "finished after all\n")) is None
-
-
-def test_stages_add_up_and_cached_shards_have_no_time(tmp_path: Path) -> None:
-    one = gathered(tmp_path, [0], [0], stored={"rgb": {}, "flow": {}})
-    for scores in one.scores.values():
-        scores.provenance["shards"] = {"00000": "f00d", "00001": "beef"}
-    for log, text in (
-        ("frames/mine/00000", "finished after 1.5 s and 10 J of the CPUs"),
-        ("frames/mine/00001", "finished after 2.0 s and 20 J of the CPUs"),
-        ("flow/mine/00001", "finished after 9.0 s"),
-        ("train/mine/split1/rgb", "finished after 60.0 s"),
-    ):
-        write(tmp_path / f"logs/{log}.log", text)
-    said = {row.pop("stage"): row for row in times(one, tmp_path / "logs")}
-    assert said["frames"] == {"jobs": 2, "measured": 2, "seconds": 3.5, "joules": 30.0}
-    assert said["flow"] == {"jobs": 2, "measured": 1, "seconds": 9.0, "joules": None}
-    assert said["train rgb"] == {"jobs": 1, "measured": 1, "seconds": 60.0, "joules": None}
-    assert said["train flow"] == {"jobs": 1, "measured": 0, "seconds": None, "joules": None}
-    assert list(said) == ["frames", "flow", "train rgb", "train flow", "score rgb", "score flow", "fuse"]
-
-
-def test_an_experiment_has_logs_of_its_own(tmp_path: Path) -> None:
-    one = gathered(tmp_path, [0], [0], stored={})
-    one.result["experiment"] = "average"
-    object.__setattr__(one.scores["rgb"], "experiment", "average")
-    write(tmp_path / "logs/fuse/mine/experiments/average/split1.log", "finished after 1.0 s\n")
-    for scores in one.scores.values():
-        scores.provenance["shards"] = {}
-    expected = {"stage": "fuse", "jobs": 1, "measured": 1, "seconds": 1.0, "joules": None}
-    assert times(one, tmp_path / "logs")[-1] == expected

@@ -7,8 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.extras.drawing import films
-from atw.extras.drawing.palette import COLOURS
+from atw.extras.drawing import COLOURS, films
 from atw.extras.predict.prediction import Prediction
 from atw.videos.decode import Frame
 

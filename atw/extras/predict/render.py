@@ -1,4 +1,4 @@
-"""A prediction for people: `.png`, a strip of frames with attention and labels, or `.mp4`, the video with both."""
+"""A prediction for people: `.png`, frames with attention and labels, or `.mp4`, the video with both."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.extras.drawing.strip import Strip, Windows, frames_shown, write_strip
+from atw.extras.drawing.figures import PREDICTION_FRAMES, WindowProbabilities, write_prediction_picture
 from atw.extras.predict.film import write_film
 from atw.extras.predict.prediction import Prediction
 from atw.files import InputError
@@ -39,7 +39,7 @@ def render(prediction: Prediction, video: Path, out: Path) -> None:
         rows = int(np.clip(prediction.height, *_HEIGHTS_PX))
         write_film(prediction, _frames(prediction, video, rows), out)
     else:
-        write_strip(_strip(prediction, video), out)
+        _write_picture(prediction, video, out)
 
 
 def _frames(prediction: Prediction, video: Path, rows: int) -> Iterator[Frame]:
@@ -58,16 +58,17 @@ def _frames(prediction: Prediction, video: Path, rows: int) -> Iterator[Frame]:
     )
 
 
-def _strip(prediction: Prediction, video: Path) -> Strip:
-    shown = np.linspace(0, prediction.frames - 1, frames_shown() + 2).round().astype(int)[1:-1]
+def _write_picture(prediction: Prediction, video: Path, out: Path) -> None:
+    shown = np.linspace(0, prediction.frames - 1, PREDICTION_FRAMES + 2).round().astype(int)[1:-1]
     images: list[tuple[float, NDArray[np.uint8]]] = []
     for number, frame in enumerate(_frames(prediction, video, _THUMBNAIL_PX)):
         copies = int(np.count_nonzero(shown == number))
         image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
         images += [(prediction.times.of_frame(number), image)] * copies
     order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP]
-    return Strip(
-        title=f"{Path(prediction.video).name}: {prediction.label}",
+    write_prediction_picture(
+        out,
+        f"{Path(prediction.video).name}: {prediction.label}",
         seconds=prediction.times.seconds,
         images=images,
         curves={name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()},
@@ -76,11 +77,11 @@ def _strip(prediction: Prediction, video: Path) -> Strip:
     )
 
 
-def _windows(prediction: Prediction) -> Windows:
+def _windows(prediction: Prediction) -> WindowProbabilities:
     """The classes that are likely in some window, most likely first."""
     probabilities = np.array([window.probabilities for window in prediction.windows])  # [windows, K]
     order = np.argsort(-probabilities.max(axis=0), kind="stable")[:_TOP]
-    return Windows(
+    return WindowProbabilities(
         np.array([window.start_seconds for window in prediction.windows]),
         np.array([window.end_seconds for window in prediction.windows]),
         tuple(prediction.classes[k] for k in order),

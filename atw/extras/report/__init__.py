@@ -1,4 +1,4 @@
-"""The page of a result: report.html, one file that opens offline, and says whether to believe the number.
+"""The report page of a result: report.html, one file that opens offline and says whether to believe the number.
 
-`gathered` reads what a run left, a module a section makes numbers and figures of it, `page` writes them down.
+`inputs` reads the files of a run; `accuracy`, `videos` and `pipeline` make numbers and figures; `page` writes the file.
 """

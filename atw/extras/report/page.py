@@ -1,10 +1,9 @@
-"""The page: one file with its style, its script, Plotly and all pictures, that asks nothing of any network."""
+"""Write report.html: one file with its style, scripts, Plotly and all pictures, which needs no network."""
 
 import base64
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,16 +11,13 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from atw.errors import printable
-from atw.extras.drawing.palette import COLOURS, COLOURS_ON_DARK
-from atw.extras.report.attention import attention
-from atw.extras.report.classes import classes
-from atw.extras.report.gathered import Gathered, gather
-from atw.extras.report.headline import headline
-from atw.extras.report.health import health
-from atw.extras.report.mistakes import mistakes
-from atw.extras.report.origin import provenance, times
-from atw.extras.report.surface import surface
-from atw.extras.report.training import training
+from atw.extras.drawing import COLOURS, COLOURS_ON_DARK
+from atw.extras.report.accuracy import Classes, classes, headline
+from atw.extras.report.charts import Section
+from atw.extras.report.fusion_weights import fusion_weights
+from atw.extras.report.inputs import ReportInputs, read_inputs
+from atw.extras.report.pipeline import health, stage_times, training
+from atw.extras.report.videos import attention, mistakes
 from atw.files import atomic_path
 
 _FOLDER = Path(__file__).parent
@@ -34,66 +30,65 @@ _ENVIRONMENT = Environment(
     finalize=lambda value: printable(value) if type(value) is str else value,
 )
 
+_ENVIRONMENT.filters["json"] = lambda content: json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+
 
 def write_report(out: Path, result: Path, *, shards: Path, quarantine: Path, logs: Path) -> None:
-    """Write report.html of a result.
-
-    Equal inputs give equal bytes; of the logs, what they say about times.
+    """Write report.html of a result. Equal inputs give equal bytes.
 
     Args:
         out: path of the page.
-        result: fused.json, with the score files and histories that the workflow puts beside it.
+        result: fused.json, with the score files and histories beside it.
         shards: folder of the dataset's shards.
         quarantine: quarantine.csv of the split.
-        logs: folder of the workflow's logs; jobs without one have no time.
+        logs: folder of the workflow's logs; a job without a log has no time.
 
     Raises:
-        InputError: a file is missing, damaged, or of another result.
+        InputError: a file is missing, damaged, or belongs to another result.
     """
-    page = render(gather(result, shards, quarantine), logs)
+    page = render(read_inputs(result, shards, quarantine), logs)
     with atomic_path(out) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def render(gathered: Gathered, logs: Path) -> str:
-    """The page as text."""
-    found = health(gathered)
-    sections = {
-        "headline": headline(gathered, found),
-        "classes": classes(gathered),
-        "training": training(gathered),
-        "surface": surface(gathered),
-        "attention": attention(gathered),
-        "mistakes": mistakes(gathered),
-        "health": found,
+def render(inputs: ReportInputs, logs: Path) -> str:
+    """Return the page as text."""
+    flow_and_videos = health(inputs)
+    by_class = classes(inputs)
+    sections: dict[str, Section] = {
+        "headline": headline(inputs, flow_and_videos.streams),
+        "classes": by_class,
+        "training": training(inputs),
+        "fusion_weights": fusion_weights(inputs),
+        "attention": attention(inputs),
+        "health": flow_and_videos,
     }
-    figures = {name: one for section in sections.values() for name, one in section.pop("figures", {}).items()}
+    figures = {name: figure for section in sections.values() for name, figure in section.figures.items()}
     scripts = {"plotly": get_plotlyjs(), "script": (_FOLDER / "page.js").read_text(encoding="utf-8")}
     return _ENVIRONMENT.get_template("page.html").render(
         **sections,
-        result=gathered.result,
-        weights=gathered.weights,
+        result=inputs.result,
+        mistakes=mistakes(inputs),
         colours={"light": COLOURS, "dark": COLOURS_ON_DARK},
-        times=times(gathered, logs),
-        provenance=provenance(gathered),
+        times=stage_times(inputs, logs),
         drawn=sorted(figures),
-        data=Markup(_data(figures, sections["classes"])),
+        data=Markup(_data(figures, by_class)),
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         hashes=" ".join(_hash(script) for script in scripts.values()),
         **{name: Markup(script) for name, script in scripts.items()},
     )
 
 
-def _data(figures: dict[str, go.Figure], by_class: dict[str, Any]) -> str:
-    """What the script reads, as JSON that ends no element."""
+def _data(figures: dict[str, go.Figure], by_class: Classes) -> str:
+    """Return what the script reads, as JSON that cannot end its element."""
     content = {
-        "figures": {name: json.loads(one.to_json()) for name, one in sorted(figures.items())},
-        "names": [row["name"] for row in by_class["rows"]],
-        "cells": by_class["cells"],
+        "figures": {name: json.loads(figure.to_json()) for name, figure in sorted(figures.items())},
+        "names": [row.name for row in by_class.rows],
+        "cells": by_class.cells,
     }
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 
 def _hash(script: str) -> str:
-    """As the page's policy names a script that may run; none that slipped in with a name may."""
+    """Name a script as the page's security policy does, so that no script in a name or label can run."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

@@ -1,9 +1,9 @@
-"""Which videos are shown, where their frames and fields are, and when each snippet of them is seen."""
+"""The scored videos that a picture shows: which ones, where their shards are, and when each snippet is seen."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,21 @@ Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
 
 
+class StoredVideo(NamedTuple):
+    """The shard of a video, and the video's row in the index of the shard."""
+
+    path: Path
+    entry: Entry
+
+
 @dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Which videos are shown, and whose weights stand above their frames.
+class VideoSelection:
+    """Which videos a picture shows, and which stream's weights stand above their frames.
 
     Args:
-        videos: ids; none for some that are classified correctly, drawn by `seed`.
-        count: how many are drawn.
-        seed: of the draw.
-        stream: rgb, flow or warped; "" is the first there is.
-        weights: of the streams in the fusion that decides what is correct.
-        on: what the fusion adds.
+        videos: ids; if empty, `count` correctly classified videos are drawn with `seed`.
+        stream: rgb, flow or warped; if empty, the first stream with scores.
+        weights: by stream; with `on`, the fusion that decides which videos are classified correctly.
     """
 
     videos: Sequence[str] = ()
@@ -35,53 +39,53 @@ class Choice:
     seed: int = 0
     stream: str = ""
     weights: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0, "flow": 1.0, "warped": 0.5})
-    on: Any = "logits"
+    on: Literal["logits", "probabilities"] = "logits"
 
 
-def draw_rows(scores: Scores, predicted: NDArray[np.integer], choice: Choice) -> list[int]:
-    """Numbers of the videos to show; where too few are classified correctly, others fill up.
+def select_rows(scores: Scores, predicted: NDArray[np.integer], selection: VideoSelection) -> list[int]:
+    """Return the row numbers of the videos to show; if too few are classified correctly, others fill up.
 
     Args:
         scores: of any stream.
-        predicted: [V] the class that the fused streams give each video.
-        choice: which ones.
+        predicted: [V] the class index that the fusion gives each video.
+        selection: the videos to show.
 
     Raises:
-        InputError: a video is asked for that was not scored.
+        InputError: a video of the selection was not scored.
     """
-    missing = sorted(set(choice.videos) - set(scores.videos))
+    missing = sorted(set(selection.videos) - set(scores.videos))
     if missing:
         raise InputError(f"{missing[0]} is not among the {len(scores.videos)} scored test videos of {scores.split}")
-    if choice.videos:
-        return [scores.videos.index(video) for video in choice.videos]
-    drawn = np.random.default_rng(choice.seed).permutation(len(scores.videos))
+    if selection.videos:
+        return [scores.videos.index(video) for video in selection.videos]
+    drawn = np.random.default_rng(selection.seed).permutation(len(scores.videos))
     wrong = predicted[drawn] != scores.labels[drawn]
-    best = drawn[np.argsort(wrong, kind="stable")][: choice.count]
+    best = drawn[np.argsort(wrong, kind="stable")][: selection.count]
     return sorted(best.tolist())
 
 
-def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> dict[str, tuple[Path, Entry]]:
-    """The shard and the row of every scored video, in the shards whose names the scores hold.
+def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> dict[str, StoredVideo]:
+    """Find every video of the shards that the scores name, by id.
 
     Args:
-        folder: of the shards of `stream`.
+        folder: the shards of `stream`.
         scores: by stream.
-        stream: rgb, flow or warped, scored or not.
+        stream: rgb, flow or warped; it need not have scores.
 
     Raises:
-        InputError: shards that are not those that were scored, or that lack a scored video.
+        InputError: a shard is not the one that was scored, or no shard holds a scored video.
     """
     scored = scores.get(stream)
     first = scored or next(iter(scores.values()))
     digests = first.told(dict, "shards")
-    stored: dict[str, tuple[Path, Entry]] = {}
+    stored: dict[str, StoredVideo] = {}
     for name in sorted(digests):
         with Shard(folder / f"{Path(name).name}.h5") as shard:
             if scored and digests[name] != shard.digest:
                 raise InputError(
                     f"{shard.path} is not the shard that was scored; run the workflow for the scores again"
                 )
-            stored |= {entry.video: (shard.path, entry) for entry in shard.entries if entry.count}
+            stored |= {entry.video: StoredVideo(shard.path, entry) for entry in shard.entries if entry.count}
     for video in first.videos:
         if video not in stored:
             raise InputError(
@@ -92,12 +96,17 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
 
 
 def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last frame of each snippet, each [V, M]: a stack of 5 fields from frame p on ends with frame p + 5.
+    """Return the first and the last frame of each snippet, each [V, M].
 
-    `counts` has the frames of each video: in one with fewer fields than a stack, the last field is repeated.
+    A stack of 5 fields from frame p on ends with frame p + 5. If a video has fewer fields than a stack, its last field
+    is repeated.
+
+    Args:
+        scores: of a stream.
+        counts: number of frames by video.
 
     Raises:
-        InputError: snippets beyond the end of a video.
+        InputError: a snippet goes beyond the end of its video.
     """
     frames = np.array([counts[video] for video in scores.videos])[:, None]  # [V, 1]
     first = scores.positions.astype(np.int64)
@@ -116,7 +125,7 @@ def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[n
 
 
 def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """The middle frame of each snippet, [V, M]: a stack of 5 fields from frame p to p + 5 has p + 2."""
+    """Return the middle frame of each snippet, [V, M]; see `snippet_frames`."""
     first, last = snippet_frames(scores, counts)
     middles: NDArray[np.int64] = (first + last) // 2
     return middles
@@ -125,12 +134,18 @@ def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int64
 def attention_curves(
     scores: Mapping[str, Scores], row: int, counts: Mapping[str, int], times: Times
 ) -> dict[str, Curve]:
-    """Attention over time of a video by number, averaged over the crops, by stream; `counts` as in `snippet_frames`.
+    """Return a video's attention over time by stream, averaged over the crops.
 
-    A snippet stands at the middle of the time from its first frame to the end of its last.
+    A snippet stands at the middle of the time from the start of its first frame to the end of its last one.
+
+    Args:
+        scores: by stream.
+        row: number of the video.
+        counts: number of frames by video.
+        times: of the video.
     """
     curves: dict[str, Curve] = {}
-    for name, each in scores.items():
-        first, last = snippet_frames(each, counts)
-        curves[name] = (times.middle(first[row], last[row]), each.attention[row].mean(axis=0))
+    for stream, one in scores.items():
+        first, last = snippet_frames(one, counts)
+        curves[stream] = (times.middle(first[row], last[row]), one.attention[row].mean(axis=0))
     return curves

@@ -1,0 +1,163 @@
+"""The files of a run that the report page is made from, read once and checked to belong together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from atw.config import STREAMS
+from atw.evaluate.compare import Outcomes, result_outcomes
+from atw.evaluate.fuse import fuse
+from atw.evaluate.result import read_result, understood
+from atw.evaluate.scores import Scores, read_scores
+from atw.extras.drawing.scored_videos import StoredVideo, stored_videos
+from atw.files import InputError
+from atw.preprocess.audit import Finding, read_findings
+
+
+class Accuracy(BaseModel):
+    """Accuracies of a stream or of the fusion over all listed test videos, with 95% intervals."""
+
+    top1: float
+    top1_ci95: tuple[float, float]
+    top5: float | None
+    mean_class: float
+    per_class: dict[str, float | None]
+    correct: int
+    total: int
+
+
+class _HeldOut(BaseModel):
+    videos: int
+
+
+class _Fusion(BaseModel):
+    weights: dict[str, float]
+    on: Literal["logits", "probabilities"]
+    held_out: _HeldOut | None = None
+
+
+class _VideoCounts(BaseModel):
+    train: int
+    test: int
+    quarantined: list[dict[str, str]]
+
+
+class Result(BaseModel):
+    """The content of fused.json, as far as the page shows it; see `atw.evaluate.fuse.report`."""
+
+    dataset: str
+    split: str
+    experiment: str | None
+    accuracy: Accuracy
+    streams: dict[str, Accuracy]
+    fusion: _Fusion
+    videos: _VideoCounts
+    classes: list[str]
+    confusion: list[list[int]]
+    provenance: dict[str, dict[str, Any]]
+
+
+class HistoryRow(BaseModel):
+    """A line of history.jsonl; a value is None if the iteration has none."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    iteration: int
+    loss: float | None = None
+    accuracy: float | None = None
+    learning_rate: float | None = None
+    flat_attention: float | None = None
+    validation_loss: float | None = None
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ReportInputs:
+    """A result and the files it was made from.
+
+    Args:
+        result: content of fused.json.
+        scores: by stream.
+        fused: [V, K] the scores of the fusion, see `atw.evaluate.fuse.fuse`.
+        outcomes: of `fused` and of each stream with a weight, over all listed test videos.
+        histories: rows of history.jsonl by stream.
+        stored: where the shards hold each video, by stream; rgb is there even if it was not scored.
+        findings: quarantined and repaired videos.
+    """
+
+    result: Result
+    scores: dict[str, Scores]
+    fused: NDArray[np.float64]
+    outcomes: dict[str, Outcomes]
+    histories: dict[str, list[HistoryRow]]
+    stored: dict[str, dict[str, StoredVideo]]
+    findings: list[Finding]
+
+    @property
+    def first(self) -> Scores:
+        """Return the scores of the first stream, for what all streams share."""
+        return next(iter(self.scores.values()))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Return the weights of the streams that take part in the fusion."""
+        return self.result.fusion.weights
+
+    @property
+    def seed(self) -> int:
+        """Return the seed of intervals and draws."""
+        return int(self.result.provenance["fuse"]["seed"])
+
+    def fuse(self, weights: dict[str, float]) -> NDArray[np.float64]:
+        """Fuse the scores with other weights, [V, K]."""
+        return fuse(self.scores, weights=weights, on=self.result.fusion.on)
+
+
+def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInputs:
+    """Read a result and the files around it.
+
+    Args:
+        result_path: fused.json; the folders beside it hold scores.h5 and history.jsonl of each stream.
+        shards: folder of the dataset's shards, with one folder per stream.
+        quarantine: quarantine.csv of the split.
+
+    Raises:
+        InputError: a file is missing or damaged, or the files do not belong together.
+    """
+    content = read_result(result_path)
+    with understood(result_path):
+        result = Result.model_validate(content)
+    for stream in result.streams:
+        if stream not in STREAMS:
+            raise InputError(
+                f"{result_path} has the stream {stream!r}, which is none of {', '.join(STREAMS)}; make it again"
+            )
+    folders = {stream: result_path.parent / stream for stream in result.streams}
+    scores = {stream: read_scores(folder / "scores.h5") for stream, folder in folders.items()}
+    return ReportInputs(
+        result=result,
+        scores=scores,
+        fused=fuse(scores, weights=result.fusion.weights, on=result.fusion.on),
+        outcomes=result_outcomes(result_path, content, scores),
+        histories={stream: _read_history(folder / "history.jsonl") for stream, folder in folders.items()},
+        stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
+        findings=_read_findings(quarantine),
+    )
+
+
+def _read_history(path: Path) -> list[HistoryRow]:
+    try:
+        return [HistoryRow.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not the history of a training ({error}); train the stream again") from None
+
+
+def _read_findings(path: Path) -> list[Finding]:
+    try:
+        return read_findings(path)
+    except (OSError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no list of quarantined videos ({error}); run the workflow for it") from None

@@ -1,0 +1,234 @@
+"""Sections of the page that show videos: attention over time, and the worst errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from atw.evaluate.fuse import probabilities
+from atw.evaluate.metrics import in_top
+from atw.evaluate.scores import flat_attention
+from atw.extras.drawing.flow_wheel import disc, flow_to_colours
+from atw.extras.drawing.scored_videos import VideoSelection, attention_curves, select_rows
+from atw.extras.report.charts import (
+    PERCENT,
+    Picture,
+    Section,
+    axis,
+    chart,
+    frame_pictures,
+    jpeg_address,
+    spread,
+    stream_line,
+)
+from atw.extras.report.inputs import ReportInputs
+from atw.shards import Shard, dequantise
+from atw.videos.times import Times
+
+ATTENTION_VIDEOS = 4
+ATTENTION_FRAMES = 8
+MISTAKES = 12
+MISTAKE_PICTURES = 4
+_LARGEST = 4.0  # times the average weight; the last bin has all weights above
+_BINS = 40
+_PERCENTILE = 99.0
+_LEAST_FULL_PX = 1.0
+_WHEEL_PX = 72
+
+
+@dataclass(frozen=True)
+class StreamAttention:
+    """How unevenly a stream weighs the snippets.
+
+    Args:
+        flat: share of the test videos in which all snippets weigh the same; None without attention.
+        half: the smallest share of the snippets with half of the weight, on average over videos and crops.
+    """
+
+    flat: float | None
+    half: float
+
+
+@dataclass(frozen=True)
+class AttentionVideo:
+    """A video whose attention over time stands above some of its frames."""
+
+    video: str
+    label: str
+    predicted: str
+    frames: list[Picture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(Section):
+    """The section about attention; the figure `attention-0` belongs to the first video, and so on."""
+
+    streams: dict[str, StreamAttention]
+    videos: list[AttentionVideo]
+
+
+def flat_shares(inputs: ReportInputs) -> dict[str, float]:
+    """Return the share of the test videos with flat attention, by stream with attention."""
+    return {
+        stream: float(flat_attention(one.attention).mean())
+        for stream, one in inputs.scores.items()
+        if one.told(str, "settings", "train", "model", "consensus") == "attention"
+    }
+
+
+def half_of_weight(weights: NDArray[np.float32]) -> float:
+    """Return the smallest share of the snippets that has half of the weights [V, crops, M]; 0.5 if all are equal."""
+    falling = -np.sort(-weights.astype(np.float64), axis=2)
+    enough = falling.cumsum(axis=2) >= 0.5 - 1e-6  # weights are stored in single precision
+    return float((enough.argmax(axis=2) + 1).mean() / weights.shape[2])
+
+
+def attention(inputs: ReportInputs) -> Attention:
+    """Return the section about attention; its videos are those of attention.png for the same seed."""
+    flat = flat_shares(inputs)
+    streams = {
+        stream: StreamAttention(flat.get(stream), half_of_weight(one.attention))
+        for stream, one in inputs.scores.items()
+    }
+    first = inputs.first
+    predicted = inputs.fused.argmax(axis=1)
+    videos, figures = [], {"attention": _attention_histogram(inputs)}
+    rows = select_rows(first, predicted, VideoSelection(count=ATTENTION_VIDEOS, seed=inputs.seed))
+    for number, row in enumerate(rows):
+        stored = inputs.stored["rgb"][first.videos[row]]
+        with Shard(stored.path) as shard:
+            times = shard.times(stored.entry)
+        label, taken = first.classes[int(first.labels[row])], first.classes[int(predicted[row])]
+        videos.append(AttentionVideo(first.videos[row], label, taken, frame_pictures(stored, ATTENTION_FRAMES)))
+        figures[f"attention-{number}"] = _attention_over_time(inputs, row, times)
+    return Attention(streams=streams, videos=videos, figures=figures)
+
+
+def _attention_histogram(inputs: ReportInputs) -> go.Figure:
+    edges = np.linspace(0, _LARGEST, _BINS + 1)
+    traces = []
+    for stream, one in inputs.scores.items():
+        relative = np.minimum(one.attention * one.attention.shape[2], _LARGEST)
+        shares = np.histogram(relative, edges)[0] / relative.size
+        line = stream_line(stream, shape="hv")
+        steps = [*shares.tolist(), float(shares[-1])]
+        traces.append(go.Scatter(name=stream, x=edges.round(3).tolist(), y=steps, mode="lines", line=line))
+    return chart(
+        traces,
+        height_px=300,
+        xaxis=axis(f"weight, times average (last: {_LARGEST:g} and more)"),
+        yaxis=axis("share of the snippets", tickformat=PERCENT, automargin=True, rangemode="tozero"),
+        hovermode="x unified",
+    )
+
+
+def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Figure:
+    counts = {video: stored.entry.count for video, stored in inputs.stored["rgb"].items()}
+    traces = [
+        go.Scatter(
+            name=stream,
+            x=np.round(seconds, 3).tolist(),
+            y=(weights.astype(np.float64) * len(weights)).round(4).tolist(),
+            mode="lines",
+            line=stream_line(stream),
+        )
+        for stream, (seconds, weights) in attention_curves(inputs.scores, row, counts, times).items()
+    ]
+    return chart(
+        traces,
+        height_px=210,
+        xaxis=axis("", range=[0, times.seconds], ticksuffix=" s", hoverformat=".2f"),
+        yaxis=axis("times average", rangemode="tozero"),
+        margin={"l": 52, "r": 12, "t": 34, "b": 26},  # left and right as the row of frames below
+        hovermode="x unified",
+    )
+
+
+@dataclass(frozen=True)
+class StreamOpinion:
+    """The most probable class of a stream."""
+
+    predicted: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class FlowPictures:
+    """Fields of a stream in colours; motion of `full_px` has the full colour."""
+
+    stream: str
+    full_px: float
+    pictures: list[Picture]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """A wrong video with the probabilities of its class and of the predicted one, and pictures."""
+
+    video: str
+    label: str
+    predicted: str
+    label_probability: float
+    predicted_probability: float
+    streams: dict[str, StreamOpinion]
+    frames: list[Picture]
+    flow: FlowPictures | None
+
+
+@dataclass(frozen=True)
+class Mistakes:
+    """The worst errors, the number of all wrong videos that could be decoded, and the colour wheel of flow."""
+
+    wrong: int
+    videos: list[Mistake]
+    wheel: str
+
+
+def mistakes(inputs: ReportInputs) -> Mistakes:
+    """Return the wrong videos whose wrong class has the highest probability, at most `MISTAKES`."""
+    shares = probabilities(inputs.fused, weights=inputs.weights, on=inputs.result.fusion.on)
+    wrong = np.flatnonzero(~in_top(inputs.fused, inputs.first.labels, k=1))
+    worst = wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")][:MISTAKES]
+    wheel = disc(_WHEEL_PX)
+    on_white = np.where((wheel == 0).all(axis=2, keepdims=True), np.uint8(255), wheel)
+    return Mistakes(len(wrong), [_mistake(inputs, row, shares[row]) for row in worst.tolist()], jpeg_address(on_white))
+
+
+def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mistake:
+    first = inputs.first
+    label, predicted = int(first.labels[row]), int(shares.argmax())
+    streams = {}
+    for stream, one in inputs.scores.items():
+        logits = one.video_logits[row].astype(np.float64)
+        streams[stream] = StreamOpinion(first.classes[int(logits.argmax())], float(softmax(logits).max()))
+    return Mistake(
+        video=first.videos[row],
+        label=first.classes[label],
+        predicted=first.classes[predicted],
+        label_probability=float(shares[label]),
+        predicted_probability=float(shares[predicted]),
+        streams=streams,
+        frames=frame_pictures(inputs.stored["rgb"][first.videos[row]], MISTAKE_PICTURES),
+        flow=_flow_pictures(inputs, first.videos[row]),
+    )
+
+
+def _flow_pictures(inputs: ReportInputs, video: str) -> FlowPictures | None:
+    """Show plain flow if there is some, because it contains the motion of the camera."""
+    stream = next((name for name in ("flow", "warped") if name in inputs.stored), None)
+    if stream is None:
+        return None
+    path, entry = inputs.stored[stream][video]
+    numbers = spread(entry.count, MISTAKE_PICTURES)
+    with Shard(path) as shard:
+        times = shard.times(entry)
+        fields = dequantise(shard.fields(entry, numbers), shard.attributes["bound"])
+    lengths = np.hypot(fields[:, 0], fields[:, 1])
+    full_px = max(_LEAST_FULL_PX, float(np.percentile(lengths, _PERCENTILE)))
+    pictures = [
+        Picture(times.of_field(number), jpeg_address(flow_to_colours(field, full_px=full_px)))
+        for number, field in zip(numbers, fields, strict=True)
+    ]
+    return FlowPictures(stream, full_px, pictures)
