@@ -102,10 +102,6 @@ class Flow(Section):
         None, ge=0, le=10, description="stop when the update's rms is below, pixels; 0 never stops"
     )
 
-    def overrides(self) -> dict[str, float | int]:
-        """The parameters set explicitly, by the names that `atw.flow.estimate` takes."""
-        return self.model_dump(exclude={"preset", "backend", "bound"}, exclude_none=True)
-
 
 class Warp(Section):
     """Camera compensation by a homography per pair of frames. A change recomputes warped flow only."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from atw import config
 from atw.files import json_text
-from atw.flow.parameters import PRESETS
+from atw.flow import PRESETS
 from atw.terminal import console
 
 

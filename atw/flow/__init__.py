@@ -1,15 +1,14 @@
-"""Optical flow: TV-L1 between two frames, and the same with the motion of the camera taken out."""
+"""Optical flow: TV-L1 between two frames, and the same after the camera's motion is taken out."""
 
-from atw.flow.camera import Compensated, WarpParameters
+from atw.flow.camera import Compensated
 from atw.flow.engine import estimate, resolve_backend
-from atw.flow.parameters import Parameters, parameters
-from atw.flow.warp import compensate, estimate_warped
+from atw.flow.pairs import PRESETS, SMALLEST_SIDE_PX, parameters
+from atw.flow.warp import estimate_warped
 
 __all__ = [
+    "PRESETS",
+    "SMALLEST_SIDE_PX",
     "Compensated",
-    "Parameters",
-    "WarpParameters",
-    "compensate",
     "estimate",
     "estimate_warped",
     "parameters",

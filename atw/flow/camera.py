@@ -1,4 +1,8 @@
-"""The motion of the camera between two images as a homography: its settings, how it is fitted, when it is believed."""
+"""Match points of two images and fit the camera's motion to them: a homography.
+
+Matches are float32 [2, M, 2]: M points of the first image, then where they are in the second, in px, x before y.
+Usable pixels are uint8 [H, W], 255 where an image may be matched, as OpenCV takes masks, or None for all of it.
+"""
 
 import dataclasses
 import math
@@ -9,14 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.files import InputError
+from atw.config import Warp
 from atw.flow.pairs import FloatArray
-from atw.flow.parameters import check_ranges
 
 Image = NDArray[np.uint8]
 Homography = NDArray[np.float64]
 
-MATCHES = ("tracks", "flow", "sift")
 METHODS: Mapping[str, int] = MappingProxyType(
     {
         "usac_fast": cv2.USAC_FAST,
@@ -29,53 +31,18 @@ METHODS: Mapping[str, int] = MappingProxyType(
     }
 )
 _SMALLEST_SCALE, _LARGEST_SCALE = 0.25, 4.0
+_WINDOW_PX = 15
+_LEVELS_ABOVE_THE_FIRST = 3
+# 30 steps, until one is below .01 px, take a quarter longer, and the homography is no better.
+_TRACK_UNTIL = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 10, 0.03)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WarpParameters:
-    """How the camera's motion is found; docs/decisions.md has the measurements behind the defaults.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """SIFT points of an image, float32 [N, 2] (px, x before y), and their descriptors, float32 [N, 128]."""
 
-    `matches` says what the homography is fitted to: "tracks", corners of the first image tracked to the second;
-    "flow", the corners displaced by the flow; "sift", those and SIFT matches, which is what the tool behind the
-    published flow meant to do. Matches further apart than `max_displacement` px in x or in y are dropped. There are up
-    to `corners` corners, at least `distance` px apart and of at least `quality` times the best one's strength.
-
-    With more than `min_matches` a homography is fitted by `method`, a match counting as an inlier up to `threshold` px;
-    with more than `min_inliers` it is accepted. One that moves no corner of the image by more than `still` px is noise:
-    the camera stands still. Pixels whose source is outside the image or within `border` px of its edge are not warped.
-    """
-
-    matches: str = "tracks"
-    max_displacement: float = 50.0
-    corners: int = 1000
-    quality: float = 0.001
-    distance: float = 12.0
-    min_matches: int = 50
-    min_inliers: int = 25
-    method: str = "usac_fast"
-    threshold: float = 1.0
-    still: float = 0.25
-    border: int = 5
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("matches", MATCHES), ("method", tuple(METHODS))):
-            value = getattr(self, name)
-            if value not in allowed:
-                raise InputError(f"warp parameter {name} is {value!r}; choose one of {', '.join(allowed)}")
-        check_ranges(self, _RANGES, "warp")
-
-
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "max_displacement": (1.0, 1000.0),
-    "corners": (0, 100_000),
-    "quality": (1e-6, 1.0),
-    "distance": (0.0, 1000.0),
-    "min_matches": (3, 100_000),
-    "min_inliers": (3, 100_000),
-    "threshold": (0.01, 100.0),
-    "still": (0.0, 100.0),
-    "border": (0, 1000),
-}
+    points: FloatArray
+    descriptors: FloatArray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,7 +50,7 @@ class Compensated:
     """A pair's second image in the coordinates of the first, and how it came about.
 
     `warped` is uint8 [H, W]. `homography`, float64 [3, 3], takes points (x, y, 1) of the first image to the second. If
-    none was `accepted`, and where the camera stands `still`, it is the identity and `warped` the second image itself.
+    none was `accepted`, or the camera stands `still`, it is the identity and `warped` the second image itself.
     `residual_px` is the inliers' mean distance from where the fitted homography puts them, NaN without inliers.
     """
 
@@ -96,24 +63,88 @@ class Compensated:
     residual_px: float
 
 
-def fit_and_warp(prev: Image, next_: Image, matches: FloatArray, settings: WarpParameters) -> Compensated:
-    """Fit a homography to `matches` [2, M, 2] and, if it is good enough and no noise, warp `next_` by it."""
-    height, width = prev.shape
+def find_corners(image: Image, usable: Image | None, warp: Warp) -> FloatArray:
+    """Return the strongest corners (Shi-Tomasi) of an image [H, W], strongest first: float32 [M, 2], px, x before y."""
+    corners = cv2.goodFeaturesToTrack(image, warp.corners, warp.quality, warp.distance, mask=usable)
+    return np.empty((0, 2), np.float32) if corners is None else corners.reshape(-1, 2).astype(np.float32)
+
+
+def track_matches(first: Image, second: Image, corners: FloatArray) -> FloatArray:
+    """Match those corners [M, 2] of `first` that pyramidal Lucas-Kanade finds in `second`."""
+    if not len(corners):
+        return np.empty((2, 0, 2), np.float32)
+    targets, found, _ = cv2.calcOpticalFlowPyrLK(
+        first,
+        second,
+        corners[:, None],
+        None,
+        winSize=(_WINDOW_PX, _WINDOW_PX),
+        maxLevel=_LEVELS_ABOVE_THE_FIRST,
+        criteria=_TRACK_UNTIL,
+    )
+    kept = found.ravel() > 0
+    return np.stack([corners[kept], targets.reshape(-1, 2)[kept]])
+
+
+def flow_matches(corners: FloatArray, flow: FloatArray) -> FloatArray:
+    """Match corners [M, 2] with the points to which the flow [2, H, W] takes them."""
+    columns, rows = corners.astype(np.int64).T
+    return np.stack([corners, corners + flow[:, rows, columns].T])
+
+
+def sift_features(image: Image, usable: Image | None) -> Features:
+    """Find the SIFT points of an image [H, W]."""
+    keypoints, descriptors = cv2.SIFT_create().detectAndCompute(image, usable)  # type: ignore[attr-defined]
+    if not keypoints:
+        return Features(np.empty((0, 2), np.float32), np.empty((0, 128), np.float32))
+    return Features(np.asarray(cv2.KeyPoint.convert(keypoints), np.float32), descriptors)
+
+
+def sift_matches(first: Features, second: Features) -> FloatArray:
+    """Match points of two images that are each other's most similar one."""
+    if not len(first.points) or not len(second.points):
+        return np.empty((2, 0, 2), np.float32)
+    found = cv2.BFMatcher(cv2.NORM_L2, crossCheck=True).match(first.descriptors, second.descriptors)
+    sources = first.points[[match.queryIdx for match in found]]
+    return np.stack([sources, second.points[[match.trainIdx for match in found]]])
+
+
+def only_near(matches: FloatArray, max_displacement_px: float) -> FloatArray:
+    """Keep the matches whose points are at most so far apart in x and in y."""
+    kept: NDArray[np.bool_] = (np.abs(matches[0] - matches[1]) <= max_displacement_px).all(axis=1)
+    return matches[:, kept]
+
+
+def only_into(matches: FloatArray, usable: Image | None) -> FloatArray:
+    """Keep the matches whose second point lies on a usable pixel of the second image, or outside of it."""
+    if usable is None:
+        return matches
+    height, width = usable.shape
+    columns, rows = np.rint(matches[1]).astype(np.int64).T
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    kept = ~inside
+    kept[inside] = usable[rows[inside], columns[inside]] > 0
+    return matches[:, kept]
+
+
+def fit_and_warp(first: Image, second: Image, matches: FloatArray, warp: Warp) -> Compensated:
+    """Fit a homography to matches and, if it is accepted and no noise, warp `second` by it."""
+    height, width = first.shape
     fitted, inliers, residual_px = None, 0, math.nan
-    if matches.shape[1] > settings.min_matches:
-        fitted = fit_homography(matches, settings)
+    if matches.shape[1] > warp.min_matches:
+        fitted = fit_homography(matches, warp)
     if fitted is not None:
         misses = distances(matches, fitted)
-        kept = misses <= settings.threshold
+        kept = misses <= warp.threshold
         inliers = int(kept.sum())
         residual_px = float(misses[kept].mean()) if inliers else math.nan
     homography, accepted, still = np.eye(3), False, False
-    if fitted is not None and inliers > settings.min_inliers and plausible(fitted, height, width):
+    if fitted is not None and inliers > warp.min_inliers and plausible(fitted, height, width):
         accepted = True
-        still = corner_motion(fitted, height, width) <= settings.still
+        still = corner_motion(fitted, height, width) <= warp.still
         homography = np.eye(3) if still else fitted
     return Compensated(
-        warped=warp_back(prev, next_, homography, settings.border) if accepted and not still else next_,
+        warped=warp_back(first, second, homography, warp.border) if accepted and not still else second,
         homography=homography,
         matches=matches.shape[1],
         inliers=inliers,
@@ -123,18 +154,18 @@ def fit_and_warp(prev: Image, next_: Image, matches: FloatArray, settings: WarpP
     )
 
 
-def fit_homography(matches: FloatArray, settings: WarpParameters) -> Homography | None:
-    """The homography that most of the matches [2, M, 2] follow, None if they determine none.
+def fit_homography(matches: FloatArray, warp: Warp) -> Homography | None:
+    """Return the homography that most of the matches follow, None if they determine none.
 
     Deterministic: OpenCV seeds its sampling with a constant. The last step is a least-squares fit to the matches within
-    half the threshold, where what moves almost with the camera no longer pulls.
+    half the threshold, so that points which move almost with the camera no longer pull.
     """
     sources, targets = matches
-    fitted, _ = cv2.findHomography(sources, targets, METHODS[settings.method], settings.threshold)
+    fitted, _ = cv2.findHomography(sources, targets, METHODS[warp.method], warp.threshold)
     if fitted is None:
         return None
-    close = distances(matches, fitted) <= settings.threshold / 2
-    if close.sum() > settings.min_inliers:
+    close = distances(matches, fitted) <= warp.threshold / 2
+    if close.sum() > warp.min_inliers:
         refined, _ = cv2.findHomography(sources[close], targets[close], 0)
         if refined is not None:
             fitted = refined
@@ -142,39 +173,39 @@ def fit_homography(matches: FloatArray, settings: WarpParameters) -> Homography 
 
 
 def distances(matches: FloatArray, homography: Homography) -> NDArray[np.float64]:
-    """How far (px) the second points of matches [2, M, 2] are from where the homography takes the first: [M]."""
+    """Return the distance (px) of each second point from where the homography takes the first: [M]."""
     sources, targets = matches.astype(np.float64)
     misses = transform(sources, homography) - targets
     return np.asarray(np.hypot(misses[:, 0], misses[:, 1]), np.float64)
 
 
 def transform(points: NDArray[np.float64], homography: Homography) -> NDArray[np.float64]:
-    """Points [M, 2] (x, y) as the homography moves them, float64 [M, 2]."""
+    """Move points [M, 2] (x, y) by the homography, float64 [M, 2]."""
     moved = cv2.perspectiveTransform(points[:, None].astype(np.float64), homography)
     return np.asarray(moved[:, 0], np.float64)
 
 
 def image_corners(height: int, width: int) -> NDArray[np.float64]:
-    """The centres of the four corner pixels in their order around the image: [4, 2], x before y."""
+    """Return the centres of the four corner pixels in their order around the image: [4, 2], x before y."""
     return np.array([[0, 0], [width - 1, 0], [width - 1, height - 1], [0, height - 1]], np.float64)
 
 
 def corner_motion(homography: Homography, height: int, width: int) -> float:
-    """The largest displacement (px) of a corner of the image; small motions are nowhere larger than at a corner."""
+    """Return the largest displacement (px) of a corner of the image, where small motions are largest."""
     corners = image_corners(height, width)
     return float(np.hypot(*(transform(corners, homography) - corners).T).max())
 
 
 def plausible(homography: Homography, height: int, width: int) -> bool:
-    """Whether a camera can have done this in the time of a frame.
+    """Whether a camera can have moved like this between two frames.
 
-    No: a homography that sends a part of the image to infinity, mirrors it, folds it, or shrinks or enlarges it
-    anywhere to less than a quarter or more than four times its area.
+    It cannot send a part of the image to infinity, mirror or fold it, or change the area of any part to less than a
+    quarter or more than four times.
     """
     if homography[2, 2] == 0:
         return False
     scaled = homography / homography[2, 2]
-    # Affine in x and y, so that it is extreme at corners; so then is det / depth^3, the determinant of the Jacobian.
+    # The depth is affine in x and y, so it is extreme at corners, and so is det / depth^3, the Jacobian's determinant.
     depths = scaled[2] @ np.c_[image_corners(height, width), np.ones(4)].T
     if not (depths > 0).all():
         return False
@@ -182,12 +213,12 @@ def plausible(homography: Homography, height: int, width: int) -> bool:
     return bool((scales > _SMALLEST_SCALE).all() and (scales < _LARGEST_SCALE).all())
 
 
-def warp_back(prev: Image, next_: Image, homography: Homography, border_px: int) -> Image:
-    """`next_` in the coordinates of `prev`, bilinear; `prev` itself where the source is near the edge or outside."""
-    height, width = prev.shape
-    inner = np.zeros_like(prev)
+def warp_back(first: Image, second: Image, homography: Homography, border_px: int) -> Image:
+    """Return `second` in the coordinates of `first`, bilinear; `first` where the source is near or over the edge."""
+    height, width = first.shape
+    inner = np.zeros_like(first)
     inner[border_px : height - border_px, border_px : width - border_px] = 1
     size = (width, height)
-    warped = cv2.warpPerspective(next_, homography, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    warped = cv2.warpPerspective(second, homography, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
     known = cv2.warpPerspective(inner, homography, size, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-    return np.where(known > 0, warped, prev).astype(np.uint8, copy=False)
+    return np.where(known > 0, warped, first).astype(np.uint8, copy=False)

@@ -1,64 +1,58 @@
-"""Optical flow of a batch of image pairs, by whichever backend."""
+"""TV-L1 of a batch of image pairs by any backend; two of the backends are OpenCV's own code."""
 
+import contextlib
 import logging
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from atw.files import InputError
-from atw.flow import cpu, cuda, opencv
-from atw.flow.pairs import FloatArray, Images, check_pairs, check_threads
-from atw.flow.parameters import Parameters, parameters
+import cv2
+import numpy as np
+
+from atw.config import Flow
+from atw.errors import InputError
+from atw.flow import cpu, cuda
+from atw.flow.pairs import FloatArray, Images, Parameters, check_pairs, each_pair, parameters
+
+_log = logging.getLogger(__name__)
+_auto: list[str] = []
+_lock = threading.Lock()
+_inside = 0
+_threads_before = 0
 
 
-class Backend(NamedTuple):
-    """One way to compute flow; `unusable` says why it cannot run on this machine, None where it can."""
+class FlowBackend(NamedTuple):
+    """A way to compute flow.
+
+    `unusable` returns why it cannot run on this machine, None if it can. `solve` takes checked batches [B, H, W], the
+    parameters and a number of CPU threads, and returns the flow [B, 2, H, W] in px.
+    """
 
     what: str
     unusable: Callable[[], str | None]
     solve: Callable[[Images, Images, Parameters, int], FloatArray]
 
 
-# Fastest first; `auto` takes the first that is usable.
-BACKENDS = {
-    "cuda": Backend("on the GPU", cuda.unusable, cuda.solve),
-    "numba": Backend("on the CPU", cpu.unusable, cpu.solve),
-    "opencv-cuda": Backend("OpenCV's code on the GPU", opencv.cuda_unusable, opencv.solve_on_cuda),
-    "opencv": Backend("OpenCV's code on the CPU", opencv.unusable, opencv.solve),
-}
+def estimate(first: Images, second: Images, flow: Flow, *, threads: int = 1) -> FloatArray:
+    """Compute TV-L1 optical flow from `first` to `second`, both uint8 [B, H, W]: float32 [B, 2, H, W], px, x before y.
 
-_log = logging.getLogger(__name__)
-_auto: list[str] = []
+    A pair's result depends neither on the rest of the batch nor on `threads`, the number of pairs that the CPU works on
+    at a time, bit for bit. All backends follow the same schedule; their results differ by rounding, and because OpenCV
+    applies the stopping rule after other iterations.
 
-
-def estimate(
-    prev: Images,
-    next: Images,  # noqa: A002 - the field's name for it
-    *,
-    preset: str = "opencv4",
-    backend: str = "auto",
-    threads: int = 1,
-    **overrides: Any,
-) -> FloatArray:
-    """TV-L1 optical flow from `prev` to `next`, both uint8 [B, H, W]: float32 [B, 2, H, W] in px, x before y.
-
-    Pairs are independent of each other: neither the rest of the batch nor `threads`, the number of pairs in work at a
-    time on the CPU, changes a bit of the result. `overrides` replace single settings of the preset, see `Parameters`.
-    The backends are `BACKENDS`, or "auto" for the fastest that this machine can run. All of them follow the same
-    schedule; between them results differ by rounding, and by where OpenCV's code looks at the stopping rule.
-
-    Raises InputError for images other than two equal C-contiguous uint8 batches of at least 16 x 16 px, for unknown or
-    impossible settings, and for a backend that cannot run here.
+    Raises:
+        InputError: for images other than two C-contiguous uint8 batches of one shape and of at least 16 x 16 px, and
+            for a backend that cannot run here.
     """
-    settings = parameters(preset, **overrides)
-    check_pairs(prev, next)
-    check_threads(threads)
-    return BACKENDS[resolve_backend(backend)].solve(prev, next, settings, threads)
+    check_pairs(first, second)
+    return BACKENDS[resolve_backend(flow.backend)].solve(first, second, parameters(flow), threads)
 
 
 def resolve_backend(name: str) -> str:
-    """The backend that a name stands for; logs once a process what "auto" has chosen.
+    """Return the backend that a name stands for: for "auto" the fastest that runs here, which is logged once.
 
-    Raises InputError for an unknown name, and for a backend that this machine cannot run, with the reason.
+    Raises:
+        InputError: for an unknown name, and for a backend that cannot run on this machine, with the reason.
     """
     if name == "auto":
         if not _auto:
@@ -71,3 +65,97 @@ def resolve_backend(name: str) -> str:
     if reason is not None:
         raise InputError(f"flow backend {name} cannot run here: {reason}")
     return name
+
+
+@contextlib.contextmanager
+def one_opencv_thread() -> Iterator[None]:
+    """Keep OpenCV to the calling threads during the block.
+
+    OpenCV has one setting per process, so the first thread to enter changes it and the last to leave restores it.
+    """
+    global _inside, _threads_before
+    with _lock:
+        if _inside == 0:
+            _threads_before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                cv2.setNumThreads(_threads_before)
+
+
+def _opencv_names(settings: Parameters) -> dict[str, float]:
+    """Return the parameters that OpenCV's two solvers call by the same names."""
+    return {
+        "tau": settings.tau,
+        "lambda_": settings.lambda_,
+        "theta": settings.theta,
+        "nscales": settings.levels,
+        "warps": settings.warps,
+        "epsilon": settings.epsilon,
+        "scaleStep": settings.scale_step,
+    }
+
+
+def _opencv_unusable() -> str | None:
+    if hasattr(cv2, "optflow"):
+        return None
+    return f"the installed OpenCV {cv2.__version__} lacks the module optflow; install opencv-contrib-python-headless"
+
+
+def _solve_with_opencv(first: Images, second: Images, settings: Parameters, threads: int) -> FloatArray:
+    """Compute flow without OpenCV's median filter and outer loop, so that the schedule is ours.
+
+    OpenCV looks at the update after every iteration, we after every second one.
+    """
+    optflow: Any = cv2.optflow
+    flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+
+    def fill(index: int) -> None:
+        solver = optflow.DualTVL1OpticalFlow_create(
+            **_opencv_names(settings), innnerIterations=settings.iterations, outerIterations=1, medianFiltering=1
+        )
+        flow[index] = solver.calc(first[index], second[index], None).transpose(2, 0, 1)
+
+    with one_opencv_thread():
+        each_pair(fill, len(first), threads)
+    return flow
+
+
+def _opencv_cuda_unusable() -> str | None:
+    module: Any = getattr(cv2, "cuda", None)
+    if not hasattr(module, "OpticalFlowDual_TVL1"):  # as in all packages on PyPI
+        return f"the installed OpenCV {cv2.__version__} was built without CUDA"
+    return "OpenCV finds no CUDA device" if module.getCudaEnabledDeviceCount() < 1 else None
+
+
+def _solve_with_opencv_cuda(first: Images, second: Images, settings: Parameters, threads: int) -> FloatArray:
+    """Compute flow pair by pair with OpenCV's CUDA code."""
+    del threads
+    module: Any = cv2.cuda
+    solver = module.OpticalFlowDual_TVL1.create(**_opencv_names(settings), iterations=settings.iterations)
+    # On the default stream each of its many kernels would wait for the device.
+    stream = module.Stream()
+    before, after, found = module.GpuMat(), module.GpuMat(), module.GpuMat()
+    flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+    for index in range(len(first)):
+        before.upload(first[index], stream)
+        after.upload(second[index], stream)
+        found = solver.calc(before, after, found, stream)
+        fields = found.download(stream)
+        stream.waitForCompletion()
+        flow[index] = fields.transpose(2, 0, 1)
+    return flow
+
+
+# Fastest first; `auto` takes the first that is usable.
+BACKENDS = {
+    "cuda": FlowBackend("on the GPU", cuda.unusable, cuda.solve),
+    "numba": FlowBackend("on the CPU", lambda: None, cpu.solve),
+    "opencv-cuda": FlowBackend("OpenCV's code on the GPU", _opencv_cuda_unusable, _solve_with_opencv_cuda),
+    "opencv": FlowBackend("OpenCV's code on the CPU", _opencv_unusable, _solve_with_opencv),
+}

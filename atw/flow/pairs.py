@@ -1,39 +1,85 @@
-"""Batches of image pairs: what every backend is given, and working on several pairs at a time."""
+"""What every flow backend works on: batches of image pairs, TV-L1's parameters and the sizes of the pyramid."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.files import InputError
-from atw.flow.parameters import SMALLEST_SIDE_PX
+from atw.config import Flow
+from atw.errors import InputError
 
 Images = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
+SMALLEST_SIDE_PX = 16
 
 
-def check_pairs(prev: Images, next_: Images) -> None:
-    """Raise InputError unless both are equal C-contiguous uint8 [B, H, W] of at least 16 x 16 px."""
-    for name, images in (("prev", prev), ("next", next_)):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parameters:
+    """Every parameter of TV-L1 for images in 0..255; `atw.config.Flow` explains them and has their limits.
+
+    Iterations stop once the sum over the image of the squared update (px^2) is at most `epsilon`^2 times the number of
+    pixels; with `epsilon` 0 they never stop early.
+    """
+
+    tau: float
+    lambda_: float
+    theta: float
+    levels: int
+    scale_step: float
+    warps: int
+    iterations: int
+    epsilon: float
+
+
+_OPENCV4 = Parameters(
+    tau=0.25, lambda_=0.15, theta=0.3, levels=5, scale_step=0.8, warps=5, iterations=300, epsilon=0.01
+)
+_OPENCV24 = dataclasses.replace(_OPENCV4, scale_step=0.5)
+PRESETS: Mapping[str, Parameters] = MappingProxyType(
+    {
+        "opencv4": _OPENCV4,
+        "opencv24": _OPENCV24,
+        "fast": dataclasses.replace(_OPENCV24, warps=3, iterations=30, theta=0.2, epsilon=0.0),
+    }
+)
+_NAMES = {field.name for field in dataclasses.fields(Parameters)}
+
+
+def parameters(flow: Flow) -> Parameters:
+    """Return the preset's parameters with those that are set explicitly in their place."""
+    return dataclasses.replace(PRESETS[flow.preset], **flow.model_dump(include=_NAMES, exclude_none=True))
+
+
+def pyramid_sizes(height: int, width: int, settings: Parameters) -> list[tuple[int, int]]:
+    """Return height and width (px) of each level, finest first; levels with a side under 16 px are left out."""
+    sizes = [(height, width)]
+    while len(sizes) < settings.levels:
+        # Python and OpenCV both round halves to even, so the sizes are those of cv2.resize(fx=scale_step).
+        height, width = (round(side * settings.scale_step) for side in sizes[-1])
+        if min(height, width) < SMALLEST_SIDE_PX:
+            break
+        sizes.append((height, width))
+    return sizes
+
+
+def check_pairs(first: Images, second: Images) -> None:
+    """Raise InputError unless both are C-contiguous uint8 [B, H, W] of one shape and of at least 16 x 16 px."""
+    for name, images in (("first", first), ("second", second)):
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 3:
             found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
             raise InputError(f"flow: {name} is {found}; give grey images as a uint8 array [pairs, height, width]")
         if not images.flags.c_contiguous:
             raise InputError(f"flow: {name} is not C-contiguous; pass it through numpy.ascontiguousarray")
-    if prev.shape != next_.shape:
-        raise InputError(f"flow: prev is {prev.shape} but next is {next_.shape}; give two batches of one shape")
-    if min(prev.shape[1:]) < SMALLEST_SIDE_PX:
-        height, width = prev.shape[1:]
+    if first.shape != second.shape:
+        raise InputError(f"flow: first is {first.shape} but second is {second.shape}; give two batches of one shape")
+    if min(first.shape[1:]) < SMALLEST_SIDE_PX:
+        height, width = first.shape[1:]
         raise InputError(
             f"flow: images are {width} x {height} px; give at least {SMALLEST_SIDE_PX} x {SMALLEST_SIDE_PX} px"
         )
-
-
-def check_threads(threads: int) -> None:
-    """Raise InputError unless `threads` is a positive whole number."""
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise InputError(f"flow: threads is {threads!r}; it must be a whole number of at least 1")
 
 
 def each_pair(work: Callable[[int], None], pairs: int, threads: int) -> None:

@@ -148,7 +148,7 @@ def attributes(settings: ShardSettings, dataset: str, backend: str | None) -> di
         "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
     }
     if backend and not isinstance(settings, FrameShards):
-        used = asdict(tvl1.parameters(settings.flow.preset, **settings.flow.overrides()))
+        used = asdict(tvl1.parameters(settings.flow))
         found |= {"bound": settings.flow.bound, "zero": ZERO, "flow": used | {"backend": backend}}
     return found
 

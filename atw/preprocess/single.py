@@ -8,7 +8,7 @@ from pathlib import Path
 from atw import flow as tvl1
 from atw.config import RECIPES, FieldSettings, Flow, FlowShards, Preprocess, Warp, WarpedShards
 from atw.files import InputError
-from atw.flow.parameters import SMALLEST_SIDE_PX
+from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.preprocess.shard import attributes, describe
 from atw.preprocess.spool import Spool
@@ -25,7 +25,7 @@ class Choice:
     """How to compute and store the flow.
 
     Args:
-        preset: of TV-L1, see `atw.flow.parameters`.
+        preset: of TV-L1, one of `atw.flow.PRESETS`.
         backend: of `atw.flow.estimate`.
         bound: px; displacements beyond it are clipped.
         picture_stream: the one to take of several, counted from 0 without cover pictures.
@@ -44,7 +44,8 @@ class Choice:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        tvl1.parameters(self.preset)
+        if self.preset not in tvl1.PRESETS:
+            raise InputError(f"unknown flow preset {self.preset!r}; choose one of {', '.join(tvl1.PRESETS)}")
         tvl1.resolve_backend(self.backend)
         if not 0 < self.bound <= _LARGEST_BOUND_PX:
             raise InputError(f"the bound is {self.bound} px; give a number above 0 and up to {_LARGEST_BOUND_PX:g}")

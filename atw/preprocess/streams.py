@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FieldShards, Flow, FrameShards, Warp, WarpedShards
+from atw.config import FieldShards, FrameShards, WarpedShards
 from atw.flow.pairs import each_pair
 from atw.preprocess.masks import read_masks
 from atw.shards import Encoded, Entry, dequantise, encode_field, encode_frame, quantise
@@ -81,7 +81,7 @@ def flow_to_items(frames: Iterable[Frame], settings: FieldShards, job: Job) -> I
     """flow: TV-L1 from each frame to the next."""
     packer = _FieldPacker(settings, job)
     for previous, following in _pairs(frames, job.threads):
-        packer.add(tvl1.estimate(previous, following, threads=job.threads(), **estimator(settings.flow)))
+        packer.add(tvl1.estimate(previous, following, settings.flow, threads=job.threads()))
     return packer.items
 
 
@@ -93,7 +93,7 @@ def warped_to_items(
     `flow` holds the flow of the video, whose row is `entry`; matches of the kind "tracks" do without.
     """
     packer = _FieldPacker(settings, job)
-    warp, masks = warp_parameters(settings.warp), settings.warp.masks
+    warp = settings.warp
     cameras = []
     first = 0
     for previous, following in _pairs(frames, job.threads):
@@ -102,11 +102,11 @@ def warped_to_items(
         if flow and warp.matches != "tracks":
             known = dequantise(flow.fields(entry, range(first, first + count)), settings.flow.bound)
         mask = None
-        if masks is not None:
-            excluded = read_masks(Path(masks), entry, first, count + 1, following.shape[1:])
+        if warp.masks is not None:
+            excluded = read_masks(Path(warp.masks), entry, first, count + 1, following.shape[1:])
             mask = (excluded[:-1], excluded[1:])
         fields, found = tvl1.estimate_warped(
-            previous, following, known, warp=warp, mask=mask, threads=job.threads(), **estimator(settings.flow)
+            previous, following, known, settings.flow, warp, mask=mask, threads=job.threads()
         )
         packer.add(fields)
         # Without the images, of which a long video has too many.
@@ -123,16 +123,6 @@ def _summarise(cameras: list[tvl1.Compensated], items: Items) -> None:
     if accepted:
         items.inliers = float(np.mean([camera.inliers / camera.matches for camera in accepted]))
         items.residual = float(np.mean([camera.residual_px for camera in accepted]))
-
-
-def warp_parameters(warp: Warp) -> tvl1.WarpParameters:
-    """How the settings of a shard ask for the camera's motion to be found."""
-    return tvl1.WarpParameters(**warp.model_dump(exclude={"masks"}))
-
-
-def estimator(flow: Flow) -> dict[str, Any]:
-    """The keyword arguments of `atw.flow.estimate` that the settings of a shard ask for."""
-    return flow.model_dump(exclude={"bound"}, exclude_none=True)
 
 
 class _FieldPacker:

@@ -50,7 +50,7 @@ def own_gpus(count: int) -> Iterator[tuple[int, ...]]:
     if not count:
         yield ()
         return
-    from atw.flow.cuda.device import device_names, hold_one  # brings OpenCV and numba, which the CPU does without
+    from atw.flow.cuda import device_names, hold_one  # brings OpenCV and numba, which the CPU does without
 
     names = device_names([str(torch.cuda.get_device_properties(n).uuid) for n in range(torch.cuda.device_count())])
     with ExitStack() as stack:

@@ -17,10 +17,20 @@ import cv2
 import numpy as np
 from rich.console import Console
 
+from atw.config import Flow, Warp
 from atw.files import InputError
-from atw.flow import WarpParameters, estimate
-from atw.flow.camera import METHODS, Homography, distances, fit_homography, plausible, warp_back
-from atw.flow.matches import find_corners, only_near, track_matches
+from atw.flow import estimate
+from atw.flow.camera import (
+    METHODS,
+    Homography,
+    distances,
+    find_corners,
+    fit_homography,
+    only_near,
+    plausible,
+    track_matches,
+    warp_back,
+)
 from atw.flow.pairs import FloatArray
 from atw.shards import dequantise, quantise
 from benchmarks.camera.matches import descriptors, displaced, mutual, tracked
@@ -30,8 +40,9 @@ from benchmarks.report import Table, number, show, write_page
 PAGE = Path("docs/benchmarks/camera.md")
 LOST_PX = 0.5
 BOUND_PX = 20.0
-DENSE = WarpParameters(distance=3.0)
-SPARSE = WarpParameters()
+DENSE = Warp(distance=3.0)
+SPARSE = Warp()
+OPENCV4 = Flow(preset="opencv4")
 Result = TypeVar("Result")
 
 METHOD = (
@@ -70,7 +81,7 @@ def timed(work: Callable[..., Result], *given: Any) -> tuple[float, Result]:
     return 1000 * (time.thread_time() - start), result
 
 
-def judge(scene: Scene, matches: FloatArray, find_ms: float, settings: WarpParameters) -> Outcome:
+def judge(scene: Scene, matches: FloatArray, find_ms: float, settings: Warp) -> Outcome:
     """Fit a homography to matches [2, M, 2] of a scene and compare it with the truth."""
     matches = only_near(matches, settings.max_displacement)
     count = matches.shape[1]
@@ -82,7 +93,7 @@ def judge(scene: Scene, matches: FloatArray, find_ms: float, settings: WarpParam
     return Outcome(find_ms, fit_ms, count, right, miss)
 
 
-def believed(scene: Scene, matches: FloatArray, fitted: Homography, settings: WarpParameters) -> bool:
+def believed(scene: Scene, matches: FloatArray, fitted: Homography, settings: Warp) -> bool:
     inliers = int((distances(matches, fitted) <= settings.threshold).sum())
     return inliers > settings.min_inliers and plausible(fitted, *scene.first.shape)
 
@@ -117,7 +128,7 @@ def compare_fits(scenes: Sequence[Scene], flows: FloatArray) -> dict[str, list[O
         kinds = {"tracks": tracked(scene.first, scene.second, SPARSE), "flow": displaced(scene.first, flow, DENSE)}
         for kind, matches in kinds.items():
             for method in METHODS:
-                settings = WarpParameters(method=method)
+                settings = Warp(method=method)
                 found.setdefault(f"{method}, {kind}", []).append(judge(scene, matches, 0.0, settings))
     return found
 
@@ -143,7 +154,7 @@ def costs(scenes: Sequence[Scene]) -> list[Sequence[str]]:
         track_ms, matches = timed(track_matches, scene.first, scene.second, corners)
         fit_ms, _ = timed(fit_homography, matches, SPARSE)
         warp_ms, _ = timed(warp_back, scene.first, scene.second, scene.homography, SPARSE.border)
-        flow_ms, _ = timed(estimate, scene.first[None], scene.second[None])
+        flow_ms, _ = timed(estimate, scene.first[None], scene.second[None], OPENCV4)
         for name, taken in (("corners", corners_ms), ("tracks", track_ms), ("fit", fit_ms), ("warp", warp_ms)):
             parts.setdefault(name, []).append(taken)
         parts.setdefault("all of it", []).append(corners_ms + track_ms + fit_ms + warp_ms)
@@ -174,8 +185,8 @@ def _miss(misses: np.ndarray) -> str:
 
 def measure(folder: Path, videos: int) -> list[Table]:
     scenes = make_scenes(folder, videos)
-    estimate(scenes[0].first[None], scenes[0].second[None])  # compiles
-    flows = np.concatenate([estimate(scene.first[None], scene.second[None]) for scene in scenes])
+    estimate(scenes[0].first[None], scenes[0].second[None], OPENCV4)  # compiles
+    flows = np.concatenate([estimate(scene.first[None], scene.second[None], OPENCV4) for scene in scenes])
     return [
         Table("What a pair costs", ("part", "ms", "of TV-L1"), costs(scenes)),
         outcome_table("What to match", "matches", compare_matches(scenes, flows), scenes),

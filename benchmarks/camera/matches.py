@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from atw.flow.camera import Image, WarpParameters
-from atw.flow.matches import find_corners, flow_matches, track_matches
+from atw.config import Warp
+from atw.flow.camera import Image, find_corners, flow_matches, track_matches
 from atw.flow.pairs import FloatArray
 
 Described = tuple[Any, Any]
@@ -30,7 +30,7 @@ def corners_described(describer: Any) -> Descriptor:
     """Up to 500 corners, at least 5 px apart, described by a method that finds none itself."""
 
     def describe(image: Image) -> Described:
-        corners = find_corners(image, None, WarpParameters(corners=500, distance=5.0))
+        corners = find_corners(image, None, Warp(corners=500, distance=5.0))
         keypoints = [cv2.KeyPoint(float(x), float(y), _KEYPOINT_PX) for x, y in corners]
         return describer.compute(image, keypoints)  # type: ignore[no-any-return]
 
@@ -84,11 +84,11 @@ def mutual(norm: int, before: Described, after: Described) -> FloatArray:
     return np.stack([sources, points[1][[match.trainIdx for match in found]]])
 
 
-def tracked(first: Image, second: Image, settings: WarpParameters) -> FloatArray:
+def tracked(first: Image, second: Image, settings: Warp) -> FloatArray:
     """Corners and where they are found again, as `matches: tracks` has it."""
     return track_matches(first, second, find_corners(first, None, settings))
 
 
-def displaced(first: Image, flow: FloatArray, settings: WarpParameters) -> FloatArray:
+def displaced(first: Image, flow: FloatArray, settings: Warp) -> FloatArray:
     """Corners displaced by the flow [2, H, W], as `matches: flow` has it."""
     return flow_matches(find_corners(first, None, settings), flow)

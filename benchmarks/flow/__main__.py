@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from atw.config import Flow
 from atw.extras.doctor.machine import usable_cores
 from atw.files import InputError, atomic_path, write_json
 from atw.flow import estimate, parameters
-from atw.flow.opencv import one_opencv_thread
+from atw.flow.engine import one_opencv_thread
 from benchmarks import machine, report
 from benchmarks.flow import gpu, pages, quality, roofline, timing
 from benchmarks.flow.contestants import REFERENCE, Contestant, contestants, unusable
@@ -166,7 +167,7 @@ def roofline_shares(everybody: list[Contestant], video: Pairs) -> tuple[dict[str
     for name in names:
         for count in (FEW_ITERATIONS, MANY_ITERATIONS):
             runs[f"{name} {count}"] = lambda i, name=name, count=count: estimate(
-                video.first[i : i + 1], video.second[i : i + 1], preset="fast", backend=name, iterations=count
+                video.first[i : i + 1], video.second[i : i + 1], Flow(preset="fast", backend=name, iterations=count)
             )
     before = roofline.measure_peaks()
     seconds = timing.in_turn(runs, min(ROOFLINE_PAIRS, len(video.names)), ROUNDS)
@@ -174,7 +175,7 @@ def roofline_shares(everybody: list[Contestant], video: Pairs) -> tuple[dict[str
     peaks = roofline.Peaks(*np.maximum(before, after).tolist())
     height, width = video.first.shape[1:]
     few, many = (
-        roofline.pixel_iterations(height, width, parameters("fast", iterations=count))
+        roofline.pixel_iterations(height, width, parameters(Flow(preset="fast", iterations=count)))
         for count in (FEW_ITERATIONS, MANY_ITERATIONS)
     )
     found = {}

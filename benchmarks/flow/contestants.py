@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from atw.config import ON_GPU
-from atw.flow import estimate
+from atw.config import ON_GPU, Flow
+from atw.flow import PRESETS, estimate
 from atw.flow.engine import BACKENDS
 from atw.flow.pairs import FloatArray, Images, each_pair
-from atw.flow.parameters import PRESETS
 
 REFERENCE = "opencv"
 _opencv: Any = cv2
@@ -58,7 +57,7 @@ def contestants() -> list[Contestant]:
 
 def _backend(name: str, preset: str) -> Callable[[Images, Images, int], FloatArray]:
     def solve(first: Images, second: Images, threads: int) -> FloatArray:
-        return estimate(first, second, preset=preset, backend=name, threads=threads)
+        return estimate(first, second, Flow(preset=preset, backend=name), threads=threads)
 
     return solve
 

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from atw.config import Flow
 from atw.extras.doctor.machine import usable_cores
 from atw.flow import estimate, parameters
-from atw.flow.cuda.layout import work
 from atw.flow.engine import BACKENDS
-from atw.flow.pairs import FloatArray, Images
-from atw.flow.parameters import Parameters
+from atw.flow.pairs import FloatArray, Images, Parameters, pyramid_sizes
 from benchmarks.flow import quality, timing
 from benchmarks.flow.roofline import Peaks
 from benchmarks.material import Pairs
@@ -29,18 +28,22 @@ from benchmarks.report import share_of
 
 # The last one stands in where somebody has neither `opencv4`'s pyramid nor a stopping rule.
 SCHEDULES = {
-    "opencv4": parameters("opencv4"),
-    "fast": parameters("fast"),
-    "opencv24, all iterations": parameters("opencv24", epsilon=0.0),
+    "opencv4": Flow(preset="opencv4"),
+    "fast": Flow(preset="fast"),
+    "opencv24, all iterations": Flow(preset="opencv24", epsilon=0.0),
 }
 BATCHES = (1, 4, 16, 64, 256)
 ROUNDS = 5
 SLOPE_BATCH, FEW_ITERATIONS, MANY_ITERATIONS = 64, 30, 150
+# At a pixel, counting a root and a division as one operation each. A launch reads ten planes (four coefficients, flow
+# and dual variables) and writes six; linearising reads and writes ten.
+ITERATION_OPERATIONS, LINEARISE_OPERATIONS = 51, 150
+LAUNCH_BYTES, LINEARISE_BYTES = 4 * 16, 4 * 10
 
 
 def measure(video: Pairs, opencv_cuda: Path | None) -> dict[str, Any]:
     """Measure what can be; everything else has a `reason` instead of numbers. The result is JSON."""
-    flows = {name: flow(video, settings, "numba") for name, settings in SCHEDULES.items()}
+    flows = {name: solve(video.first, video.second, schedule, "numba") for name, schedule in SCHEDULES.items()}
     reason = unusable()
     ours: dict[str, Any] = {"reason": reason} if reason else measure_ours(video, flows)
     return {"cuda": ours, "opencv": measure_opencv(video, flows, opencv_cuda), "cucim": measure_cucim(video, flows)}
@@ -51,15 +54,23 @@ def unusable() -> str | None:
     return BACKENDS["cuda"].unusable() if "cuda" in BACKENDS else "there is no flow backend cuda"
 
 
-def flow(video: Pairs, settings: Parameters, backend: str) -> FloatArray:
-    """Flow of all pairs under a schedule."""
-    return solve(video.first, video.second, settings, backend)
+def solve(first: Images, second: Images, schedule: Flow, backend: str) -> FloatArray:
+    """`estimate` by a backend on all cores."""
+    return estimate(first, second, schedule.model_copy(update={"backend": backend}), threads=usable_cores())
 
 
-def solve(first: Images, second: Images, settings: Parameters, backend: str) -> FloatArray:
-    """`estimate` with every parameter given, on all cores."""
-    given = dataclasses.asdict(settings)
-    return estimate(first, second, backend=backend, threads=usable_cores(), **given)
+def work(height: int, width: int, settings: Parameters) -> tuple[int, int]:
+    """Bytes that must move and operations that must be done for a pair if no warp stops early.
+
+    5.6 MB a launch for a pair of 340 x 256 px. What overlapping tiles read and compute twice is a price of the method
+    and no part of the floor. Linearising is counted; the pyramid and the transfers, once a level or a pair, are not.
+    """
+    from atw.flow.cuda.tiles import TILE, launches
+
+    pixels = sum(level_height * level_width for level_height, level_width in pyramid_sizes(height, width, settings))
+    moved = launches(settings.iterations, TILE, tested=False) * LAUNCH_BYTES + LINEARISE_BYTES
+    done = settings.iterations * ITERATION_OPERATIONS + LINEARISE_OPERATIONS
+    return settings.warps * pixels * moved, settings.warps * pixels * done
 
 
 def measure_ours(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:
@@ -68,9 +79,10 @@ def measure_ours(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:
 
     peaks = gpu_peaks.measure_peaks()
     found: dict[str, Any] = {"reason": None, "peaks": peaks._asdict(), "schedules": {}}
-    for name, settings in SCHEDULES.items():
-        rates = {str(batch): pairs_per_second(video, settings, batch) for batch in BATCHES}
-        levels = quality.levels_apart(flow(video, settings, "cuda"), flows[name])
+    for name, schedule in SCHEDULES.items():
+        rates = {str(batch): pairs_per_second(video, schedule, batch) for batch in BATCHES}
+        levels = quality.levels_apart(solve(video.first, video.second, schedule, "cuda"), flows[name])
+        settings = parameters(schedule)
         floor_s = floor_seconds(video, settings, peaks) if settings.epsilon == 0 else None
         share = None if floor_s is None else share_of(floor_s * max(rates.values()), f"{name} on the GPU")
         found["schedules"][name] = {"pairs_s": rates, "levels": levels, "floor_s": floor_s, "share": share}
@@ -85,10 +97,10 @@ def batches(video: Pairs, size: int) -> list[tuple[Images, Images]]:
     return [(video.first[rows], video.second[rows]) for rows in order]
 
 
-def pairs_per_second(video: Pairs, settings: Parameters, size: int) -> float:
+def pairs_per_second(video: Pairs, schedule: Flow, size: int) -> float:
     """Pairs a second of wall clock, images and flow lying in the host's memory: median of several rounds."""
     prepared = batches(video, size)
-    return len(prepared) * size / typical_seconds(lambda: [solve(*batch, settings, "cuda") for batch in prepared])
+    return len(prepared) * size / typical_seconds(lambda: [solve(*batch, schedule, "cuda") for batch in prepared])
 
 
 def typical_seconds(run: Callable[[], object]) -> float:
@@ -109,9 +121,9 @@ def iteration_share(video: Pairs, peaks: Peaks) -> float:
     taken, floors = [], []
     (batch,) = batches(Pairs(video.names[:1], video.first[:1], video.second[:1]), SLOPE_BATCH)
     for iterations in (FEW_ITERATIONS, MANY_ITERATIONS):
-        settings = parameters("fast", iterations=iterations)
-        floors.append(floor_seconds(video, settings, peaks) * SLOPE_BATCH)
-        taken.append(typical_seconds(partial(solve, *batch, settings, "cuda")))
+        schedule = Flow(preset="fast", iterations=iterations)
+        floors.append(floor_seconds(video, parameters(schedule), peaks) * SLOPE_BATCH)
+        taken.append(typical_seconds(partial(solve, *batch, schedule, "cuda")))
     return share_of((floors[1] - floors[0]) / (taken[1] - taken[0]), "iterations on the GPU")
 
 
@@ -122,7 +134,9 @@ def measure_opencv(video: Pairs, flows: dict[str, FloatArray], folder: Path | No
     with tempfile.TemporaryDirectory() as name:
         pairs, schedules, found = (Path(name) / file for file in ("pairs.npz", "schedules.json", "flows.npz"))
         np.savez(pairs, first=video.first, second=video.second)
-        schedules.write_text(json.dumps({key: dataclasses.asdict(value) for key, value in SCHEDULES.items()}))
+        schedules.write_text(
+            json.dumps({key: dataclasses.asdict(parameters(value)) for key, value in SCHEDULES.items()})
+        )
         command = [sys.executable, "-m", "benchmarks.flow.opencv_cuda", str(pairs), str(schedules), str(found)]
         repository = Path(__file__).parents[2]
         paths = os.pathsep.join([str(folder.resolve()), str(repository)])
@@ -154,7 +168,8 @@ def measure_cucim(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:
     if not cupy.cuda.is_available():
         return {"reason": "CuPy finds no CUDA device"}
     found = {}
-    for name, settings in SCHEDULES.items():
+    for name, schedule in SCHEDULES.items():
+        settings = parameters(schedule)
         if settings.scale_step != 0.5 or settings.epsilon != 0:
             continue
         given = {"attachment": 255 * settings.lambda_, "tightness": settings.theta, "tol": 0.0}

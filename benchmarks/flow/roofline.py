@@ -13,8 +13,7 @@ import numba
 import numpy as np
 from llvmlite import binding
 
-from atw.flow.pairs import FloatArray
-from atw.flow.parameters import Parameters, pyramid_sizes
+from atw.flow.pairs import FloatArray, Parameters, pyramid_sizes
 from benchmarks.report import share_of
 
 OPERATIONS, BYTES = 51, 64

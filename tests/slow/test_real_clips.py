@@ -12,7 +12,7 @@ import pytest
 from atw import config
 from atw.datasets import Dataset
 from atw.extras.demo.render import render_clip, write_clip
-from atw.flow import estimate, parameters
+from atw.flow import PRESETS, estimate
 from atw.preprocess.shard import make
 from atw.shards import Shard, dequantise
 
@@ -93,9 +93,9 @@ def test_flow_is_opencvs(shards: dict[str, Shard], collection: tuple[Path, dict[
         for number in (1, entry.count // 2):
             stored = dequantise(shards["flow"].fields(entry, [number]), 20)[0]
             pair = [frame[None] for frame in frames[number : number + 2]]
-            reference = estimate(*pair, preset="fast", backend="opencv")[0]
+            reference = estimate(*pair, config.Flow(preset="fast", backend="opencv"))[0]
             assert np.abs(stored - np.clip(reference, -20, 20)).mean() < 0.5 * step
-    assert shards["flow"].attributes["flow"]["iterations"] == parameters("fast").iterations
+    assert shards["flow"].attributes["flow"]["iterations"] == PRESETS["fast"].iterations
 
 
 @pytest.mark.timeout(600)

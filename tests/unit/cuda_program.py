@@ -13,29 +13,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 
+from atw.config import Flow
 from atw.flow import cuda, parameters
-from atw.flow.cuda import layout
-from atw.flow.cuda.layout import Tile
+from atw.flow.cuda.kernels import HALF, PLANES
+from atw.flow.cuda.tiles import TILE, Tile
+from tests.unit.textures import TAU, THETA, pair
 
-TAU, THETA = 0.25, 0.3
 SMALL_TILE = Tile(columns=10, rows=6, patch_columns=2, patch_rows=4, iterations=4)
 SHORT_TILE = SMALL_TILE._replace(iterations=2)
-STOPPING = {"levels": 2, "warps": 2, "iterations": 10, "epsilon": 0.1}
-UNTESTED = {"levels": 2, "warps": 1, "iterations": 5, "epsilon": 0.0}
-
-
-def pair(seed: int, height: int, width: int, x_px: float, y_px: float) -> np.ndarray:
-    """Two images [2, H, W] of a smooth texture that moves."""
-    noise = np.random.default_rng(seed).standard_normal((height, width)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), 2)
-    scene = np.clip(128 + 50 * smooth / smooth.std(), 0, 255).astype(np.float32)
-    matrix = np.array([[1, 0, x_px], [0, 1, y_px]], np.float64)
-    after = cv2.warpAffine(scene, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    images: np.ndarray = np.clip(np.rint([scene, after]), 0, 255).astype(np.uint8)
-    return images
+STOPPING = parameters(Flow(levels=2, warps=2, iterations=10, epsilon=0.1))
+UNTESTED = parameters(Flow(levels=2, warps=1, iterations=5, epsilon=0.0))
 
 
 def untested_pairs() -> np.ndarray:
@@ -101,15 +90,15 @@ def simulate(target: Path) -> None:
     solver.LAUNCHES_A_LOOK = 1
     solver.TILE = SHORT_TILE
     first, second = untested_pairs().transpose(1, 0, 2, 3)
-    results["untested"] = cuda.solve(first, second, parameters("opencv4", **UNTESTED), 1)
+    results["untested"] = cuda.solve(first, second, UNTESTED, 1)
 
     solver.TILE = SMALL_TILE
     first, second = stopping_pairs().transpose(1, 0, 2, 3)
-    results["together"] = cuda.solve(first, second, parameters("opencv4", **STOPPING), 1)
+    results["together"] = cuda.solve(first, second, STOPPING, 1)
     solver._pools.clear()
     solver.MOST_PIXELS = 1
     first, second = first[2:], second[2:]
-    results["split"] = cuda.solve(first, second, parameters("opencv4", **STOPPING), 1)
+    results["split"] = cuda.solve(first, second, STOPPING, 1)
     results |= relaxed(solver)
     np.savez(target, **results)
 
@@ -119,15 +108,15 @@ def relaxed(solver: Any) -> dict[str, Any]:
     height, width = 19, 26
     space = solver.Workspace([(height, width)], 3, SMALL_TILE)
     level = space.levels[0]
-    planes = np.zeros((3, layout.PLANES, height, level.pitch), np.float32)
+    planes = np.zeros((3, PLANES, height, level.pitch), np.float32)
     planes[:, :10, :, :width] = random_planes(0, height, width)
     control = np.array([[0, 18, 0, 0]] * 3, np.int32)
     level.planes.copy_to_device(planes.reshape(-1))
     space.control.copy_to_device(np.append(control, np.int32(3)).astype(np.int32))
-    launches = space.relax(level, 3, parameters("opencv4", tau=TAU, theta=THETA, iterations=18, epsilon=0.05))
+    launches = space.relax(level, 3, parameters(Flow(tau=TAU, theta=THETA, iterations=18, epsilon=0.05)))
     control = space.control.copy_to_host()
     planes = level.planes.copy_to_host().reshape(planes.shape)[..., :width]
-    halves = control[:-1].reshape(3, 4)[:, layout.HALF]
+    halves = control[:-1].reshape(3, 4)[:, HALF]
     flow = [planes[index, 4 + 6 * half : 6 + 6 * half] for index, half in enumerate(halves)]
     return {"relaxed": np.stack(flow), "control": control, "launches": launches}
 
@@ -138,7 +127,7 @@ def compile_kernels() -> dict[str, str]:
     from numba import types
     from numba.cuda import dispatcher
 
-    from atw.flow.cuda import iteration, kernels
+    from atw.flow.cuda import kernels, tiles
 
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=(9, 0))
     floats, integers, integer, real = types.float32[::1], types.int32[::1], types.int32, types.float32
@@ -151,7 +140,7 @@ def compile_kernels() -> dict[str, str]:
         kernels.enlarge: (floats, *size, floats, integers, *size, real, real, real),
         kernels.linearise: (floats, floats, floats, integers, *size, real, integer),
         kernels.export: (floats, integers, floats, *size),
-        iteration.iteration_kernel(layout.TILE): (floats, integers, types.int64[::1], *size, real, real, real),
+        tiles.iteration_kernel(TILE): (floats, integers, types.int64[::1], *size, real, real, real),
     }
     texts = {}
     for kernel, arguments in signatures.items():

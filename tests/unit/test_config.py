@@ -101,11 +101,6 @@ def test_settings_merge_from_the_general_to_the_specific() -> None:
     assert effective(loaded, "flow", "e").train.steps == (12_000, 18_000)  # keys, not sections, are replaced
 
 
-def test_explicit_flow_parameters_go_by_the_names_of_the_flow_engine() -> None:
-    settings = effective(load(flow={"preset": "fast", "lambda_": 0.2, "epsilon": 0, "bound": 15}))
-    assert settings.flow.overrides() == {"lambda_": 0.2, "epsilon": 0}
-
-
 def test_the_repositorys_own_configuration_is_valid() -> None:
     loaded = config.load(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
     assert {"demo", "ucf101", "hmdb51"} <= set(loaded.datasets)

@@ -10,7 +10,7 @@ import torch
 
 from atw.config import Compute
 from atw.files import InputError
-from atw.flow.cuda import device
+from atw.flow import cuda
 from atw.train.devices import own_gpus, use_gpu
 
 
@@ -38,7 +38,7 @@ def test_a_demand_is_never_given_up(reserved: int, available: int, words: str) -
 
 HOLD = """
 import sys
-from atw.flow.cuda.device import hold_one
+from atw.flow.cuda import hold_one
 with hold_one(["GPU-0"]):
     print("held", flush=True)
     sys.stdin.read()
@@ -72,4 +72,4 @@ def test_slices_of_a_gpu_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch
         "MIG-GPU-a/1/0,MIG-GPU-a/2/0": ["MIG-GPU-a-1-0", "MIG-GPU-a-2-0"],
     }.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert device.device_names(["GPU-a", "a"]) == expected
+        assert cuda.device_names(["GPU-a", "a"]) == expected

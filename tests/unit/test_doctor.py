@@ -12,7 +12,7 @@ import pytest
 
 from atw.extras import doctor
 from atw.extras.doctor import machine, software, speed
-from atw.flow.engine import BACKENDS, Backend
+from atw.flow.engine import BACKENDS, FlowBackend
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -262,9 +262,9 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
         raise RuntimeError("no kernel image")
 
     backends = {
-        "absent": Backend("a", lambda: "not installed", broken),
-        "broken-cuda": Backend("b", lambda: None, broken),
-        "wrong": Backend("w", lambda: None, still),
+        "opencv-cuda": FlowBackend("a", lambda: "not installed", broken),
+        "cuda": FlowBackend("b", lambda: None, broken),
+        "opencv": FlowBackend("w", lambda: None, still),
         "numba": BACKENDS["numba"],
     }
     for place in ("atw.extras.doctor.speed.BACKENDS", "atw.flow.engine.BACKENDS"):
@@ -274,16 +274,16 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
     report = speed.backends(cores=2, measure=True)
     found = report["backends"]
     assert report["auto"] == "numba"
-    assert found["absent"]["unusable"] == "not installed"
-    assert found["broken-cuda"]["unusable"] == "fails: RuntimeError: no kernel image"
-    assert found["wrong"]["unusable"] == "gives wrong flow: [0.0, 0.0] px for a motion of [3.4, -1.7] px"
+    assert found["opencv-cuda"]["unusable"] == "not installed"
+    assert found["cuda"]["unusable"] == "fails: RuntimeError: no kernel image"
+    assert found["opencv"]["unusable"] == "gives wrong flow: [0.0, 0.0] px for a motion of [3.4, -1.7] px"
     rates = found["numba"]["pairs_per_second"]["fast"]
     assert set(rates) == {1, 2}
     assert min(rates.values()) > 0
     assert "timing numba" in capsys.readouterr().err
     rows = dict(doctor._flow_rows(report))
     assert rows["flow by auto"] == "numba"
-    assert rows["flow backend absent"] == "cannot run: not installed"
+    assert rows["flow backend opencv-cuda"] == "cannot run: not installed"
     assert "pairs/s with 1 thread, " in rows["flow backend numba"]
 
 
@@ -291,7 +291,7 @@ def test_the_rate_is_pairs_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None
     now = 0.0
     sizes = []
 
-    def working(prev: Any, _following: Any, **_: object) -> None:
+    def working(prev: Any, *_: object, **__: object) -> None:
         nonlocal now
         sizes.append(len(prev))
         now += 0.02 + len(prev) / 50
@@ -299,7 +299,7 @@ def test_the_rate_is_pairs_over_seconds(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(speed, "estimate", working)
     monkeypatch.setattr("time.perf_counter", lambda: now)
     # 32 pairs are the first to take half a second: 0.02 + 0.64.
-    assert speed.pairs_per_second("any", "fast", 2) == round(32 / 0.66, 1)
+    assert speed.pairs_per_second("numba", "fast", 2) == round(32 / 0.66, 1)
     assert sizes == [4, 8, 16, 32]
 
 

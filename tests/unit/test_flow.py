@@ -2,199 +2,167 @@
 
 import dataclasses
 import logging
-from pathlib import Path
+import math
 
 import cv2
 import numpy as np
 import pytest
 
-from atw.files import InputError
-from atw.flow import cpu, engine, estimate, parameters
-from atw.flow.opencv import one_opencv_thread
+from atw.config import Flow
+from atw.errors import InputError
+from atw.flow import PRESETS, cpu, engine, estimate, parameters
+from atw.flow.engine import BACKENDS, one_opencv_thread
+from tests.unit.textures import FAST, OPENCV4, footage, levels_apart, moved, pair, texture
 
-VIDEOS = Path(__file__).parents[3] / "shared" / "data" / "ucf101"
-
-
-def texture(seed: int, height: int, width: int, grain_px: float = 2.0) -> np.ndarray:
-    """Smooth noise, float32 in 0..255."""
-    noise = np.random.default_rng(seed).standard_normal((height, width)).astype(np.float32)
-    smooth = cv2.GaussianBlur(noise, (0, 0), grain_px) + 2 * cv2.GaussianBlur(noise, (0, 0), 4 * grain_px)
-    scene: np.ndarray = np.clip(128 + 55 * smooth / smooth.std(), 0, 255).astype(np.float32)
-    return scene
+FEW = {"levels": 2, "warps": 1, "iterations": 2, "epsilon": 0.0}
+RUNNING = [name for name, backend in BACKENDS.items() if backend.unusable() is None]
 
 
-def moved(image: np.ndarray, x_px: float, y_px: float) -> np.ndarray:
-    """`image` with its contents displaced, uint8."""
-    matrix = np.array([[1, 0, x_px], [0, 1, y_px]], np.float64)
-    size = image.shape[::-1]
-    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
-    rounded: np.ndarray = np.clip(np.rint(warped), 0, 255).astype(np.uint8)
-    return rounded
+def flow_between(images: np.ndarray, flow: Flow) -> np.ndarray:
+    """Flow [2, H, W] of one pair [2, H, W]."""
+    return np.asarray(estimate(images[:1], images[1:], flow)[0])
 
 
-def footage() -> list[np.ndarray]:
-    """Grey frame pairs [2, 96, 128]: of real videos where they lie beside the repository, else rendered."""
-    pairs = []
-    for path in sorted(VIDEOS.glob("*/*.avi"))[:2]:
-        video = cv2.VideoCapture(str(path))
-        frames = [video.read() for _ in range(6)]
-        grey = [cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for read, frame in frames if read]
-        pairs.append(np.stack([cv2.resize(grey[index], (128, 96)) for index in (0, 5)]))
-    if not pairs:
-        for seed in (0, 1):
-            scene = texture(seed, 96, 128)
-            after = moved(scene, 2.5, -1.25)
-            after[30:60, 40:80] = moved(scene, -3.0, 2.0)[30:60, 40:80]
-            pairs.append(np.stack([moved(scene, 0, 0), after]))
-    return pairs
+def test_the_reference_backends_run_everywhere() -> None:
+    assert {"numba", "opencv"} <= set(RUNNING)
 
 
-def levels(flow: np.ndarray) -> np.ndarray:
-    """Flow as stored, in levels of 40/255 px, but not rounded."""
-    return np.asarray(255 * (np.clip(flow, -20, 20) + 20) / 40)
-
-
-@pytest.mark.parametrize("preset", ["opencv4", "opencv24", "fast"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_agrees_with_opencv_at_the_same_schedule(preset: str) -> None:
-    pairs = np.stack(footage())
-    first, second = np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
-    ours = estimate(first, second, preset=preset, backend="numba")
-    theirs = estimate(first, second, preset=preset, backend="opencv")
+    flow = Flow.model_validate({"preset": preset, "backend": "numba"})
+    ours = estimate(*footage(), flow)
+    theirs = estimate(*footage(), flow.model_copy(update={"backend": "opencv"}))
     assert np.abs(theirs).max() > 1.0
-    difference = np.abs(levels(ours) - levels(theirs)).mean(axis=(1, 2, 3))
-    assert (difference < 0.25).all(), difference
+    assert (levels_apart(ours, theirs) < 0.25).all()
 
 
-@pytest.mark.parametrize("backend", ["numba", "opencv"])
+@pytest.mark.parametrize("backend", RUNNING)
 @pytest.mark.parametrize("shift_px", [(3.0, 0.0), (-1.5, 2.25), (0.25, -6.0)])
 def test_finds_a_known_translation(backend: str, shift_px: tuple[float, float]) -> None:
-    scene = texture(3, 96, 112)
-    flow = estimate(moved(scene, 0, 0)[None], moved(scene, *shift_px)[None], preset="fast", backend=backend)
-    inside = flow[0, :, 12:-12, 12:-12].reshape(2, -1)
+    flow = flow_between(pair(3, 96, 112, *shift_px), FAST.model_copy(update={"backend": backend}))
+    inside = flow[:, 12:-12, 12:-12].reshape(2, -1)
     assert np.median(inside, axis=1) == pytest.approx(shift_px, abs=0.05)
     assert np.abs(inside - np.array(shift_px)[:, None]).mean() < 0.15
 
 
 def test_result_depends_on_neither_threads_nor_batch() -> None:
-    first = np.stack([moved(texture(seed, 48, 70), 0, 0) for seed in range(5)])
-    second = np.stack([moved(texture(seed, 48, 70), seed - 2, 1) for seed in range(5)])
-    together = estimate(first, second, threads=3)
-    alone = [estimate(first[i : i + 1], second[i : i + 1])[0] for i in range(5)]
+    pairs = np.stack([pair(seed, 48, 70, seed - 2, 1) for seed in range(5)])
+    first, second = np.ascontiguousarray(pairs.swapaxes(0, 1))
+    together = estimate(first, second, OPENCV4, threads=3)
     assert together.dtype == np.float32
-    np.testing.assert_array_equal(together, np.stack(alone))
+    np.testing.assert_array_equal(together, np.stack([flow_between(images, OPENCV4) for images in pairs]))
 
 
 def test_result_does_not_depend_on_what_the_thread_did_before() -> None:
-    scene = texture(2, 64, 90)
-    pair = moved(scene, 0, 0)[None], moved(scene, 2.5, -1)[None]
-    expected = estimate(*pair, backend="numba")
-    other = moved(texture(3, 64, 90), 0, 0)[None]
-    for preset in ("opencv4", "fast"):
-        for first, second in ((other, pair[0]), (other[:, :40, :50].copy(), pair[1][:, :40, :50].copy())):
-            estimate(first, second, preset=preset, backend="numba")
-            np.testing.assert_array_equal(estimate(*pair, backend="numba"), expected)
+    images = pair(2, 64, 90, 2.5, -1)
+    expected = flow_between(images, OPENCV4)
+    for other in (OPENCV4, FAST):
+        for before in (pair(3, 64, 90, 1, 0), images[:, :40, :50].copy()):
+            flow_between(before, other)
+            np.testing.assert_array_equal(flow_between(images, OPENCV4), expected)
 
 
 @pytest.mark.parametrize(("side", "kept"), [(64, True), (1040, False)])
 def test_memory_of_large_images_is_given_back(side: int, kept: bool) -> None:
-    image = np.zeros((1, side, side), np.uint8)
-    estimate(image, image, backend="numba", preset="fast", warps=1, iterations=1)
+    flow_between(np.zeros((2, side, side), np.uint8), Flow(backend="numba", warps=1, iterations=1))
     assert ("solver" in cpu._of_thread.__dict__) == kept
 
 
-@pytest.mark.parametrize("backend", ["numba", "opencv"])
-@pytest.mark.parametrize("preset", ["opencv4", "fast"])
-def test_no_motion_gives_zero_flow(backend: str, preset: str) -> None:
-    scene = moved(texture(1, 40, 40), 0, 0)
-    still = np.stack([np.full((40, 40), 0, np.uint8), np.full((40, 40), 200, np.uint8), scene])
-    flow = estimate(still, still, preset=preset, backend=backend)
-    assert flow.shape == (3, 2, 40, 40)
-    assert not flow.any()
+@pytest.mark.parametrize("backend", RUNNING)
+@pytest.mark.parametrize("flow", [OPENCV4, FAST], ids=lambda flow: flow.preset)
+def test_no_motion_gives_zero_flow(backend: str, flow: Flow) -> None:
+    still = np.stack([np.full((40, 40), level, np.uint8) for level in (0, 200, 255)] + [pair(1, 40, 40, 0, 0)[0]])
+    found = estimate(still, still, flow.model_copy(update={"backend": backend}))
+    assert found.shape == (4, 2, 40, 40)
+    assert not found.any()
 
 
-@pytest.mark.parametrize("backend", ["numba", "opencv"])
-def test_a_change_of_brightness_alone_stays_finite(backend: str) -> None:
+@pytest.mark.parametrize("backend", RUNNING)
+def test_images_that_share_nothing_stay_finite(backend: str) -> None:
+    flow = Flow.model_validate({"backend": backend, "iterations": 30})
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 2, 40, 56), np.uint8)
+    first[1], second[1] = 0, 255
+    second[1, 10:20, 10:20] = 0
+    assert np.isfinite(estimate(first, second, flow)).all()
     dark, bright = np.full((1, 32, 32), 10, np.uint8), np.full((1, 32, 32), 250, np.uint8)
-    flow = estimate(dark, bright, backend=backend, iterations=20)
-    assert np.abs(flow).max() < 0.5
+    assert np.abs(estimate(dark, bright, flow)).max() < 0.5
 
 
-def test_empty_batch() -> None:
-    nothing = np.empty((0, 96, 128), np.uint8)
-    assert estimate(nothing, nothing, threads=2).shape == (0, 2, 96, 128)
+@pytest.mark.parametrize("backend", RUNNING)
+@pytest.mark.parametrize("shape", [(16, 2000), (2000, 16), (17, 19), (16, 16), (17, 33)])
+def test_thin_and_small_frames(backend: str, shape: tuple[int, int]) -> None:
+    found = flow_between(pair(1, *shape, 1, 0), Flow.model_validate({"backend": backend, "iterations": 20}))
+    assert found.shape == (2, *shape)
+    assert 0.3 < np.median(found[0]) < 1.3
 
 
-def test_smallest_and_odd_sizes() -> None:
-    for height, width in ((16, 16), (17, 33), (16, 49)):
-        scene = texture(5, height, width)
-        flow = estimate(moved(scene, 0, 0)[None], moved(scene, 1, 0)[None], preset="opencv24")
-        assert 0.5 < np.median(flow[0, 0]) < 1.2
+@pytest.mark.parametrize("backend", RUNNING)
+def test_4k_frames(backend: str) -> None:
+    scene = np.tile(texture(0, 270, 480), (8, 8))
+    images = np.stack([moved(scene, 0, 0), moved(scene, 0.5, 0)])
+    found = flow_between(images, Flow.model_validate({"backend": backend, **FEW}))
+    assert found.shape == (2, 2160, 3840)
+    assert np.isfinite(found).all()
+    assert found[0].mean() > 0.02 > abs(found[1].mean())
 
 
-@pytest.mark.parametrize(
-    ("preset", "values"),
-    [
-        ("opencv4", (0.25, 0.15, 0.3, 5, 0.8, 5, 300, 0.01)),
-        ("opencv24", (0.25, 0.15, 0.3, 5, 0.5, 5, 300, 0.01)),
-        ("fast", (0.25, 0.15, 0.2, 5, 0.5, 3, 30, 0.0)),
-    ],
-)
-def test_presets_are_the_published_ones(preset: str, values: tuple[float, ...]) -> None:
-    assert dataclasses.astuple(parameters(preset)) == values
-    changed = dataclasses.replace(parameters(preset), levels=4, lambda_=0.2)
-    assert parameters(preset, levels=4, lambda_=0.2) == changed != parameters(preset)
+@pytest.mark.parametrize("backend", RUNNING)
+def test_one_frame_has_no_flow(backend: str) -> None:
+    video = np.zeros((1, 32, 40), np.uint8)
+    flow = Flow.model_validate({"backend": backend})
+    assert estimate(video[:-1], video[1:], flow, threads=2).shape == (0, 2, 32, 40)
 
 
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"preset": "opencv5"}, "opencv5.*opencv24"),
-        ({"backend": "gpu"}, "gpu.*numba"),
-        ({"threads": 0}, "threads is 0"),
-        ({"threads": True}, "threads is True"),
-        ({"scale": 0.5}, "'scale'.*scale_step"),
-        ({"scale_step": 1.0}, "scale_step is 1.0.*0.95"),
-        ({"levels": 2.0}, "levels is 2.0.*whole"),
-        ({"iterations": 0}, "iterations is 0"),
-        ({"tau": float("nan")}, "tau is nan"),
-        ({"theta": "0.3"}, "theta is '0.3'"),
-    ],
-)
-def test_impossible_settings_are_named(settings: dict[str, object], words: str) -> None:
-    image = np.zeros((1, 16, 16), np.uint8)
-    with pytest.raises(InputError, match=words):
-        estimate(image, image, **settings)  # type: ignore[arg-type]
+def test_presets_are_the_published_ones() -> None:
+    assert {name: dataclasses.astuple(preset) for name, preset in PRESETS.items()} == {
+        "opencv4": (0.25, 0.15, 0.3, 5, 0.8, 5, 300, 0.01),
+        "opencv24": (0.25, 0.15, 0.3, 5, 0.5, 5, 300, 0.01),
+        "fast": (0.25, 0.15, 0.2, 5, 0.5, 3, 30, 0.0),
+    }
+
+
+def test_explicit_parameters_replace_those_of_the_preset() -> None:
+    for name, preset in PRESETS.items():
+        assert parameters(Flow.model_validate({"preset": name})) == preset
+    changed = dataclasses.replace(PRESETS["opencv4"], levels=4, lambda_=0.2, epsilon=0.0)
+    assert parameters(Flow(levels=4, lambda_=0.2, epsilon=0.0, bound=15.0)) == changed
 
 
 @pytest.mark.parametrize(
-    ("prev", "words"),
+    ("first", "words"),
     [
-        (np.zeros((1, 16, 16), np.float32), "prev is float32"),
-        (np.zeros((16, 16), np.uint8), "prev is uint8"),
-        ([[0]], "prev is list"),
+        (np.full((1, 16, 16), math.nan, np.float32), "first is float32"),
+        (np.zeros((16, 16), np.uint8), "first is uint8"),
+        ([[0]], "first is list"),
         (np.zeros((1, 16, 32), np.uint8)[:, :, ::2], "ascontiguousarray"),
-        (np.zeros((2, 16, 16), np.uint8), "one shape"),
+        (np.zeros((2, 16, 16), np.uint8), r"\(2, 16, 16\).*\(1, 16, 16\).*one shape"),
     ],
 )
-def test_images_of_the_wrong_kind_are_refused(prev: np.ndarray, words: str) -> None:
+def test_images_of_the_wrong_kind_are_refused(first: np.ndarray, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        estimate(prev, np.zeros((1, 16, 16), np.uint8))
+        estimate(first, np.zeros((1, 16, 16), np.uint8), OPENCV4)
 
 
 def test_too_small_images_are_refused() -> None:
-    image = np.zeros((1, 15, 40), np.uint8)
-    with pytest.raises(InputError, match="40 x 15 px"):
-        estimate(image, image)
+    with pytest.raises(InputError, match="40 x 15 px; give at least 16 x 16"):
+        flow_between(np.zeros((2, 15, 40), np.uint8), OPENCV4)
+
+
+def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "cuda", BACKENDS["cuda"]._replace(unusable=lambda: "no GPU"))
+    with pytest.raises(InputError, match="flow backend cuda cannot run here: no GPU"):
+        flow_between(np.zeros((2, 16, 16), np.uint8), Flow(backend="cuda"))
+    with pytest.raises(InputError, match=r"unknown flow backend 'gpu'; choose one of auto, .*numba"):
+        engine.resolve_backend("gpu")
 
 
 def test_auto_says_once_what_it_takes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "_auto", [])
-    monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["cuda"]._replace(unusable=lambda: "no GPU"))
-    image = np.zeros((1, 16, 16), np.uint8)
+    monkeypatch.setitem(BACKENDS, "cuda", BACKENDS["cuda"]._replace(unusable=lambda: "no GPU"))
     with caplog.at_level(logging.INFO, logger="atw.flow.engine"):
-        estimate(image, image)
-        estimate(image, image)
-    assert [record.message for record in caplog.records] == ["flow backend: numba, on the CPU"]
+        for _ in range(2):
+            flow_between(np.zeros((2, 16, 16), np.uint8), Flow())
+    assert caplog.messages == ["flow backend: numba, on the CPU"]
 
 
 def test_opencv_is_kept_to_one_thread_only_meanwhile() -> None:
@@ -209,7 +177,7 @@ def test_opencv_is_kept_to_one_thread_only_meanwhile() -> None:
                 seen.append(cv2.getNumThreads())
             seen.append(cv2.getNumThreads())
         image = np.zeros((2, 16, 16), np.uint8)
-        estimate(image, image, backend="opencv", threads=2)
+        estimate(image, image, Flow(backend="opencv"), threads=2)
         seen.append(cv2.getNumThreads())
     finally:
         cv2.setNumThreads(before)
@@ -224,4 +192,4 @@ def test_an_error_in_one_pair_is_raised(monkeypatch: pytest.MonkeyPatch) -> None
     image = np.zeros((3, 16, 16), np.uint8)
     for threads in (1, 2):
         with pytest.raises(RuntimeError, match="pair"):
-            estimate(image, image, threads=threads)
+            estimate(image, image, OPENCV4, threads=threads)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from atw import config
 from atw import flow as tvl1
 from atw.extras.drawing import films
 from atw.extras.drawing.flow_wheel import flow_to_colours
@@ -51,7 +52,7 @@ def test_the_command_writes_flow_and_both_previews(video: Path, tmp_path: Path) 
     done = run("flow", video, "--out", out, "--preset", "fast", "--threads", "2", "--preview", tmp_path / "p.png")
     assert done.returncode == 0, done.stderr
     images = greys(video)
-    expected = tvl1.estimate(images[:-1], images[1:], preset="fast")
+    expected = tvl1.estimate(images[:-1], images[1:], config.Flow(preset="fast"))
     with h5py.File(out) as file:  # as anyone would read it
         bound = file.attrs["bound"]
         flow = (file["data"][:].astype(np.float32) - file.attrs["zero"]) * (2 * bound / 255)
@@ -95,10 +96,10 @@ def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped
     choice = Choice(preset="fast", bound=5.0, warped=warped)
     entry = write_flow(video, tmp_path / "flow.h5", choice, size=(48, 40))
     images = greys(video, (48, 40))
-    expected = tvl1.estimate(images[:-1], images[1:], preset="fast")
+    expected = tvl1.estimate(images[:-1], images[1:], config.Flow(preset="fast"))
     if warped:
         expected, cameras = tvl1.estimate_warped(
-            images[:-1], images[1:], None, warp=tvl1.WarpParameters(), preset="fast"
+            images[:-1], images[1:], None, config.Flow(preset="fast"), config.Warp()
         )
         accepted = [camera for camera in cameras if camera.accepted]
         assert entry.accepted == len(accepted) / 8
@@ -115,7 +116,6 @@ def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped
 
 
 def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
-    from atw import config
     from atw.datasets import Dataset
     from atw.preprocess.shard import make
 

@@ -22,65 +22,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atw import jit
-from atw.files import InputError
-from atw.flow import cpu, cuda, parameters
-from atw.flow.cuda import layout
-from atw.flow.cuda.layout import Tile
+from atw.config import Flow
+from atw.errors import InputError
+from atw.flow import PRESETS, cpu, cuda, parameters
+from tests.unit.textures import iterate_by_textbook, levels_apart, pair
+
+pytest.importorskip("numba_cuda")
+from atw.flow.cuda import kernels, solver, tiles
+from atw.flow.cuda.tiles import Tile
 from tests.unit.cuda_program import (
     SHORT_TILE,
     SMALL_TILE,
     STOPPING,
-    TAU,
-    THETA,
     UNTESTED,
-    pair,
     random_planes,
     run_here,
     stopping_pairs,
     untested_pairs,
 )
 
-LEVEL_PX = 40 / 255
-
 
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
-    pytest.importorskip("numba_cuda")
     target = tmp_path_factory.mktemp("cuda") / "results.npz"
     run_here("simulate", target, NUMBA_ENABLE_CUDASIM="1", CUDA_VISIBLE_DEVICES="")
     with np.load(target) as results:
         return dict(results)
 
 
-def iterate_by_hand(planes: np.ndarray, most: int, enough: float) -> tuple[np.ndarray, int]:
-    """The textbook iteration in float64 on a pair's planes [10, H, W]: flow [2, H, W] and iterations until small."""
-    nx, ny, rho, limit = planes[:4].astype(np.float64)
-    u = planes[4:6].astype(np.float64)
-    p = np.zeros((2, 2, *u.shape[1:]))  # component, direction
-    for count in range(1, most + 1):
-        v = u - np.clip(rho + nx * u[0] + ny * u[1], -limit, limit) * np.stack([nx, ny])
-        divergence = np.diff(p[:, 0], axis=2, prepend=0) + np.diff(p[:, 1], axis=1, prepend=0)
-        squared = float(((v + THETA * divergence - u) ** 2).sum())
-        u = v + THETA * divergence
-        gradient = np.stack([np.diff(u, axis=2, append=u[:, :, -1:]), np.diff(u, axis=1, append=u[:, -1:])], axis=1)
-        length = np.sqrt((gradient**2).sum(axis=1, keepdims=True))
-        p = (p + TAU / THETA * gradient) / (1 + TAU / THETA * length)
-        if count % 2 == 0 and squared <= enough:
-            break
-    return u, count
-
-
 def test_pairs_stop_at_the_iteration_of_the_textbook(simulated: dict[str, np.ndarray]) -> None:
     planes = random_planes(0, 19, 26)
-    expected = [iterate_by_hand(each, 18, 0.05**2 * 19 * 26) for each in planes]
-    counts = [count for _, count in expected]
+    expected = [iterate_by_textbook(each[:6], 18, 0.05**2 * 19 * 26) for each in planes]
+    counts = [count for *_, count in expected]
     # Two stop within a launch, the first and a later one; one does not stop.
     assert counts == [2, 18, 14]
-    records = simulated["control"][:-1].reshape(3, layout.FIELDS)
-    assert records[:, layout.DONE].tolist() == counts
+    records = simulated["control"][:-1].reshape(3, kernels.FIELDS)
+    assert records[:, kernels.DONE].tolist() == counts
     assert simulated["control"][-1] == 0
     assert simulated["launches"] == 6
-    np.testing.assert_allclose(simulated["relaxed"], np.stack([flow for flow, _ in expected]), atol=2e-5)
+    np.testing.assert_allclose(simulated["relaxed"], np.stack([flow for flow, *_ in expected]), atol=2e-5)
 
 
 def test_agrees_with_the_cpu(simulated: dict[str, np.ndarray]) -> None:
@@ -89,10 +69,9 @@ def test_agrees_with_the_cpu(simulated: dict[str, np.ndarray]) -> None:
         ("together", stopping_pairs(), STOPPING),
     ):
         first, second = (np.ascontiguousarray(images) for images in pairs.transpose(1, 0, 2, 3))
-        expected = cpu.solve(first, second, parameters("opencv4", **settings), 1)
-        difference = np.abs(simulated[name] - expected).mean(axis=(1, 2, 3))
+        expected = cpu.solve(first, second, settings, 1)
         assert np.abs(expected[-1]).max() > 0.5
-        assert (difference <= 0.05 * LEVEL_PX).all(), f"{name}: {difference}"
+        assert (levels_apart(simulated[name], expected) <= 0.05).all(), name
 
 
 def test_the_rest_of_the_batch_changes_nothing(simulated: dict[str, np.ndarray]) -> None:
@@ -106,7 +85,6 @@ def test_nothing_moves_without_motion_or_texture(simulated: dict[str, np.ndarray
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    pytest.importorskip("numba_cuda")
     target = tmp_path_factory.mktemp("cuda") / "ptx.json"
     run_here("compile", target)
     found: dict[str, str] | None = json.loads(target.read_text())
@@ -146,9 +124,9 @@ class FakeSpace:
     room, runs, made = 1 << 20, 1 << 20, list[int]()
 
     def __init__(self, sizes: list[tuple[int, int]], pairs: int, tile: Tile) -> None:
-        from atw.flow.cuda.solver import CudaAPIError, binding
-
-        self.full = CudaAPIError(binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "Call to cuMemAlloc results in ...")
+        self.full = solver.CudaAPIError(
+            solver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "Call to cuMemAlloc results in ..."
+        )
         self.sizes, self.pairs = sizes, pairs
         self.made.append(pairs)
         if pairs > self.room:
@@ -164,9 +142,6 @@ class FakeSpace:
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeSpace]]:
     """What a stand-in for a device with a terabyte of memory is asked for."""
-    pytest.importorskip("numba_cuda")
-    from atw.flow.cuda import solver
-
     context = SimpleNamespace(get_memory_info=lambda: SimpleNamespace(free=1 << 40))
     device = SimpleNamespace(gpus={0: nullcontext()}, current_context=lambda: context)
     monkeypatch.setattr(solver, "cuda", device)
@@ -179,10 +154,8 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeSpace]]:
 
 def solve_numbers(pairs: int) -> None:
     """The stand-in's flow of each pair is the number of its second image."""
-    from atw.flow.cuda import solver
-
     images = np.broadcast_to(np.arange(pairs, dtype=np.uint8)[:, None, None], (pairs, 16, 16))
-    found = solver.solve(images, images, parameters("fast"))
+    found = solver.solve(images, images, PRESETS["fast"])
     np.testing.assert_array_equal(found, np.broadcast_to(images[:, None], found.shape))
 
 
@@ -210,8 +183,6 @@ def test_without_room_for_a_pair_one_message_says_so(
 def test_a_full_gpu_that_gives_no_context_is_the_same_message(
     memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atw.flow.cuda import solver
-
     class Full:
         def __enter__(self) -> None:
             raise FakeSpace([], 1, SMALL_TILE).full
@@ -226,8 +197,6 @@ def test_a_full_gpu_that_gives_no_context_is_the_same_message(
 def test_other_failures_of_the_driver_stay_what_they_are(
     memory: type[FakeSpace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atw.flow.cuda import solver
-
     def fail(*_: object) -> None:
         raise solver.CudaAPIError(solver.binding.CUresult.CUDA_ERROR_ILLEGAL_ADDRESS, "illegal address")
 
@@ -261,9 +230,6 @@ def test_two_calls_at_a_time_have_a_workspace_each(memory: type[FakeSpace], monk
 
 
 def test_waiting_asks_the_driver_and_logs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba_cuda")
-    from atw.flow.cuda import solver
-
     result = solver.binding.CUresult
     answers = [result.CUDA_ERROR_NOT_READY, result.CUDA_ERROR_NOT_READY, result.CUDA_SUCCESS]
     asked = []
@@ -292,21 +258,17 @@ driver._logger.info("add pending dealloc")
 
 
 def test_the_drivers_refusals_are_not_logged() -> None:
-    pytest.importorskip("numba_cuda")
     run = subprocess.run([sys.executable, "-c", REFUSED], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
 
 
 def test_kernels_are_compiled_anew_when_any_of_their_files_changes(tmp_path: Path) -> None:
-    pytest.importorskip("numba_cuda")
-    from atw.flow.cuda import iteration, kernels
-
-    folder = Path(layout.__file__).parent
-    for kernel in (kernels.convert, iteration.iteration_kernel(layout.TILE)):
+    folder = Path(tiles.__file__).parent
+    for kernel in (kernels.convert, tiles.iteration_kernel(tiles.TILE)):
         assert kernel.py_func.__qualname__.endswith(f"-{jit._sources(folder)}")
     copy = Path(shutil.copytree(folder, tmp_path / "cuda", ignore=shutil.ignore_patterns("__pycache__")))
     assert jit._sources(copy) == jit._sources(folder)
-    with (copy / "layout.py").open("a") as file:
+    with (copy / "tiles.py").open("a") as file:
         file.write("STATE = 5\n")
     jit._sources.cache_clear()
     assert jit._sources(copy) != jit._sources(folder)
@@ -315,10 +277,7 @@ def test_kernels_are_compiled_anew_when_any_of_their_files_changes(tmp_path: Pat
 def test_kernels_without_a_writable_cache_are_compiled_all_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("numba_cuda")
     from numba.cuda.core.caching import CacheImpl
-
-    from atw.flow.cuda import kernels
 
     def fill(values: Any) -> None: ...
 
@@ -329,54 +288,40 @@ def test_kernels_without_a_writable_cache_are_compiled_all_the_same(
 
 @given(st.integers(16, 5000), st.integers(16, 5000))
 def test_tiles_cover_the_image_and_no_more(height: int, width: int) -> None:
-    across, down = layout.TILE.grid(height, width)
+    across, down = tiles.TILE.grid(height, width)
     assert (across - 1) * 52 < width <= across * 52
     assert (down - 1) * 52 < height <= down * 52
-    assert width <= layout.row_pitch(width) < width + 32
+    assert width <= kernels.row_pitch(width) < width + 32
 
 
-@pytest.mark.parametrize("tile", [layout.TILE, SMALL_TILE, SHORT_TILE])
+@pytest.mark.parametrize("tile", [tiles.TILE, SMALL_TILE, SHORT_TILE])
 def test_tiles_are_possible(tile: Tile) -> None:
     assert tile.iterations % 2 == tile.iterations % tile.patch_columns == 0
     assert tile.iterations // 2 <= min(tile.rows, 2 * tile.patch_rows)
 
 
 def test_launches() -> None:
-    assert layout.launches(300, layout.TILE, tested=False) == 50
-    assert layout.launches(300, layout.TILE, tested=True) == 51
-    assert layout.launches(7, layout.TILE, tested=False) == 2
-
-
-def test_work_of_a_schedule_by_hand() -> None:
-    settings = parameters("opencv4", levels=1, warps=2, iterations=12)
-    moved, operations = layout.work(52, 53, settings)
-    # Two launches a warp, each reads ten floats a pixel and writes six; linearising reads and writes ten.
-    assert moved == 2 * (2 * 64 + 40) * 52 * 53
-    assert operations == 2 * (12 * 51 + 150) * 52 * 53
-
-
-def test_a_launch_must_move_less_than_tiles_read() -> None:
-    one, two = (layout.work(256, 340, parameters("fast", levels=1, warps=1, iterations=n))[0] for n in (6, 12))
-    assert two - one == 5_570_560
+    assert tiles.launches(300, tiles.TILE, tested=False) == 50
+    assert tiles.launches(300, tiles.TILE, tested=True) == 51
+    assert tiles.launches(7, tiles.TILE, tested=False) == 2
 
 
 needs_gpu = pytest.mark.skipif(cuda.unusable() is not None, reason="no usable GPU")
 
 
 @needs_gpu
-@pytest.mark.parametrize("preset", ["opencv4", "opencv24", "fast"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_a_gpu_agrees_with_the_cpu(preset: str) -> None:
     pairs = np.stack([pair(seed, 256, 340, 2.0 - seed, 1.0) for seed in range(4)])
     first, second = (np.ascontiguousarray(images) for images in pairs.transpose(1, 0, 2, 3))
-    found = cuda.solve(first, second, parameters(preset), 1)
-    expected = cpu.solve(first, second, parameters(preset), 1)
-    assert np.abs(found - expected).mean() <= 0.05 * LEVEL_PX
+    found = cuda.solve(first, second, PRESETS[preset], 1)
+    assert levels_apart(found, cpu.solve(first, second, PRESETS[preset], 1)).mean() <= 0.05
 
 
 @needs_gpu
 def test_a_gpu_gives_the_same_for_any_batch_and_thread() -> None:
     one = np.stack([pair(seed, 256, 340, 2.0 - seed, 1.0) for seed in range(4)])
-    settings = parameters("opencv4", warps=2)
+    settings = parameters(Flow(warps=2))
     pairs = np.tile(one, (16, 1, 1, 1))
     first, second = (np.ascontiguousarray(images) for images in pairs.transpose(1, 0, 2, 3))
     together = cuda.solve(first, second, settings, 1)

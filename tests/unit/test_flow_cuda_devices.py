@@ -13,11 +13,10 @@ import pytest
 
 from atw.files import InputError
 from atw.flow import cuda
-from atw.flow.cuda import device
 
 HOLD = """
 import sys
-from atw.flow.cuda.device import hold_one
+from atw.flow.cuda import hold_one
 with hold_one(sys.argv[1].split(","), wait_seconds=0) as index:
     print(index, flush=True)
     sys.stdin.read()
@@ -40,23 +39,23 @@ def test_processes_hold_different_devices_until_they_die(tmp_path: Path, monkeyp
             assert second.stdout is not None and second.stdout.readline() == "1\n"
             with (
                 pytest.raises(InputError, match=r"all 2 GPUs \(b, a\).*--resources gpu=2"),
-                device.hold_one(["b", "a"], wait_seconds=0.3),
+                cuda.hold_one(["b", "a"], wait_seconds=0.3),
             ):
                 pass
             first.send_signal(signal.SIGKILL)
-            with device.hold_one(["b", "a"], wait_seconds=10) as index:
+            with cuda.hold_one(["b", "a"], wait_seconds=10) as index:
                 assert index == 1
             second.communicate("")
-    with device.hold_one(["b", "a"], wait_seconds=10) as index:
+    with cuda.hold_one(["b", "a"], wait_seconds=10) as index:
         assert index == 0
 
 
 def test_a_claim_decides_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(device, "visible_devices", lambda: ["GPU-0", "GPU-1"])
+    monkeypatch.setattr(cuda, "visible_devices", lambda: ["GPU-0", "GPU-1"])
     seen = []
-    with device.claim() as outer, device.claim() as inner:
-        worker = threading.Thread(target=lambda: seen.append(device.current_device()))
+    with cuda.claim() as outer, cuda.claim() as inner:
+        worker = threading.Thread(target=lambda: seen.append(cuda.current_device()))
         worker.start()
         worker.join()
     assert (outer, inner, seen) == ("GPU-0", "GPU-1", [1])
@@ -67,12 +66,12 @@ def test_a_foreign_lock_directory_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / f"atw-gpu-{os.getuid()}").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="TMPDIR"), device.hold_one(["a"]):
+    with pytest.raises(InputError, match="TMPDIR"), cuda.hold_one(["a"]):
         pass
 
 
 def test_no_device_is_an_error_at_once() -> None:
-    with pytest.raises(InputError, match="no GPU"), device.hold_one([]):
+    with pytest.raises(InputError, match="no GPU"), cuda.hold_one([]):
         pass
 
 

@@ -120,7 +120,7 @@ def test_masked_people_do_not_move_the_camera(tmp_path: Path) -> None:
     assert (misled.accepted, misled.still) == (1.0, 0.0)
     assert (masked.accepted, masked.still) == (1.0, 1.0)
     greys = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
-    plain = quantise(tvl1.estimate(greys[:-1], greys[1:], **FAST), 20.0)
+    plain = quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FAST)), 20.0)
     assert masked.encoded == [encode_field(field, 3) for field in plain]
     assert misled.encoded != masked.encoded
 

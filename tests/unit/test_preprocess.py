@@ -15,7 +15,6 @@ from atw.datasets import Dataset
 from atw.datasets.contents import UNREAD
 from atw.files import InputError
 from atw.preprocess import shard as shard_making
-from atw.preprocess import streams
 from atw.preprocess.shard import make
 from atw.shards import Entry, Shard, dequantise, quantise
 
@@ -115,7 +114,7 @@ def test_flow_is_that_of_the_decoded_frames(project: Project) -> None:
             greys = project.greys(video)
             assert (entry.count, entry.decoded) == (count, len(greys)) == (count, count + 1)
             levels = shard.fields(entry, range(count))
-            assert np.array_equal(levels, quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0))
+            assert np.array_equal(levels, quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW)), 20.0))
             # The texture moves by -2 and -1 px in 64 x 48, so by -1.5 and -0.83 px at the working size.
             inside = dequantise(levels, 20.0)[..., 8:-8, 8:-8]
             assert np.median(inside[:, 0]) == pytest.approx(-1.5, abs=0.2)
@@ -156,8 +155,8 @@ def test_warped_flow_has_the_camera_taken_out(project: Project, matches: str) ->
             assert (entry.count, entry.sha256) == (known.count, known.sha256)
             greys = project.greys(video)
             fields = dequantise(flow.fields(known, range(known.count)), 20.0)
-            warp = streams.warp_parameters(project.settings("warped").warp)
-            expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, warp=warp, **FLOW)
+            warp = project.settings("warped").warp
+            expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, config.Flow(**FLOW), warp)
             levels = shard.fields(entry, range(entry.count))
             assert np.array_equal(levels, quantise(expected, 20.0))
             # Everything moves alike, which is what a moving camera looks like.
@@ -194,7 +193,7 @@ def test_displacements_beyond_the_bound_are_counted(project: Project) -> None:
         entry = entries(shard)[GOOD[0]]
         assert shard.attributes["bound"] == 1.0
         greys = project.greys(GOOD[0])
-        fields = tvl1.estimate(greys[:-1], greys[1:], **FLOW)
+        fields = tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW))
         assert entry.clipped == np.mean(np.abs(fields) > 1.0)
         assert 0.2 < entry.clipped < 0.8
         assert shard.fields(entry, [0]).min() == 1
@@ -217,10 +216,12 @@ def test_a_video_of_more_frames_than_a_block_has_every_field(
     with Shard(project.make("flow")) as flow, Shard(project.make("warped")) as warped:
         known, entry = entries(flow)[GOOD[0]], entries(warped)[GOOD[0]]
         assert known.count == entry.count == 66
-        expected = quantise(tvl1.estimate(greys[:-1], greys[1:], **FLOW), 20.0)
+        expected = quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW)), 20.0)
         assert np.array_equal(flow.fields(known, range(66)), expected)
-        settings = streams.warp_parameters(project.settings("warped").warp)
-        fields, _ = tvl1.estimate_warped(greys[:-1], greys[1:], dequantise(expected, 20.0), warp=settings, **FLOW)
+        settings = project.settings("warped").warp
+        fields, _ = tvl1.estimate_warped(
+            greys[:-1], greys[1:], dequantise(expected, 20.0), config.Flow(**FLOW), settings
+        )
         assert np.array_equal(warped.fields(entry, range(66)), quantise(fields, 20.0))
 
 
@@ -305,10 +306,11 @@ def test_a_flow_shard_that_lacks_a_video_is_refused(project: Project) -> None:
     assert not project.path("warped").exists()
 
 
-def test_an_error_inside_leaves_no_shard(project: Project) -> None:
-    settings = project.settings("flow")
-    assert isinstance(settings, config.FlowShards)
-    settings = settings.model_copy(update={"flow": settings.flow.model_copy(update={"levels": -1})})
-    with pytest.raises(InputError, match="levels"):
-        make(project.path("flow"), settings, project.dataset(), flow_path=None, threads=2)
+def test_an_error_inside_leaves_no_shard(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise InputError("no memory")
+
+    monkeypatch.setattr(tvl1, "estimate", fail)
+    with pytest.raises(InputError, match="no memory"):
+        make(project.path("flow"), project.settings("flow"), project.dataset(), flow_path=None, threads=2)
     assert not project.path("flow").exists()

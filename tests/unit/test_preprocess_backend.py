@@ -30,7 +30,7 @@ def test_auto_without_a_gpu_stays_on_the_cpu_even_where_there_is_one(monkeypatch
 def test_auto_with_a_gpu_holds_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
     monkeypatch.setattr(engine, "_auto", [])
-    monkeypatch.setattr(cuda.device, "visible_devices", lambda: ["GPU-a-test-only"])
+    monkeypatch.setattr(cuda, "visible_devices", lambda: ["GPU-a-test-only"])
     with job_backend("auto", 1) as name:
         assert name == "cuda"
         with pytest.raises(InputError, match=r"GPU-a-test-only.* in use"), cuda.claim(wait_seconds=0):

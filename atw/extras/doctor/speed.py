@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import ON_GPU
+from atw.config import ON_GPU, Flow
 from atw.flow import estimate
 from atw.flow.engine import BACKENDS
 
@@ -45,7 +45,7 @@ def backends(*, cores: int, measure: bool) -> dict[str, Any]:
 
 def fault(name: str) -> str | None:
     """What is wrong with the flow that a backend finds between two rendered pictures, None if nothing."""
-    flow = estimate(*texture(1), preset="fast", backend=name)[0]
+    flow = estimate(*texture(1), _flow(name, "fast"))[0]
     found = np.median(flow[:, 32:-32, 32:-32], axis=(1, 2))
     if np.all(np.abs(found - _MOTION_PX) <= _TOLERANCE_PX):
         return None
@@ -64,11 +64,15 @@ def pairs_per_second(name: str, preset: str, threads: int) -> float:
     while True:
         prev, following = texture(pairs)
         start = time.perf_counter()
-        estimate(prev, following, preset=preset, backend=name, threads=threads)
+        estimate(prev, following, _flow(name, preset), threads=threads)
         seconds = time.perf_counter() - start
         if seconds >= _LEAST_SECONDS or pairs >= _MOST_PAIRS:
             return round(pairs / seconds, 1)
         pairs *= 2
+
+
+def _flow(backend: str, preset: str) -> Flow:
+    return Flow.model_validate({"backend": backend, "preset": preset})
 
 
 def texture(pairs: int) -> tuple[Images, Images]:

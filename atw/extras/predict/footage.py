@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from atw.config import FlowShards, FrameShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
-from atw.flow.parameters import SMALLEST_SIDE_PX
+from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess import streams
 from atw.shards import Entry, decode_field, decode_frame, encode_frame, places_of
 from atw.terminal import Meter

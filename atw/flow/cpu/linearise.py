@@ -1,7 +1,7 @@
-"""Linearising the data term of TV-L1: the second image and its gradients, warped by the flow found so far.
+"""Linearise the data term of TV-L1: warp the second image and its gradients by the flow found so far.
 
 With g = grad I1 at x + u0, rho(u) = I1(x + u0) + g . (u - u0) - I0(x). Samples are bicubic with Keys' kernel (a =
--0.75), with the edges of the image repeated; a pixel that the flow takes out of the image has no data term.
+-0.75), with the edges of the image repeated. A pixel that the flow takes out of the image has no data term.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.flow.cpu.layout import (
+from atw.flow.cpu.rows import (
     FLOW_X,
     FLOW_Y,
     LEFT,
@@ -37,12 +37,12 @@ FLAT = float(np.finfo(np.float32).eps)
 
 
 def empty_packed(height: int, width: int) -> NDArray[np.int16]:
-    """Room for what `pack` makes of an image."""
+    """Return an array for the result of `pack`."""
     return np.zeros(_packed_shape(height, width), np.int16)
 
 
 def packed_part(room: NDArray[np.int16], height: int, width: int) -> NDArray[np.int16]:
-    """Room for a smaller image, inside that for a larger one."""
+    """Return the part of such an array that a smaller image needs."""
     rows, pitch = _packed_shape(height, width)
     return room.reshape(-1)[: rows * pitch].reshape(rows, pitch)
 
@@ -89,7 +89,7 @@ def pack(image: FloatArray, width: int, packed: NDArray[np.int16]) -> None:
 
 
 def _keys(part: Vector, scale: float) -> Vector:
-    """Weights of the four samples around a point `part` after the second one, times `scale`: lane by lane."""
+    """Return the weights of four samples around a point `part` after the second one, times `scale`, lane by lane."""
     rest, square = 1 - part, part * part
     first, last = -0.75 * part * (rest * rest), -0.75 * rest * square
     second = (1.25 * part - 2.25) * square + 1
@@ -110,13 +110,13 @@ def _add_taps(pixels: Sequence[Vector]) -> Vector:
 
 
 def _channel(quads: Sequence[Vector], channel: int) -> Vector:
-    """One channel of 16 pixels that come in fours, four channels each."""
+    """Pick one channel of 16 pixels that come in fours, four channels each."""
     order = range(channel, 2 * LANES, CHANNELS)
     return quads[0].shuffle(quads[1], order).shuffle(quads[2].shuffle(quads[3], order), range(LANES))
 
 
 def _sample(emit: Emitter, packed: Any, pitch: Any, x: Vector, y: Vector) -> list[Vector]:
-    """Intensity, d/dx and d/dy of the packed image at 16 points, which lie at most one pixel outside."""
+    """Sample intensity, d/dx and d/dy of the packed image at 16 points at most one pixel outside of it."""
     builder = emit.builder
     left, top = x.floor(), y.floor()
     weights_x = emit.spill(_keys(x - left, 1.0).value)

@@ -1,9 +1,9 @@
 """Vector code for numba kernels: loops over 16 float32 lanes, written as formulas and emitted as LLVM instructions.
 
-numba turns plain loops into vector code only sometimes, and never into the approximate square roots that TV-L1 can do
-with. A function under `emitted` receives an `Emitter` and runs once, when numba compiles the kernel that calls it; the
-arithmetic on `Vector` that it does becomes the code of the kernel. The instructions are those of no particular
-machine: LLVM splits the vectors where registers are shorter, on AVX2 as on Arm.
+numba seldom turns plain loops into vector code, and never into the approximate square roots that suffice for TV-L1. A
+function under `emitted` receives an `Emitter` and runs once, when numba compiles the kernel that calls it; its
+arithmetic on `Vector` becomes the code of the kernel. The instructions belong to no particular machine: LLVM splits the
+vectors on machines with shorter registers, such as AVX2 and Arm.
 """
 
 import functools
@@ -25,7 +25,7 @@ _FAST = ["fast"]
 
 
 class Vector:
-    """float32 lanes in the code being emitted; operators act lane by lane, also with numbers."""
+    """float32 lanes in the emitted code; operators act lane by lane, also with numbers."""
 
     def __init__(self, builder: Any, value: Any) -> None:
         self._builder = builder
@@ -33,7 +33,7 @@ class Vector:
 
     @property
     def lanes(self) -> int:
-        """How many there are."""
+        """The number of lanes."""
         count: int = self.value.type.count
         return count
 
@@ -85,20 +85,20 @@ class Vector:
         return self._call("floor")
 
     def clip(self, low: "Vector | float", high: "Vector | float") -> "Vector":
-        """Limit to low..high; NaN becomes `low`, so that an index made from the result is one of the array."""
+        """Limit to low..high; NaN becomes `low`, so that an index made from the result is valid."""
         return self._call("maxnum", low)._call("minnum", high)
 
     def shuffle(self, other: "Vector", order: Sequence[int]) -> "Vector":
-        """Lanes picked from this vector (0, 1, ..) and the other one (`lanes`, ..)."""
+        """Pick lanes from this vector (0, 1, ..) and the other one (`lanes`, ..)."""
         picked = ir.Constant(ir.VectorType(_INT32, len(order)), list(order))
         return Vector(self._builder, self._builder.shuffle_vector(self.value, other.value, picked))
 
     def pick(self, order: Sequence[int]) -> "Vector":
-        """Lanes of this vector in another order."""
+        """Put the lanes of this vector into another order."""
         return self.shuffle(self, order)
 
     def where(self, condition: Any, other: "Vector | float") -> "Vector":
-        """This where the condition holds, else the other."""
+        """Take this vector where the condition holds, else the other."""
         return Vector(self._builder, self._builder.select(condition, self.value, self._other(other)))
 
     def above(self, limit: "Vector | float") -> Any:
@@ -113,12 +113,12 @@ class Vector:
         )
 
     def sum(self) -> Any:
-        """Sum of the lanes, a float32."""
+        """Sum the lanes to a float32."""
         called = self._declare("vector.reduce.fadd", ir.FunctionType(_FLOAT, [_FLOAT, self.value.type]))
         return self._builder.call(called, [ir.Constant(_FLOAT, 0.0), self.value], fastmath=_FAST)
 
     def to_int32(self) -> Any:
-        """Whole numbers as they are; the integers' own type is for `Emitter.spill` only."""
+        """Convert whole numbers to an int32 vector, for `Emitter.spill`."""
         return self._builder.fptosi(self.value, ir.VectorType(_INT32, self.lanes))
 
 
@@ -130,21 +130,21 @@ class Emitter:
         self._triple, _, self._features = context.codegen().magic_tuple()
 
     def estimate(self, *, root_bits: int, quotient_bits: int) -> None:
-        """Let 1 / sqrt(x) and 1 / x of this kernel be the processor's estimate, good to that many bits or more.
+        """Compute 1 / sqrt(x) and 1 / x in this kernel by the processor's estimate, to at least so many bits.
 
-        A Newton step doubles the bits, so that there are as many as it takes.
+        Each Newton step doubles the bits; there are as many steps as it takes.
         """
         given = self._estimated_bits()
         roots, quotients = (math.ceil(math.log2(max(bits / given, 1))) for bits in (root_bits, quotient_bits))
-        # LLVM reads these from the function, and loses them if that is inlined into one that lacks them. Some AVX-512
-        # machines are tuned to half vectors, where the estimate would be the shorter one.
+        # LLVM loses these attributes when it inlines the function into one that lacks them. Some AVX-512 machines
+        # prefer half vectors, whose estimate has fewer bits.
         for attribute in (
             f'"reciprocal-estimates"="vec-sqrtf:{roots},vec-divf:{quotients}"',
             '"prefer-vector-width"="512"',
             '"min-legal-vector-width"="512"',
             "noinline",
         ):
-            set.add(self.builder.function.attributes, attribute)  # llvmlite itself knows no attributes with values
+            set.add(self.builder.function.attributes, attribute)  # llvmlite refuses attributes with values
 
     def _estimated_bits(self) -> int:
         if "+avx512f" in self._features.split(","):
@@ -153,7 +153,7 @@ class Emitter:
 
     @contextmanager
     def loop(self, count: Any) -> Iterator[Any]:
-        """Emit what is inside for 0, LANES, 2 LANES, .. below `count`, an int64; gives that number."""
+        """Emit the block once per 0, LANES, 2 LANES, .. below `count` (int64), and yield that number."""
         rounds = self.builder.sdiv(self.builder.add(count, _INT64(LANES - 1)), _INT64(LANES))
         with cgutils.for_range(self.builder, rounds) as loop:
             yield self.builder.mul(loop.index, _INT64(LANES))
@@ -163,11 +163,11 @@ class Emitter:
         return self.builder.gep(array, [index])
 
     def load(self, pointer: Any, offset: int = 0, lanes: int = LANES) -> Vector:
-        """The float32 values from `offset` elements after a pointer on."""
+        """Load float32 values from `offset` elements after a pointer on."""
         return Vector(self.builder, self.builder.load(self._at(pointer, offset, _FLOAT, lanes), align=4))
 
     def load_int16(self, pointer: Any) -> Vector:
-        """The int16 values at a pointer, as float32."""
+        """Load int16 values at a pointer as float32."""
         loaded = self.builder.load(self._at(pointer, 0, ir.IntType(16), LANES), align=2)
         return Vector(self.builder, self.builder.sitofp(loaded, ir.VectorType(_FLOAT, LANES)))
 
@@ -187,7 +187,7 @@ class Emitter:
         return self.builder.bitcast(pointer, ir.VectorType(kind, lanes).as_pointer())
 
     def broadcast(self, scalar: Any) -> Vector:
-        """A float32 in every lane; a constant number may be given as well."""
+        """Put a float32, or a constant number, into every lane."""
         kind = ir.VectorType(_FLOAT, LANES)
         if isinstance(scalar, int | float):
             return Vector(self.builder, ir.Constant(kind, [float(scalar)] * LANES))
@@ -195,12 +195,12 @@ class Emitter:
         return Vector(self.builder, first).pick([0] * LANES)
 
     def count_up(self, start: Any) -> Vector:
-        """start, start + 1, .. for an int64."""
+        """Return start, start + 1, .. for an int64."""
         lanes = Vector(self.builder, ir.Constant(ir.VectorType(_FLOAT, LANES), [float(lane) for lane in range(LANES)]))
         return self.broadcast(self.to_float(start)) + lanes
 
     def below(self, count: Any) -> Any:
-        """Condition: lane number below `count`, an int64."""
+        """Condition that the lane number is below `count`, an int64."""
         kind = ir.VectorType(_INT64, LANES)
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), count, _INT32(0))
         order = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
@@ -212,20 +212,20 @@ class Emitter:
         return functools.reduce(self.builder.and_, conditions)
 
     def to_float(self, whole: Any) -> Any:
-        """An int64 as float32."""
+        """Convert an int64 to float32."""
         return self.builder.sitofp(whole, _FLOAT)
 
     def variable(self, vector: Vector) -> Any:
-        """Room for a vector that changes from round to round of a loop: use `load` and `store`."""
+        """Return the address of a vector that changes from round to round of a loop, for `load` and `store`."""
         room = cgutils.alloca_once(self.builder, vector.value.type)
         self.builder.store(vector.value, room)
         return self.builder.bitcast(room, _FLOAT.as_pointer())
 
     def spill(self, values: Any) -> Any:
-        """Pointer to a copy of a vector of any type in memory, whose elements can be read one by one.
+        """Return a pointer to a copy of a vector of any type in memory, to read its elements one by one.
 
-        A broadcast read costs nothing; taking an element out of a register costs two shuffles. An empty assembly
-        statement keeps LLVM from knowing better.
+        A broadcast read costs nothing; taking an element out of a register costs two shuffles. The empty assembly
+        statement keeps LLVM from optimising the copy away.
         """
         room = cgutils.alloca_once(self.builder, values.type)
         self.builder.store(values, room)
@@ -236,10 +236,10 @@ class Emitter:
 
 
 def emitted(emit: Callable[..., Any]) -> Any:
-    """Make a function that numba kernels can call from one that emits its code.
+    """Turn a function that emits code into one that numba kernels can call.
 
-    `emit` receives an Emitter, then for an array the pointer to its first element, for a whole number an int64, and for
-    another number a float32. What it returns, a float32 or nothing, is what the call gives.
+    `emit` receives an Emitter, then each argument: the pointer to an array's first element, an int64 for an integer, a
+    float32 for another number. It returns the call's result, a float32 or nothing.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -268,12 +268,12 @@ def _argument(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 
 def interleave(vectors: Sequence[Vector]) -> Vector:
-    """Four vectors as one of four times the lanes: a0 b0 c0 d0 a1 b1 .."""
+    """Interleave four vectors into one of four times the lanes: a0 b0 c0 d0 a1 b1 .."""
     lanes = vectors[0].lanes
     pairs = [vectors[0].shuffle(vectors[1], range(2 * lanes)), vectors[2].shuffle(vectors[3], range(2 * lanes))]
     return pairs[0].shuffle(pairs[1], [k * lanes + lane for lane in range(lanes) for k in range(4)])
 
 
 def total(terms: Sequence[Vector]) -> Vector:
-    """Sum of vectors."""
+    """Sum vectors."""
     return functools.reduce(operator.add, terms)

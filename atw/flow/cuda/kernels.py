@@ -1,10 +1,10 @@
-"""CUDA kernels that work on one pixel a thread: the pyramid, the gradients, linearising, and the way in and out.
+"""CUDA kernels that work on one pixel per thread, and the arrays that all CUDA kernels share.
 
 Arrays are flat. Images of a level are [2 B, H, pitch], both images of a pair one after the other; gradients of the
-second ones [B, 2, H, pitch]; planes [B, PLANES, H, pitch]; control [B FIELDS + 1], the last being the number of pairs
-that are still at work. The grid is (columns, rows, images or pairs).
+second images [B, 2, H, pitch]; planes [B, PLANES, H, pitch]; control [B FIELDS + 1], its last element the number of
+pairs still at work. The grid is (columns, rows, images or pairs).
 
-Everything is float32: a bare Python float, or an integer times a float, would be float64 to numba.
+Everything is float32: to numba, a bare Python float, or an integer times a float, would be float64.
 """
 
 import functools
@@ -16,26 +16,23 @@ import numpy as np
 from numba import cuda
 from numba.cuda.core import config
 
-from atw.flow.cuda.layout import (
-    ARRIVED,
-    DONE,
-    DUAL_X,
-    END,
-    FIELDS,
-    FLOW_X,
-    FLOW_Y,
-    HALF,
-    LIMIT,
-    NORMAL_X,
-    NORMAL_Y,
-    PLANES,
-    RESIDUAL,
-    STATE,
-    STATE_PLANES,
-)
 from atw.jit import kept_on_disk
 
-# Coarse levels of few pairs are small on purpose; numba would warn of each.
+# Planes of a pair on a pyramid level: four coefficients of the data term, then two halves of the state, each with the
+# flow and its dual variables. A launch reads one half and writes the other, so no tile sees its neighbour's new values.
+NORMAL_X, NORMAL_Y, RESIDUAL, LIMIT = range(4)
+STATE = 4
+FLOW_X, FLOW_Y = range(2)
+DUAL_X, DUAL_Y = 2, 3  # of the x component; those of the y component are two further
+STATE_PLANES = 6
+PLANES = STATE + 2 * STATE_PLANES
+
+# Integers per pair that control its iterations: how many are done in this warp, after how many it ends, which half of
+# the state holds the flow, and how many tiles have finished the present launch.
+DONE, END, HALF, ARRIVED = range(4)
+FIELDS = 4
+
+# Coarse levels of few pairs are small; numba would warn of each.
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
 
 BLOCK = (32, 8)
@@ -56,9 +53,14 @@ FAR3, FAR2, FAR1, FAR0 = f32(-0.75), f32(3.75), f32(-6.0), f32(3.0)
 # The simulator takes no options on generated code.
 _INLINE = {} if config.ENABLE_CUDASIM else {"forceinline": True}
 
-# An integer of whatever width, or a condition: numba knows them from the calls.
+# An integer of any width, or a condition; numba infers it from the calls.
 Int = Any
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def row_pitch(width: int) -> int:
+    """Return the floats from row to row of an image or plane: whole runs of 128 bytes."""
+    return (width + 31) // 32 * 32
 
 
 def kernel(threads: int) -> Callable[[Callable[..., None]], Any]:
@@ -68,7 +70,7 @@ def kernel(threads: int) -> Callable[[Callable[..., None]], Any]:
 
 
 def device_function(function: Function) -> Function:
-    """Decorate a function that kernels call, to be made part of them."""
+    """Decorate a function that is inlined into the kernels that call it."""
     compiled: Function = cuda.jit(device=True, fastmath=True, **_INLINE)(function)
     return compiled
 
@@ -78,25 +80,25 @@ pixelwise = kernel(BLOCK[0] * BLOCK[1])
 
 @device_function
 def near(distance: f32) -> f32:
-    """Weight of Keys' kernel at a distance of at most 1 px."""
+    """Return the weight of Keys' kernel at a distance of at most 1 px."""
     return (NEAR3 * distance + NEAR2) * distance * distance + ONE
 
 
 @device_function
 def far(distance: f32) -> f32:
-    """Weight of Keys' kernel at a distance of 1 to 2 px."""
+    """Return the weight of Keys' kernel at a distance of 1 to 2 px."""
     return ((FAR3 * distance + FAR2) * distance + FAR1) * distance + FAR0
 
 
 @device_function
 def state_at(pair: Int, half: Int, height: Int, pitch: Int) -> Int:
-    """Index of the first state plane of `half` of a pair."""
+    """Return the index of the first state plane of a half of a pair."""
     return (i64(pair) * i64(PLANES) + i64(STATE) + i64(STATE_PLANES) * i64(half)) * i64(height) * i64(pitch)
 
 
 @device_function
 def bilinear(source: Any, at: Int, height: Int, width: Int, pitch: Int, y: f32, x: f32) -> Any:
-    """Sample the plane that starts at index `at` at a point that is moved onto the plane if outside."""
+    """Sample the plane that starts at index `at`; a point outside is moved onto the plane."""
     y = min(max(y, ZERO), f32(height - 1))
     x = min(max(x, ZERO), f32(width - 1))
     top, left = min(i32(y), i32(height - 2)), min(i32(x), i32(width - 2))
@@ -130,7 +132,7 @@ def shrink(
     pitch: int,
     scale: f32,
 ) -> None:
-    """Fill the next coarser level bilinearly, pixel centres at halves; `scale` is source pixels a pixel."""
+    """Fill the next coarser level bilinearly, pixel centres at halves; `scale` is source pixels per pixel."""
     x, y = cuda.grid(2)
     image = i64(cuda.blockIdx.z)
     if x < width and y < height:
@@ -142,7 +144,7 @@ def shrink(
 
 @pixelwise
 def differentiate(images: Any, gradients: Any, height: int, width: int, pitch: int) -> None:
-    """Central differences of the second images; at the edges the edge pixel stands for the missing neighbour."""
+    """Compute central differences of the second images; edge pixels stand for missing neighbours."""
     x, y = cuda.grid(2)
     pair = i64(cuda.blockIdx.z)
     if x < width and y < height:
@@ -228,7 +230,7 @@ def linearise(
     weight: f32,
     iterations: int,
 ) -> None:
-    """Fill the coefficients for the present flow, as on the CPU, and set the pair to `iterations` iterations.
+    """Fill the coefficients for the present flow, as `atw.flow.cpu.linearise` does, and set the iterations to do.
 
     `weight` is lambda theta.
     """
@@ -240,7 +242,7 @@ def linearise(
         u, v = planes[u64(flow + FLOW_X * size)], planes[u64(flow + FLOW_Y * size)]
         to_x, to_y = f32(x) + u, f32(y) + v
         seen = to_x >= -HALF_PX and to_x <= f32(width) - HALF_PX and to_y >= -HALF_PX and to_y <= f32(height) - HALF_PX
-        # Samples that are not used must still be in reach of an integer.
+        # Samples that are not used must still have integer indices.
         to_x, to_y = min(max(to_x, -ONE), f32(width)), min(max(to_y, -ONE), f32(height))
         left, top = i32(math.floor(to_x)), i32(math.floor(to_y))
         tx, ty = to_x - f32(left), to_y - f32(top)

@@ -1,9 +1,9 @@
 """TV-L1 of batches of pairs on a GPU: memory, the pyramid and the warps around the CUDA kernels.
 
-The host only queues kernels. Every few launches it asks, one round behind, how many pairs are still at work, and ends
-a warp early when none is; which iteration a pair ends at is decided on the device. Each call has a stream and memory of
-its own, so that one's copies and Python run while another's kernels do. Both are kept here for later calls, whichever
-thread they come from: a thread that ends frees nothing, for then no CUDA context would be current.
+The host only queues kernels. Every few launches it asks, one round behind, how many pairs are still at work, and ends a
+warp early if none is; the device decides at which iteration a pair ends. Each call has a stream and memory of its own,
+so one call's copies run while another's kernels do. Both are kept for later calls from any thread: a thread that ends
+must not free them, as no CUDA context would be current.
 """
 
 import atexit
@@ -18,31 +18,42 @@ from numba import cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
 
 from atw.files import InputError
-from atw.flow.cuda.device import current_device
-from atw.flow.cuda.iteration import SMALL, iteration_kernel
-from atw.flow.cuda.kernels import BLOCK, begin, convert, differentiate, enlarge, export, f32, i32, linearise, shrink
-from atw.flow.cuda.layout import FIELDS, PLANES, TILE, Tile, launches, row_pitch
-from atw.flow.pairs import FloatArray, Images
-from atw.flow.parameters import Parameters, pyramid_sizes
+from atw.flow.cuda import current_device
+from atw.flow.cuda.kernels import (
+    BLOCK,
+    FIELDS,
+    PLANES,
+    begin,
+    convert,
+    differentiate,
+    enlarge,
+    export,
+    f32,
+    i32,
+    linearise,
+    row_pitch,
+    shrink,
+)
+from atw.flow.cuda.tiles import SMALL, TILE, Tile, iteration_kernel, launches
+from atw.flow.pairs import FloatArray, Images, Parameters, pyramid_sizes
 
-# Launches between two looks at how many pairs are at work: about a millisecond of the device's time.
+# Launches between two looks at the number of pairs at work: about a millisecond of the device's time.
 LAUNCHES_A_LOOK = 8
-# More at a time brings nothing (385 pairs of 340 x 256 px), and half of the free memory leaves other threads room.
+# More at a time is no faster (385 pairs of 340 x 256 px), and half of the free memory leaves room for other threads.
 MOST_PIXELS = 1 << 25
 MOST_PAIRS = 1 << 14
 SHARE_OF_FREE_MEMORY = 0.5
 POLL_SECONDS = 5e-5
-# px^2; a limit below this could as well be zero, and in single precision so would be its inverse.
+# px^2; a limit below this is as good as zero, and its inverse would overflow single precision.
 TINY = 1e-20
 
 Sizes = list[tuple[int, int]]
 
 
 def wait_for(event: Any) -> None:
-    """Wait until the device has come past `event`, leaving the processor and the interpreter to others.
+    """Wait until the device has passed `event`, leaving the processor and the interpreter to others.
 
-    The driver itself is asked: numba's own question raises and logs an error for each "not ready", and its waiting
-    keeps a processor busy.
+    This asks the driver itself: numba's query logs an error for each "not ready", and its waiting keeps a core busy.
     """
     while True:
         (answer,) = binding.cuEventQuery(event.handle)
@@ -54,12 +65,12 @@ def wait_for(event: Any) -> None:
 
 
 def blocks(height: int, width: int, images: int) -> tuple[int, int, int]:
-    """Grid of a pixelwise kernel over that many images."""
+    """Return the grid of a pixelwise kernel over so many images."""
     return -(-width // BLOCK[0]), -(-height // BLOCK[1]), images
 
 
 class Level:
-    """Arrays of one pyramid level: both images of each pair, and the planes."""
+    """The arrays of one pyramid level: both images of each pair, and the planes."""
 
     def __init__(self, size: tuple[int, int], images: Any, planes: Any) -> None:
         self.height, self.width = size
@@ -69,15 +80,15 @@ class Level:
 
 
 def floats_a_pair(sizes: Sizes) -> int:
-    """Device memory for a pair on a pyramid of these sizes, in floats, its 8-bit frames counted as floats."""
+    """Return the device memory for a pair on this pyramid in floats, its 8-bit frames counted as floats."""
     area = [height * row_pitch(width) for height, width in sizes]
     return 2 * sum(area) + PLANES * sum(area[:2]) + 6 * area[0]
 
 
 class Workspace:
-    """Everything that batches of up to `pairs` pairs of one size need on the device whose context is current.
+    """Memory and stream on the current device for batches of up to `pairs` pairs of one size.
 
-    The planes of two neighbouring levels exist at a time, so all levels share those of the two finest.
+    Only two neighbouring levels need planes at a time, so all levels share those of the two finest.
     """
 
     def __init__(self, sizes: Sizes, pairs: int, tile: Tile) -> None:
@@ -99,11 +110,11 @@ class Workspace:
         self.looks = [cuda.event(timing=False) for _ in range(2)]
         self.sums.copy_to_device(np.zeros(self.sums.shape, np.int64))
 
-    def solve(self, prev: Images, next_: Images, settings: Parameters, flow: FloatArray) -> None:
-        """Fill `flow` [B, 2, H, W] for a batch of no more pairs than there is room for."""
-        pairs, height, width = prev.shape
+    def solve(self, first: Images, second: Images, settings: Parameters, flow: FloatArray) -> None:
+        """Fill `flow` [B, 2, H, W] for a batch of at most `pairs` pairs."""
+        pairs, height, width = first.shape
         pixels = pairs * 2 * height * width
-        self.host_frames[:pairs, 0], self.host_frames[:pairs, 1] = prev, next_
+        self.host_frames[:pairs, 0], self.host_frames[:pairs, 1] = first, second
         self.frames[:pixels].copy_to_device(self.host_frames[:pairs].reshape(-1), stream=self.stream)
         self.build_pyramid(pairs, settings.scale_step)
         for index in reversed(range(len(self.levels))):
@@ -150,7 +161,7 @@ class Workspace:
         self.relax(level, pairs, settings)
 
     def relax(self, level: Level, pairs: int, settings: Parameters) -> int:
-        """Queue the iterations of a warp; returns in how many launches."""
+        """Queue the iterations of a warp; return the number of launches."""
         tested = settings.epsilon > 0
         enough = max(settings.epsilon**2 * level.height * level.width, TINY)
         iterate = iteration_kernel(self.tile)[
@@ -174,18 +185,18 @@ class Workspace:
         self.looks[slot].record(self.stream)
 
     def seen(self, slot: int) -> int:
-        """Wait for that copy."""
+        """Wait for that copy and return the number."""
         wait_for(self.looks[slot])
         return int(self.at_work[slot])
 
 
 def out_of_memory(error: CudaAPIError) -> bool:
-    """Whether the GPU, or the host's memory that it copies from, had no room."""
+    """Whether the GPU, or the host's pinned memory, had no room."""
     return bool(error.code == binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY)
 
 
 class Pool:
-    """The workspaces of a device that no call is using. Each method needs the device's context to be current."""
+    """The idle workspaces of a device; the device's context must be current in each method."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -193,7 +204,7 @@ class Pool:
         self._most: dict[tuple[tuple[int, int], ...], int] = {}
 
     def take(self, sizes: Sizes, pairs: int) -> Workspace:
-        """A workspace for these sizes, with room for `pairs` pairs or as many as are worth it and fit."""
+        """Return a workspace for these sizes with room for `pairs` pairs, or for as many as fit and are worth it."""
         with self._lock:
             room = self._room(sizes, pairs)
             for number, space in enumerate(self._idle):
@@ -207,7 +218,7 @@ class Pool:
                     room = self._halved(sizes, room, error)
 
     def halve(self, space: Workspace, error: CudaAPIError) -> None:
-        """Give half as many pairs from now on, after `error` in this workspace; raises it if that cannot help."""
+        """Halve the pairs of later workspaces after `error` in this one; raise it if that cannot help."""
         with self._lock:
             self._halved(space.sizes, space.pairs, error)
 
@@ -245,19 +256,20 @@ def release() -> None:
             pool.clear()
 
 
-def solve(prev: Images, next_: Images, settings: Parameters) -> FloatArray:
-    """Flow [B, 2, H, W] in px between checked batches [B, H, W].
+def solve(first: Images, second: Images, settings: Parameters) -> FloatArray:
+    """Compute the flow [B, 2, H, W] in px between checked batches [B, H, W].
 
-    Raises InputError where the GPU has no room for one pair.
+    Raises:
+        InputError: the GPU has no room for one pair.
     """
-    flow = np.empty((len(prev), 2, *prev.shape[1:]), np.float32)
-    if len(prev) == 0:
+    flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+    if len(first) == 0:
         return flow
-    sizes = pyramid_sizes(prev.shape[1], prev.shape[2], settings)
+    sizes = pyramid_sizes(first.shape[1], first.shape[2], settings)
     device = current_device()
     try:
         with cuda.gpus[device]:
-            fill(flow, prev, next_, settings, sizes, _pools.setdefault(device, Pool()))
+            fill(flow, first, second, settings, sizes, _pools.setdefault(device, Pool()))
     except CudaAPIError as error:
         if not out_of_memory(error):
             raise
@@ -270,17 +282,17 @@ def solve(prev: Images, next_: Images, settings: Parameters) -> FloatArray:
     return flow
 
 
-def fill(flow: FloatArray, prev: Images, next_: Images, settings: Parameters, sizes: Sizes, pool: Pool) -> None:
-    """Compute `flow` in batches that are halved as long as the device has no room for them."""
+def fill(flow: FloatArray, first: Images, second: Images, settings: Parameters, sizes: Sizes, pool: Pool) -> None:
+    """Compute `flow` in batches, halved as long as the device has no room for them."""
     done = False
     while not done:
-        space = pool.take(sizes, len(prev))
+        space = pool.take(sizes, len(first))
         try:
-            for first in range(0, len(prev), space.pairs):
-                some = slice(first, first + space.pairs)
-                space.solve(prev[some], next_[some], settings, flow[some])
+            for start in range(0, len(first), space.pairs):
+                some = slice(start, start + space.pairs)
+                space.solve(first[some], second[some], settings, flow[some])
             pool.put(space)
             done = True
         except CudaAPIError as error:
             pool.halve(space, error)
-        del space  # or its memory would still be held while the next one is made
+        del space  # else its memory would still be held when the next one is made

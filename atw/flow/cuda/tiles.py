@@ -1,28 +1,31 @@
-"""The CUDA kernel that iterates: several iterations a launch on tiles held in registers.
+"""The CUDA kernel that iterates: several iterations per launch on tiles that are held in registers.
 
-Each thread keeps a patch of pixels, ten floats a pixel: the coefficients of the data term and the state. What
-neighbouring patches need of each other, columns of p_x and u sideways and rows of p_y and u up and down, goes through
-shared memory, with two barriers an iteration. The formulas are those of the CPU, see `atw.flow.cpu.iteration`; what
-lies outside the image is zero and stays so, because gradients across and outside the edges are taken as zero.
+A thread block works on one tile of one pair. It loads the tile with a halo as wide as the iterations of a launch, runs
+them and stores the part that the halo has not spoilt. With t iterations a tile of w x h px advances
+(w - 2 t)(h - 2 t) px, for which 10 floats per loaded pixel are read and 6 per advanced pixel written.
 
-The stopping rule needs no host. Every launch runs up to t iterations from one half of the state into the other and
-adds up the squared updates of each second iteration. Per pair, the last tile to finish looks at the sums: none small,
-the halves swap roles; the last one small, they do and the pair is done; an earlier one small, nothing is swapped and
-the pair is set to end there, so that the next launch repeats the part of this one that counts. Blocks of finished pairs
-return at once. This costs up to one launch a warp, and each pair stops at exactly the iteration it would alone.
+Each thread keeps a patch of pixels: the coefficients of the data term and the state. Neighbouring patches exchange
+columns of p_x and u and rows of p_y and u through shared memory, with two barriers per iteration. The formulas are
+those of `atw.flow.cpu.rows`. Pixels outside the image are zero and stay zero, because gradients across and outside the
+edges are taken as zero.
 
-The sums are kept as integers, in units of 2^-30 of the limit, because integers add up to the same in any order.
+The stopping rule needs no host. Every launch runs up to t iterations from one half of the state into the other and adds
+up the squared updates of each second iteration. The last tile of a pair to finish looks at the sums. If none is small,
+the halves swap roles. If the last one is small, they swap and the pair is done. If an earlier one is small, nothing is
+swapped and the pair is set to end there: the next launch repeats that part of this one. Blocks of finished pairs return
+at once. This costs up to one launch per warp, and each pair stops at exactly the iteration at which it would alone.
+
+The sums are integers, in units of 2^-30 of the limit, because integers add up to the same in any order.
 """
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import cuda, float32
 
-from atw.flow.cuda.kernels import ONE, ZERO, Int, device_function, f32, i64, kernel, u64
-from atw.flow.cuda.layout import (
+from atw.flow.cuda.kernels import (
     ARRIVED,
     DONE,
     DUAL_X,
@@ -33,18 +36,64 @@ from atw.flow.cuda.layout import (
     LIMIT,
     NORMAL_X,
     NORMAL_Y,
+    ONE,
     PLANES,
     RESIDUAL,
     STATE,
     STATE_PLANES,
-    Tile,
+    ZERO,
+    Int,
+    device_function,
+    f32,
+    i64,
+    kernel,
+    u64,
 )
 
 u32 = np.uint32
 
-# The limit of the stopping rule as an integer, and what the sum of one column of threads is cut to.
+# The limit of the stopping rule as an integer, and the highest sum of one column of threads.
 SMALL = 1 << 30
 MOST = f32(1 << 40)
+
+
+class Tile(NamedTuple):
+    """The shape of a thread block: `columns` x `rows` threads of `patch_columns` x `patch_rows` px each.
+
+    `iterations` per launch is even, as the update is looked at after every second one, and a multiple of
+    `patch_columns`. Half of it exceeds neither `rows` nor twice `patch_rows`: one row of threads adds up the squared
+    updates of a look, in the memory through which patches exchange columns.
+    """
+
+    columns: int
+    rows: int
+    patch_columns: int
+    patch_rows: int
+    iterations: int
+
+    @property
+    def width(self) -> int:
+        """Loaded width (px)."""
+        return self.columns * self.patch_columns
+
+    @property
+    def height(self) -> int:
+        """Loaded height (px)."""
+        return self.rows * self.patch_rows
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return the tiles in x and in y that advance an image of `height` x `width` px."""
+        halo = 2 * self.iterations
+        return math.ceil(width / (self.width - halo)), math.ceil(height / (self.height - halo))
+
+
+# 64 x 64 px in 512 threads: 128 registers a thread and 48 KiB of shared memory, the most that needs no permission.
+TILE = Tile(columns=32, rows=16, patch_columns=2, patch_rows=4, iterations=6)
+
+
+def launches(iterations: int, tile: Tile, *, tested: bool) -> int:
+    """Return how many launches a warp needs at most: a launch that went past the stop is repeated up to it."""
+    return math.ceil(iterations / tile.iterations) + (1 if tested else 0)
 
 
 @device_function
@@ -55,11 +104,11 @@ def clip(value: f32, limit: f32) -> f32:
 
 @device_function
 def settle(control: Any, sums: Any, tested: Int, looks: Int, pair: Int, count: Int, pairs: Int) -> None:
-    """Decide for a pair after a launch of `count` iterations, see the text above; `looks` sums belong to a pair."""
+    """Apply the stopping rule to a pair after a launch of `count` iterations; a pair has `looks` sums."""
     record = pair * FIELDS
     done, small_after = control[u64(record + DONE)], 0
     for look in range(looks if tested else 0):
-        # Exchanging reads what other blocks have added, where a plain load may find an old copy, and clears it.
+        # An exchange sees what other blocks have added, while a plain load may find an old copy; it also clears it.
         squared = cuda.atomic.exch(sums, u64(pair * looks + look), i64(0))
         if small_after == 0 and 2 * (look + 1) <= count and squared <= SMALL:
             small_after = 2 * (look + 1)
@@ -75,12 +124,12 @@ def settle(control: Any, sums: Any, tested: Int, looks: Int, pair: Int, count: I
 
 @cache
 def iteration_kernel(tile: Tile) -> Any:
-    """Kernel for blocks of `tile`, with the grid (tiles across, tiles down, pairs).
+    """Make the kernel for blocks of `tile`; its grid is (tiles across, tiles down, pairs).
 
-    Its parts work on the patch of one thread: `data` holds the four coefficients of its pixels, `state` their flow and
-    dual variables, both [planes, patch rows, patch columns]. Every loop over a patch is unrolled, so that these are
-    registers. Shared are `sides` [4, rows of the tile, columns] and `lines` [4, rows, patch columns, columns], the dual
-    variables of both components before their flow. Arrays are flat.
+    A thread's patch has `data`, the four coefficients, and `state`, flow and dual variables, both [planes, patch rows,
+    patch columns]. Every loop over a patch is unrolled, so these are registers. Shared memory holds `sides` [4, rows of
+    the tile, columns] and `lines` [4, rows, patch columns, columns]: the dual variables of both components, then their
+    flow. Arrays are flat.
     """
     columns, rows, across, down, most = tile
     patch, looks, threads = across * down, most // 2, columns * rows
@@ -92,7 +141,7 @@ def iteration_kernel(tile: Tile) -> Any:
 
     @device_function
     def load(planes: Any, at: Int, size: Int, inside: Int, data: Any, state: Any, i: Int, half: Int) -> None:
-        """Set pixel `i` of the patch to the one whose first plane is at index `at`, to zero if outside the image."""
+        """Load pixel `i` of the patch, whose first plane is at index `at`; zero if outside the image."""
         for plane in range(STATE):
             data[plane * patch + i] = planes[u64(at + plane * size)] if inside else ZERO
         first = at + (STATE + STATE_PLANES * i64(half)) * size
@@ -101,7 +150,7 @@ def iteration_kernel(tile: Tile) -> Any:
 
     @device_function
     def show_dual(state: Any, sides: Any, lines: Any, beside: Int, beyond: Int) -> None:
-        """Let the neighbours see p_x of the last column and p_y of the last row."""
+        """Share p_x of the last column and p_y of the last row with the neighbours."""
         for k in range(2):
             for r in range(down):
                 sides[beside + u32(k * side + r * columns)] = state[(DUAL_X + 2 * k) * patch + (r + 1) * across - 1]
@@ -110,7 +159,7 @@ def iteration_kernel(tile: Tile) -> Any:
 
     @device_function
     def show_flow(state: Any, sides: Any, lines: Any, beside: Int, beyond: Int) -> None:
-        """Let the neighbours see the flow in the first column and row."""
+        """Share the flow of the first column and row with the neighbours."""
         for k in range(2):
             for r in range(down):
                 sides[beside + u32((2 + k) * side + r * columns)] = state[k * patch + r * across]
@@ -119,7 +168,7 @@ def iteration_kernel(tile: Tile) -> Any:
 
     @device_function
     def descend(data: Any, state: Any, sides: Any, lines: Any, left: Int, above: Int, top: Int) -> f32:
-        """Update the flow; returns the sum of squared updates in the rows that the tile advances."""
+        """Update the flow; return the sum of squared updates in the rows that the tile advances."""
         update = ZERO
         for r in range(down):
             update_row = ZERO
@@ -143,7 +192,7 @@ def iteration_kernel(tile: Tile) -> Any:
     def ascend(
         state: Any, sides: Any, lines: Any, right: Int, below: Int, place: Any, sizes: Any, tau: f32, rate: f32
     ) -> None:
-        """Update the dual variables; no gradient leads across the edges of the image, and none is outside."""
+        """Update the dual variables; gradients across and outside the edges of the image are zero."""
         for r in range(down):
             for c in range(across):
                 i, x, y = r * across + c, place[0] + c, place[1] + r
@@ -160,7 +209,7 @@ def iteration_kernel(tile: Tile) -> Any:
 
     @device_function
     def add_up(squared: Any, sides: Any, sums: Any, pair: Int, column: Int, row: Int, precision: f32) -> None:
-        """Add what the threads of the block have found to the sums of the pair; thread row n does it for look n."""
+        """Add the squared updates of all threads to the sums of the pair; thread row n does it for look n."""
         for look in range(looks):
             sides[u32(look * threads + row * columns + column)] = squared[look]
         cuda.syncthreads()
@@ -199,7 +248,7 @@ def iteration_kernel(tile: Tile) -> Any:
         for look in range(looks):
             squared[look] = ZERO
 
-        # Where the edge of the tile leaves no neighbour any value will do: it spoils no more than the halo.
+        # At the edge of the tile any value will do for a missing neighbour: it spoils no more than the halo.
         beside, beyond = u32(row * down * columns + column), u32(row * across * columns + column)
         left, right = beside - u32(column > 0), beside + u32(column < columns - 1)
         above = beyond - u32(across * columns) if row > 0 else beyond
@@ -227,7 +276,7 @@ def iteration_kernel(tile: Tile) -> Any:
             add_up(squared, sides, sums, pair, column, row, precision)
         cuda.syncthreads()
         if column == 0 and row == 0:
-            # After the barrier, in the thread that signals: so all that this block has added comes before its arrival.
+            # The fence is in the thread that signals, after the barrier: all sums of this block precede its arrival.
             cuda.threadfence()
             tiles = cuda.gridDim.x * cuda.gridDim.y
             if cuda.atomic.add(control, u64(pair * FIELDS + ARRIVED), 1) == tiles - 1:

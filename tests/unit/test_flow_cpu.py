@@ -1,13 +1,27 @@
-"""The numba kernels against float64 by hand and against OpenCV."""
+"""The CPU's kernels against float64 and OpenCV; that they are vector code on every machine; and their cache."""
+
+import concurrent.futures
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import binding
 
-from atw.flow.cpu.iteration import iterate, relax
-from atw.flow.cpu.layout import (
+from atw import jit
+from atw.config import Flow
+from atw.flow import PRESETS, cpu, estimate, parameters
+from atw.flow.cpu import fill_pyramid, pixels, repeat_edges, resize
+from atw.flow.cpu.linearise import empty_packed, linearise, pack
+from atw.flow.cpu.rows import (
     FLOW_X,
     FLOW_Y,
     LEFT,
@@ -19,14 +33,15 @@ from atw.flow.cpu.layout import (
     aligned_zeros,
     empty_image,
     empty_state,
+    iterate,
     plane,
+    relax,
     row_stride,
 )
-from atw.flow.cpu.linearise import empty_packed, linearise, pack
-from atw.flow.cpu.pyramid import fill_pyramid, pixels, repeat_edges, resize
-from atw.flow.parameters import parameters, pyramid_sizes
-
-TAU, THETA = 0.25, 0.3
+from atw.flow.pairs import pyramid_sizes
+from atw.jit import compiled
+from tests.conftest import OtherUser
+from tests.unit.textures import TAU, THETA, footage, iterate_by_textbook, levels_apart
 
 
 def random_state(height: int, width: int, seed: int) -> np.ndarray:
@@ -42,25 +57,6 @@ def random_state(height: int, width: int, seed: int) -> np.ndarray:
     return state
 
 
-def iterate_by_hand(state: np.ndarray, height: int, width: int, count: int) -> tuple[np.ndarray, float]:
-    """The textbook iteration in float64 on whole images, with p itself: flow [2, H, W] and the last squared update."""
-    nx, ny, rho, limit, *flow = (plane(state, index, height, width).astype(np.float64) for index in range(6))
-    u = np.stack(flow)
-    p = np.zeros((2, 2, height, width))  # component, direction
-    squared = np.nan
-    for _ in range(count):
-        residual = rho + nx * u[0] + ny * u[1]
-        v = u - np.clip(residual, -limit, limit) * np.stack([nx, ny])
-        divergence = np.diff(p[:, 0], axis=2, prepend=0) + np.diff(p[:, 1], axis=1, prepend=0)
-        new = v + THETA * divergence
-        squared = float(((new - u) ** 2).sum())
-        u = new
-        gradient = np.stack([np.diff(u, axis=2, append=u[:, :, -1:]), np.diff(u, axis=1, append=u[:, -1:])], axis=1)
-        length = np.sqrt((gradient**2).sum(axis=1, keepdims=True))
-        p = (p + TAU / THETA * gradient) / (1 + TAU / THETA * length)
-    return u, squared
-
-
 def flow_of(state: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([plane(state, index, height, width) for index in (FLOW_X, FLOW_Y)])
 
@@ -69,7 +65,8 @@ def flow_of(state: np.ndarray, height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize("count", [1, 2, 7, 25])
 def test_iterations_equal_the_textbook(height: int, width: int, count: int) -> None:
     state = random_state(height, width, count)
-    expected, expected_squared = iterate_by_hand(state, height, width, count)
+    planes = np.stack([plane(state, index, height, width) for index in range(6)])
+    expected, expected_squared, _ = iterate_by_textbook(planes, count)
     squared = iterate(state, height, width, row_stride(width), count, TAU, THETA)
     # The estimates of reciprocals are good to 12 to 16 bits.
     np.testing.assert_allclose(flow_of(state, height, width), expected, atol=2e-4)
@@ -195,7 +192,7 @@ def test_samples_far_outside_give_no_data_term(shift: tuple[float, float]) -> No
 @pytest.mark.parametrize("step", [0.5, 0.8, 0.63])
 def test_pyramid_equals_resizing_with_opencv(height: int, width: int, step: float) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width), np.uint8)
-    sizes = pyramid_sizes(height, width, parameters("opencv4", scale_step=step))
+    sizes = pyramid_sizes(height, width, parameters(Flow(scale_step=step)))
     expected = image.astype(np.float32)
     levels = [empty_image(*size) for size in sizes]
     fill_pyramid(levels, image, [size[1] for size in sizes], step)
@@ -227,7 +224,7 @@ def test_enlarging_equals_opencv() -> None:
     ],
 )
 def test_pyramid_sizes(height: int, width: int, preset: str, sizes: list[tuple[int, int]]) -> None:
-    assert pyramid_sizes(height, width, parameters(preset)) == sizes
+    assert pyramid_sizes(height, width, PRESETS[preset]) == sizes
 
 
 @given(st.integers(1, 5000), st.integers(1, 50))
@@ -237,3 +234,155 @@ def test_a_row_holds_its_pixels_and_margins_in_whole_cache_lines(width: int, hei
     assert stride % 16 == 0
     # A vector may begin one column late, so that the last one reads one element more.
     assert aligned_zeros(height).ctypes.data % 64 == 0
+
+
+INTEL = platform.machine() in ("x86_64", "AMD64")
+
+
+def kernels() -> dict[str, tuple[object, tuple[object, ...]]]:
+    """Each kernel with arguments to compile it for."""
+    state, image, packed = empty_state(16, 16), empty_image(16, 16), empty_packed(16, 16)
+    return {
+        "iterate": (iterate, (state, 16, 16, row_stride(16), 2, 0.25, 0.3)),
+        "linearise": (linearise, (image, packed, state, 16, row_stride(16), 0.045)),
+        "pack": (pack, (image, 16, packed)),
+    }
+
+
+def assembly(kernel: str, triple: str, processor: str) -> str:
+    """What LLVM makes of a kernel on another machine."""
+    dispatcher, arguments = kernels()[kernel]
+    fresh = numba.njit(fastmath=True, error_model="numpy")(dispatcher.py_func)  # type: ignore[attr-defined]
+    fresh(*arguments)
+    (text,) = fresh.inspect_llvm().values()
+    # numba's own reference counting is in there, in the form of this machine.
+    text = re.sub(
+        r"^define [^\n]*@NRT_(\w+)\(.*?^}", r"declare void @NRT_\1(ptr)", text, flags=re.MULTILINE | re.DOTALL
+    )
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine(cpu=processor, opt=3)
+    module = binding.parse_assembly(re.sub(r"target (triple|datalayout) = .*", "", text))
+    module.triple = triple
+    module.data_layout = str(machine.target_data)
+    emitted: str = machine.emit_assembly(module)
+    return emitted
+
+
+MACHINES = {
+    "AVX2": ("x86_64-unknown-linux-gnu", "haswell", r"vfn?m(add|sub)\d+ps\s.*%ymm", r"vfn?m(add|sub)\d+ss"),
+    "AVX-512": ("x86_64-unknown-linux-gnu", "skylake-avx512", r"vfn?m(add|sub)\d+ps\s.*%zmm", r"vfn?m(add|sub)\d+ss"),
+    "Arm": ("aarch64-unknown-linux-gnu", "neoverse-n1", r"fml[as]\s+v\d+\.4s", r"fmn?(add|sub)\s+s\d+"),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("kernel", ["iterate", "linearise"])
+def test_kernels_are_vector_code(machine: str, kernel: str) -> None:
+    triple, processor, vector, scalar = MACHINES[machine]
+    text = assembly(kernel, triple, processor)
+    assert len(re.findall(vector, text)) >= 20
+    assert not re.findall(scalar, text)
+    assert re.findall(r"rsqrt(14)?ps|frsqrte", text)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_the_dual_update_neither_divides_nor_takes_roots(machine: str) -> None:
+    triple, processor, *_ = MACHINES[machine]
+    text = assembly("iterate", triple, processor)
+    assert not re.findall(r"\sv?(sqrt|div)ps\s|fsqrt\s+v|fdiv\s+v", text)
+
+
+ELSEWHERE = """
+import sys, numpy as np
+from atw.config import Flow
+from atw.flow import estimate
+pairs = np.load(sys.argv[1])
+np.save(sys.argv[2], estimate(pairs[0], pairs[1], Flow(preset="opencv24", backend="numba")))
+"""
+
+
+def run(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+
+
+@pytest.mark.skipif(not INTEL, reason="another processor's names")
+@pytest.mark.parametrize(("processor", "features"), [("haswell", "+avx2,+fma"), ("x86-64", "")])
+def test_older_processors_find_the_same_flow(processor: str, features: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "pairs.npy", np.stack(footage()))
+    paths = str(tmp_path / "pairs.npy"), str(tmp_path / "flow.npy")
+    cache = str(tmp_path / "cache")
+    run(ELSEWHERE, *paths, NUMBA_CPU_NAME=processor, NUMBA_CPU_FEATURES=features, NUMBA_CACHE_DIR=cache)
+    here = estimate(*footage(), Flow(preset="opencv24", backend="numba"))
+    assert np.abs(here).max() > 1
+    assert levels_apart(here, np.load(tmp_path / "flow.npy")).mean() < 0.1
+
+
+COMPILE = """
+import numpy as np
+from atw.config import Flow
+from atw.flow import estimate
+from atw.flow.cpu.linearise import linearise
+image = np.random.default_rng(0).integers(0, 256, (2, 32, 32), np.uint8)
+flow = estimate(image[:1], image[1:], Flow(preset="fast", backend="numba"))
+print(float(np.abs(flow).sum()), sum(linearise.stats.cache_hits.values()), sum(linearise.stats.cache_misses.values()))
+"""
+
+
+def test_processes_that_start_at_once_share_one_cache(tmp_path: Path) -> None:
+    cache = str(tmp_path / "cache")
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        outputs = [process.stdout for process in pool.map(lambda _: run(COMPILE, NUMBA_CACHE_DIR=cache), range(4))]
+    sums = {output.split()[0] for output in outputs}
+    assert len(sums) == 1
+    total, hits, misses = run(COMPILE, NUMBA_CACHE_DIR=cache).stdout.split()
+    assert total in sums
+    assert (int(hits) > 0, int(misses)) == (True, 0)
+
+
+def test_a_kernel_without_a_writable_cache_is_compiled_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object, **settings: object) -> object:
+        if settings.get("cache"):
+            raise RuntimeError("no locator available")
+        return numba.njit
+
+    def double(value: float) -> float:
+        return 2 * value
+
+    monkeypatch.setattr(jit.numba, "njit", refuse)
+    compiled(double)
+    assert "NUMBA_CACHE_DIR" in caplog.text
+
+
+def test_a_cache_that_others_can_write_to_is_not_used(
+    other_user: OtherUser, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def halve(value: float) -> float:
+        return value / 2
+
+    other_user.run("mkdir theirs")
+    for name in ("", "theirs"):
+        monkeypatch.setattr("numba.core.config.CACHE_DIR", str(other_user.folder / name))
+        caplog.clear()
+        assert compiled(halve)(3.0) == 1.5
+        assert f"others can write to {other_user.folder / name}" in caplog.text
+        assert not list(other_user.folder.rglob("*.nb*"))
+
+
+def test_the_cache_depends_on_all_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert iterate.py_func.__qualname__ == f"iterate-{jit._sources(Path(cpu.__file__).parent)}"  # type: ignore[attr-defined]
+    monkeypatch.setattr(jit, "_sources", lambda _: "other")
+
+    def triple(value: float) -> float:
+        return 3 * value
+
+    assert compiled(triple).py_func.__qualname__.endswith("triple-other")  # type: ignore[attr-defined]
