@@ -1,16 +1,16 @@
-# Every target sets up what it needs on a machine that has python3 (3.11 or newer) and make. `make demo` is the place to start.
+# Every target sets up what it needs, given python3 (3.11 or newer) and make. Start with `make demo`.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
-# Over processes, as tests/conftest.py says, in the order in which they stand.
+# Distribute tests to processes by the groups of tests/conftest.py, in their order.
 SHARED_OUT := --dist loadfile --no-loadscope-reorder
-# What lies beside these in a checkout is a user's: videos, shards, results.
+# Everything else in a checkout is the user's: videos, shards, results.
 SPELT := *.md *.yml *.yaml *.cff *.toml Makefile Snakefile .ci .devcontainer .github \
 	atw benchmarks docs envs examples profiles snakemake_logger_plugin_atw tests workflow
-# The commands of the environment first, as after `source .venv/bin/activate`.
+# Find the environment's commands first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: demo test test-slow test-slurm coverage check docs format help
@@ -18,24 +18,24 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
-demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json, and report.html beside it
+demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json and report.html
 	atw run --cores $(CORES) results/demo/split1/fused.json results/demo/split1/report.html
 	atw show results/demo/split1/fused.json
-	@echo "all of it on a page, for any browser: results/demo/split1/report.html"
+	@echo "everything on one page, for any browser: results/demo/split1/report.html"
 
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest --numprocesses $(CORES) $(SHARED_OUT)
 
-test-slow: $(READY) ## the demo with its accuracy floors, kills and resumption, Ray's nodes, Slurm, the page in a browser
-	pytest --numprocesses 2 $(SHARED_OUT) tests/slow # more would disturb what is killed at set moments
+test-slow: $(READY) ## the slow tests: accuracy of the demo, kills and resumption, Ray nodes, Slurm, browser
+	pytest --numprocesses 2 $(SHARED_OUT) tests/slow # more processes would disturb the tests that kill at set moments
 
-test-slurm: $(READY) ## the demo on a Slurm of its own; `.ci/install.sh slurm` installs Debian's
+test-slurm: $(READY) ## only the demo on a Slurm of its own; `.ci/install.sh slurm` installs it on Debian
 	pytest tests/slow/test_slurm.py
 
 coverage: $(READY) ## lines and branches that the quick tests run, in their own processes; compiled kernels count as unused
 	pytest --numprocesses $(CORES) $(SHARED_OUT) --cov
 
-check: $(READY) docs ## format, lint, types, spelling and the manual's links only
+check: $(READY) docs ## format, lint, types, spelling and the manual's links
 	ruff format --check .
 	ruff check .
 	mypy
@@ -43,7 +43,7 @@ check: $(READY) docs ## format, lint, types, spelling and the manual's links onl
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
-docs: $(READY) ## the manual as a site, build/site; a link that leads nowhere fails
+docs: $(READY) ## the manual as a site in build/site; a broken link is an error
 	zensical build --strict --config-file mkdocs.yml
 
 format: $(READY) ## rewrite the sources in the project's format

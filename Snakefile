@@ -1,18 +1,18 @@
 # From raw videos to results/{dataset}/{split}/fused.json. Every path there is:
 #
-#   data/{dataset}/...                                 raw videos, never written to (rendered for a demo dataset)
-#   data/downloads/{dataset}.json                      made when asked for: the dataset's archives, fetched and unpacked
-#   shards/{dataset}/{stream}/{shard}.h5               frames, flow and warped flow, shared by all splits and experiments
-#   results/{run}/{split}/{stream}/model.pt            a trained network, with its history.jsonl and scores.h5 beside it; held_out.h5 where asked for
-#   results/{dataset}/{split}/quarantine.csv           bad videos with their reasons; results/{dataset}/quarantine.csv: of all splits
-#   results/{run}/{split}/fused.json                   the three streams together: the result
-#   results/{run}/{split}/attention.png                where the attention of each stream looks, with its numbers in attention.json
-#   results/{run}/{split}/report.html                  one page that says whether to believe the result; it opens offline
-#   results/{run}/summary.json                         its mean over the splits
-#   results/{dataset}/tables/table{1,2,3,4}.json       the paper's tables, its numbers beside ours; .csv, .html, .tex and .md beside it
-#   logs/{rule}/...                                    one log a job; checkpoints/ holds resumable training states, .atw/ the digests of videos
+#   data/{dataset}/...                            raw videos, never written to (rendered for a demo dataset)
+#   data/downloads/{dataset}.json                 on demand: the dataset's archives, downloaded and unpacked
+#   shards/{dataset}/{stream}/{shard}.h5          frames, flow and warped flow for all splits and experiments
+#   results/{run}/{split}/{stream}/model.pt       a network, with history.jsonl, scores.h5 and, on demand, held_out.h5
+#   results/{dataset}/{split}/quarantine.csv      bad videos; results/{dataset}/quarantine.csv covers all splits
+#   results/{run}/{split}/fused.json              the three streams together: the result
+#   results/{run}/{split}/attention.png           where each stream's attention is high, with its numbers in attention.json
+#   results/{run}/{split}/report.html             one page that helps to judge the result; it opens offline
+#   results/{run}/summary.json                    the mean over the splits
+#   results/{dataset}/tables/table{1,2,3,4}.json  the paper's tables, its numbers beside ours; also as .csv, .html, .tex and .md
+#   logs/{rule}/...                               one log per job; checkpoints/ has training states, .atw/ digests of videos
 #
-# {run} is {dataset}, or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, split2, ...
+# {run} is {dataset} or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, ...
 
 from snakemake.utils import min_version
 

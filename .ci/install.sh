@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian's packages of the programs that some tests start, where they are not there yet:
+# Install Debian's packages of programs that some tests start, if they are missing:
 #   rar       bsdtar and unar, which unpack RAR (tests/unit)
 #   slurm     Slurm and munge (tests/slow/test_slurm.py)
 #   chromium  a browser, unless there is Chromium or Chrome (tests/slow/test_report.py)

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds OpenCV with CUDA for the flow backend `opencv-cuda`, from the source distribution that is published for pip.
+# Build OpenCV with CUDA for the flow backend `opencv-cuda`, from pip's source distribution.
 set -euo pipefail
 
 readonly PACKAGE=opencv-contrib-python-headless
 readonly VERSION=4.14.0.94
-# Headers and libraries that OpenCV's CUDA modules link with; TV-L1 itself calls nothing of them.
+# Headers and libraries that OpenCV's CUDA modules link with; TV-L1 itself does not call them.
 readonly NPP=nvidia-npp==13.0.1.2
 readonly CUDA_MAJOR=13
 readonly MODULES=core,imgproc,imgcodecs,videoio,video,calib3d,features2d,flann,ximgproc,optflow,cudev,cudaarithm,cudawarping,cudaimgproc,cudaoptflow,python3
@@ -27,7 +27,7 @@ fail() {
     exit 2
 }
 
-# The toolkit with NPP added, as links in a folder of its own: the toolkit itself stays as it is.
+# Link toolkit and NPP into a new folder; the toolkit itself is not changed.
 merge_toolkit() { # toolkit npp merged
     local part
     mkdir -p "$3/include" "$3/lib64"
@@ -58,10 +58,10 @@ build() { # merged-toolkit capabilities python folder
         -DWITH_CUFFT=OFF
         -DWITH_NVCUVID=OFF
         -DWITH_NVCUVENC=OFF
-        # So that NPP is found where pip installs it.
+        # Find NPP where pip installs it.
         "-DCMAKE_INSTALL_RPATH=\$ORIGIN/../nvidia/cu$CUDA_MAJOR/lib"
     )
-    # pip's cache does not know the options: it would hand out a wheel that was built with others.
+    # pip's cache ignores the build options and could return a wheel that was built with others.
     MAKEFLAGS="-j$(nproc)" CMAKE_ARGS="${options[*]}" "$3" -m pip wheel --verbose --no-cache-dir --no-deps --no-binary "$PACKAGE" \
         --wheel-dir "$4" "$PACKAGE==$VERSION"
 }

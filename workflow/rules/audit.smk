@@ -27,7 +27,7 @@ rule quarantine:
             "results/{dataset}/quarantine.csv",
             caption="../report/quarantine.rst",
             category="{dataset}",
-            labels={"split": "all", "result": "videos left out or mended"},
+            labels={"split": "all", "result": "quarantined and repaired videos"},
         ),
     log:
         "logs/quarantine/{dataset}.log",

@@ -1,5 +1,4 @@
-# What the rules ask of `atw.plan`, in the form that Snakemake wants. Nothing heavy is imported: this file is read again in
-# every remote job.
+# Input and params functions of the rules, which ask the plan. Import nothing heavy: every remote job reads this file.
 
 import json
 import sys
@@ -11,7 +10,7 @@ from atw.train.ray.folder import require_place
 
 
 def from_plan(method, *names):
-    """An input or params function: asks the plan, with the named wildcards, and gives a dictionary as JSON."""
+    """Return an input or params function that asks the plan for the named wildcards; dictionaries become JSON."""
 
     @explained
     def ask(wildcards):
@@ -25,7 +24,7 @@ def from_plan(method, *names):
 
 PLAN = explained(Plan)(config, CONFIG_FILES, workflow.config_settings.config)
 SHARDS = PLAN.config.shards
-# Jobs elsewhere plan for themselves, and have no hooks.
+# Jobs in other processes make their own plan and run no hooks.
 if not workflow.is_main_process or "--no-hooks" in sys.argv:
     PLAN.start()
 
@@ -36,7 +35,7 @@ onstart:
 
 @explained
 def get_rendered(wildcards):
-    """The rendered videos that a shard of a demo dataset needs; found videos are no files of the workflow."""
+    """Return the rendered videos that a shard of a demo dataset needs; other videos are no files of the workflow."""
     if wildcards.dataset not in PLAN.demos:
         return []
     return f"data/{wildcards.dataset}/split{PLAN.split_of_shard(wildcards.dataset, wildcards.shard)}.csv"
@@ -49,7 +48,7 @@ def get_shard_settings(wildcards, stream):
 
 @explained
 def get_weights(wildcards):
-    """The weights that a training starts from; asked before anything runs, it says then that sockets have no place."""
+    """Return the initial weights of a training; fail before anything runs if Ray has no place for its sockets."""
     require_place(workers=get_compute(wildcards).workers)
     return PLAN.weights(wildcards.run, wildcards.stream) or []
 
@@ -79,7 +78,7 @@ def get_all_audits(wildcards):
 
 @explained
 def get_all_summaries(wildcards):
-    """The summary, and the list of bad videos, of every dataset whose folder of videos is there; the others are named."""
+    """Return summary and list of bad videos of every dataset whose folder of videos exists; name the other datasets."""
     targets = []
     for name in PLAN.datasets:
         try:
@@ -97,7 +96,7 @@ def get_compute(wildcards):
 
 
 def get_gpus(wildcards):
-    """GPUs to reserve; `auto` reserves one a worker, and the stage stays on the CPU where there is none."""
+    """Return the GPUs to reserve; `auto` reserves one per worker, and without a GPU the stage runs on the CPU."""
     compute = get_compute(wildcards)
     return compute.workers if compute.gpus == "auto" else compute.gpus
 

@@ -1,4 +1,4 @@
-# What the configuration's files say, read before Snakemake does: it would drop a repeated key without a word.
+# Read the configuration files before Snakemake does, because it would silently drop a repeated key.
 
 import functools
 from pathlib import Path
@@ -10,7 +10,7 @@ from atw.files import InputError
 
 
 def explained(function):
-    """Turn a wrong input into one message in Snakemake's own form, without a traceback."""
+    """Report a wrong input as one Snakemake error, without a traceback."""
 
     @functools.wraps(function)
     def wrapper(*args):
@@ -24,5 +24,5 @@ def explained(function):
     return wrapper
 
 
-# The one that wins comes first.
+# The file with the highest priority comes first.
 CONFIG_FILES = explained(read_all)([*reversed(workflow.overwrite_configfiles), Path("config.yaml")])

@@ -1,7 +1,7 @@
 from atw.config import Archives
 
 
-# No other rule asks for it. On a cluster it runs where Snakemake does, for nodes often reach no network.
+# No other rule needs it. On a cluster it runs where Snakemake runs, because nodes often have no network.
 localrules:
     download,
 

@@ -5,7 +5,7 @@ rule frames:
         f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
         "logs/frames/{dataset}/{shard}.log",
-    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
+    cache: True  # for --cache: the settings in `params` determine all bytes
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -26,7 +26,7 @@ rule flow:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
         "logs/flow/{dataset}/{shard}.log",
-    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
+    cache: True  # for --cache: the settings in `params` determine all bytes
     priority: 1
     conda:
         "../../envs/atw.yaml"
@@ -48,7 +48,7 @@ rule warped:
         f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
         "logs/warped/{dataset}/{shard}.log",
-    cache: True  # with --cache: settings and members in `params` say all that the bytes depend on
+    cache: True  # for --cache: the settings in `params` determine all bytes
     priority: 1
     conda:
         "../../envs/atw.yaml"
