@@ -1,7 +1,7 @@
-"""What the workflow asks before anything runs: settings, shards and inputs of each job, from configuration and lists.
+"""Answers the workflow's questions before anything runs: settings, shards and inputs of each job.
 
-A run is a dataset, or an experiment on it: `ucf101`, `ucf101/experiments/average`. This module is as light to import as
-the configuration itself, for every remote job does it.
+A run is a dataset, or an experiment on it: `ucf101`, `ucf101/experiments/average`. Every remote job imports this
+module, so it imports little.
 """
 
 import functools
@@ -24,11 +24,11 @@ class Plan:
 
     Args:
         raw: the content of config.yaml.
-        documents: the files it was read from, first the one that wins; messages name them.
-        command_line: what of it Snakemake's `--config` gave.
+        documents: the files it was read from, the winning one first; messages name them.
+        command_line: the part of it that Snakemake's `--config` gave.
 
     Raises:
-        InputError: here and in every method, for whatever the user can mend.
+        InputError: here and in every method, if the user has to correct something.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Plan:
         self._runs = False
 
     def start(self) -> None:
-        """From now on settings are for jobs that run, and name what is in their videos, read for that if need be.
+        """Note that jobs run from now on, so that settings of shards name the contents of their videos.
 
-        Before, videos are read only of shards that are there, and only if they look otherwise than before: a dry run or
-        an estimate of a new dataset reads none.
+        Until then, videos are read only if their shard exists and they have changed: a dry run or an estimate of a new
+        dataset reads no video.
         """
         self._runs = True
 
     def dataset(self, name: str) -> Dataset:
-        """A dataset whose videos are there, and its lists; splits of a folder without lists are drawn here."""
+        """The dataset of that name, checked: its videos exist. Draws the splits of a folder without lists."""
         if name not in self._datasets:
             dataset = Dataset(config.location(self.config, name), kept=KEPT)
             dataset.draw_splits()
@@ -61,15 +61,15 @@ class Plan:
         return self._datasets[name]
 
     def location(self, run: str) -> dict[str, Any]:
-        """Where a run's videos and lists are, which no result depends on."""
+        """Where the videos and lists of a run are; no result depends on it."""
         return config.location(self.config, _names(run)[0])
 
     def render_settings(self, dataset: str, split: str) -> config.RenderSettings:
-        """All that the rendered videos of a split, numbered from 1, depend on."""
+        """Settings of the rendered videos of a split, numbered from 1."""
         return config.render_settings(self.config, dataset, int(split))
 
     def shard_settings(self, dataset: str, stream: str, shard: str) -> config.ShardSettings:
-        """All that a shard depends on, the names and contents of its videos included."""
+        """Settings of a shard, with a digest of the names and contents of its videos."""
         settings = config.shard_settings(self.config, dataset, stream)
         count = settings.preprocess.shards
         if not self.dataset(dataset).members(shard, count):
@@ -78,7 +78,7 @@ class Plan:
         return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else UNREAD)
 
     def split_of_shard(self, dataset: str, shard: str) -> int:
-        """The split, from 1, whose videos a shard of a demo dataset holds; its splits share none."""
+        """The split, from 1, of a shard of a demo dataset; splits of a demo share no video."""
         return int(shard) // self._shard_count(dataset) + 1
 
     def shards(self, run: str, split: str, stream: str) -> list[str]:
@@ -88,64 +88,64 @@ class Plan:
         return [self._shard(dataset, stream, name) for name in names]
 
     def audited_shards(self, dataset: str, split: str) -> list[str]:
-        """Paths of the shards that tell which videos are bad: those of one stream that is needed anyway."""
+        """Paths of the shards that tell which videos are bad: those of one stream that the result needs."""
         return self.shards(dataset, split, config.fuse_settings(self.config, dataset, "").streams[0])
 
     def audit_settings(self, run: str, split: str) -> config.AuditSettings:
-        """All that the list of a split's quarantined videos depends on, the split's list included."""
+        """Settings of the list of quarantined videos of a split."""
         return config.audit_settings(self.config, _names(run)[0], **self._split(run, split))
 
     def audit(self, run: str, split: str) -> str:
-        """Path of the list of quarantined videos that a result waits for; experiments share their dataset's."""
+        """Path of the list of quarantined videos of a run; experiments share that of their dataset."""
         return f"results/{_names(run)[0]}/{split}/quarantine.csv"
 
     def weights(self, run: str, stream: Stream) -> str | None:
-        """The file of ImageNet weights that a network starts from; None is from scratch."""
+        """The file of ImageNet weights that a network starts from; None for random weights."""
         dataset, experiment = _names(run)
         model = config.effective(self.config, dataset, stream, experiment).model
         return imagenet.find_weights(model.weights_path, model.backbone) if model.weights_path else None
 
     def train_settings(self, run: str, split: str, stream: Stream) -> config.TrainSettings:
-        """All that a trained network depends on, the split's lists and the path of its first weights included."""
+        """Settings of a trained network, with the path of its first weights."""
         dataset, experiment = _names(run)
         settings = config.train_settings(self.config, dataset, stream, experiment, **self._split(run, split))
         return settings.starting_from(self.weights(run, stream))
 
     def score_settings(self, run: str, split: str, stream: Stream) -> config.ScoreSettings:
-        """All that scores depend on, the split's lists included."""
+        """Settings of the scores of a stream."""
         dataset, experiment = _names(run)
         return config.score_settings(self.config, dataset, stream, experiment, **self._split(run, split))
 
     def fuse_settings(self, run: str) -> config.FuseSettings:
-        """All that a fused result depends on."""
+        """Settings of a fused result."""
         return config.fuse_settings(self.config, *_names(run))
 
     def attention_settings(self, run: str) -> config.AttentionSettings:
-        """All that the picture of attention depends on beside scores and frames."""
+        """Settings of the picture of attention."""
         return config.attention_settings(self.config, *_names(run))
 
     def intervals(self, run: str, split: str) -> list[str]:
-        """The list that says when the action of each video happens; none where the dataset has none."""
+        """The list of the times of each video's action, if the dataset has one."""
         path = self.dataset(_names(run)[0]).intervals_path(split)
         return [] if path is None else [str(path)]
 
     def frames_folder(self, run: str) -> str:
-        """Where the shards of frames are."""
+        """Folder of the shards of frames."""
         return f"{self.shards_folder(run)}/rgb"
 
     def shards_folder(self, run: str) -> str:
-        """Where a dataset's shards are, a folder a stream."""
+        """Folder of the shards of a dataset, with one folder per stream."""
         return f"{self.config.shards}/{_names(run)[0]}"
 
     def report_shards(self, run: str, split: str) -> list[str]:
-        """Paths of the shards that a result's page shows: of its streams, and frames in any case."""
+        """Paths of the shards that the page of a result shows: frames, and those of its streams."""
         streams = dict.fromkeys(["rgb", *self.fused_streams(run, split)])
         return [path for stream in streams for path in self.shards(run, split, stream)]
 
     def fused_streams(self, run: str, split: str) -> list[Stream]:
-        """The streams of a result, once all that it needs is known to be there.
+        """The streams of a result, after a check that all its inputs exist.
 
-        Wrong inputs are refused here, at the target: deeper in the graph Snakemake would keep an older file instead.
+        The check is made here, at the target: further down the graph Snakemake would keep an older file instead.
         """
         dataset, experiment = _names(run)
         share = config.effective(self.config, dataset, "rgb", experiment).train.held_out
@@ -156,18 +156,18 @@ class Plan:
         return streams
 
     def score_files(self, run: str) -> list[str]:
-        """The names of the score files of each stream that a fused result is made from."""
+        """Names of the score files per stream from which a result is fused."""
         return ["scores.h5"] if self.fuse_settings(run).choose == "none" else ["scores.h5", "held_out.h5"]
 
     def splits(self, run: str) -> list[str]:
-        """The splits of a run, once all that their results need is known to be there."""
+        """The splits of a run, after a check that all their inputs exist."""
         names = self.dataset(_names(run)[0]).split_names
         for name in names:
             self.fused_streams(run, name)
         return list(names)
 
     def table_inputs(self, dataset: str, number: str) -> list[str]:
-        """The files that a table of the paper is made from: score files of its streams, for Table 4 the summary."""
+        """The files from which a table of the paper is made: score files, and the summary for Table 4."""
         if number == "4":
             self.splits(dataset)
             return [f"results/{dataset}/summary.json"]
@@ -181,11 +181,11 @@ class Plan:
         return list(dict.fromkeys(paths))
 
     def table_audit(self, dataset: str, number: str) -> str:
-        """The list of quarantined videos that a table waits for; the summary of Table 4 has waited."""
+        """The list of quarantined videos that a table needs; Table 4 needs none, since its summary did."""
         return "" if number == "4" else self.audit(dataset, paper.SPLIT)
 
     def table_settings(self, dataset: str, number: str) -> config.TableSettings:
-        """All that a table depends on, apart from the files it is made from."""
+        """Settings of a table of the paper."""
         common: dict[str, Any] = {
             "recipe": config.RECIPES["table"],
             "table": int(number),
@@ -219,7 +219,7 @@ class Plan:
         return [stream for stream in STREAMS if stream in needed]
 
     def _table_runs(self, dataset: str, number: int) -> dict[str, str]:
-        """Whose scores serve for each experiment of a table: the first experiment ("" is none) that gives the same."""
+        """For each experiment of a table, the first experiment ("" is none) with the same scores, which serve for it."""
         known = ["", *self.config.experiments, *config.TABLE_EXPERIMENTS]
         streams = self._table_streams(dataset, number)
         return {
@@ -232,22 +232,22 @@ class Plan:
         }
 
     def compute(self, run: str, stream: str) -> Compute:
-        """What a job may use."""
+        """The resources that a job may use."""
         dataset, experiment = _names(run)
         return config.effective(self.config, dataset, stream, experiment).compute
 
     def flow_gpus(self, dataset: str) -> int:
         """GPUs that a job of flow or warped flow reserves.
 
-        `auto` reserves one where this machine has one and numba-cuda is installed. On a cluster, where the machine of
-        the job is another one, name the backend.
+        `auto` reserves one if this machine has one and numba-cuda is installed. On a cluster the job runs on another
+        machine: name the backend there.
         """
         backend = config.effective(self.config, dataset, "flow").flow.backend
         if backend == "auto":
             return int(NVIDIA_DEVICE.exists() and importlib.util.find_spec("numba_cuda") is not None)
         return int(backend in config.ON_GPU)
 
-    @functools.cache  # noqa: B019 - one look at each file, for all streams
+    @functools.cache  # noqa: B019 - one look at each file serves all streams
     def _members_digest(self, dataset: str, shard: str, count: int) -> str:
         return self.dataset(dataset).members_digest(shard, count)
 

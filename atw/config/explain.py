@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: where it stands, what is allowed there, and how YAML spells what was meant."""
+"""Explains errors of a configuration: their place, what is allowed there, and how to spell in YAML what was meant."""
 
 import copy
 import math
@@ -21,13 +21,13 @@ _TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0"
 def explain(
     error: ValidationError, model: type[BaseModel], documents: Sequence[Document], command_line: Mapping[str, Any]
 ) -> str:
-    """One line for each thing that is wrong.
+    """Write one line per error.
 
     Args:
-        error: what validation says.
+        error: the errors, from validation.
         model: of the whole configuration.
-        documents: the files that were read, first the one that wins.
-        command_line: what Snakemake's `--config` gave.
+        documents: the files that were read, the winning one first.
+        command_line: the part that Snakemake's `--config` gave.
     """
     lines = [f"{' and '.join(document.name for document in documents) or 'config.yaml'} is not valid:"]
     for problem in error.errors():
@@ -48,7 +48,7 @@ def explain(
 
 
 def with_nulls_read(raw: dict[str, Any], command_line: Mapping[str, Any]) -> dict[str, Any]:
-    """`raw` with `null` of the command line, where Snakemake leaves it a text, as what it means in a file."""
+    """`raw` with each `null` of the command line, which Snakemake leaves a text, as None."""
     read = dict(raw)
     for key, value in command_line.items():
         if isinstance(value, Mapping) and isinstance(read.get(key), Mapping):
@@ -59,7 +59,7 @@ def with_nulls_read(raw: dict[str, Any], command_line: Mapping[str, Any]) -> dic
 
 
 def with_texts_read(raw: dict[str, Any], command_line: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
-    """`raw` with those texts of the command line that are refused as texts read as YAML reads them in a file."""
+    """`raw` with texts of the command line that were refused as texts, read as YAML reads them in a file."""
     mended = copy.deepcopy(raw)
     for problem in error.errors():
         keys, value = _keys(problem), problem["input"]
@@ -79,7 +79,7 @@ def with_texts_read(raw: dict[str, Any], command_line: Mapping[str, Any], error:
 
 
 def _keys(problem: Any) -> list[int | str]:
-    """The keys that lead to a problem; beside them pydantic names each type that a value may have."""
+    """The keys that lead to an error, without the types that pydantic puts between them."""
     keys = [part for part in problem["loc"] if not _TYPE.fullmatch(str(part))]
     if keys[:1] == ["datasets"] and len(keys) > 3:
         del keys[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
@@ -98,7 +98,7 @@ def _value(content: Any, keys: Sequence[int | str]) -> Any:
 def _place(
     keys: Sequence[int | str], value: object, documents: Sequence[Document], command_line: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Where the value stands, in words before a key, and how it is written there."""
+    """The place of the value, in words to put before its key, and the value as written there."""
     if keys and _value(command_line, keys) is not None:
         return "--config: ", ""
     for document in documents:
@@ -109,7 +109,7 @@ def _place(
 
 
 def _spelling(problem: str, value: object, text: str) -> str:
-    """How to write what was probably meant by a value of another type."""
+    """How to write the value that was probably meant."""
     if problem in _NUMBER and isinstance(value, str | float):
         number = _number(value) if isinstance(value, str) else value
         if number is None or (problem == "int_type" and not number.is_integer()):
@@ -125,7 +125,7 @@ def _spelling(problem: str, value: object, text: str) -> str:
 
 
 def _number(text: str) -> float | None:
-    """What somebody means by a text, with another sign for decimals or thousands, or per cent."""
+    """The number that a text stands for, with a comma for decimals or thousands, or a percent sign."""
     plain = text.strip()
     percent = plain.endswith("%")
     plain = plain.removesuffix("%").rstrip()

@@ -1,7 +1,7 @@
-"""config.yaml as a whole: loading it, explaining what is wrong with it, and merging its layers.
+"""Loads config.yaml and merges its layers.
 
-Later ones win: the defaults, the sections of config.yaml, its `streams:`, the sections of the dataset and its
-`streams:`, the sections of the experiment and its `streams:`.
+The layers, each of which overrides those before it: the defaults, the sections of config.yaml, its `streams:`, the
+sections of the dataset, its `streams:`, the sections of the experiment, its `streams:`.
 """
 
 import json
@@ -20,7 +20,7 @@ from atw.files import InputError
 
 
 class Experiment(StreamOverrides):
-    """A named set of overrides whose results stand beside the plain ones and reuse their shards."""
+    """A named set of overrides; its results stand beside the plain ones and reuse their shards."""
 
     @model_validator(mode="after")
     def _shards_are_shared(self) -> "Experiment":
@@ -38,7 +38,7 @@ TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in p
 
 
 class Config(StreamOverrides):
-    """The whole of config.yaml."""
+    """The content of config.yaml."""
 
     seed: int = Field(0, ge=0, description="of sampling, initialisation, splits and intervals")
     shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
@@ -47,12 +47,12 @@ class Config(StreamOverrides):
     _file: str = PrivateAttr("config.yaml")
 
     def model_post_init(self, context: Any) -> None:
-        """Keep the names of the files, which validation has as its context."""
+        """Keep the names of the files, which validation gets as its context."""
         self._file = context or self._file
 
     @property
     def file(self) -> str:
-        """Where these settings stand, for messages."""
+        """Name of the file or files, for messages."""
         return self._file
 
     @field_validator("datasets", "experiments")
@@ -83,14 +83,14 @@ class Config(StreamOverrides):
         return self
 
     def dataset(self, name: str) -> AnyDataset:
-        """The dataset of that name, or an error that lists those there are."""
+        """The dataset of that name; an unknown name is an error that lists the known ones."""
         if name not in self.datasets:
             known = ", ".join(sorted(self.datasets))
             raise InputError(f"dataset {name!r} is not in {self.file} under `datasets:`; known datasets: {known}")
         return self.datasets[name]
 
     def experiment(self, name: str) -> Experiment:
-        """The experiment of that name, the tables' included, or an error that lists those there are."""
+        """The experiment of that name, of config.yaml or of the paper's tables; an unknown name is an error."""
         found = self.experiments.get(name) or TABLE_EXPERIMENTS.get(name)
         if found is None:
             known = ", ".join(sorted(self.experiments)) or "none"
@@ -104,15 +104,15 @@ class Config(StreamOverrides):
 def load(
     raw: dict[str, Any], documents: Sequence[Document] = (), command_line: Mapping[str, Any] | None = None
 ) -> Config:
-    """Validate the content of config.yaml; errors name the key, its value, where it stands and what is allowed.
+    """Validate the content of config.yaml.
 
     Args:
-        raw: the content, with what the command line changes in it.
-        documents: the files it was read from, first the one that wins.
-        command_line: what of it Snakemake's `--config` gave; numbers inside braces are texts there.
+        raw: the content, with the changes of the command line.
+        documents: the files it was read from, the winning one first.
+        command_line: the part that Snakemake's `--config` gave; numbers inside braces are texts there.
 
     Raises:
-        InputError: a key or value is not allowed.
+        InputError: a key or value is not allowed; the message names it, its place and what is allowed.
     """
     file = " and ".join(document.name for document in documents)
     given = command_line or {}
@@ -158,7 +158,7 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
 
 
 def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> dict[str, dict[str, str]]:
-    """Where `effective` takes each setting from, by section and key: a place in config.yaml, or whose default it is."""
+    """The source of each setting of `effective`, by section and key: a place in config.yaml, or a default."""
     merged = _merged(config, dataset, stream, experiment)
     return {
         name: {key: merged[name][key][1] if key in merged[name] else "default" for key in type(section).model_fields}
@@ -167,7 +167,7 @@ def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> 
 
 
 def _merged(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, dict[str, tuple[Any, str]]]:
-    """By section and key, the value that wins and its source; what nobody names is left to the models' defaults."""
+    """By section and key, the winning value and its source; settings that no layer names are left out."""
     merged: dict[str, dict[str, tuple[Any, str]]] = {name: {} for name in SECTIONS}
     for source, sections in _layers(config, dataset, stream, experiment):
         for name, keys in sections.items():
@@ -176,7 +176,7 @@ def _merged(config: Config, dataset: str, stream: str, experiment: str) -> dict[
 
 
 def _layers(config: Config, dataset: str, stream: str, experiment: str) -> Iterator[tuple[str, Sections]]:
-    """Sections with where they stand, the most general first."""
+    """Yield sections with their source, the most general first."""
     yield f"default of {stream}", STREAM_DEFAULTS[stream]
     if experiment in paper.BACKBONES:
         yield f"the paper's backbone of {experiment}", {"model": {"backbone": paper.BACKBONES[experiment]}}

@@ -1,4 +1,7 @@
-"""What each stage depends on, and no more: a change of a setting reruns the stages whose settings it is in."""
+"""The settings of each stage: exactly those that its output depends on.
+
+Snakemake reruns a stage if its settings change, so a setting is in those of a stage only if its output depends on it.
+"""
 
 import json
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -23,7 +26,7 @@ from atw.config.sections import (
 )
 from atw.files import InputError
 
-# Raised by hand in the commit that changes a stage's bytes: Snakemake does not see changes inside the package.
+# Raise a number by hand in the commit that changes the bytes of a stage: Snakemake does not see changes of the package.
 RECIPES = {
     "render": 1,
     "rgb": 3,
@@ -44,16 +47,16 @@ _Stage = TypeVar("_Stage")
 
 
 class StageSettings(Section):
-    """What a stage depends on, as the workflow gives it to a job: validated once, where the job begins."""
+    """Settings of a stage. The workflow writes them as JSON; the job validates them once, where it begins."""
 
     model_config = ConfigDict(populate_by_name=True)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The settings in a stage's `--settings`.
+        """Read the JSON of `--settings`.
 
         Raises:
-            InputError: they are none of this stage.
+            InputError: it holds no settings of this stage.
         """
         try:
             return cls.model_validate_json(text)
@@ -61,11 +64,11 @@ class StageSettings(Section):
             raise _not_of_a_stage(error) from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as files of a result keep them."""
+        """The settings as plain values, for files."""
         return self.model_dump(mode="json", by_alias=True)
 
     def to_json(self) -> str:
-        """The text that `from_json` reads. Snakemake reruns a stage when it changes, so the order of keys stays."""
+        """Write the text that `from_json` reads. Keep the order of keys: Snakemake compares texts."""
         return json.dumps(self.to_dict())
 
 
@@ -89,42 +92,42 @@ class _Shards(StageSettings):
         return values | {name: value for name, value in own.items() if value is not None}
 
     def of_shard(self, shard: str, members: str) -> Self:
-        """The settings of one shard, whose videos have the digest `members`."""
+        """Settings of one shard, whose videos have the digest `members`."""
         return self.model_copy(update={"shard": shard, "members": members})
 
 
 class FrameShards(_Shards):
-    """What the bytes of shards of frames depend on; those of one `shard` also on the digest of its `members`."""
+    """Settings of shards of frames; those of one `shard` have the digest of its `members` too."""
 
     stream: Literal["rgb"] = "rgb"
     preprocess: FrameSettings
 
 
 class FieldShards(_Shards):
-    """What shards of flow and warped flow have in common."""
+    """Settings that shards of flow and warped flow share."""
 
     preprocess: FieldSettings
     flow: Flow
 
     def on(self, backend: str) -> Self:
-        """The same on another flow backend."""
+        """These settings with another flow backend."""
         return self.model_copy(update={"flow": self.flow.model_copy(update={"backend": backend})})
 
 
 class FlowShards(FieldShards):
-    """What the bytes of shards of flow depend on."""
+    """Settings of shards of flow."""
 
     stream: Literal["flow"] = "flow"
 
 
 class WarpedShards(FieldShards):
-    """What the bytes of shards of warped flow depend on; they start from the flow."""
+    """Settings of shards of warped flow, which are computed from shards of flow."""
 
     stream: Literal["warped"] = "warped"
     warp: Warp
 
     def without_masks(self) -> Self:
-        """The same for a video that has none."""
+        """These settings for a video that has no masks."""
         return self.model_copy(update={"warp": self.warp.model_copy(update={"masks": None})})
 
 
@@ -133,12 +136,12 @@ _SHARDS: TypeAdapter[FrameShards | FlowShards | WarpedShards] = TypeAdapter(Shar
 
 
 class TrainSettings(StageSettings):
-    """What a trained network depends on.
+    """Settings of a trained network.
 
     Args:
         split: name of the split.
-        videos: digest of its lists.
-        shards: of the shards of its stream.
+        videos: digest of the lists of the split.
+        shards: settings of the shards of the stream.
     """
 
     recipe: int
@@ -159,17 +162,17 @@ class TrainSettings(StageSettings):
         return 1 if self.stream == "rgb" else self.sampling.stack
 
     def starting_from(self, weights: str | None) -> Self:
-        """The same with the file of the first weights, None for a start from scratch."""
+        """These settings with a file of first weights; None starts from random ones."""
         return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `train.held_out` only if it holds out anything, as before there was such a setting."""
+        """The settings as plain values, without `train.held_out` if it is 0: as before there was such a setting."""
         unused = {"train": {"held_out"}} if not self.train.held_out else None
         return self.model_dump(mode="json", exclude=unused)
 
 
 class ScoreSettings(StageSettings):
-    """What the scores of a split's videos depend on; `split`, `videos` and `shards` as in `TrainSettings`."""
+    """Settings of the scores of a split; `split`, `videos` and `shards` as in `TrainSettings`."""
 
     recipe: int
     dataset: str
@@ -182,7 +185,7 @@ class ScoreSettings(StageSettings):
 
 
 class RenderSettings(StageSettings):
-    """What the videos of one split of a demo dataset depend on; `split` is its number, from 1."""
+    """Settings of the rendered videos of one split of a demo dataset; `split` is its number, from 1."""
 
     recipe: int
     split: int
@@ -192,7 +195,7 @@ class RenderSettings(StageSettings):
 
 
 class AuditSettings(StageSettings):
-    """What the list of quarantined videos depends on; `split` and `videos` as in `TrainSettings`."""
+    """Settings of the list of quarantined videos; `split` and `videos` as in `TrainSettings`."""
 
     recipe: int
     dataset: str
@@ -203,31 +206,31 @@ class AuditSettings(StageSettings):
 
 
 class AttentionSettings(StageSettings):
-    """What the picture of attention depends on; a weight of 0 leaves a stream out."""
+    """Settings of the picture of attention; a weight of 0 leaves a stream out."""
 
     recipe: int
     seed: int
     weights: dict[Stream, float]
-    add: Literal["logits", "probabilities"] = Field(alias="on")  # as JSON has it since before it was a setting
+    add: Literal["logits", "probabilities"] = Field(alias="on")  # the name in files of results
 
 
 class FuseSettings(AttentionSettings):
-    """What fused.json depends on."""
+    """Settings of fused.json."""
 
     choose: Literal["none", "held_out"] = "none"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; `choose` only if there is a choice, as before there was such a setting."""
+        """The settings as plain values, without `choose` if it is none: as before there was such a setting."""
         return self.model_dump(mode="json", by_alias=True, exclude={"choose"} if self.choose == "none" else None)
 
     @property
     def streams(self) -> list[Stream]:
-        """The streams that take part in the fusion: those with a weight above 0."""
+        """The streams with a weight above 0: only they take part in the fusion."""
         return [stream for stream, weight in self.weights.items() if weight]
 
 
 class RecipeSettings(StageSettings):
-    """What the summary and the page depend on, beside the files that they are made from."""
+    """Settings of the summary and of the page, which depend on their input files alone."""
 
     recipe: int = 0
 
@@ -240,7 +243,7 @@ class _Table(StageSettings):
 
 
 class RunsTableSettings(_Table):
-    """What Tables 1 to 3 depend on: the fusion, and whose scores serve for each experiment ("" is none)."""
+    """Settings of Tables 1 to 3: the fusion, and the experiment whose scores serve for each row ("" is none)."""
 
     table: Literal[1, 2, 3]
     seed: int
@@ -258,7 +261,7 @@ class TableNetwork(Section):
 
 
 class SplitsTableSettings(_Table):
-    """What Table 4 depends on beside the summary: the network of each stream."""
+    """Settings of Table 4: the network of each stream."""
 
     table: Literal[4]
     networks: dict[Stream, TableNetwork]
@@ -269,9 +272,9 @@ _TABLES: TypeAdapter[RunsTableSettings | SplitsTableSettings] = TypeAdapter(Tabl
 
 
 def location(config: Config, dataset: str) -> dict[str, Any]:
-    """Where a dataset's videos and lists are, without its overrides: what `--dataset` tells a stage.
+    """Where the videos and lists of a dataset are: the content of `--dataset`.
 
-    It is kept apart from the settings, so that moving a collection to another disk computes nothing again.
+    It is kept apart from the settings, so that nothing is computed again if a collection moves to another disk.
     """
     given = config.dataset(dataset)
     own = set(type(given).model_fields) - set(Archives.model_fields)
@@ -281,7 +284,7 @@ def location(config: Config, dataset: str) -> dict[str, Any]:
 
 
 def read_shard_settings(text: str) -> ShardSettings:
-    """The settings in the `--settings` of a job that makes a shard.
+    """Read the `--settings` of a job that makes a shard.
 
     Raises:
         InputError: they are of no shard.
@@ -290,7 +293,7 @@ def read_shard_settings(text: str) -> ShardSettings:
 
 
 def read_table_settings(text: str) -> TableSettings:
-    """The settings in the `--settings` of a job that makes a table.
+    """Read the `--settings` of a job that makes a table.
 
     Raises:
         InputError: they are of no table.
@@ -306,7 +309,7 @@ def _read(kinds: TypeAdapter[_Stage], text: str) -> _Stage:
 
 
 def render_settings(config: Config, dataset: str, split: int) -> RenderSettings:
-    """What the videos of one split of a demo dataset depend on."""
+    """Settings of the rendered videos of one split of a demo dataset."""
     given = config.dataset(dataset)
     assert isinstance(given, DemoDataset)
     return RenderSettings(
@@ -319,9 +322,9 @@ def render_settings(config: Config, dataset: str, split: int) -> RenderSettings:
 
 
 def shard_settings(config: Config, dataset: str, stream: str) -> ShardSettings:
-    """What the bytes of the shards of `stream` depend on, apart from the videos."""
+    """Settings of the shards of `stream`."""
     settings = effective(config, dataset, stream)
-    # Warped flow starts from the flow shard, so both of its recipes count.
+    # Warped flow is computed from the flow shard, so both recipes count.
     recipes = {name: RECIPES[name] for name in (["flow", "warped"] if stream == "warped" else [stream])}
     if stream == "rgb":
         return FrameShards(recipes=recipes, dataset=dataset, preprocess=settings.preprocess.part(FrameSettings))
@@ -332,7 +335,7 @@ def shard_settings(config: Config, dataset: str, stream: str) -> ShardSettings:
 
 
 def audit_settings(config: Config, dataset: str, *, split: str, videos: str) -> AuditSettings:
-    """What the list of quarantined videos depends on, apart from the shards."""
+    """Settings of the list of quarantined videos."""
     preprocess = effective(config, dataset, "rgb").preprocess
     return AuditSettings(
         recipe=RECIPES["audit"],
@@ -347,7 +350,7 @@ def audit_settings(config: Config, dataset: str, *, split: str, videos: str) -> 
 def train_settings(
     config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str
 ) -> TrainSettings:
-    """What a trained network depends on, apart from the contents of the shards."""
+    """Settings of a trained network."""
     settings = effective(config, dataset, stream, experiment)
     made = TrainSettings(
         recipe=RECIPES["train"],
@@ -368,7 +371,7 @@ def train_settings(
 def score_settings(
     config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str
 ) -> ScoreSettings:
-    """What the scores of the test videos depend on, apart from the network and the contents of the shards."""
+    """Settings of the scores of the test videos."""
     return ScoreSettings(
         recipe=RECIPES["score"],
         dataset=dataset,
@@ -382,14 +385,14 @@ def score_settings(
 
 
 def same_scores(config: Config, dataset: str, stream: Stream, one: str, other: str) -> bool:
-    """Whether two experiments ("" is none) train and score a stream alike, so that one serves for both."""
+    """Whether two experiments ("" is none) train and score a stream in the same way, so that one serves for both."""
     left, right = (effective(config, dataset, stream, name) for name in (one, other))
     sections = ("sampling", "augment", "model", "train", "evaluate")
     return all(getattr(left, section) == getattr(right, section) for section in sections)
 
 
 def fuse_settings(config: Config, dataset: str, experiment: str) -> FuseSettings:
-    """What fused.json depends on, apart from the score files."""
+    """Settings of fused.json."""
     fusion = effective(config, dataset, "rgb", experiment).fusion
     return FuseSettings(
         recipe=RECIPES["fuse"],
@@ -401,6 +404,6 @@ def fuse_settings(config: Config, dataset: str, experiment: str) -> FuseSettings
 
 
 def attention_settings(config: Config, dataset: str, experiment: str) -> AttentionSettings:
-    """What the picture of attention depends on, apart from the score files and the frames."""
+    """Settings of the picture of attention."""
     fused = fuse_settings(config, dataset, experiment)
     return AttentionSettings(recipe=RECIPES["attention"], seed=fused.seed, weights=fused.weights, add=fused.add)

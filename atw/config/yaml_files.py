@@ -1,6 +1,6 @@
-"""Configuration files: what they say, and where. What YAML 1.1 reads otherwise than it was meant is refused.
+"""Reads configuration files, with the place of each value, and refuses text that YAML 1.1 would misread.
 
-Snakemake reads the same files once more, and keeps the last of two equal keys without a word.
+Snakemake reads the same files again; of two equal keys it silently keeps the last.
 """
 
 import re
@@ -21,11 +21,11 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands.
+    """The place of a value.
 
     Args:
         where: file, line and column, in words.
-        text: as it is written there, if it is one word without quotes; else empty.
+        text: the value as written, if it is one word without quotes; else empty.
     """
 
     where: str
@@ -37,9 +37,9 @@ class Document:
     """A configuration file.
 
     Args:
-        name: the file, as it was given.
-        content: what it says, not yet validated.
-        root: the same with its places; None for JSON.
+        name: path of the file, as given.
+        content: its content, not yet validated.
+        root: its content with places; None for JSON.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Document:
     root: yaml.MappingNode | None
 
     def place(self, keys: Sequence[int | str], value: object) -> Place | None:
-        """Where the setting stands that `keys` lead to, if this file gives it that value or is to blame for the key."""
+        """The place of the setting with these keys, if this file sets it to `value` or its key is the fault."""
         found: Any = self.content
         for key in keys:
             try:
@@ -76,10 +76,10 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """A configuration in YAML or JSON.
+    """Read a configuration in YAML or JSON.
 
     Raises:
-        InputError: it is neither, a key stands twice in it, aliases make it huge, or a number is not what it seems.
+        InputError: it is neither, has a key twice, is huge once its aliases are replaced, or has a misleading number.
     """
     name = str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     try:
@@ -98,7 +98,7 @@ def read(path: Path) -> Document:
 
 
 def read_all(paths: Iterable[Path]) -> tuple[Document, ...]:
-    """Those of the files that are there, each once."""
+    """Read those of the files that exist, each once."""
     return tuple(read(path) for path in {path.resolve(): path for path in paths if path.exists()}.values())
 
 
@@ -123,7 +123,7 @@ def _parsed(name: str, text: str) -> tuple[Any, Any]:
 
 
 def _limit(name: str, root: yaml.Node) -> None:
-    """Refuse aliases that would multiply, or that never end, before anything is built from them."""
+    """Refuse aliases that multiply or never end, before anything is built from them."""
     sizes: dict[yaml.Node, int | None] = {}
 
     def size(node: yaml.Node) -> int:
@@ -152,7 +152,7 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _each(root: yaml.Node) -> Iterator[yaml.Node]:
-    """Every node once, in the order of the file."""
+    """Yield every node once, in the order of the file."""
     known, todo = {root}, [root]
     while todo:
         node = todo.pop()
