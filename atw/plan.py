@@ -219,7 +219,7 @@ class Plan:
         return [stream for stream in STREAMS if stream in needed]
 
     def _table_runs(self, dataset: str, number: int) -> dict[str, str]:
-        """For each experiment of a table, the first experiment ("" is none) with the same scores, which serve for it."""
+        """For each experiment of a table, the first experiment ("" is none) whose scores are the same."""
         known = ["", *self.config.experiments, *config.TABLE_EXPERIMENTS]
         streams = self._table_streams(dataset, number)
         return {
