@@ -247,7 +247,7 @@ def doctor(
 
     report = machine.examine(measure=measure)
     machine.show(report, as_json=as_json)
-    if not report["works"]:
+    if not machine.works(report):
         sys.exit(1)
 
 

@@ -3,6 +3,7 @@ import os
 import platform
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,17 @@ def test_programs_get_json() -> None:
     assert report["machine"]["cores"] >= 1
 
 
-def test_people_get_lines() -> None:
-    done = run("--no-measure")
-    lines = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+def test_people_get_lines_and_terminals_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = doctor.examine(measure=False)
+    doctor.show(report, as_json=False)
+    shown = capsys.readouterr().out
+    lines = dict(line.split("  ", 1) for line in shown.splitlines())
     assert lines["verdict"].strip() == "flow and decoding work"
     assert "mpeg4" in lines["decoding"]
-    assert "on the CPU" in lines["flow backend numba"]
-    assert "pairs/s" not in done.stdout
-    assert "\x1b" not in done.stdout
-
-
-def test_a_terminal_gets_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    report = doctor.examine(measure=False)
+    assert lines["flow backend numba"].strip() == "on the CPU"
+    assert "\x1b" not in shown
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     doctor.show(report, as_json=False)
     shown = capsys.readouterr().out
@@ -70,15 +70,6 @@ def test_a_library_that_is_broken_costs_its_part_and_the_verdict(tmp_path: Path)
     assert "FAILS: OSError: libavcodec.so: cannot open" in done.stdout
     assert "flow or decoding does NOT work" in done.stdout
     assert "Traceback" not in done.stderr
-
-
-def test_cores_are_those_of_the_affinity() -> None:
-    code = "from atw.extras.doctor.machine import usable_cores; print(usable_cores())"
-    core = str(min(os.sched_getaffinity(0)))
-    if not Path("/usr/bin/taskset").exists():
-        pytest.skip("taskset is not installed")
-    done = subprocess.run(["taskset", "-c", core, sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "1\n"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +93,7 @@ def test_cores_are_limited_by_the_control_group(
     write(tmp_path / "proc/self/cgroup", membership)
     for name, content in files.items():
         write(tmp_path / "sys/fs/cgroup" / name, content)
-    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     assert machine.usable_cores() == cores
 
@@ -121,10 +112,17 @@ def test_memory_is_limited_by_the_control_group(
 ) -> None:
     write(tmp_path / "proc/self/cgroup", membership)
     write(tmp_path / "sys/fs/cgroup" / name, content)
-    monkeypatch.setattr(machine, "_ROOT", tmp_path)
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
     total, available = machine.memory_bytes()
     assert total == (1 << 20 if limited else psutil.virtual_memory().total)
     assert 0 < available <= total
+
+
+def test_the_processor_is_that_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    assert machine.processor() == (platform.processor() or platform.machine())
+    write(tmp_path / "proc/cpuinfo", "processor\t: 0\nmodel name\t: Fast 9000: v2\nmodel name\t: other\n")
+    assert machine.processor() == "Fast 9000: v2"
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="Linux on x86-64 only")
@@ -144,8 +142,8 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    found = machine.gpus()
-    assert found == {
+    found = machine.examine_gpus()
+    assert found.content == {
         "devices": [
             {"name": "NVIDIA H200", "driver": "580.95.05", "memory_gib": 140.4, "compute_capability": "9.0"},
             {"name": "NVIDIA GB10", "driver": "580.95.05", "memory_gib": None, "compute_capability": "12.1"},
@@ -153,10 +151,11 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
         "why_none": None,
         "cuda_visible_devices": "1",
     }
-    rows = dict(doctor._gpu_rows(found))
-    assert rows["GPU 0"] == "NVIDIA H200, 140.4 GiB, driver 580.95.05, compute capability 9.0"
-    assert rows["GPU 1"] == "NVIDIA GB10, driver 580.95.05, compute capability 12.1"
-    assert rows["CUDA_VISIBLE_DEVICES"] == "1"
+    assert found.rows == [
+        ("GPU 0", "NVIDIA H200, 140.4 GiB, driver 580.95.05, compute capability 9.0"),
+        ("GPU 1", "NVIDIA GB10, driver 580.95.05, compute capability 12.1"),
+        ("CUDA_VISIBLE_DEVICES", "1"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +174,10 @@ def test_why_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machine, "_SMI_SECONDS", 0.2 if content == "exec sleep 20" else 10)
-    assert doctor._gpu_rows(machine.gpus()) == [("GPU", f"none: {reason}")]
+    monkeypatch.setattr(machine, "SMI_SECONDS", 0.2 if content == "exec sleep 20" else 10)
+    found = machine.examine_gpus()
+    assert found.content["why_none"] == reason
+    assert found.rows == [("GPU", f"none: {reason}")]
 
 
 class OpenCvWithCuda:
@@ -205,8 +206,8 @@ class OpenCvWithCuda:
 
 def test_opencv_with_cuda_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", OpenCvWithCuda)
-    found = software.opencv()
-    assert found == {
+    found = software.examine_opencv()
+    assert found.content == {
         "version": "4.14.0",
         "built_with_cuda": "13.0",
         "built_for_gpus": "80 90",
@@ -215,43 +216,64 @@ def test_opencv_with_cuda_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None
         "tvl1_cuda": True,
     }
     text = "4.14.0, built with CUDA 13.0 for compute capability 80 90, no device found; TV-L1: CPU and CUDA"
-    assert doctor._opencv_rows(found) == [("OpenCV", text)]
+    assert found.rows == [("OpenCV", text)]
 
 
 def test_this_opencv_says_what_it_is() -> None:
     import cv2
 
-    found = software.opencv()
+    found = software.examine_opencv()
     with_cuda = hasattr(cv2.cuda, "OpticalFlowDual_TVL1")
-    assert (found["built_with_cuda"] is not None) == found["tvl1_cuda"] == with_cuda
-    assert found["tvl1"]
-    assert ("built without CUDA" in doctor._opencv_rows(found)[0][1]) != with_cuda
+    assert (found.content["built_with_cuda"] is not None) == found.content["tvl1_cuda"] == with_cuda
+    assert found.content["tvl1"]
+    assert ("built without CUDA" in found.rows[0][1]) != with_cuda
 
 
 def test_decoding_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert software.decoding()["fails"] is None
-    assert software.decoding()["codecs"]["mpeg4"]
     monkeypatch.setattr(software, "CODECS", ("mpeg4", "libx264", "nonsense"))
-    assert software.decoding()["codecs"] == {"mpeg4": True, "libx264": False, "nonsense": False}
+    found = software.examine_decoding()
+    assert found.content["fails"] is None
+    assert found.content["codecs"] == {"mpeg4": True, "libx264": False, "nonsense": False}
+    assert found.rows[1] == ("no decoder for", "libx264 nonsense")
     black = np.zeros((32, 32, 3), np.uint8)
     monkeypatch.setattr("atw.videos.decode.read", lambda *_, **__: iter([black] * 3))
-    assert software.decoding()["fails"] == "three frames of brightness 60, 120 and 180 were read as [0.0, 0.0, 0.0]"
+    reason = "three frames of brightness 60, 120 and 180 were read as [0.0, 0.0, 0.0]"
+    assert software.examine_decoding().content["fails"] == reason
 
 
-def test_slurm_and_ray_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("script", "version"),
+    [
+        (None, None),
+        ("echo slurm 24.05.3", "slurm 24.05.3"),
+        (
+            "echo 'sbatch: error: no server' >&2; echo 'sbatch: fatal: no configuration' >&2; exit 1",
+            "sbatch fails: sbatch: fatal: no configuration",
+        ),
+        ("exit 1", "sbatch fails: without a word"),
+    ],
+)
+def test_slurm_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str | None, version: str | None
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    if script:
+        program(tmp_path, "sbatch", script)
+    found = software.examine_slurm()
+    assert found.content["version"] == version
+    assert found.rows[1] == ("Slurm", version or "not here: no sbatch")
+
+
+def test_ray_and_its_address_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    assert software.slurm()["version"] is None
-    program(tmp_path, "sbatch", "echo slurm 24.05.3")
-    assert software.slurm()["version"] == "slurm 24.05.3"
-    program(
-        tmp_path, "sbatch", "echo 'sbatch: error: no server' >&2; echo 'sbatch: fatal: no configuration' >&2; exit 1"
-    )
-    assert software.slurm()["version"] == "sbatch fails: sbatch: fatal: no configuration"
-    program(tmp_path, "sbatch", "exit 1")
-    assert software.slurm()["version"] == "sbatch fails: without a word"
-    assert doctor._ray_rows(software.ray())[0][1].endswith(", RAY_ADDRESS=10.0.0.1:6379")
-    assert software._version("no-such-package") is None
+    monkeypatch.setattr("importlib.metadata.version", lambda _: "2.50")
+    assert software.examine_ray().rows == [("Ray", "2.50, RAY_ADDRESS=10.0.0.1:6379")]
+
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("importlib.metadata.version", missing)
+    assert software.examine_ray().content["version"] is None
 
 
 def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -269,11 +291,11 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
     }
     for place in ("atw.extras.doctor.speed.BACKENDS", "atw.flow.engine.BACKENDS"):
         monkeypatch.setattr(place, backends)
-    monkeypatch.setattr(speed, "_LEAST_SECONDS", 0.01)
+    monkeypatch.setattr(speed, "LEAST_SECONDS", 0.01)
     monkeypatch.setattr(speed, "PRESETS", ("fast",))
-    report = speed.backends(cores=2, measure=True)
-    found = report["backends"]
-    assert report["auto"] == "numba"
+    part = speed.examine_flow(cores=2, measure=True)
+    found = part.content["backends"]
+    assert part.content["auto"] == "numba"
     assert found["opencv-cuda"]["unusable"] == "not installed"
     assert found["cuda"]["unusable"] == "fails: RuntimeError: no kernel image"
     assert found["opencv"]["unusable"] == "gives wrong flow: [0.0, 0.0] px for a motion of [3.4, -1.7] px"
@@ -281,7 +303,7 @@ def test_backends_are_timed_and_checked(monkeypatch: pytest.MonkeyPatch, capsys:
     assert set(rates) == {1, 2}
     assert min(rates.values()) > 0
     assert "timing numba" in capsys.readouterr().err
-    rows = dict(doctor._flow_rows(report))
+    rows = dict(part.rows)
     assert rows["flow by auto"] == "numba"
     assert rows["flow backend opencv-cuda"] == "cannot run: not installed"
     assert "pairs/s with 1 thread, " in rows["flow backend numba"]

@@ -1,4 +1,4 @@
-"""What hardware this process may use: cores, vector instructions, memory, disk and NVIDIA GPUs."""
+"""Hardware that this process may use: cores, vector instructions, memory, disk and NVIDIA GPUs."""
 
 import os
 import platform
@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _CGROUP_FILES = {  # of control groups version 2 (no controller named) and 1
     "cpu": {"": "cpu.max", "cpu": "cpu.cfs_quota_us"},
@@ -14,58 +14,75 @@ _CGROUP_FILES = {  # of control groups version 2 (no controller named) and 1
 }
 _SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve", "sve2")
 _SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits")
-_SMI_SECONDS = 30
+SMI_SECONDS = 30
 _GIB = 1 << 30
-_ROOT = Path("/")
+ROOT = Path("/")
 
 
-def describe() -> dict[str, Any]:
-    """Processor, cores, vector instructions, memory and disk; sizes in GiB."""
-    memory, available = memory_bytes()
+class Part(NamedTuple):
+    """A part of the report: values for the JSON, and lines for people. `fails` says why the part does not work."""
+
+    content: dict[str, Any]
+    rows: list[tuple[str, str]]
+
+
+def examine_machine() -> Part:
+    """Examine processor, cores, vector instructions, memory and disk."""
+    memory, available = (round(size / _GIB, 1) for size in memory_bytes())
     folder = Path.cwd()
-    return {
+    free = round(shutil.disk_usage(folder).free / _GIB, 1)
+    cores, all_cores, busy = usable_cores(), os.cpu_count() or 1, round(os.getloadavg()[0], 1)
+    content = {
         "processor": processor(),
-        "cores": usable_cores(),
-        "cores_of_machine": os.cpu_count() or 1,
-        "busy_cores": round(os.getloadavg()[0], 1),
+        "cores": cores,
+        "cores_of_machine": all_cores,
+        "busy_cores": busy,
         "simd": simd(),
-        "memory_gib": round(memory / _GIB, 1),
-        "memory_available_gib": round(available / _GIB, 1),
+        "memory_gib": memory,
+        "memory_available_gib": available,
         "folder": str(folder),
-        "disk_free_gib": round(shutil.disk_usage(folder).free / _GIB, 1),
+        "disk_free_gib": free,
     }
+    rows = [
+        ("processor", processor()),
+        ("cores", f"{cores} usable of {all_cores}, {busy} busy lately"),
+        ("SIMD", " ".join(simd()) or "none known"),
+        ("memory", f"{memory} GiB, {available} GiB of it free"),
+        ("disk", f"{free} GiB free in {folder}"),
+    ]
+    return Part(content, rows)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, and the quota of its control group rounded up."""
+    """Return how many cores this process may use: its affinity, and the quota of its control groups rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for file in _cgroup_files("cpu"):
-        quota, period = _quota(file)
-        if quota > 0:
-            cores = min(cores, -(-quota // period))
+        quota, *period = file.read_text(encoding="ascii").split()
+        if not period:  # version 1
+            period = [file.with_name("cpu.cfs_period_us").read_text(encoding="ascii")]
+        if quota not in ("max", "-1"):
+            cores = min(cores, -(-int(quota) // int(period[0])))
     return max(1, cores)
 
 
 def memory_bytes() -> tuple[int, int]:
-    """Memory that this process may use, and how much of it is free."""
+    """Return how much memory this process may use, and how much of it is free."""
     import psutil
 
     memory = psutil.virtual_memory()
-    total = memory.total
-    for file in _cgroup_files("memory"):
-        limit = file.read_text(encoding="ascii").strip()
-        total = min(total, int(limit)) if limit.isdigit() else total
+    limits = [file.read_text(encoding="ascii").strip() for file in _cgroup_files("memory")]
+    total = min([memory.total, *(int(limit) for limit in limits if limit.isdigit())])
     return total, min(total, memory.available)
 
 
 def _cgroup_files(kind: str) -> Iterator[Path]:
-    """The files with the limits of this process's control groups, its own and all above."""
+    """Yield the files with the limits of this process's control group and of all groups above it."""
     names = _CGROUP_FILES[kind]
-    membership = _ROOT / "proc/self/cgroup"
+    membership = ROOT / "proc/self/cgroup"
     for line in membership.read_text(encoding="utf-8").splitlines() if membership.exists() else ():
         _, controllers, path = line.split(":", 2)
         for controller in names.keys() & set(controllers.split(",")):
-            top = _ROOT / "sys/fs/cgroup" / controller
+            top = ROOT / "sys/fs/cgroup" / controller
             group = top / path.strip("/")
             folders = [group, *group.parents]
             for folder in folders[: folders.index(top) + 1]:
@@ -73,20 +90,9 @@ def _cgroup_files(kind: str) -> Iterator[Path]:
                     yield folder / names[controller]
 
 
-def _quota(file: Path) -> tuple[int, int]:
-    """Microseconds of computing in a period of so many microseconds; 0 where there is no limit."""
-    if file.name == "cpu.max":
-        quota, period = file.read_text(encoding="ascii").split()
-    else:
-        quota, period = (
-            path.read_text(encoding="ascii").strip() for path in (file, file.with_name("cpu.cfs_period_us"))
-        )
-    return (max(0, int(quota)) if quota != "max" else 0), int(period)
-
-
 def processor() -> str:
-    """The processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
+    """Return the processor's name."""
+    cpuinfo = ROOT / "proc/cpuinfo"
     for line in cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -94,27 +100,38 @@ def processor() -> str:
 
 
 def simd() -> list[str]:
-    """Vector instructions that LLVM sees here, and so what compiled flow kernels use."""
+    """Return the vector instructions that LLVM finds, which the compiled flow kernels use."""
     from llvmlite import binding
 
     features = binding.get_host_cpu_features()
     return [name for name in _SIMD if features.get(name)]
 
 
-def gpus() -> dict[str, Any]:
-    """NVIDIA GPUs as `nvidia-smi` lists them, memory in GiB, or why none is listed."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found: dict[str, Any] = {"devices": [], "why_none": None, "cuda_visible_devices": hidden}
-    try:
-        run = subprocess.run(_SMI, capture_output=True, text=True, timeout=_SMI_SECONDS)
-    except FileNotFoundError:
-        return found | {"why_none": "no NVIDIA driver: nvidia-smi is not installed"}
-    except subprocess.TimeoutExpired:
-        return found | {"why_none": f"nvidia-smi does not answer within {_SMI_SECONDS} s"}
-    if run.returncode:
-        return found | {"why_none": f"nvidia-smi fails: {' '.join((run.stdout + run.stderr).split())}"}
-    for line in run.stdout.splitlines():
+def examine_gpus() -> Part:
+    """Ask `nvidia-smi` for the NVIDIA GPUs; `memory_gib` is None if a GPU shares the memory of the CPU."""
+    lines, why_none = _list_gpus()
+    devices, rows = [], []
+    for number, line in enumerate(lines):
         name, driver, memory, capability = (part.strip() for part in line.rsplit(",", 3))
-        gib = round(int(memory) / 1024, 1) if memory.isdigit() else None  # [N/A] where CPU and GPU share it
-        found["devices"].append({"name": name, "driver": driver, "memory_gib": gib, "compute_capability": capability})
-    return found if found["devices"] else found | {"why_none": "nvidia-smi lists none"}
+        gib = round(int(memory) / 1024, 1) if memory.isdigit() else None
+        devices.append({"name": name, "driver": driver, "memory_gib": gib, "compute_capability": capability})
+        told = f"{gib} GiB, driver {driver}" if gib else f"driver {driver}"
+        rows.append((f"GPU {number}", f"{name}, {told}, compute capability {capability}"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    rows += [] if devices else [("GPU", f"none: {why_none}")]
+    rows += [] if visible is None else [("CUDA_VISIBLE_DEVICES", visible)]
+    content = {"devices": devices, "why_none": None if devices else why_none, "cuda_visible_devices": visible}
+    return Part(content, rows)
+
+
+def _list_gpus() -> tuple[list[str], str]:
+    """Return a line per GPU, and the reason if there is none."""
+    try:
+        run = subprocess.run(_SMI, capture_output=True, text=True, timeout=SMI_SECONDS)
+    except FileNotFoundError:
+        return [], "no NVIDIA driver: nvidia-smi is not installed"
+    except subprocess.TimeoutExpired:
+        return [], f"nvidia-smi does not answer within {SMI_SECONDS} s"
+    if run.returncode:
+        return [], f"nvidia-smi fails: {' '.join((run.stdout + run.stderr).split())}"
+    return run.stdout.splitlines(), "nvidia-smi lists none"

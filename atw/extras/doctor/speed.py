@@ -1,14 +1,14 @@
-"""Which flow backends run here, and how many pairs of 340 x 256 px they do a second, by a short timed run."""
+"""Which flow backends run here, and how many pairs of 340 x 256 px each does per second in a short timed run."""
 
 import sys
 import time
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from atw.config import ON_GPU, Flow
+from atw.extras.doctor.machine import Part
 from atw.flow import estimate
 from atw.flow.engine import BACKENDS
 
@@ -16,35 +16,48 @@ WIDTH, HEIGHT = 340, 256
 PRESETS = ("opencv4", "fast")
 _MOTION_PX = (3.4, -1.7)
 _TOLERANCE_PX = 0.25
-_LEAST_SECONDS = 0.5
+_MARGIN_PX = 8
+LEAST_SECONDS = 0.5
 _MOST_PAIRS = 128
 
 Images = NDArray[np.uint8]
 
 
-def backends(*, cores: int, measure: bool) -> dict[str, Any]:
-    """Which backend `auto` takes, and for each why it cannot run or its pairs a second by preset and threads.
-
-    A backend whose flow of a known motion is wrong counts as one that cannot run.
-    """
-    report = {}
+def examine_flow(*, cores: int, measure: bool) -> Part:
+    """Try all backends, and say which one `auto` takes. A backend whose flow of a known motion is wrong is unusable."""
+    backends = {}
+    rows = []
     for name, backend in BACKENDS.items():
         unusable = backend.unusable()
-        speed = None
+        rates: dict[str, dict[int, float]] | None = None
         if unusable is None and measure:
             print(f"timing {name} ...", file=sys.stderr)
             try:
                 unusable = fault(name)
-                speed = None if unusable else _speed(name, cores)
-            except Exception as error:  # what a broken driver or build raises is its own
+                # A GPU works on whole batches, whatever the number of threads.
+                counts = [1] if name in ON_GPU else sorted({1, cores})
+                rates = None if unusable else {preset: _rates(name, preset, counts) for preset in PRESETS}
+            except Exception as error:  # a broken driver or build may raise anything
                 unusable = f"fails: {type(error).__name__}: {error}"
-        report[name] = {"what": backend.what, "unusable": unusable, "pairs_per_second": speed}
-    usable = [name for name, entry in report.items() if entry["unusable"] is None]
-    return {"auto": usable[0] if usable else None, "backends": report}
+        backends[name] = {"what": backend.what, "unusable": unusable, "pairs_per_second": rates}
+        told = [f"; {preset}: {_as_text(by_threads)}" for preset, by_threads in (rates or {}).items()]
+        text = f"cannot run: {unusable}" if unusable else backend.what + "".join(told)
+        rows.append((f"flow backend {name}", text))
+    auto = next((name for name, backend in backends.items() if backend["unusable"] is None), None)
+    content = {"auto": auto, "backends": backends}
+    return Part(content, [("flow by auto", auto or "no backend can run"), *rows])
+
+
+def _rates(name: str, preset: str, counts: list[int]) -> dict[int, float]:
+    return {threads: pairs_per_second(name, preset, threads) for threads in counts}
+
+
+def _as_text(rates: dict[int, float]) -> str:
+    return ", ".join(f"{rate} pairs/s with {count} thread{'s' * (count != 1)}" for count, rate in rates.items())
 
 
 def fault(name: str) -> str | None:
-    """What is wrong with the flow that a backend finds between two rendered pictures, None if nothing."""
+    """Return what is wrong with the flow that a backend finds between two rendered pictures, None if it is right."""
     flow = estimate(*texture(1), _flow(name, "fast"))[0]
     found = np.median(flow[:, 32:-32, 32:-32], axis=(1, 2))
     if np.all(np.abs(found - _MOTION_PX) <= _TOLERANCE_PX):
@@ -52,21 +65,15 @@ def fault(name: str) -> str | None:
     return f"gives wrong flow: {found.round(2).tolist()} px for a motion of {list(_MOTION_PX)} px"
 
 
-def _speed(name: str, cores: int) -> dict[str, dict[int, float]]:
-    # A GPU works on whole batches, whatever the number of threads.
-    counts = [1] if name in ON_GPU else sorted({1, cores})
-    return {preset: {threads: pairs_per_second(name, preset, threads) for threads in counts} for preset in PRESETS}
-
-
 def pairs_per_second(name: str, preset: str, threads: int) -> float:
-    """Wall-clock rate over a batch that doubles until it takes half a second."""
+    """Measure the wall-clock rate over a batch that doubles until it takes half a second."""
     pairs = 1 if threads == 1 else 2 * threads
     while True:
         prev, following = texture(pairs)
         start = time.perf_counter()
         estimate(prev, following, _flow(name, preset), threads=threads)
         seconds = time.perf_counter() - start
-        if seconds >= _LEAST_SECONDS or pairs >= _MOST_PAIRS:
+        if seconds >= LEAST_SECONDS or pairs >= _MOST_PAIRS:
             return round(pairs / seconds, 1)
         pairs *= 2
 
@@ -76,16 +83,15 @@ def _flow(backend: str, preset: str) -> Flow:
 
 
 def texture(pairs: int) -> tuple[Images, Images]:
-    """Rendered pairs [pairs, HEIGHT, WIDTH] of smooth noise that moves by `_MOTION_PX`."""
-    rng = np.random.default_rng(0)
-    room = 16
-    noise = rng.standard_normal((HEIGHT + room, WIDTH + room)).astype(np.float32)
+    """Render pairs [pairs, HEIGHT, WIDTH] of smooth noise that moves by `_MOTION_PX`."""
+    size = (HEIGHT + 2 * _MARGIN_PX, WIDTH + 2 * _MARGIN_PX)
+    noise = np.random.default_rng(0).standard_normal(size).astype(np.float32)
     layers = [cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4.0, 12.0)]
     whole = cv2.normalize(np.sum(layers, axis=0), None, 0, 255, cv2.NORM_MINMAX)
-    images = []
-    for x, y in ((0.0, 0.0), _MOTION_PX):
-        matrix = np.array([[1, 0, x - room / 2], [0, 1, y - room / 2]])
-        image = cv2.warpAffine(whole, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC)
-        images.append(image.clip(0, 255).astype(np.uint8))
-    prev, following = (np.ascontiguousarray(np.broadcast_to(image, (pairs, HEIGHT, WIDTH))) for image in images)
-    return prev, following
+
+    def shifted(x: float, y: float) -> Images:
+        matrix = np.array([[1.0, 0.0, x - _MARGIN_PX], [0.0, 1.0, y - _MARGIN_PX]])
+        image = cv2.warpAffine(whole, matrix, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+        return np.ascontiguousarray(np.broadcast_to(image, (pairs, HEIGHT, WIDTH)))
+
+    return shifted(0, 0), shifted(*_MOTION_PX)
