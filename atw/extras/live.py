@@ -1,4 +1,4 @@
-"""The whole run on a terminal while it lasts: its stages, the jobs at work, how fast they are and what time is left."""
+"""The live view of a run on a terminal: its stages, the running jobs with their speed, and the time left."""
 
 import threading
 import time
@@ -13,13 +13,13 @@ from rich.text import Text
 
 from atw.terminal import LoggedProgress, read_progress
 
-_MOST_SHOWN = 12
-_MOST_NAMED = 4
+_MOST_JOBS = 12
+_MOST_NAMES = 4
 
 
 @dataclass
 class _Stage:
-    """The jobs of one rule: how many there are, have ended well, have failed, and seconds of those that ended well."""
+    """The jobs of one rule; `seconds` is the sum over the jobs that are done."""
 
     jobs: int
     done: int = 0
@@ -29,8 +29,8 @@ class _Stage:
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A job at work; `stale_ns` is when its log was written before it began, by an earlier attempt."""
+class _RunningJob:
+    """A job at work; an earlier attempt wrote its log at `stale_ns`."""
 
     rule: str
     label: str
@@ -38,41 +38,41 @@ class _Job:
     began: float
     stale_ns: int
 
+    @property
     def progress(self) -> LoggedProgress | None:
-        """How far it says that it is."""
         return read_progress(self.log) if self.log and _written_ns(self.log) != self.stale_ns else None
 
 
 @dataclass
 class View:
-    """What is known of a run, told by its events and looked up in the logs of its jobs. Threads may share it."""
+    """A run as its events and the logs of its jobs describe it. Several threads may share a view."""
 
     clock: Callable[[], float] = time.monotonic
     _stages: dict[str, _Stage] = field(default_factory=dict)
-    _running: dict[int, _Job] = field(default_factory=dict)
+    _running: dict[int, _RunningJob] = field(default_factory=dict)
     _failed: set[int] = field(default_factory=set)
     _began: float = 0.0
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def begin(self, jobs: dict[str, int]) -> None:
-        """The run begins, with so many jobs of each rule."""
+        """Start the run; `jobs` has the number of jobs by rule."""
         with self._lock:
             self._began = self.clock()
             self._stages = {rule: _Stage(count) for rule, count in jobs.items()}
 
     def job_began(self, number: int, rule: str, wildcards: Iterable[str], log: Path | None) -> None:
-        """A job begins, or begins again."""
+        """Start a job, or start it again after it failed."""
         with self._lock:
             stage = self._stages.setdefault(rule, _Stage(1))
             if number in self._failed:
                 self._failed.discard(number)
                 stage.failed -= 1
-            self._running[number] = _Job(rule, " ".join(wildcards), log, self.clock(), _written_ns(log))
-            at_once = sum(job.rule == rule for job in self._running.values())
-            stage.side_by_side = max(stage.side_by_side, at_once)
+            self._running[number] = _RunningJob(rule, " ".join(wildcards), log, self.clock(), _written_ns(log))
+            running = sum(job.rule == rule for job in self._running.values())
+            stage.side_by_side = max(stage.side_by_side, running)
 
     def job_ended(self, number: int, *, well: bool) -> None:
-        """A job has ended; of those that never began, nothing is shown."""
+        """End a job; a job that never began is ignored."""
         with self._lock:
             job = self._running.pop(number, None)
             if job is None:
@@ -87,69 +87,63 @@ class View:
 
     @property
     def summary(self) -> str:
-        """One line: what is done, what failed, how long it took so far."""
+        """Return one line with what is done, what failed and the time so far."""
         with self._lock:
-            jobs = sum(stage.jobs for stage in self._stages.values())
-            done = sum(stage.done for stage in self._stages.values())
-            failed = sum(stage.failed for stage in self._stages.values())
+            stages = self._stages.values()
+            done, jobs, failed = (sum(getattr(stage, name) for stage in stages) for name in ("done", "jobs", "failed"))
             text = f"{done} of {jobs} jobs done in {_duration(self.clock() - self._began)}"
             return text + (f", {failed} failed" if failed else "")
 
     def __rich__(self) -> RenderableType:
-        """Stages with their jobs at work below them, and the sum of it."""
+        """Show the stages, the running jobs below them, and the summary with the time left."""
         with self._lock:
-            stages = Table.grid(padding=(0, 2, 0, 0))
-            jobs = Table.grid(padding=(0, 2, 0, 0))
-            shown = list(self._running.values())[:_MOST_SHOWN]
+            stages, jobs = (Table.grid(padding=(0, 2, 0, 0)) for _ in range(2))
             for rule, stage in self._stages.items():
                 bar = ProgressBar(total=stage.jobs, completed=stage.done, width=24)
-                note = Text(f"{stage.failed} failed", "bold red") if stage.failed else Text("")
+                note = Text(f"{stage.failed} failed" if stage.failed else "", "bold red")
                 stages.add_row(rule, bar, f"{stage.done} of {stage.jobs}", note)
-            for job in shown:
-                jobs.add_row(Text(f"  {job.rule}"), Text(job.label), Text(self._state(job)))
-            more = len(self._running) - len(shown)
-            work: list[RenderableType] = [jobs] if shown else []
-            work += [Text(f"  and {more} more jobs")] if more else []
-            return Group(stages, *work, Text(self.summary + self._left(), "bold"))
-
-    def _state(self, job: _Job) -> str:
-        seen = job.progress()
-        return seen.text if seen else f"for {_duration(self.clock() - job.began)}"
+            for job in list(self._running.values())[:_MOST_JOBS]:
+                progress = job.progress
+                state = progress.text if progress else f"for {_duration(self.clock() - job.began)}"
+                jobs.add_row(Text(f"  {job.rule}"), Text(job.label), Text(state))
+            parts: list[RenderableType] = [stages, jobs] if self._running else [stages]
+            if len(self._running) > _MOST_JOBS:
+                parts.append(Text(f"  and {len(self._running) - _MOST_JOBS} more jobs"))
+            return Group(*parts, Text(self.summary + self._left(), "bold"))
 
     def _left(self) -> str:
-        """Of every stage, the jobs that remain times what one takes; stages of which nothing is known are named."""
+        """Estimate the time left as remaining jobs times time per job, and name the stages without an estimate."""
         seconds = 0.0
         unknown = []
         for rule, stage in self._stages.items():
             remaining = stage.jobs - stage.done - stage.failed
-            a_job = self._seconds_a_job(rule, stage)
-            if remaining and a_job is None:
-                unknown.append(rule)
-            elif a_job is not None:
+            per_job = self._seconds_per_job(rule, stage)
+            if per_job is not None:
                 worked = sum(self.clock() - job.began for job in self._running.values() if job.rule == rule)
-                seconds += max(remaining * a_job - worked, 0.0) / stage.side_by_side
-        names = ", ".join(unknown[:_MOST_NAMED]) + (", ..." if len(unknown) > _MOST_NAMED else "")
+                seconds += max(remaining * per_job - worked, 0.0) / stage.side_by_side
+            elif remaining:
+                unknown.append(rule)
+        names = ", ".join(unknown[:_MOST_NAMES]) + (", ..." if len(unknown) > _MOST_NAMES else "")
         if unknown and not seconds:
             return f"; no time known yet of {names}"
-        if unknown:
-            return f"; about {_duration(seconds)} left, not counting {names}"
-        return f"; about {_duration(seconds)} left" if seconds else ""
+        left = f"; about {_duration(seconds)} left" if seconds else ""
+        return f"{left}, not counting {names}" if unknown else left
 
-    def _seconds_a_job(self, rule: str, stage: _Stage) -> float | None:
-        """The mean of jobs that have ended; before that, what the progress of those at work lets expect."""
+    def _seconds_per_job(self, rule: str, stage: _Stage) -> float | None:
+        """Return the mean over the jobs that are done; before the first, what the running jobs expect."""
         if stage.done:
             return stage.seconds / stage.done
         expected = []
         for job in self._running.values():
-            seen = job.progress() if job.rule == rule else None
-            if seen and seen.left_seconds is not None:
-                # What it took to start is in the time so far, and not in its rate.
-                expected.append(self.clock() - job.began + seen.left_seconds)
+            progress = job.progress if job.rule == rule else None
+            if progress and progress.left_seconds is not None:
+                # The time so far includes the start of the job, which its own rate does not.
+                expected.append(self.clock() - job.began + progress.left_seconds)
         return sum(expected) / len(expected) if expected else None
 
 
 def _written_ns(path: Path | None) -> int:
-    """When a file was last written; 0 where there is none."""
+    """Return when a file was last written, 0 if there is none."""
     try:
         return path.stat().st_mtime_ns if path else 0
     except OSError:
