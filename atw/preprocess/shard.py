@@ -30,7 +30,7 @@ from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
 from atw.shards import ZERO, Encoded, Entry, Shard, create
 from atw.terminal import meter
-from atw.videos.decode import HOW_TO_READ, Audit, BadVideoError, Frame, read
+from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 from atw.videos.times import NO_TIMES
 
 log = logging.getLogger("atw")
@@ -219,7 +219,7 @@ def _one_video(listed: Listed, settings: ShardSettings, job: streams.Job, source
     if known and known.quarantined:
         return replace(known, first=0, count=0), [], NO_TIMES
     audit = Audit()
-    frames = read(sources.root / listed.video, audit, **settings.preprocess.model_dump(include=HOW_TO_READ))
+    frames = read_as_configured(sources.root / listed.video, audit, settings.preprocess)
     entry = Entry(video=listed.video, label=listed.label)
     try:
         if isinstance(settings, FrameShards):

@@ -1,11 +1,11 @@
-"""The one decoder: frame i of a video is frame i in every stream, on every machine, whatever is wrong with the file.
+"""The one decoder: frame i of a video is frame i in every stream and on every machine, even if the file is damaged.
 
-PyAV with a single thread, so that the order and number of frames never depend on the machine; each damaged packet costs
-its own frames only, where other readers stop in silence.
+PyAV decodes with a single thread, so the order and number of frames never depend on the machine. A damaged packet costs
+only its own frames, where other readers stop silently.
 
-A file is foreign data: frames, pixels and processor time are limited, and docs/security.md says what that leaves open.
-Damage is what the decoder reports, in the frames themselves and in those predicted from them; a changed byte that still
-decodes, as most do in VP9, nobody can see.
+A file is foreign data: frames, pixels and processor time are limited; docs/security.md says what that leaves open.
+Damage is what the decoder reports, in the frames themselves and in those predicted from them. A changed byte that still
+decodes, as most do in VP9, goes unnoticed.
 """
 
 import hashlib
@@ -19,17 +19,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import FieldSettings, FrameSettings
 from atw.videos import completeness, containers
 from atw.videos.times import Clock, Times, mean_rate
 
 Frame = NDArray[np.uint8]
 
-HOW_TO_READ = {"width", "height", "max_pixels", "max_frames", "picture_stream"}  # settings of `read`
-
-# Formats that name other files, for a video must be one self-contained file, and tty, which draws any text.
+# A video must be one self-contained file: these formats name other files, and tty draws any text.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
-_DAMAGED_SHARE = 0.1  # beyond this, or so few frames as may be missing, too much of the video is wrong to be used
-_PACKETS_PER_FRAME = 4  # at most: fields, pictures that are for reference only, and those that cannot be decoded
+_DAMAGED_SHARE = 0.1  # if more is damaged, and more than the few frames that may be missing, the video is not used
+_PACKETS_PER_FRAME = 4  # at most: fields, pictures for reference only, and those that cannot be decoded
 _MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
 
 
@@ -39,18 +38,18 @@ class BadVideoError(Exception):
 
 @dataclass
 class Audit:
-    """What decoding found; complete once all frames were read.
+    """The findings of `read`, complete once all frames were read.
 
     Args:
-        decoded: frames decoded.
-        declared: frames that the header promises, None where it says nothing.
-        fps: mean frame rate, frames a second, 0 where unknown; that of the header where the times agree with it.
-        width: width in pixels as shown, that is after rotation.
+        decoded: number of decoded frames.
+        declared: number of frames that the header promises, None if it states none.
+        fps: mean frames per second, 0 if unknown; the header's rate if the times agree with it.
+        width: pixels as shown, after rotation.
         height: likewise.
-        edges: when each frame is shown, see `Times`; empty where the file does not say.
+        edges: when each frame is shown, see `Times`; empty if the file does not say.
         start: when the first frame is shown on the file's own clock, seconds.
-        repaired: what was wrong and could be mended, in words.
-        notes: what is worth knowing and wrong with nothing, in words.
+        repaired: descriptions of mended faults.
+        notes: descriptions of harmless peculiarities.
         sha256: of the file's bytes.
     """
 
@@ -81,13 +80,13 @@ def read(
     max_frames: int,
     picture_stream: int = 0,
 ) -> Iterator[Frame]:
-    """Yield the frames of a video at the working size as uint8 [height, width, 3] BGR, filling in `audit`.
+    """Yield the frames of a video at the working size as uint8 [height, width, 3] BGR, and fill in `audit`.
 
-    Frames are resized bilinearly, or by area averaging where a side shrinks to less than half (bilinear would alias).
-    Of several streams of pictures, `picture_stream` is the number of the one to take, cover pictures not counted.
+    Frames are resized bilinearly, or by area averaging if a side shrinks to half or less (bilinear would alias).
+    `picture_stream` is the number of the stream to take from a file with several, cover pictures not counted.
 
     Raises:
-        BadVideoError: before the first frame, or midway: what was yielded before must then be discarded.
+        BadVideoError: before the first frame, or midway; then the frames yielded so far must be discarded.
     """
     _check_file(path, audit)
     with _open(path, max_pixels) as container:
@@ -120,21 +119,34 @@ def read(
     _judge(audit, findings, promise)
 
 
+def read_as_configured(path: Path, audit: Audit, settings: FrameSettings | FieldSettings) -> Iterator[Frame]:
+    """Read a video with the working size, limits and stream of the settings of shards, see `read`."""
+    return read(
+        path,
+        audit,
+        width=settings.width,
+        height=settings.height,
+        max_pixels=settings.max_pixels,
+        max_frames=settings.max_frames,
+        picture_stream=settings.picture_stream,
+    )
+
+
 @dataclass
 class _Findings:
-    """What packets and frames say of the state of a video.
+    """The state of a video as its packets and frames show it.
 
     Args:
-        pictures: packets and frames, counted.
-        errors: packets without a frame because they are damaged.
-        flagged: frames that the decoder calls corrupt.
-        damaged: those, and the frames predicted from them or from a lost one: all up to the next key frame.
-        inside: undamaged packets follow damage, so it is not the end of a cut file.
+        pictures: counts packets and frames.
+        errors: number of damaged packets, which give no frame.
+        flagged: number of frames that the decoder calls corrupt.
+        damaged: number of these and of the frames predicted from them or from a lost one, up to the next key frame.
+        inside: undamaged packets follow the damage, so it is not the end of a cut file.
         broken_end: the last packet is damaged.
-        skewed: the header asks for what is neither.
+        skewed: the header asks for a turn by no quarter.
         end_seconds: when the last frame ends.
-        others_end_seconds: when the last packet of sound ends, and of whatever else is in the file.
-        clock: when each frame is shown; nothing where the format has no times.
+        others_end_seconds: when the last packet of sound or of any other stream ends.
+        clock: when each frame is shown; empty if the format has no times.
     """
 
     pictures: completeness.Pictures
@@ -155,7 +167,7 @@ class _Findings:
             self.others_end_seconds = max(self.others_end_seconds, end)
 
     def add_packet(self, packet: av.Packet, frames: list[av.VideoFrame]) -> None:
-        """Note one that was decoded, before its frames."""
+        """Note a decoded packet before its frames."""
         corrupt = any(frame.is_corrupt for frame in frames)
         if packet.size:  # the last, empty one asks for the frames that are held back
             self.inside |= bool(frames and (self.errors or self.flagged)) and not corrupt
@@ -181,7 +193,7 @@ class _Findings:
 
 
 def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
-    """A frame as BGR, turned and mirrored by quarter turns as its header says."""
+    """Return a frame as BGR, turned and mirrored by quarter turns as its header says."""
     image: Frame = frame.to_ndarray(format="bgr24")
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
@@ -222,13 +234,13 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _inner_pixels(max_pixels: int) -> str:
-    """The limit inside libav, which counts whole blocks and a border of them."""
+    """Return the limit for libav, which counts whole blocks and a border of them."""
     return str(4 * max_pixels + 2**20)
 
 
 def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
     try:
-        # An absolute path is never taken for a protocol, whatever characters it has.
+        # An absolute path is never mistaken for a protocol.
         container = av.open(
             str(path.absolute()),
             metadata_errors="replace",
@@ -246,7 +258,7 @@ def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
 def _video_stream(
     container: av.container.InputContainer, path: Path, audit: Audit, number: int, max_pixels: int
 ) -> av.video.stream.VideoStream:
-    # Not the one that libav calls best: that hangs on bit rates, so a camera's two views could change places.
+    # libav's best stream depends on bit rates, so a camera's two views could change places.
     found = containers.without_covers(container)
     if not found:
         raise BadVideoError("no video stream" + (" but a cover picture" if container.streams.video else ""))
@@ -281,10 +293,10 @@ def _keep_times(audit: Audit, clock: Clock) -> None:
 def _decode(
     container: av.container.InputContainer, stream: av.video.stream.VideoStream, findings: _Findings, most_packets: int
 ) -> Iterator[av.VideoFrame]:
-    """Frames in order; damage in their place is told to `findings`.
+    """Yield the frames in order and report damage to `findings`.
 
     Raises:
-        BadVideoError: it takes too long, what the caller does with the frames not counted; or it has too many packets.
+        BadVideoError: decoding takes too long, the caller's own time not counted, or there are too many packets.
     """
     packets = container.demux()
     seconds = 0.0
@@ -298,7 +310,7 @@ def _decode(
                 return
             if packet.stream is stream:
                 findings.pictures.feed(packet)
-                # An empty packet of Theora says "as before"; the last one, without a buffer, ends the decoding.
+                # An empty packet of Theora says "as before"; the last packet, without a buffer, ends the decoding.
                 frames = [] if packet.buffer_ptr and not packet.size else list(packet.decode())
                 findings.add_packet(packet, frames)
             else:
@@ -345,7 +357,7 @@ def _judge(audit: Audit, findings: _Findings, promise: completeness.Promise) -> 
 
 
 def _check_pictures(audit: Audit, findings: _Findings, promise: completeness.Promise) -> None:
-    """Compare frames with the pictures that the file holds, and with those that its header promises."""
+    """Compare the number of frames with the pictures in the file and with the promise of its header."""
     pictures = findings.pictures
     before, after = pictures.lost()
     good = audit.decoded - pictures.grey

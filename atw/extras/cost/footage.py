@@ -13,7 +13,7 @@ from atw.datasets import Dataset
 from atw.extras.demo.render import write_dataset
 from atw.files import InputError
 from atw.terminal import meter
-from atw.videos.decode import HOW_TO_READ, Audit, BadVideoError, Frame, read
+from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 
 _SAMPLED = 32
 _KEPT_VIDEOS, _KEPT_FRAMES = 4, 24
@@ -66,14 +66,13 @@ def sample(dataset: Dataset, preprocess: FrameSettings | FieldSettings, *, seed:
 def _look(paths: list[Path], preprocess: FrameSettings | FieldSettings, dataset: str) -> Footage:
     frames: list[int] = []
     clips: list[list[Frame]] = []
-    given = preprocess.model_dump(include=HOW_TO_READ)
     begin = time.perf_counter()
     with meter(f"looking at videos of {dataset}", "videos", len(paths)) as progress:
         for path in paths:
             audit = Audit()
             clip: list[Frame] = []
             with suppress(BadVideoError):
-                for frame in read(path, audit, **given):
+                for frame in read_as_configured(path, audit, preprocess):
                     if len(clip) < _KEPT_FRAMES:
                         clip.append(frame)
                 frames.append(audit.decoded)
