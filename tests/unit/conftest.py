@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, decode, encode
+from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, Sound, decode, encode
 from tests.unit.stored import Stored, WriteShard
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def trained(
 
 
 @pytest.fixture(scope="session")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[bytes, list[Image]]]:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """The undamaged videos and their frames."""
     folder = tmp_path_factory.mktemp("sound")
     noise = np.random.default_rng(0).integers(0, 256, (HEIGHT + COUNT, WIDTH + 2 * COUNT, 3), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """Videos that tests encode themselves, in every container and codec that datasets come in."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from atw.videos.decode import Audit, BadVideoError, read
 
 Image = NDArray[np.uint8]
+Sound = dict[str, tuple[bytes, list[Image]]]  # undamaged videos by their names in BASES: bytes and frames
 
 COUNT = 40
 WIDTH, HEIGHT = 96, 64
@@ -34,11 +36,20 @@ NEVER_HANGS = pytest.mark.timeout(30)  # nothing that a file holds may make the 
 
 
 def encode(
-    path: Path, frames: list[Image], codec: str, times: list[int] | None = None, *, rate: int = 25, **options: str
+    path: Path,
+    frames: Sequence[Image],
+    codec: str,
+    times: list[int] | None = None,
+    *,
+    rate: int = 25,
+    title: str = "",
+    **options: str,
 ) -> bytes:
     """A video with a key frame in twelve; `times` are those of the frames, in 1 / rate s."""
     # The same bytes everywhere, so that the same damage hits the same place: no random ids, one thread.
     with av.open(str(path), "w", options={"fflags": "bitexact", **options}) as output:
+        if title:
+            output.metadata["title"] = title
         stream: Any = output.add_stream(codec, rate=rate)
         stream.thread_count = 1
         stream.height, stream.width = frames[0].shape[:2]
@@ -53,9 +64,10 @@ def encode(
     return path.read_bytes()
 
 
-def decode(path: Path, **limits: int) -> tuple[list[Image], Audit]:
+def decode(path: Path, **changed: int) -> tuple[list[Image], Audit]:
+    """All frames at 96 x 64 px unless another size is given, and what was found."""
     audit = Audit()
-    return list(read(path, audit, width=WIDTH, height=HEIGHT, **{**LIMITS, **limits})), audit
+    return list(read(path, audit, **{"width": WIDTH, "height": HEIGHT, **LIMITS, **changed})), audit
 
 
 def reason(path: Path, **limits: int) -> str:

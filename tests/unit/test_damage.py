@@ -13,7 +13,7 @@ from atw.datasets import Dataset
 from atw.preprocess.shard import make
 from atw.shards import Shard
 from atw.videos.decode import BadVideoError
-from tests.unit.encoded import BASES, COUNT, NEVER_HANGS, Image, decode, encode, reason
+from tests.unit.encoded import BASES, COUNT, NEVER_HANGS, Image, Sound, decode, encode, reason
 
 Damage = Callable[[bytes], bytes]
 
@@ -94,9 +94,7 @@ def strangers(frames: list[Image], good: list[Image]) -> int:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("base", BASES)
-def test_a_damaged_video_is_decoded_rightly_or_left_out(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], base: str, damage: str
-) -> None:
+def test_a_damaged_video_is_decoded_rightly_or_left_out(tmp_path: Path, sound: Sound, base: str, damage: str) -> None:
     content, good = sound[base]
     path = tmp_path / base
     path.write_bytes(DAMAGES[damage](content))
@@ -114,9 +112,7 @@ def test_a_damaged_video_is_decoded_rightly_or_left_out(
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.85])
-def test_a_cut_video_is_said_to_be_truncated(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], base: str, share: float
-) -> None:
+def test_a_cut_video_is_said_to_be_truncated(tmp_path: Path, sound: Sound, base: str, share: float) -> None:
     path = tmp_path / base
     path.write_bytes(cut(share)(sound[base][0]))
     assert reason(path).startswith(
@@ -124,9 +120,7 @@ def test_a_cut_video_is_said_to_be_truncated(
     )
 
 
-def test_a_transport_stream_cut_between_packets_promises_nothing(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
-) -> None:
+def test_a_transport_stream_cut_between_packets_promises_nothing(tmp_path: Path, sound: Sound) -> None:
     content = sound["h264.ts"][0]
     path = tmp_path / "v.ts"
     path.write_bytes(content[: len(content) // 2 // 188 * 188])
@@ -134,9 +128,7 @@ def test_a_transport_stream_cut_between_packets_promises_nothing(
 
 
 @pytest.mark.parametrize("base", ["mpeg4.avi", "h264.mp4", "h264.mkv", "vp9.webm", "mpeg2.ts"])
-def test_fuzzed_files_neither_crash_nor_hang(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], base: str
-) -> None:
+def test_fuzzed_files_neither_crash_nor_hang(tmp_path: Path, sound: Sound, base: str) -> None:
     content = sound[base][0]
     path = tmp_path / base
 
@@ -156,9 +148,7 @@ def test_fuzzed_files_neither_crash_nor_hang(
     check()
 
 
-def test_a_fragmented_video_that_ends_inside_a_packet_is_truncated(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
-) -> None:
+def test_a_fragmented_video_that_ends_inside_a_packet_is_truncated(tmp_path: Path, sound: Sound) -> None:
     _, good = sound["h264.mp4"]
     path = tmp_path / "v.mp4"
     content = encode(path, good, "libx264", movflags="frag_keyframe+empty_moov")
@@ -167,7 +157,7 @@ def test_a_fragmented_video_that_ends_inside_a_packet_is_truncated(
     assert reason(path).startswith("truncated: the file ends inside a packet")
 
 
-def test_a_shard_of_the_whole_corpus_is_made(tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]) -> None:
+def test_a_shard_of_the_whole_corpus_is_made(tmp_path: Path, sound: Sound) -> None:
     root = tmp_path / "videos"
     root.mkdir()
     rows = ["path,label,subset"]

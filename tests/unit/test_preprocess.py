@@ -261,14 +261,14 @@ def test_a_drive_that_vanishes_midway_quarantines_nothing(
     project: Project, monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
     flow = project.make("flow", place="earlier") if stream == "warped" else None
-    decode = shard_making.read
+    decode = shard_making.read_as_configured
 
     def vanish(path: Path, *arguments: Any, **limits: Any) -> Any:
         if path.name == Path(GOOD[1]).name and project.root.exists():
             project.root.rename(project.folder / "unplugged")
         return decode(path, *arguments, **limits)
 
-    monkeypatch.setattr(shard_making, "read", vanish)
+    monkeypatch.setattr(shard_making, "read_as_configured", vanish)
     with pytest.raises(InputError, match=r"is not the file that shard|their drive is gone\. Nothing was written"):
         make(project.path(stream), project.settings(stream), project.dataset(), flow_path=flow, threads=1)
     assert not list(project.path(stream).parent.glob("*"))
@@ -279,14 +279,14 @@ def test_a_video_that_is_replaced_midway_is_refused(
     project: Project, monkeypatch: pytest.MonkeyPatch, stream: str
 ) -> None:
     flow = project.make("flow", place="earlier") if stream == "warped" else None
-    decode = shard_making.read
+    decode = shard_making.read_as_configured
 
     def replace(path: Path, *arguments: Any, **limits: Any) -> Any:
         if path.name == Path(GOOD[1]).name:
             swap_bytes(path)
         return decode(path, *arguments, **limits)
 
-    monkeypatch.setattr(shard_making, "read", replace)
+    monkeypatch.setattr(shard_making, "read_as_configured", replace)
     with pytest.raises(InputError, match=r"is not the file that shard|are not those that this job was planned for"):
         make(project.path(stream), project.settings(stream), project.dataset(), flow_path=flow, threads=1)
     assert not project.path(stream).exists()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atw.videos.times import Clock, Times, mean_rate
-from tests.unit.encoded import COUNT, Image, decode, encode, reason
+from tests.unit.encoded import COUNT, Image, Sound, decode, encode, reason
 
 CASES = Path(__file__).parents[1] / "cases" / "videos"
 VARIABLE = [number + number // 3 for number in range(COUNT)]  # every fourth place is empty
@@ -62,7 +62,7 @@ def test_presentation_times_are_those_of_the_file() -> None:
     ],
 )
 def test_a_variable_rate_keeps_its_times_in_every_container(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], name: str, codec: str, options: dict[str, str]
+    tmp_path: Path, sound: Sound, name: str, codec: str, options: dict[str, str]
 ) -> None:
     encode(tmp_path / name, sound["h264.mp4"][1], codec, VARIABLE, **options)
     _, audit = decode(tmp_path / name)
@@ -71,9 +71,7 @@ def test_a_variable_rate_keeps_its_times_in_every_container(
     assert audit.fps == pytest.approx(COUNT / audit.times.seconds)
 
 
-def test_places_of_reordered_frames_are_put_in_order(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
-) -> None:
+def test_places_of_reordered_frames_are_put_in_order(tmp_path: Path, sound: Sound) -> None:
     encode(tmp_path / "v.avi", sound["h264.mp4"][1], "libx264")
     with av.open(str(tmp_path / "v.avi")) as container:
         places = [frame.time for frame in container.decode(video=0)]
@@ -83,9 +81,7 @@ def test_places_of_reordered_frames_are_put_in_order(
 
 
 @pytest.mark.parametrize(("name", "codec"), [("v.h264", "libx264"), ("v.hevc", "libx265"), ("v.m2v", "mpeg2video")])
-def test_a_bare_stream_has_the_rate_that_its_codec_gives(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]], name: str, codec: str
-) -> None:
+def test_a_bare_stream_has_the_rate_that_its_codec_gives(tmp_path: Path, sound: Sound, name: str, codec: str) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec}")
     encode(tmp_path / name, sound["h264.mp4"][1], codec, rate=30)
@@ -94,18 +90,14 @@ def test_a_bare_stream_has_the_rate_that_its_codec_gives(
     assert audit.times.seconds == pytest.approx(COUNT / 30)
 
 
-def test_without_times_and_rate_the_usual_rate_is_said_to_be_assumed(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
-) -> None:
+def test_without_times_and_rate_the_usual_rate_is_said_to_be_assumed(tmp_path: Path, sound: Sound) -> None:
     encode(tmp_path / "v.mjpeg", sound["h264.mp4"][1], "mjpeg", rate=30)
     _, audit = decode(tmp_path / "v.mjpeg")
     assert (audit.fps, len(audit.edges), audit.times.source) == (0, 0, "assumed")
     assert audit.times.seconds == pytest.approx(COUNT / 25)
 
 
-def test_times_that_contradict_each_other_are_not_believed(
-    tmp_path: Path, sound: dict[str, tuple[bytes, list[Image]]]
-) -> None:
+def test_times_that_contradict_each_other_are_not_believed(tmp_path: Path, sound: Sound) -> None:
     content = encode(tmp_path / "v.ts", sound["h264.mp4"][1], "libx264")
     (tmp_path / "twice.ts").write_bytes(content + content)  # its clock starts anew midway
     _, audit = decode(tmp_path / "twice.ts")
