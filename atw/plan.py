@@ -14,6 +14,8 @@ from atw import config
 from atw.config import STREAMS, Compute, Config, Stream, imagenet, paper
 from atw.datasets import Dataset
 from atw.datasets.contents import KEPT, UNREAD
+from atw.datasets.demo import Demo
+from atw.datasets.official import DownloadableDataset
 from atw.files import InputError
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
@@ -39,7 +41,10 @@ class Plan:
     ) -> None:
         self.config: Config = config.load(raw, documents, command_line)
         self.datasets = list(self.config.datasets)
-        self.demos = [name for name, given in self.config.datasets.items() if given.kind == "demo"]
+        self.demos = {name: given for name, given in self.config.datasets.items() if isinstance(given, Demo)}
+        self.downloadable = {
+            name: given for name, given in self.config.datasets.items() if isinstance(given, DownloadableDataset)
+        }
         self._datasets: dict[str, Dataset] = {}
         self._runs = False
 
@@ -60,13 +65,13 @@ class Plan:
             self._datasets[name] = dataset
         return self._datasets[name]
 
-    def location(self, run: str) -> dict[str, Any]:
+    def location(self, run: str) -> config.Location:
         """Where the videos and lists of a run are; no result depends on it."""
         return config.location(self.config, _names(run)[0])
 
     def render_settings(self, dataset: str, split: str) -> config.RenderSettings:
         """Settings of the rendered videos of a split, numbered from 1."""
-        return config.render_settings(self.config, dataset, int(split))
+        return self.demos[dataset].render_settings(split=int(split), seed=self.config.seed)
 
     def shard_settings(self, dataset: str, stream: str, shard: str) -> config.ShardSettings:
         """Settings of a shard, with a digest of the names and contents of its videos."""

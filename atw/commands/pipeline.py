@@ -39,10 +39,11 @@ def download(
 
     Example: atw run data/downloads/ucf101.json
     """
-    from atw import config
+    from atw.config import Location
+    from atw.datasets.official import Archives
     from atw.extras.download.dataset import download as fetch_and_unpack
 
-    fetch_and_unpack(out, config.load_json(dataset), config.load_json(archives))
+    fetch_and_unpack(out, Location.from_json(dataset), Archives.model_validate_json(archives))
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -62,7 +63,7 @@ def shard(
     from atw import config, datasets
     from atw.preprocess.shard import make
 
-    given = datasets.from_json(dataset)
+    given = datasets.Dataset.from_json(dataset)
     make(out, config.read_shard_settings(settings), given, flow_path=flow, threads=threads, gpus=gpus)
 
 
@@ -75,7 +76,7 @@ def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText
     from atw import config, datasets
     from atw.preprocess.audit import audit as write_audit
 
-    write_audit(out, shards, config.AuditSettings.from_json(settings), datasets.from_json(dataset))
+    write_audit(out, shards, config.AuditSettings.from_json(settings), datasets.Dataset.from_json(dataset))
 
 
 @app.command(rich_help_panel="Stages of the workflow")
@@ -111,7 +112,7 @@ def train(
     from atw.preprocess.audit import judge
     from atw.train.launch import launch
 
-    given = datasets.from_json(dataset)
+    given = datasets.Dataset.from_json(dataset)
     judge(shards, config.AuditSettings.from_json(audit), given)
     launch(
         out,
@@ -148,7 +149,7 @@ def score(
         out,
         model,
         config.ScoreSettings.from_json(settings),
-        datasets.from_json(dataset),
+        datasets.Dataset.from_json(dataset),
         shards,
         config.Compute.model_validate_json(compute),
         threads=threads,

@@ -3,7 +3,7 @@
 The workflow imports this package, `atw.plan` and `atw.datasets` again in every remote job, so they import little.
 """
 
-from atw.config.datasets import KINDS, Archives, DemoDataset, FolderDataset, StreamOverrides
+from atw.config.datasets import DatasetKind, ListedVideo, Location, StreamOverrides, all_kinds, find_kind
 from atw.config.merge import TABLE_EXPERIMENTS, Config, effective, load, load_json, sources
 from atw.config.sections import (
     ON_GPU,
@@ -49,7 +49,6 @@ from atw.config.stages import (
     location,
     read_shard_settings,
     read_table_settings,
-    render_settings,
     same_scores,
     score_settings,
     shard_settings,
@@ -58,30 +57,29 @@ from atw.config.stages import (
 from atw.config.yaml_files import Document, read, read_all
 
 __all__ = [
-    "KINDS",
     "ON_GPU",
     "RECIPES",
     "SECTIONS",
     "STREAMS",
     "STREAM_DEFAULTS",
     "TABLE_EXPERIMENTS",
-    "Archives",
     "AttentionSettings",
     "AuditSettings",
     "Compute",
     "Config",
-    "DemoDataset",
+    "DatasetKind",
     "Document",
     "Evaluate",
     "FieldSettings",
     "FieldShards",
     "Flow",
     "FlowShards",
-    "FolderDataset",
     "FrameSettings",
     "FrameShards",
     "FuseSettings",
     "Fusion",
+    "ListedVideo",
+    "Location",
     "Model",
     "Preprocess",
     "RecipeSettings",
@@ -101,9 +99,11 @@ __all__ = [
     "TrainSettings",
     "Warp",
     "WarpedShards",
+    "all_kinds",
     "attention_settings",
     "audit_settings",
     "effective",
+    "find_kind",
     "fuse_settings",
     "load",
     "load_json",
@@ -112,7 +112,6 @@ __all__ = [
     "read_all",
     "read_shard_settings",
     "read_table_settings",
-    "render_settings",
     "same_scores",
     "score_settings",
     "shard_settings",

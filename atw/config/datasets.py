@@ -1,12 +1,25 @@
-"""The kinds of datasets in config.yaml, and what a dataset or an experiment may override."""
+"""What a dataset may set in config.yaml, and the registry of the kinds of datasets.
 
-import re
-import string
-from typing import Annotated, Any, Literal, Self
+A kind is one class: its settings, and how its lists are read. Other distributions add kinds by an entry point of the
+group `atw.datasets`; those of atw itself are entry points too. A kind is imported when a configuration first names it.
+"""
 
-from pydantic import Field, field_validator, model_validator
+import functools
+import importlib.metadata
+import inspect
+import json
+from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, Union
+
+from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from atw.config.sections import SECTIONS, Section, Settings, Stream
+from atw.files import InputError
 
 
 class Overrides(Section):
@@ -57,187 +70,228 @@ class StreamOverrides(Overrides):
         return self
 
 
-_ALLOW_MISSING = (
-    "quarantine listed videos that are not there, instead of refusing the list; they do not count towards "
-    "preprocess.quarantine_limit"
+@dataclass(frozen=True, slots=True)
+class ListedVideo:
+    """One line of a list of videos.
+
+    Args:
+        video: id of the video: its path relative to the dataset's root, with forward slashes.
+        label: class name.
+        subset: whether the split trains or tests on it.
+        group: videos of one group are all in one subset; "" is no group.
+        block: number of the block of shards that holds it; splits that share no video have a block each.
+    """
+
+    video: str
+    label: str
+    subset: Literal["train", "test"]
+    group: str = ""
+    block: int = 0
+
+
+class DatasetKind(StreamOverrides):
+    """A kind of datasets. Its fields are the settings that it has in config.yaml beside the overrides.
+
+    `about` introduces them in docs/configuration.md. `title` is the name in tables; the paper's numbers on a dataset of
+    the same title can be compared. `caution` is a sentence below tables, about what a result on this kind cannot show.
+    A `generated` kind has videos that the workflow renders. A field `root` names the folder of the videos, without it
+    they are in `data/<name>`; a field `allow_missing` says whether listed videos may be missing.
+    """
+
+    about: ClassVar[str]
+    title: ClassVar[str] = ""
+    caution: ClassVar[str] = ""
+    generated: ClassVar[bool] = False
+
+    kind: str
+
+    @abstractmethod
+    def read_list(self, name: str, split: int) -> list[ListedVideo]:
+        """Read the videos of a split.
+
+        Args:
+            name: of the dataset, for messages and default places.
+            split: number of the split, from 1.
+
+        Raises:
+            InputError: the list cannot be read, or a line of it is wrong.
+        """
+
+    def count_splits(self, name: str) -> int:
+        """Count the splits of the dataset called `name`."""
+        return 3
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Return the class names in label order; None stands for the labels of all lists in alphabetical order."""
+        return None
+
+    def intervals_path(self, name: str, split: int) -> Path | None:
+        """Return the list that says when the action of each video happens, if there is one."""
+        return None
+
+    def draw_splits(self, name: str) -> list[str]:
+        """Draw and write the lists if this kind does so and they do not exist; return the videos that are now there."""
+        return []
+
+    def root_of(self, name: str) -> str:
+        """Return the folder of the videos of the dataset called `name`."""
+        return str(getattr(self, "root", f"data/{name}"))
+
+    @property
+    def may_miss_videos(self) -> bool:
+        """Whether listed videos may be missing: they are quarantined, and count towards no limit."""
+        return bool(getattr(self, "allow_missing", False))
+
+    def location_settings(self) -> dict[str, Any]:
+        """Return the settings that a job needs to read the lists, as plain values."""
+        return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields))
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where the videos and lists of a dataset are: what `--dataset` tells a stage.
+
+    It is kept apart from the settings of stages: a dataset that moves to another disk is not computed again.
+    """
+
+    name: str
+    settings: DatasetKind
+
+    @property
+    def root(self) -> str:
+        """Folder of the videos."""
+        return self.settings.root_of(self.name)
+
+    def replaced(self, **settings: Any) -> Self:
+        """Return the location with other values of some of its settings."""
+        return type(self)(self.name, self.settings.model_copy(update=settings))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"name": self.name, "root": self.root, **self.settings.location_settings()}
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read the text of `--dataset`.
+
+        Raises:
+            InputError: it is no location of a dataset.
+        """
+        try:
+            content = json.loads(text)
+            name, given = content.pop("name"), content
+            model = find_kind(given["kind"])
+            if "root" not in model.model_fields and given.get("root") == f"data/{name}":
+                del given["root"]
+            return cls(name, model.model_validate(given))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise _no_location(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (ValueError, TypeError, AttributeError, LookupError) as error:
+            raise _no_location(repr(error)) from None
+
+
+def _no_location(reason: str) -> InputError:
+    return InputError(f"--dataset: {reason}; let the workflow give the JSON")
+
+
+ENTRY_POINTS = "atw.datasets"
+_OWN = tuple(
+    EntryPoint(name, value, ENTRY_POINTS)
+    for name, value in (
+        ("ucf101", "atw.datasets.official:UCF101"),
+        ("hmdb51", "atw.datasets.official:HMDB51"),
+        ("kinetics", "atw.datasets.official:Kinetics"),
+        ("somethingv2", "atw.datasets.official:SomethingV2"),
+        ("folder", "atw.datasets.folder:Folder"),
+        ("demo", "atw.datasets.demo:Demo"),
+    )
 )
 
 
-class Archives(StreamOverrides):
-    """What `atw download` takes instead of the official addresses, which die often."""
-
-    videos_from: str | None = Field(
-        None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
-    )
-    videos_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
-    )
-    lists_from: str | None = Field(
-        None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
-    )
-    lists_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
-    )
-
-    def archives(self) -> dict[str, str | None]:
-        """These settings alone, which no result depends on."""
-        return self.model_dump(mode="json", include=set(Archives.model_fields) - set(StreamOverrides.model_fields))
+def kind_names() -> list[str]:
+    """Return the names of all kinds, those of atw first."""
+    others = {point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    own = [point.name for point in _OWN]
+    return own + sorted(others - set(own))
 
 
-class OfficialDataset(Archives):
-    """UCF-101 or HMDB-51 with its official lists of three splits."""
+def find_kind(name: str) -> type[DatasetKind]:
+    """Import the kind called `name`.
 
-    kind: Literal["ucf101", "hmdb51"]
-    root: str = Field(description="folder of the videos, one folder a class in it; never written to")
-    lists: str = Field(description="folder of the official list files, or their archive as it was downloaded")
-    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
-
-
-class KineticsDataset(StreamOverrides):
-    """Kinetics with its official lists; one split, trained on `train`."""
-
-    kind: Literal["kinetics"]
-    root: str = Field(description="folder of the clips; never written to")
-    lists: str = Field(
-        description="folder or archive with train.csv and validate.csv (or val.csv, test.csv), or one CSV file with all"
-    )
-    path: str = Field(
-        "{label}/{id}_{start}_{end}.mp4",
-        description="where a clip is in `root`: {label} or {label_underscored}, {subset} as in the list, {id} and "
-        "{start}, {end} in seconds of six digits",
-    )
-    test_on: Literal["validate", "test"] = Field("validate", description="the list that is tested on")
-    allow_missing: bool = Field(True, description=_ALLOW_MISSING + "; clips vanish from the site they come from")
-
-    @field_validator("path")
-    @classmethod
-    def _placeholders_are_known(cls, path: str) -> str:
-        known = {"label", "label_underscored", "subset", "id", "start", "end"}
-        try:
-            parts = [(name, form, how) for _, name, form, how in string.Formatter().parse(path) if name is not None]
-        except ValueError as error:
-            raise ValueError(f"is no pattern: {error}") from None
-        if any(name not in known or form or how for name, form, how in parts) or "{id}" not in path:
-            raise ValueError(f"must hold {{id}}, and in braces nothing but {', '.join(sorted(known))}")
-        return path
+    Raises:
+        LookupError: no kind has that name.
+        InputError: its entry point cannot be loaded, gives something else, or is not the only one of that name.
+    """
+    points = [point for point in _OWN if point.name == name]
+    points += importlib.metadata.entry_points(group=ENTRY_POINTS, name=name) if not points else ()
+    if not points:
+        raise LookupError(f"no kind of datasets is called {name!r}; the kinds are {', '.join(kind_names())}")
+    if len({point.value for point in points}) > 1:
+        raise InputError(
+            f"several distributions have a kind of datasets called {name}: {', '.join(map(_described, points))}; "
+            "uninstall all but one"
+        )
+    return _loaded(points[0])
 
 
-class SomethingDataset(StreamOverrides):
-    """Something-Something V2 with its official lists; one split, tested on the validation list."""
-
-    kind: Literal["somethingv2"]
-    root: str = Field(description="folder of the videos, <id>.webm; never written to")
-    lists: str = Field(description="folder or archive with something-something-v2-{train,validation,labels}.json")
-    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
-
-
-DRAWN = ("splits", "test_share", "split_seed", "group", "extensions")
-
-
-class FolderDataset(StreamOverrides):
-    """Any folder of videos, with CSV lists (columns path, label, subset, optionally group) or a directory per class."""
-
-    kind: Literal["folder"]
-    root: str = Field(
-        description="folder that the paths in the lists start from; without lists, that of the classes; "
-        "never written to"
-    )
-    lists: str | None = Field(
-        None,
-        min_length=1,
-        description="CSV file; {split} stands for the number of the split, 1, 2, ...; empty: drawn once from the "
-        "directories below `root`, as the keys below say, into lists/<name>/",
-    )
-    allow_missing: bool = Field(False, description=_ALLOW_MISSING)
-    splits: int = Field(3, ge=1, le=100, description="splits to draw, each by itself")
-    test_share: float = Field(0.3, gt=0, lt=1, description="share of test videos in each class")
-    split_seed: int = Field(0, ge=0, description="of the draw")
-    group: str = Field(
-        "",
-        description="regular expression with one group in parentheses, searched in the file's name: videos of one "
-        "group never straddle train and test; empty: each video by itself",
-    )
-    extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
-        (
-            ".avi",
-            ".mp4",
-            ".mkv",
-            ".webm",
-            ".mov",
-            ".mpg",
-            ".mpeg",
-            ".m4v",
-            ".wmv",
-            ".flv",
-            ".ts",
-            ".3gp",
-            ".3g2",
-            ".mts",
-            ".m2ts",
-            ".asf",
-            ".ogv",
-            ".vob",
-            ".h264",
-            ".264",
-            ".h265",
-            ".265",
-            ".hevc",
-            ".divx",
-            ".xvid",
-            ".f4v",
-            ".qt",
-            ".m2v",
-            ".m1v",
-            ".mpe",
-            ".m2t",
-            ".mxf",
-            ".rm",
-            ".rmvb",
-            ".dv",
-            ".ogm",
-            ".mjpeg",
-            ".mjpg",
-            ".y4m",
-        ),
-        strict=False,
-        min_length=1,
-        description="endings of video files, in upper or lower case",
-    )
-
-    @field_validator("group")
-    @classmethod
-    def _pattern_has_one_group(cls, group: str) -> str:
-        try:
-            groups = re.compile(group).groups
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
-        if group and groups != 1:
-            raise ValueError(f"needs one group in parentheses, has {groups}: write (?:...) for the others")
-        return group
-
-    @model_validator(mode="after")
-    def _lists_are_drawn_or_given(self) -> Self:
-        needless = sorted(self.model_fields_set & set(DRAWN))
-        if self.lists and needless:
-            raise ValueError(f"{needless[0]} is for splits that are drawn; leave out it, or `lists`")
-        return self
+@functools.cache
+def _loaded(point: EntryPoint) -> type[DatasetKind]:
+    try:
+        loaded = point.load()
+    except Exception as error:
+        raise InputError(
+            f"the kind of datasets {point.name} cannot be loaded from {_described(point)}: "
+            f"{type(error).__name__}: {error}; repair or uninstall it"
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, DatasetKind)) or inspect.isabstract(loaded):
+        raise InputError(
+            f"the kind of datasets {point.name}: {_described(point)} is no subclass of atw.config.DatasetKind with a "
+            "method `read_list`; correct the entry point"
+        )
+    return loaded
 
 
-class DemoDataset(StreamOverrides):
-    """Short videos of eight actions, rendered into data/<name>; three splits that share no video."""
-
-    kind: Literal["demo"]
-    train_per_class: int = Field(40, ge=1, le=1000, description="training videos of each class")
-    test_per_class: int = Field(20, ge=1, le=1000, description="test videos of each class")
+def _described(point: EntryPoint) -> str:
+    return f"{point.value} of {point.dist.name if point.dist else 'atw'}"
 
 
-AnyDataset = OfficialDataset | KineticsDataset | SomethingDataset | FolderDataset | DemoDataset
-Dataset = Annotated[AnyDataset, Field(discriminator="kind")]
-KINDS: dict[str, type[StreamOverrides]] = {
-    "ucf101": OfficialDataset,
-    "hmdb51": OfficialDataset,
-    "kinetics": KineticsDataset,
-    "somethingv2": SomethingDataset,
-    "folder": FolderDataset,
-    "demo": DemoDataset,
-}
+def all_kinds() -> Iterator[tuple[str, type[DatasetKind]]]:
+    """Import and yield every kind with its name.
+
+    Raises:
+        InputError: one of them cannot be loaded.
+    """
+    for name in kind_names():
+        yield name, find_kind(name)
+
+
+def _of_its_kind(given: Any) -> DatasetKind:
+    if not isinstance(given, dict):
+        raise PydanticCustomError("dataset_type", "needs settings, beginning with a `kind`")
+    if "kind" not in given:
+        raise PydanticCustomError("no_kind", "needs a `kind`, one of {kinds}", {"kinds": ", ".join(kind_names())})
+    try:
+        model = find_kind(str(given["kind"]))
+    except LookupError as error:
+        raise PydanticCustomError("unknown_kind", "{reason}", {"reason": str(error)}) from None
+    return model.model_validate(given)
+
+
+class _OneOfTheKinds:
+    """Has pydantic validate a dataset by the model that its `kind` names, known only when a configuration is read."""
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(_of_its_kind)
+
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        kinds: Any = Union[tuple(kind for _, kind in all_kinds())]  # noqa: UP007 - the kinds are known only here
+        union: TypeAdapter[Any] = TypeAdapter(Annotated[kinds, Field(discriminator="kind")])
+        return handler(union.core_schema)
+
+
+AnyDataset = Annotated[DatasetKind, _OneOfTheKinds()]

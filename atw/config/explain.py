@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from atw.config.datasets import KINDS, Overrides, StreamOverrides
+from atw.config.datasets import Overrides, StreamOverrides, find_kind
 from atw.config.sections import Settings
 from atw.config.yaml_files import Document
 
@@ -19,12 +19,17 @@ _TRUE, _FALSE = ("true", "yes", "on", "y", "1"), ("false", "no", "off", "n", "0"
 
 
 def explain(
-    error: ValidationError, model: type[BaseModel], documents: Sequence[Document], command_line: Mapping[str, Any]
+    error: ValidationError,
+    raw: Mapping[str, Any],
+    model: type[BaseModel],
+    documents: Sequence[Document],
+    command_line: Mapping[str, Any],
 ) -> str:
     """Write one line per error.
 
     Args:
         error: the errors, from validation.
+        raw: the whole configuration.
         model: of the whole configuration.
         documents: the files that were read, the winning one first.
         command_line: the part that Snakemake's `--config` gave.
@@ -36,10 +41,8 @@ def explain(
         where = place + ".".join(str(key) for key in keys)
         if problem["type"] == "extra_forbidden":
             colon = "; put a blank behind its colon" if ":" in str(keys[-1]) else ""
-            allowed = _allowed(model, problem["loc"])
+            allowed = _allowed(raw, model, problem["loc"])
             lines.append(f"  {where}: unknown key (value {value!r}){colon}; {allowed}")
-        elif problem["type"] == "union_tag_not_found":
-            lines.append(f"  {where}: needs a `kind`, one of {', '.join(KINDS)}")
         else:
             shown = "" if isinstance(value, dict) else f" (value {value!r})"
             message = problem["msg"].removeprefix("Value error, ") + shown + _spelling(problem["type"], value, text)
@@ -80,10 +83,7 @@ def with_texts_read(raw: dict[str, Any], command_line: Mapping[str, Any], error:
 
 def _keys(problem: Any) -> list[int | str]:
     """The keys that lead to an error, without the types that pydantic puts between them."""
-    keys = [part for part in problem["loc"] if not _TYPE.fullmatch(str(part))]
-    if keys[:1] == ["datasets"] and len(keys) > 3:
-        del keys[2]  # the tag by which pydantic chose the kind of dataset: no key of the file
-    return keys
+    return [part for part in problem["loc"] if not _TYPE.fullmatch(str(part))]
 
 
 def _value(content: Any, keys: Sequence[int | str]) -> Any:
@@ -146,13 +146,12 @@ def _written(number: float) -> str:
     return repr(number) if not exponent else f"{mantissa}{'' if '.' in mantissa else '.0'}e{int(exponent):+03d}"
 
 
-def _allowed(model: Any, place: Sequence[int | str]) -> str:
+def _allowed(raw: Mapping[str, Any], model: Any, place: Sequence[int | str]) -> str:
     parts = iter(place[:-1])
     for part in parts:
-        # datasets, experiments and streams are followed by a name, a dataset's name by its kind.
+        # datasets, experiments and streams are followed by a name.
         if part == "datasets":
-            next(parts)
-            model = KINDS[str(next(parts))]
+            model = find_kind(raw["datasets"][next(parts)]["kind"])
         elif part in ("experiments", "streams"):
             next(parts)
             model = StreamOverrides if part == "experiments" else Overrides

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from atw.config import paper
-from atw.config.datasets import AnyDataset, Dataset, StreamOverrides
+from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
 from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Settings
 from atw.config.yaml_files import Document
@@ -42,7 +42,7 @@ class Config(StreamOverrides):
 
     seed: int = Field(0, ge=0, description="of sampling, initialisation, splits and intervals")
     shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
-    datasets: dict[str, Dataset]
+    datasets: dict[str, AnyDataset]
     experiments: dict[str, Experiment] = {}
     _file: str = PrivateAttr("config.yaml")
 
@@ -82,7 +82,7 @@ class Config(StreamOverrides):
                     effective(self, dataset, stream, experiment)
         return self
 
-    def dataset(self, name: str) -> AnyDataset:
+    def dataset(self, name: str) -> DatasetKind:
         """The dataset of that name; an unknown name is an error that lists the known ones."""
         if name not in self.datasets:
             known = ", ".join(sorted(self.datasets))
@@ -124,7 +124,7 @@ def load(
     try:
         return Config.model_validate(raw, context=file)
     except ValidationError as error:
-        raise InputError(explain(error, Config, documents, given)) from None
+        raise InputError(explain(error, raw, Config, documents, given)) from None
 
 
 def load_json(text: str) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 from atw.config.sections import Stream
 
 UCF101, HMDB51 = "UCF-101", "HMDB-51"
-TITLES = {"ucf101": UCF101, "hmdb51": HMDB51}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
-from atw.config.datasets import DRAWN, Archives, DemoDataset, FolderDataset
+from atw.config.datasets import Location
 from atw.config.merge import Config, effective
 from atw.config.sections import (
     STREAMS,
@@ -271,16 +271,9 @@ TableSettings = Annotated[RunsTableSettings | SplitsTableSettings, Field(discrim
 _TABLES: TypeAdapter[RunsTableSettings | SplitsTableSettings] = TypeAdapter(TableSettings)
 
 
-def location(config: Config, dataset: str) -> dict[str, Any]:
-    """Where the videos and lists of a dataset are: the content of `--dataset`.
-
-    It is kept apart from the settings, so that nothing is computed again if a collection moves to another disk.
-    """
-    given = config.dataset(dataset)
-    own = set(type(given).model_fields) - set(Archives.model_fields)
-    if isinstance(given, FolderDataset) and given.lists:
-        own -= set(DRAWN)
-    return {"name": dataset, "root": f"data/{dataset}", **given.model_dump(mode="json", include=own)}
+def location(config: Config, dataset: str) -> Location:
+    """Return where a dataset's videos and lists are."""
+    return Location(dataset, config.dataset(dataset))
 
 
 def read_shard_settings(text: str) -> ShardSettings:
@@ -306,19 +299,6 @@ def _read(kinds: TypeAdapter[_Stage], text: str) -> _Stage:
         return kinds.validate_json(text)
     except ValidationError as error:
         raise _not_of_a_stage(error) from None
-
-
-def render_settings(config: Config, dataset: str, split: int) -> RenderSettings:
-    """Settings of the rendered videos of one split of a demo dataset."""
-    given = config.dataset(dataset)
-    assert isinstance(given, DemoDataset)
-    return RenderSettings(
-        recipe=RECIPES["render"],
-        split=split,
-        seed=config.seed,
-        train_per_class=given.train_per_class,
-        test_per_class=given.test_per_class,
-    )
 
 
 def shard_settings(config: Config, dataset: str, stream: str) -> ShardSettings:

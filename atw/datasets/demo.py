@@ -1,24 +1,63 @@
-"""The demo dataset's lists, known before a video is rendered; `atw.extras.demo.render` draws the videos."""
+"""The demo: its lists are known before a video is rendered; `atw.extras.demo.render` draws the videos."""
 
-from pathlib import PurePosixPath
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from atw.datasets.listed import Listed, Location
+from pydantic import Field
+
+from atw.config import RECIPES, DatasetKind, ListedVideo, RenderSettings
 
 CLASSES = ("wave", "jack", "kick", "squat", "jump", "walk", "spin", "bow")
 
 
-def listed(location: Location, split: int) -> list[Listed]:
-    """The videos of a split, sorted by id; each split has videos, and so shards, of its own."""
-    sizes = {"train": location["train_per_class"], "test": location["test_per_class"]}
-    rows = [
-        Listed(
-            str(PurePosixPath(f"split{split}", label, f"{label}_{subset}_{number:03d}.avi")),
-            label,
-            subset,
-            block=split - 1,
+class Demo(DatasetKind):
+    """Each split has videos, and so shards, of its own."""
+
+    about: ClassVar[str] = "Short videos of eight actions, rendered into data/<name>; three splits that share no video."
+    caution: ClassVar[str] = (
+        "The demo is eight rendered actions for trying the pipeline: what these rows differ by says nothing about "
+        "real videos."
+    )
+    generated: ClassVar[bool] = True
+
+    kind: Literal["demo"]
+    train_per_class: int = Field(40, ge=1, le=1000, description="training videos of each class")
+    test_per_class: int = Field(20, ge=1, le=1000, description="test videos of each class")
+
+    def class_names(self) -> tuple[str, ...]:
+        """Return the actions in label order."""
+        return CLASSES
+
+    def read_list(self, name: str, split: int) -> list[ListedVideo]:
+        """Return the videos of a split, sorted by id."""
+        return demo_videos(split, train_per_class=self.train_per_class, test_per_class=self.test_per_class)
+
+    def intervals_path(self, name: str, split: int) -> Path:
+        """Return the list that is written with the videos."""
+        return Path(self.root_of(name)) / f"split{split}.csv"
+
+    def render_settings(self, *, split: int, seed: int) -> RenderSettings:
+        """Return all that the rendered videos of a split depend on."""
+        return RenderSettings(
+            recipe=RECIPES["render"],
+            split=split,
+            seed=seed,
+            train_per_class=self.train_per_class,
+            test_per_class=self.test_per_class,
         )
-        for label in CLASSES
-        for subset in ("train", "test")
-        for number in range(sizes[subset])
-    ]
-    return sorted(rows, key=lambda row: row.video)
+
+
+def demo_videos(split: int, *, train_per_class: int, test_per_class: int) -> list[ListedVideo]:
+    """Return the videos of a split of the demo, sorted by id."""
+    videos = []
+    for label in CLASSES:
+        path = f"split{split}/{label}/{label}"
+        videos += [
+            ListedVideo(f"{path}_train_{number:03d}.avi", label, "train", block=split - 1)
+            for number in range(train_per_class)
+        ]
+        videos += [
+            ListedVideo(f"{path}_test_{number:03d}.avi", label, "test", block=split - 1)
+            for number in range(test_per_class)
+        ]
+    return sorted(videos, key=lambda video: video.video)

@@ -76,7 +76,7 @@ def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterato
     for key in ("seed", "shards"):
         yield Origin("", key, getattr(loaded, key), f"{loaded.file}: {key}" if key in raw else "default")
     given = loaded.dataset(dataset)
-    for key, value in config.location(loaded, dataset).items():
+    for key, value in config.location(loaded, dataset).to_dict().items():
         if key != "name":
             source = f"{loaded.file}: datasets.{dataset}" if key in given.model_fields_set else "default"
             yield Origin("", f"datasets.{dataset}.{key}", value, source)

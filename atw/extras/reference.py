@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atw.config import KINDS, STREAM_DEFAULTS, Config, Settings, StreamOverrides
+from atw.config import STREAM_DEFAULTS, Config, Settings, StreamOverrides, all_kinds
 
 _HEAD = """# Configuration
 
@@ -31,16 +31,14 @@ text, and put quotes around names such as `"no"` and `"2026"`. Messages name fil
 def markdown() -> str:
     """The whole reference."""
     parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
-    for model in dict.fromkeys(KINDS.values()):
-        choices = model.model_fields["kind"].annotation.__args__  # type: ignore[union-attr]
-        kinds = " or ".join(f"`{choice}`" for choice in choices)
-        parts += [
-            f"## A dataset of kind {kinds}\n",
-            f"{inspect.getdoc(model)}\n",
-            _table(model, {"kind", *StreamOverrides.model_fields}),
-        ]
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for name, kind in all_kinds():
+        table = _table(kind, {"kind", *StreamOverrides.model_fields})
+        kinds.setdefault((kind.about, table), []).append(f"`{name}`")  # some kinds have the same settings
+    for (about, table), names in kinds.items():
+        parts += [f"## A dataset of kind {' or '.join(names)}\n", f"{about}\n", table]
     for name, section in Settings.model_fields.items():
-        model = section.annotation  # type: ignore[assignment]
+        model: Any = section.annotation
         parts += [f"## `{name}`\n", f"{inspect.getdoc(model)}\n", _table(model, set(), name)]
     return "\n".join(parts)
 

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from atw.config import AuditSettings
+from atw.config import AuditSettings, ListedVideo
 from atw.datasets import Dataset
-from atw.datasets.listed import Listed
 from atw.files import InputError, atomic_path
 from atw.shards import Entry, Shard
 
@@ -120,12 +119,12 @@ def _check_limit(findings: list[Finding], videos: int, settings: AuditSettings) 
     )
 
 
-def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings: AuditSettings) -> None:
+def _check_copies(listed: Sequence[ListedVideo], entries: dict[str, Entry], settings: AuditSettings) -> None:
     """Refuse one file under several names where a network would be tested on what it learnt, or taught two classes."""
-    by_content: dict[str, list[Listed]] = {}
+    by_content: dict[str, list[ListedVideo]] = {}
     for row in listed:
         by_content.setdefault(entries[row.video].sha256, []).append(row)
-    wrong: list[list[Listed]] = []
+    wrong: list[list[ListedVideo]] = []
     harmless = 0
     for rows in by_content.values():
         if len({(row.subset, row.label) for row in rows}) > 1:
@@ -155,7 +154,7 @@ def _check_copies(listed: Sequence[Listed], entries: dict[str, Entry], settings:
     )
 
 
-def _same(rows: Sequence[Listed]) -> str:
+def _same(rows: Sequence[ListedVideo]) -> str:
     """The names of one file, at first those that differ from the first one in subset or class."""
     first, *others = rows
     others.sort(key=lambda row: (row.subset, row.label) == (first.subset, first.label))

@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FlowShards, FrameShards, ShardSettings
+from atw.config import FlowShards, FrameShards, ListedVideo, ShardSettings
 from atw.datasets import Dataset
 from atw.datasets.contents import UNREAD
-from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
@@ -191,11 +190,11 @@ class _Sources:
 
 
 def _in_order(
-    members: Sequence[Listed], settings: ShardSettings, job: streams.Job, sources: _Sources, cores: Cores
+    members: Sequence[ListedVideo], settings: ShardSettings, job: streams.Job, sources: _Sources, cores: Cores
 ) -> Iterator[_Made]:
     """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
 
-    def work(listed: Listed) -> _Made:
+    def work(listed: ListedVideo) -> _Made:
         with cores.one_video():
             return _one_video(listed, settings, job, sources)
 
@@ -212,7 +211,7 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(listed: Listed, settings: ShardSettings, job: streams.Job, sources: _Sources) -> _Made:
+def _one_video(listed: ListedVideo, settings: ShardSettings, job: streams.Job, sources: _Sources) -> _Made:
     flow, known = sources.flow, sources.known.get(listed.video)
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")

@@ -19,10 +19,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from atw.config import Compute, Model, Train, TrainSettings
+from atw.config import Compute, ListedVideo, Model, Train, TrainSettings
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.datasets import Split
-from atw.datasets.listed import Listed
 from atw.files import InputError
 from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
@@ -89,7 +88,7 @@ def build_network(task: Task) -> VideoNetwork:
     )
 
 
-def held_out_videos(split: Split, settings: TrainSettings) -> tuple[Listed, ...]:
+def held_out_videos(split: Split, settings: TrainSettings) -> tuple[ListedVideo, ...]:
     """The training videos of a split that a training by these settings, a model file's too, leaves out."""
     return split.held_out(settings.train.held_out, seed=settings.seed)
 

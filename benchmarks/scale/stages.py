@@ -75,7 +75,7 @@ def preprocess(folder: Path, sources: Sequence[Path], *, videos: int, frames: in
     for stream in config.STREAMS:
         settings = config.shard_settings(loaded, _NAME, stream).of_shard("00000", members).to_json()
         given: list[str | Path] = ["shard", folder / f"{stream}.h5", "--settings", settings]
-        given += ["--dataset", json.dumps(location), "--threads", str(_THREADS)]
+        given += ["--dataset", location.to_json(), "--threads", str(_THREADS)]
         if stream == "warped":
             given += ["--flow", folder / "flow.h5"]
         peaks[stream] = run("atw", *given, folder=folder).peak_bytes
@@ -106,7 +106,7 @@ def of_splits(folder: Path, datasets: dict[int, Synthetic]) -> list[Peaks]:
 
 def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
     folder.mkdir(parents=True)
-    loaded, location = given.config, json.dumps(config.location(given.config, synthetic.NAME))
+    loaded, location = given.config, config.location(given.config, synthetic.NAME).to_json()
     of_audit = config.audit_settings(loaded, synthetic.NAME, **given.split)
     of_score = config.score_settings(loaded, synthetic.NAME, synthetic.STREAM, "", **given.split)
     of_fusion = config.fuse_settings(loaded, synthetic.NAME, "")
@@ -134,7 +134,7 @@ def _training(folder: Path, given: Synthetic, model: Path) -> int:
     job: dict[str, Any] = {
         "out": str(model),
         "settings": given.train_settings.to_dict(),
-        "dataset": config.location(given.config, synthetic.NAME),
+        "dataset": config.location(given.config, synthetic.NAME).to_json(),
         "shards": [str(path) for path in given.shards],
     }
     path = folder / "job.json"

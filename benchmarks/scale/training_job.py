@@ -18,7 +18,7 @@ def main(job_path: Path) -> None:
     job = json.loads(job_path.read_text(encoding="utf-8"))
     out, settings = Path(job["out"]), config.TrainSettings.model_validate(job["settings"])
     compute = config.Compute(gpus=0, loaders=1)
-    split = Dataset(job["dataset"]).split(settings.split)
+    split = Dataset.from_json(job["dataset"]).split(settings.split)
     task = loop.Task(settings, compute, split, [Path(path) for path in job["shards"]], None)
     record = loop.build_network(task).to_record()
     digests = Shards(task.shard_paths, settings.shards).digests

@@ -99,7 +99,7 @@ def test_the_new_kind_reads_its_list(place: DocumentedPlace) -> None:
     names: dict[str, Any] = {}
     exec(shown.text, names)
     Path("split2.txt").write_text("a/1.avi a train\nb/2.avi b test\n", encoding="utf-8")
-    rows = names["listed"]({"lists": "."}, 2)
+    rows = names["MyKind"](kind="mykind", root=".", lists=".").read_list("mine", 2)
     assert [(row.video, row.label, row.subset) for row in rows] == [("a/1.avi", "a", "train"), ("b/2.avi", "b", "test")]
 
 

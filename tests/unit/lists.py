@@ -1,6 +1,8 @@
 """Lists of videos as datasets bring them, written by the tests."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 from atw.datasets import Dataset
 
@@ -20,8 +22,10 @@ def write(path: Path, *lines: str, end: str = "\n") -> Path:
     return path
 
 
-def dataset(kind: str, lists: Path, root: Path | str = "nowhere") -> Dataset:
-    return Dataset({"name": "mine", "kind": kind, "root": str(root), "lists": str(lists)})
+def dataset(kind: str, lists: Path | None = None, root: Path | str = "nowhere", **settings: Any) -> Dataset:
+    """A dataset called `mine` as a job gets it from the command line."""
+    places = {} if lists is None else {"root": str(root), "lists": str(lists)}
+    return Dataset.from_json(json.dumps({"name": "mine", "kind": kind, **places, **settings}))
 
 
 def write_ucf101(folder: Path, end: str = "\r\n") -> Path:

@@ -44,7 +44,7 @@ def raw(folder: Path) -> dict[str, object]:
 
 
 def dataset(folder: Path, *, allow_missing: bool) -> Dataset:
-    return Dataset(config.location(config.load(raw(folder)), "mine") | {"allow_missing": allow_missing})
+    return Dataset(config.location(config.load(raw(folder)), "mine").replaced(allow_missing=allow_missing))
 
 
 def settings(limit: float, **changes: object) -> AuditSettings:

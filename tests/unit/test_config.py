@@ -73,7 +73,7 @@ def test_every_setting_is_described(section: str) -> None:
         assert field.description, f"{section}.{name}"
 
 
-@pytest.mark.parametrize("dataset", list(dict.fromkeys(config.KINDS.values())), ids=lambda model: str(model.__name__))
+@pytest.mark.parametrize("dataset", [kind for _, kind in config.all_kinds()], ids=lambda model: str(model.__name__))
 def test_every_key_of_a_dataset_is_described(dataset: type[config.StreamOverrides]) -> None:
     for name in set(dataset.model_fields) - set(config.StreamOverrides.model_fields) - {"kind"}:
         assert dataset.model_fields[name].description, name

@@ -8,6 +8,7 @@ import pytest
 
 from atw import config
 from atw.files import InputError
+from atw.plan import Plan
 from tests.unit.configured import FOLDER, UCF101, load
 
 SPLIT = {"split": "split1", "videos": "0"}
@@ -153,16 +154,16 @@ def test_the_location_holds_nothing_that_results_depend_on() -> None:
         "demo": {"kind": "demo", "test_per_class": 3, "evaluate": {"crops": 5}},
     }
     loaded = config.load({"datasets": raw})
-    assert config.location(loaded, "films") == {"name": "films", "allow_missing": False, **FOLDER}
-    assert config.location(loaded, "ucf") == {"name": "ucf", "allow_missing": False, **UCF101}
+    assert config.location(loaded, "films").to_dict() == {"name": "films", "allow_missing": False, **FOLDER}
+    assert config.location(loaded, "ucf").to_dict() == {"name": "ucf", "allow_missing": False, **UCF101}
     sizes = {"train_per_class": 40, "test_per_class": 3}
-    assert config.location(loaded, "demo") == {"name": "demo", "kind": "demo", "root": "data/demo", **sizes}
+    assert config.location(loaded, "demo").to_dict() == {"name": "demo", "kind": "demo", "root": "data/demo", **sizes}
 
 
 def test_rendering_depends_on_split_seed_and_sizes_alone() -> None:
     raw = {"datasets": {"demo": {"kind": "demo"}}, "seed": 3}
     expected = {"recipe": 1, "split": 2, "seed": 3, "train_per_class": 40, "test_per_class": 20}
-    assert config.render_settings(config.load(raw), "demo", 2).to_dict() == expected
+    assert Plan(raw).render_settings("demo", "2").to_dict() == expected
 
 
 @pytest.mark.parametrize(
@@ -182,7 +183,7 @@ def test_a_job_reads_the_settings_that_the_workflow_wrote(sections: dict[str, An
         config.audit_settings(loaded, "mine", **SPLIT),
         config.fuse_settings(loaded, "mine", ""),
         config.attention_settings(loaded, "mine", ""),
-        config.render_settings(config.load({"datasets": {"mine": {"kind": "demo"}}}), "mine", 2),
+        Plan({"datasets": {"mine": {"kind": "demo"}}}).render_settings("mine", "2"),
     ]
     for stream in config.STREAMS:
         written.append(config.train_settings(loaded, "mine", stream, "", **SPLIT))

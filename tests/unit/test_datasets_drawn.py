@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from atw import config
 from atw.datasets import Dataset, NoVideosError
 from atw.datasets.draw import assign
-from atw.datasets.tree import scan
+from atw.datasets.scan import scan
 from atw.files import InputError
 from atw.plan import Plan
 
@@ -381,7 +381,7 @@ def test_a_lost_drawn_list_is_named(root: Path, number: int) -> None:
     mine = drawn(root)
     path = Path(f"lists/mine/split{number}.csv")
     path.unlink()
-    for again in (lambda: drawn(root), lambda: Dataset(mine._location).split_names):
+    for again in (lambda: drawn(root), lambda: Dataset(mine.location).split_names):
         with pytest.raises(InputError, match=rf"3 splits were drawn, as .*drawn.json says, but {path} is missing"):
             again()
 
@@ -436,6 +436,6 @@ def test_groups_that_straddle_classes_are_kept_whole() -> None:
 def test_the_location_of_a_drawn_folder_goes_through_the_command_line(root: Path) -> None:
     loaded = config.load(yaml.safe_load(yaml.safe_dump(raw(root))))
     location = config.location(loaded, "mine")
-    assert location["lists"] is None
+    assert '"lists": null' in location.to_json()
     drawn(root)
-    assert Dataset(location).split("split1").classes == ("a", "b")
+    assert Dataset.from_json(location.to_json()).split("split1").classes == ("a", "b")

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from atw.datasets import Dataset, from_json
 from atw.files import InputError
 from tests.unit.lists import GOOD, dataset, write, write_folder
 
@@ -156,7 +155,7 @@ def test_absent_videos_are_asked_for_before_anything_runs(tmp_path: Path) -> Non
     lists = write_folder(tmp_path / "list.csv", *GOOD)
     with pytest.raises(InputError, match=r"absent, does not exist. .*datasets.mine.root"):
         dataset("folder", lists, tmp_path / "absent").require_videos()
-    allowing = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(lists), "allow_missing": True})
+    allowing = dataset("folder", lists, tmp_path, allow_missing=True)
     for refused in (dataset("folder", lists, tmp_path), allowing):
         with pytest.raises(InputError, match=r"4 of the 4 listed videos are not in .*first a/1.mp4.*allow_missing"):
             refused.require_videos()
@@ -168,8 +167,8 @@ def test_absent_videos_are_asked_for_before_anything_runs(tmp_path: Path) -> Non
 
 def test_a_dataset_comes_back_from_the_command_line(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "list.csv", *GOOD)
-    text = f'{{"name": "mine", "kind": "folder", "root": "r", "lists": "{path}"}}'
-    assert from_json(text).rows("split1") == dataset("folder", path).rows("split1")
+    mine = dataset("folder", path)
+    assert mine.location.from_json(mine.location.to_json()) == mine.location
 
 
 CASES = Path(__file__).parents[1] / "cases/lists"
@@ -261,7 +260,7 @@ def test_tables_of_excel_are_read(tmp_path: Path, separator: str) -> None:
     [
         ("path,subset,label", "a/1.mp4,train,high, far", "line 2: 4 cells in 3 columns; put double quotes around text"),
         ("path,subset,label", 'a/1.mp4,train, "high, far"', "line 2: 4 cells in 3 columns"),
-        ("path,subset,label", 'a/1.mp4,train, "high"', "line 2: take away the blank before the quotes of"),
+        ("path,subset,label", 'a/1.mp4,train, "high"', "line 2: remove the blank before the quotes of"),
         ("path,subset,label, label", "a/1.mp4,train,a,a", "line 1: the column label is named twice"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 
 from atw import config
 from atw.datasets import Dataset
-from atw.datasets.archive import list_names
-from atw.datasets.found import present
+from atw.datasets.lists import list_names
+from atw.datasets.scan import existing
 from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
@@ -266,7 +266,9 @@ def test_a_folder_of_lists_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_rar_archive_without_libarchive_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lists.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match=r"lists.rar is neither .*bsdtar.* is not there: install .*libarchive-tools"):
+    with pytest.raises(
+        InputError, match=r"lists.rar is neither .*bsdtar.* is not installed: install .*libarchive-tools"
+    ):
         dataset(tmp_path, tmp_path / "lists.rar", kind="hmdb51").rows("split1")
 
 
@@ -332,7 +334,7 @@ def test_present_finds_files_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "a/dead.avi").symlink_to(tmp_path / "nothing")
     asked = ["top.avi", "a/1.avi", "a/b/2.avi", "a/folder.avi", "a/link.avi", "a/dead.avi", "a/3.avi", "c/1.avi"]
     asked.append("top.avi/1.avi")
-    assert present(str(tmp_path), asked) == {"top.avi", "a/1.avi", "a/b/2.avi", "a/link.avi"}
+    assert existing(str(tmp_path), asked) == {"top.avi", "a/1.avi", "a/b/2.avi", "a/link.avi"}
 
 
 def test_odd_names_reach_the_shard(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> None:
@@ -359,8 +361,7 @@ def test_trailing_blanks_of_kinetics_make_no_class_and_no_path(tmp_path: Path) -
     header = "label,youtube_id,time_start,time_end,split "
     write(tmp_path / "train.csv", header, "high jump ,a,0,10,train", "high  jump,b ,0,10,train", end=" \r\n")
     write(tmp_path / "val.csv", header, "high\u00a0jump,c,0,10, val")
-    location = {"name": "k", "kind": "kinetics", "root": "r", "lists": str(tmp_path), "test_on": "validate"}
-    mine = Dataset(location | {"path": "{id}_{start}.mp4"})
+    mine = dataset(Path("r"), tmp_path, kind="kinetics", path="{id}_{start}.mp4")
     assert mine.classes == ("high jump",)
     assert [row.video for row in mine.rows("split1")] == ["a_000000.mp4", "b_000000.mp4", "c_000000.mp4"]
 
@@ -368,7 +369,7 @@ def test_trailing_blanks_of_kinetics_make_no_class_and_no_path(tmp_path: Path) -
 def test_a_something_class_or_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
     def labelled(text: str) -> Dataset:
         write(tmp_path / "labels.json", text)
-        return Dataset({"name": "mine", "kind": "somethingv2", "root": "r", "lists": str(tmp_path)})
+        return dataset(Path("r"), tmp_path, kind="somethingv2")
 
     with pytest.raises(InputError, match=r"labels.json, line 2: 'A' stands twice, first in line 1"):
         _ = labelled('{"A": "0",\n "A": "1"}').classes
@@ -391,7 +392,7 @@ def test_headers_of_an_archive_of_lists_take_no_memory(tmp_path: Path, name: str
 
 
 def test_large_lists_of_an_archive_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atw.datasets.archive._MAX_BYTES", 1000)
+    monkeypatch.setattr("atw.datasets.lists.MAX_LISTS_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "lists.zip", "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr("a.csv", bytes(1001))
     with tarfile.open(tmp_path / "lists.tar.gz", "w:gz") as packed:

@@ -118,7 +118,7 @@ def looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def look(folder: Path) -> str:
     """The digest of the shard, as another process would compute it."""
-    location = {"name": "mine", "kind": "folder", "root": str(folder), "lists": str(folder / "list.csv")}
+    location = dataset("folder", folder / "list.csv", folder).location
     return Dataset(location, kept=folder / "kept").members_digest("00000", 1)
 
 
@@ -222,7 +222,7 @@ def test_a_splits_digest_follows_videos_labels_subsets_and_class_order(tmp_path:
 
 def demo(**sizes: int) -> Dataset:
     given: dict[str, Any] = {"train_per_class": 3, "test_per_class": 2, **sizes}
-    return Dataset({"name": "demo", "kind": "demo", "root": "data/demo", **given})
+    return dataset("demo", **given)
 
 
 def test_demo_splits_share_no_video_and_no_shard() -> None:

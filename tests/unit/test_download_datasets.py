@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from atw.config import Location
+from atw.datasets.official import HMDB51, UCF101, Archives
 from atw.extras.download.dataset import download
-from atw.extras.download.official import OFFICIAL, official
 from atw.files import InputError, file_digest
 from atw.locks import locked
 from tests.conftest import OtherUser
@@ -40,17 +41,17 @@ HMDB_LISTS = {
 }
 
 
-def _location(kind: str, root: Path, lists: Path, **more: Any) -> dict[str, Any]:
-    return {"name": kind, "kind": kind, "root": str(root), "lists": str(lists), **more}
+def _location(kind: str, root: Path, lists: Path, **more: Any) -> Location:
+    return Location.from_json(json.dumps({"name": kind, "kind": kind, "root": str(root), "lists": str(lists), **more}))
 
 
-def _ucf(folder: Path, videos: dict[str, bytes] = UCF_VIDEOS) -> dict[str, str | None]:
+def _ucf(folder: Path, videos: dict[str, bytes] = UCF_VIDEOS) -> Archives:
     """Archives of the structure of UCF-101's, but the videos' in a format that needs no program."""
     folder.mkdir(exist_ok=True)
-    return {
-        "videos_from": str(WRITERS["tar"](folder / "UCF101.tar.gz", videos)),
-        "lists_from": str(write_zip(folder / "lists.zip", UCF_LISTS)),
-    }
+    return Archives(
+        videos_from=str(WRITERS["tar"](folder / "UCF101.tar.gz", videos)),
+        lists_from=str(write_zip(folder / "lists.zip", UCF_LISTS)),
+    )
 
 
 def test_ucf101_from_files(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_ucf101_from_files(tmp_path: Path) -> None:
     assert record["videos"]["sha256"] == file_digest(tmp_path / "archives/UCF101.tar.gz")
     assert sorted(path.name for path in root.parent.iterdir()) == ["downloads", "ucf101"]
 
-    download(out, _location("ucf101", root, root / "ucfTrainTestlist"), {"videos_from": "gone", "lists_from": "gone"})
+    download(out, _location("ucf101", root, root / "ucfTrainTestlist"), Archives(videos_from="gone", lists_from="gone"))
     assert json.loads(out.read_text())["archives"] == {}
     shutil.rmtree(root / "ucfTrainTestlist")
     download(out, _location("ucf101", root, root / "ucfTrainTestlist"), archives)
@@ -76,13 +77,13 @@ def test_two_archives_of_one_name(tmp_path: Path) -> None:
     archives = _ucf(tmp_path / "archives")
     for what in ("videos", "lists"):
         (tmp_path / "served" / what).mkdir(parents=True)
-        shutil.copy(str(archives[f"{what}_from"]), tmp_path / "served" / what / "get")
+        shutil.copy(str(getattr(archives, f"{what}_from")), tmp_path / "served" / what / "get")
     root = tmp_path / "data/ucf101"
     with serve(tmp_path / "served") as web:
         download(
             tmp_path / "data/downloads/ucf101.json",
             _location("ucf101", root, root / "ucfTrainTestlist"),
-            {"videos_from": web.address("videos/get"), "lists_from": web.address("lists/get")},
+            Archives(videos_from=web.address("videos/get"), lists_from=web.address("lists/get")),
         )
     assert len(tree(root)) == 12 + len(UCF_LISTS)
 
@@ -100,11 +101,11 @@ def test_hmdb51_from_a_server(tmp_path: Path) -> None:
     root, lists = tmp_path / "videos/hmdb51", tmp_path / "elsewhere/lists"
     with serve(served) as web:
         web.break_after = 40_000
-        archives: dict[str, str | None] = {
-            "videos_from": web.address("hmdb51_org.rar"),
-            "lists_from": web.address("test_train_splits.rar"),
-            "videos_sha256": file_digest(served / "hmdb51_org.rar"),
-        }
+        archives = Archives(
+            videos_from=web.address("hmdb51_org.rar"),
+            lists_from=web.address("test_train_splits.rar"),
+            videos_sha256=file_digest(served / "hmdb51_org.rar"),
+        )
         download(tmp_path / "downloads/hmdb51.json", _location("hmdb51", root, lists), archives)
     assert set(tree(root)) == {f"{name}/{name}{end}" for name in HMDB_CLASSES for end in ("#1.avi", " [2].avi")}
     assert set(tree(lists)) == {name.partition("/")[2] for name in HMDB_LISTS}
@@ -125,8 +126,8 @@ def test_nothing_is_left_of_what_cannot_be_used(change: dict[str, str], message:
     root = tmp_path / "data/ucf101"
     archives = _ucf(tmp_path / "archives")
     few = _ucf(tmp_path / "few", {name: UCF_VIDEOS[name] for name in list(UCF_VIDEOS)[1:]})
-    named = {"LISTS": archives["lists_from"], "VIDEOS": archives["videos_from"], "FEW": few["videos_from"]}
-    archives |= {key: named.get(value, value) for key, value in change.items()}
+    named = {"LISTS": archives.lists_from, "VIDEOS": archives.videos_from, "FEW": few.videos_from}
+    archives = archives.model_copy(update={key: named.get(value, value) for key, value in change.items()})
     out = tmp_path / "data/downloads/ucf101.json"
     location = _location("ucf101", root, root / "ucfTrainTestlist")
     with pytest.raises(InputError, match=message):
@@ -134,7 +135,7 @@ def test_nothing_is_left_of_what_cannot_be_used(change: dict[str, str], message:
     assert not out.exists()
     assert [path.name for path in root.parent.iterdir()] == ["downloads"]
     if "1 of the 12" in message:
-        download(out, location | {"allow_missing": True}, archives)
+        download(out, location.replaced(allow_missing=True), archives)
         assert len(tree(root)) == 11 + len(UCF_LISTS)
 
 
@@ -182,15 +183,12 @@ def test_planted_links_are_refused(tmp_path: Path, other_user: OtherUser, name: 
 
 
 def test_the_official_addresses() -> None:
-    for name, known in OFFICIAL.items():
-        assert official("mine", name) is known
+    for known in (UCF101.addresses, HMDB51.addresses):
         assert {address.partition("/")[0] for address in (known.page, known.videos, known.lists)} == {"https:"}
-    with pytest.raises(InputError, match="dataset mine is of kind folder, which has no official archives"):
-        official("mine", "folder")
 
 
 def test_the_command_refuses_with_status_2(tmp_path: Path) -> None:
-    location = json.dumps(_location("folder", tmp_path, tmp_path))
+    location = _location("folder", tmp_path, tmp_path).to_json()
     command = [sys.executable, "-m", "atw", "download", str(tmp_path / "out.json"), "--dataset", location]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 2

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from atw import config
-from atw.datasets.intervals import intervals_path, read_intervals
+from atw.datasets.lists import read_intervals
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing import shortened
 from atw.extras.drawing.attention import write_attention
@@ -177,12 +177,7 @@ def test_intervals(tmp_path: Path) -> None:
     path = tmp_path / "split1.csv"
     path.write_text("path,label,subset,action_first,action_last\na.avi,a,test,3,9\nb.avi,b,test,,\n")
     assert read_intervals(path) == {"a.avi": (3, 9)}
-    location = {"kind": "folder", "name": "mine", "root": "r", "lists": str(tmp_path / "split{split}.csv")}
-    assert intervals_path(location, 1) == path
-    assert intervals_path({"kind": "demo", "root": "data/demo"}, 2) == Path("data/demo/split2.csv")
-    assert intervals_path({"kind": "ucf101", "root": "data"}, 1) is None
     path.write_text("path,label,subset\na.avi,a,test\n")
-    assert intervals_path(location, 1) is None
     with pytest.raises(InputError, match="no column action_first, action_last"):
         read_intervals(path)
     path.write_text("path,action_first,action_last\na.avi,soon,9\n")

@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atw import config
-from atw.config import FuseSettings
-from atw.datasets import Dataset, Split
-from atw.datasets.listed import Listed
+from atw.config import FuseSettings, ListedVideo
+from atw.datasets import Split
 from atw.evaluate.choice import choose_weights
 from atw.evaluate.fuse import mean_over_splits
 from atw.evaluate.result import print_result, write_result, write_summary
@@ -24,6 +23,7 @@ from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
 from atw.train.modelfile import save_model
+from tests.unit.lists import dataset as list_dataset
 from tests.unit.scored import write_scores
 from tests.unit.streams import scores
 from tests.unit.test_train_loop import LISTS, WriteShard, task_of, trained
@@ -38,7 +38,7 @@ HELD_OUT_LABELS = np.array([0, 1, 2, 2])
 
 def split_of(*rows: tuple[str, str, str]) -> Split:
     """A split with training videos of these ids, labels and groups."""
-    train = tuple(sorted((Listed(video, label, "train", group) for video, label, group in rows), key=str))
+    train = tuple(sorted((ListedVideo(video, label, "train", group) for video, label, group in rows), key=str))
     return Split("split1", train, (), tuple(sorted({label for _, label, _ in rows})))
 
 
@@ -171,7 +171,7 @@ def score(folder: Path, task: loop.Task, *, subset: Any) -> Path:
     evaluate = config.Evaluate(snippets=2, crop=24)
     asked = config.ScoreSettings(**common, experiment="", evaluate=evaluate)
     lists = str(folder / "split{split}.csv")
-    dataset = Dataset({"name": "mine", "kind": "folder", "root": str(folder), "lists": lists})
+    dataset = list_dataset("folder", Path(lists), folder)
     out = folder / f"{stream}-{subset}.h5"
     compute = config.Compute(gpus=0)
     score_videos(out, folder / "model.pt", asked, dataset, task.shard_paths, compute, threads=1, gpus=0, subset=subset)

@@ -78,6 +78,10 @@ RESERVED = {
     "pydantic": {
         "atw.config.datasets",
         "atw.config.explain",
+        "atw.datasets.demo",
+        "atw.datasets.folder",
+        "atw.datasets.official",
+        "atw.extras.download.fetch",
         "atw.config.sections",
         "atw.config.stages",
         "atw.config.merge",

@@ -11,9 +11,9 @@ from atw.data import reader
 from atw.data.augment import Box, Crop
 from atw.data.reader import Shards
 from atw.data.sources import sources
-from atw.datasets import Dataset
 from atw.files import InputError
 from atw.shards import Shard
+from tests.unit.lists import dataset as list_dataset
 from tests.unit.stored import Stored, WriteShard
 from tests.unit.test_reader import opened
 
@@ -62,7 +62,7 @@ def test_streams_of_different_files_are_refused_by_those_that_are_outdated(
     (tmp_path / "split1.csv").write_text("path,label,subset\na/0.avi,a,train\na/1.avi,a,test\n")
     if now:
         (tmp_path / "a/1.avi").write_text(now)
-    dataset = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(tmp_path / "split1.csv")})
+    dataset = list_dataset("folder", tmp_path / "split1.csv", tmp_path)
     paths = {stream: tmp_path / "shards" / stream / "00000.h5" for stream in ("rgb", "flow")}
     for stream, content in (("rgb", of_rgb), ("flow", of_flow)):
         # One that is in no list does not count.
@@ -84,7 +84,7 @@ def test_streams_of_different_files_are_refused_by_those_that_are_outdated(
 
 def test_a_damaged_shard_of_another_stream_is_not_judged(tmp_path: Path, write_shard: WriteShard) -> None:
     (tmp_path / "split1.csv").write_text("path,label,subset\na/0.avi,a,train\na/1.avi,a,test\n")
-    dataset = Dataset({"name": "mine", "kind": "folder", "root": tmp_path, "lists": str(tmp_path / "split1.csv")})
+    dataset = list_dataset("folder", tmp_path / "split1.csv", tmp_path)
     write_shard(tmp_path / "shards/rgb/00000.h5", "rgb", {"a/0.avi": 2, "a/1.avi": 2})
     (tmp_path / "shards/flow").mkdir()
     (tmp_path / "shards/flow/00000.h5").write_bytes(b"no shard")

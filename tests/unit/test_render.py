@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atw.config import RenderSettings
-from atw.datasets.demo import CLASSES, listed
+from atw.datasets.demo import CLASSES, demo_videos
 from atw.extras.demo import render
 from atw.extras.demo.actor import REST, Colours
 from atw.extras.demo.render import FPS, HEIGHT, WIDTH, Clip, choose_scene, render_clip, write_clip, write_dataset
@@ -301,7 +301,7 @@ def test_no_two_videos_share_a_seed() -> None:
         render._seed(seed, split, row.subset, row.video)
         for seed in (0, 1, 2)
         for split in (1, 2, 3)
-        for row in listed({"train_per_class": 1000, "test_per_class": 1000}, split)
+        for row in demo_videos(split, train_per_class=1000, test_per_class=1000)
         if row.label == "jump"
     ]
     assert len(seeds) == 3 * 3 * 2000
@@ -314,7 +314,7 @@ def test_a_dataset_is_its_list_and_the_videos_of_it(tmp_path: Path) -> None:
     assert "\r" not in text
     rows = list(csv.DictReader(text.splitlines()))
     assert list(rows[0]) == ["path", "label", "subset", "action_first", "action_last"]
-    expected = [(row.video, row.label, row.subset) for row in listed(SIZES, 2)]
+    expected = [(row.video, row.label, row.subset) for row in demo_videos(2, **SIZES)]
     assert [(row["path"], row["label"], row["subset"]) for row in rows] == expected
     assert expected == sorted(expected)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())

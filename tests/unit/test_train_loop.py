@@ -30,6 +30,7 @@ from atw.files import InputError
 from atw.train import arithmetic, loop, memory
 from atw.train.modelfile import load_model, save_model
 from tests.conftest import OtherUser
+from tests.unit.lists import dataset as list_dataset
 
 WriteShard = Callable[..., Any]
 State = dict[str, Any]
@@ -493,7 +494,7 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
     }
     record, parameters = loop.build_network(task).to_record(), loop.final_parameters(states[12])
     save_model(model, task, record, parameters, provenance, tmp_path / "h.jsonl")
-    dataset = Dataset({"name": "mine", "kind": "folder", "root": str(tmp_path), "lists": str(tmp_path / "split1.csv")})
+    dataset = list_dataset("folder", tmp_path / "split1.csv", tmp_path)
     split: Split = task.split
     score_videos(
         tmp_path / "scores.h5",

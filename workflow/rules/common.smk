@@ -3,7 +3,7 @@
 import json
 import sys
 
-from atw.config import RECIPES, STREAMS, RecipeSettings, StageSettings
+from atw.config import RECIPES, STREAMS, Location, RecipeSettings, StageSettings
 from atw.datasets import NoVideosError
 from atw.plan import Plan
 from atw.train.ray.folder import require_place
@@ -15,7 +15,7 @@ def from_plan(method, *names):
     @explained
     def ask(wildcards):
         answer = method(*(wildcards[name] for name in names))
-        if isinstance(answer, StageSettings):
+        if isinstance(answer, StageSettings | Location):
             return answer.to_json()
         return json.dumps(answer) if isinstance(answer, dict) else answer or []
 

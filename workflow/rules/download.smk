@@ -1,6 +1,3 @@
-from atw.config import Archives
-
-
 # No other rule needs it. On a cluster it runs where Snakemake runs, because nodes often have no network.
 localrules:
     download,
@@ -12,11 +9,11 @@ rule download:
     log:
         "logs/download/{dataset}.log",
     wildcard_constraints:
-        dataset="|".join(name for name, given in PLAN.config.datasets.items() if isinstance(given, Archives)) or "(?!)",
+        dataset="|".join(PLAN.downloadable) or "(?!)",
     conda:
         "../../envs/atw.yaml"
     resources:
         dataset=from_plan(PLAN.location, "dataset"),
-        archives=from_plan(lambda name: PLAN.config.dataset(name).archives(), "dataset"),
+        archives=from_plan(lambda name: PLAN.downloadable[name].archives().model_dump(), "dataset"),
     shell:
         "python -m atw download {output:q} --dataset {resources.dataset:q} --archives {resources.archives:q} &> {log:q}"

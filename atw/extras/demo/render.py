@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.config import RenderSettings
-from atw.datasets.demo import CLASSES, listed
+from atw.datasets.demo import CLASSES, demo_videos
 from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_disc, draw_figure
 from atw.files import InputError, atomic_path
 from atw.terminal import meter
@@ -279,7 +279,7 @@ def write_clip(path: Path, frames: Image) -> None:
 def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> None:
     """Render the videos of a split below `root`, then write split{split}.csv with the true interval of each action."""
     split = settings.split
-    rows = listed(settings.model_dump(include={"train_per_class", "test_per_class"}), split)
+    rows = demo_videos(split, train_per_class=settings.train_per_class, test_per_class=settings.test_per_class)
     jobs = [(root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video)) for row in rows]
     # Forking would copy OpenCV's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")

@@ -1,20 +1,21 @@
-"""A file over HTTP, of which nothing received is lost: a broken transfer goes on where it stopped.
+"""A file over HTTP, of which no received byte is lost: a broken transfer goes on where it stopped.
 
-What has arrived is in `<name>.part`, and `<name>.origin.json` says of which version of the file it is; a server whose
-file has changed since sends the whole of it again. The file has its name once it is as long as the server said.
+The bytes received so far are in `<name>.part`, and `<name>.origin.json` says to which version of the file they belong;
+a server whose file has changed since sends the whole of it again. The file gets its name once it is as long as the
+server said.
 """
 
-import http.client
-import json
 import os
 import re
 import shutil
 import ssl
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
+
+import requests
+import urllib3
+from pydantic import BaseModel, ValidationError
 
 from atw import __version__
 from atw.files import InputError, open_plain, write_json
@@ -31,11 +32,19 @@ class _BrokenOffError(Exception):
 
 
 class _ChangedError(_BrokenOffError):
-    """What was received so far belongs to another version of the file."""
+    """The bytes received so far belong to another version of the file."""
+
+
+class _Origin(BaseModel):
+    """Where a file comes from; `version` is the server's name for its content."""
+
+    address: str = ""
+    bytes: int = -1
+    version: str | None = None
 
 
 def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float = 2.0) -> None:
-    """Fetch `address` into `target`; returns at once when `target` is there, unless from another address.
+    """Fetch `address` into `target`; return at once if `target` exists, unless it is from another address.
 
     Args:
         address: begins with http:// or https://.
@@ -49,9 +58,9 @@ def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float
     part = target.with_name(f"{target.name}.part")
     origin = target.with_name(f"{target.name}.origin.json")
     known = _read_origin(origin)
-    if known.get("address") != address:
-        # A whole file that was fetched from nowhere was put there by hand.
-        for stale in (part, origin, target) if known else (part,):
+    if known.address != address:
+        # A whole file without a known origin was put there by hand.
+        for stale in (part, origin, target) if known.address else (part,):
             stale.unlink(missing_ok=True)
     if target.is_file():
         return
@@ -71,19 +80,21 @@ def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float
 
 
 def _receive(address: str, part: Path, origin: Path) -> None:
-    """Append to `part` what is missing; on return it is whole and on the disk."""
+    """Append the missing bytes to `part`; on return it is whole and on the disk."""
     known = _read_origin(origin)
     with open_plain(part, "ab") as stream:
         have = stream.tell()
-        if have == 0 or have != known.get("bytes"):
+        if have == 0 or have != known.bytes:
             try:
-                with _open(address, have, known) as response:
-                    have, total = _start(response, have, known)
+                with requests.Session() as session, _ask(session, address, have, known) as response:
+                    _require_file(response, address, have)
+                    have, total = _first_byte_and_total(response, have, known)
                     stream.truncate(have)
                     if have == 0:
-                        write_json(origin, {"address": address, "bytes": total, "version": _version(response)})
+                        new = _Origin(address=address, bytes=total, version=_version(response))
+                        write_json(origin, new.model_dump())
                     _require_space(part, total - have)
-                    _copy(response, stream, have, total, f"download of {part.stem}")
+                    _copy(response.raw, stream, have, total, f"download of {part.stem}")
             except _ChangedError:
                 stream.truncate(0)
                 raise
@@ -91,41 +102,51 @@ def _receive(address: str, part: Path, origin: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def _open(address: str, have: int, known: dict[str, Any]) -> http.client.HTTPResponse:
+def _ask(session: requests.Session, address: str, have: int, known: _Origin) -> requests.Response:
     headers = {"User-Agent": f"atw/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if known.get("version"):
-            headers["If-Range"] = known["version"]
+        if known.version:
+            headers["If-Range"] = known.version
     try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(
-            urllib.request.Request(address, headers=headers), timeout=_TIMEOUT_SECONDS
+        # This `auth` changes nothing; without one, requests would send the password that ~/.netrc has for the host.
+        return session.get(
+            address, headers=headers, stream=True, timeout=_TIMEOUT_SECONDS, auth=lambda request: request
         )
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416:
-            raise _ChangedError(f"the server's file has fewer than {have} bytes") from None
-        if error.code in _WORTH_ANOTHER_TRY:
-            raise _BrokenOffError(f"HTTP status {error.code} {error.reason}") from None
-        raise InputError(f"{address}: HTTP status {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        if isinstance(reason, ssl.SSLCertVerificationError | ValueError):
-            raise InputError(f"{address}: {reason}") from None
-        raise _BrokenOffError(str(reason) or type(reason).__name__) from None
-    if response.headers.get_content_type() == "text/html":
-        response.close()
+    except requests.RequestException as error:
+        # Wrong addresses and redirections to other schemes are ValueErrors.
+        if isinstance(error, ValueError | requests.TooManyRedirects) or _is_wrong_certificate(error):
+            raise InputError(f"{address}: {error}") from None
+        raise _BrokenOffError(str(error)) from None
+
+
+def _require_file(response: requests.Response, address: str, have: int) -> None:
+    status = f"HTTP status {response.status_code} {response.reason}"
+    if response.status_code == 416:
+        raise _ChangedError(f"the server's file has fewer than {have} bytes")
+    if response.status_code in _WORTH_ANOTHER_TRY:
+        raise _BrokenOffError(status)
+    if response.status_code not in (200, 206):
+        raise InputError(f"{address}: {status}")
+    if response.headers.get("Content-Type", "").partition(";")[0].strip().lower() == "text/html":
         raise InputError(f"{address} gives a web page instead of an archive")
-    return response
 
 
-def _start(response: http.client.HTTPResponse, have: int, known: dict[str, Any]) -> tuple[int, int]:
-    """How many of the bytes received so far hold, and how many there are in total."""
-    if response.status == 206:
-        served = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-        if served and int(served[1]) == have and int(served[2]) == known["bytes"]:
-            return have, known["bytes"]
-        raise _ChangedError(f"asked for bytes from {have}, got Content-Range {response.headers.get('Content-Range')!r}")
+def _is_wrong_certificate(error: BaseException | None) -> bool:
+    """Whether an error of requests comes from a certificate that does not hold."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__context__
+    return error is not None
+
+
+def _first_byte_and_total(response: requests.Response, have: int, known: _Origin) -> tuple[int, int]:
+    """Return how many of the bytes received so far are still right, and how many the file has."""
+    if response.status_code == 206:
+        given = response.headers.get("Content-Range", "")
+        served = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", given)
+        if served and int(served[1]) == have and int(served[2]) == known.bytes:
+            return have, known.bytes
+        raise _ChangedError(f"asked for bytes from {have}, got Content-Range {given!r}")
     length = response.headers.get("Content-Length", "")
     if not length.isdecimal():
         raise InputError(
@@ -140,19 +161,20 @@ def _require_space(part: Path, needed_bytes: int) -> None:
         raise InputError(f"{part}: {needed_bytes} bytes are still to come, and {free} are free there; make room")
 
 
-def _version(response: http.client.HTTPResponse) -> str | None:
-    """What names this version of the file; a weak tag does not hold for single bytes."""
+def _version(response: requests.Response) -> str | None:
+    """Return the server's name for this version of the file; a weak tag does not hold for single bytes."""
     tag = response.headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
 
-def _copy(response: http.client.HTTPResponse, stream: IO[bytes], have: int, total: int, what: str) -> None:
+def _copy(source: urllib3.HTTPResponse, stream: IO[bytes], have: int, total: int, what: str) -> None:
     shown = have // _MEGABYTE
     with meter(what, "MB", total // _MEGABYTE, done=shown) as progress:
         while have < total:
             try:
-                chunk = response.read1(min(_CHUNK_BYTES, total - have))
-            except (OSError, http.client.HTTPException) as error:
+                # `read` would collect a whole chunk first, and lose it where the connection breaks.
+                chunk = source.read1(min(_CHUNK_BYTES, total - have), decode_content=False)
+            except (OSError, urllib3.exceptions.HTTPError) as error:
                 raise _BrokenOffError(f"after {have} of {total} bytes: {error}") from None
             if not chunk:
                 raise _BrokenOffError(f"the connection ended after {have} of {total} bytes")
@@ -163,9 +185,8 @@ def _copy(response: http.client.HTTPResponse, stream: IO[bytes], have: int, tota
                 shown = have // _MEGABYTE
 
 
-def _read_origin(path: Path) -> dict[str, Any]:
+def _read_origin(path: Path) -> _Origin:
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return _Origin.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return _Origin()

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.datasets.intervals import read_intervals
-from atw.datasets.names import path_key
+from atw.datasets.lists import path_key, read_intervals
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import interval_auc
 from atw.evaluate.scores import Scores, flat_attention, read_scores

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from atw.config import RunsTableSettings, SplitsTableSettings, paper
+from atw.config import RunsTableSettings, SplitsTableSettings, find_kind, paper
 from atw.evaluate import metrics
 from atw.evaluate.compare import Outcomes, compare, outcomes
 from atw.evaluate.fuse import fuse
@@ -55,7 +55,7 @@ def write_table(out: Path, inputs: list[Path], settings: RunsTableSettings | Spl
 def _published_on(kind: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The paper's datasets to print: the one at hand where the paper has it, else all."""
     every = [name for row in rows for cell in row["cells"].values() for name in cell["published"]]
-    own = paper.TITLES.get(kind)
+    own = find_kind(kind).title
     return [own] if own and own in every else list(dict.fromkeys(every))
 
 
@@ -231,17 +231,12 @@ def _start(weights: str | None) -> str:
 
 def _other_data(settings: RunsTableSettings | SplitsTableSettings, rows: list[dict[str, Any]]) -> list[str]:
     published = _published_on(settings.kind, rows)
-    if paper.TITLES.get(settings.kind) in published:
+    if find_kind(settings.kind).title in published:
         return []
-    demo = (
-        " The demo is eight rendered actions for trying the pipeline: what these rows differ by says nothing about "
-        "real videos."
-        if settings.kind == "demo"
-        else ""
-    )
+    caution = find_kind(settings.kind).caution
     return [
         f"The paper's numbers are of {' and '.join(published)}, ours of {settings.dataset}: other videos, other "
-        f"classes. They stand side by side and cannot be compared.{demo}"
+        f"classes. They stand side by side and cannot be compared.{' ' * bool(caution)}{caution}"
     ]
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atw.extras.download import unpack as unpacking
-from atw.extras.download.unpack import unpack
+from atw.datasets import archive as unpacking
+from atw.datasets.archive import unpack
 from atw.files import InputError
 from tests.unit.archives import (
     FOLDER,
@@ -34,7 +34,7 @@ ODD = "kick/#1 & ;![](it's)@+~ ü.avi"
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Leaves one program to unpack RAR with."""
-    return lambda name: monkeypatch.setattr(unpacking, "_RAR_PROGRAMS", (name,))
+    return lambda name: monkeypatch.setattr(unpacking, "_PROGRAMS", (name,))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -171,7 +171,7 @@ def test_headers_of_a_tar_archive_take_no_memory(tmp_path: Path, name: str) -> N
 
 def test_a_list_of_entries_out_of_proportion_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = write_zip(tmp_path / "a.zip", {f"{number}.avi": b"" for number in range(100)})
-    monkeypatch.setattr("atw.datasets.archive._MAX_DIRECTORY", 1000)
+    monkeypatch.setattr("atw.datasets.archive.MAX_DIRECTORY_BYTES", 1000)
     with pytest.raises(InputError, match=r"a\.zip cannot be unpacked: its list of entries is larger than 1000 bytes"):
         unpack(archive, tmp_path / "out")
 
@@ -189,7 +189,7 @@ def test_a_listing_out_of_proportion_is_refused(
     program: str, only: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(program)
-    monkeypatch.setattr(unpacking, "_MAX_LISTING", 100)
+    monkeypatch.setattr(unpacking, "MAX_LISTING_BYTES", 100)
     archive = write_rar(tmp_path / "a.rar", {"kick/a.avi": b"A"})
     with pytest.raises(InputError, match="its listing is larger than 100 bytes"):
         unpack(archive, tmp_path / "out")

@@ -1,16 +1,18 @@
-"""What lies in a folder with a directory per class: its videos, and all that looks like one and is left out."""
+"""Folders of videos on disk: which of the listed files exist, under which spelling, and what else a folder holds.
+
+Folders are listed once, instead of a question for each of very many files.
+"""
 
 import errno
 import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from atw.datasets.found import unreadable
-from atw.datasets.names import plain, require_distinct
+from atw.datasets.lists import plain, require_distinct
 from atw.files import InputError
 
 _TRAIN = {"train", "training", "trn"}
@@ -30,14 +32,61 @@ _SHOWN = 10  # names in a message
 _Identity = tuple[int, int]  # device and inode
 
 
+def existing(root: str, names: Iterable[str]) -> set[str]:
+    """Return those of the paths, relative to `root` with forward slashes, that are files.
+
+    Raises:
+        InputError: a folder or a link cannot be read.
+    """
+    wanted: dict[str, set[str]] = {}
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        wanted.setdefault(folder, set()).add(file)
+    files: set[str] = set()
+    for folder, own in wanted.items():
+        path, prefix = f"{root}/{folder}", f"{folder}/" if folder else ""
+        try:
+            with os.scandir(path) as entries:
+                files.update(prefix + entry.name for entry in entries if entry.name in own and entry.is_file())
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise unreadable(str(error.filename or path), error) from None
+    return files
+
+
+def spelled(root: str, video: str) -> str:
+    """Return the path as the file system spells it.
+
+    A Mac decomposes letters with accents, and a list may have blanks at its ends. A path that exists under no spelling
+    comes back without those blanks.
+    """
+    if (video.isascii() and video == video.strip()) or os.path.lexists(f"{root}/{video}"):
+        return video
+    path = ""
+    for part in video.strip().split("/"):
+        forms = (part, unicodedata.normalize("NFC", part), unicodedata.normalize("NFD", part))
+        path += next((form for form in forms if os.path.lexists(f"{root}/{path}{form}")), part) + "/"
+    return path[:-1]
+
+
+def unreadable(path: str, error: OSError) -> InputError:
+    """Return the error for a file or folder of the videos that the system cannot read."""
+    text = path.rstrip("/").encode(errors="backslashreplace").decode()
+    return InputError(
+        f"{text} cannot be read: {error.strerror}; look whether its drive is there and its permissions are "
+        "right, or take it away from the videos"
+    )
+
+
 @dataclass
-class Scan:
-    """A folder as it was found, paths relative to it and sorted; names that begin with a dot are passed over.
+class FolderContent:
+    """What a folder with a directory per class holds; paths are relative to it and sorted, hidden names are skipped.
 
     Args:
-        videos: those that a list can name.
-        left_out: what is no video, or cannot be named, and why, in words.
-        endings: how many files have another ending, by it.
+        videos: files that a list can name.
+        left_out: files that are no videos or that no list can name, each with the reason.
+        endings: how many files have each other ending.
         classes: the directories directly below the folder.
     """
 
@@ -48,70 +97,70 @@ class Scan:
 
     @property
     def empty(self) -> list[str]:
-        """The classes without a video."""
+        """Classes without a video."""
         filled = {video.partition("/")[0] for video in self.videos}
         return [name for name in self.classes if name not in filled]
 
 
-def scan(root: Path, extensions: Sequence[str]) -> Scan:
+def scan(root: Path, extensions: Sequence[str]) -> FolderContent:
     """Look through `root`. Links are followed, but not to a folder that leads to them.
 
     Raises:
         InputError: a folder cannot be read, or two paths lead to the same folder of videos.
     """
-    found = Scan()
+    content = FolderContent()
     wanted = tuple(extension.lower() for extension in extensions)
-    homes: dict[_Identity, str] = {}
-    open_folders: list[tuple[str, frozenset[_Identity]]] = [("", frozenset())]
-    while open_folders:
-        prefix, above = open_folders.pop()
+    first_paths: dict[_Identity, str] = {}
+    to_do: list[tuple[str, frozenset[_Identity]]] = [("", frozenset())]
+    while to_do:
+        prefix, above = to_do.pop()
         own = _identity(f"{root}/{prefix}")
         if own in above:
             continue
-        known = len(found.videos)
+        known = len(content.videos)
         for entry in _entries(f"{root}/{prefix}"):
             name = prefix + entry.name
             if _kind(entry) == "folder":
                 if not _can_be_listed(entry.name):
-                    found.left_out.append(f"{name!r} (a name that cannot stand in a list)")
+                    content.left_out.append(f"{name!r} (a name that cannot stand in a list)")
                     continue
-                open_folders.append((f"{name}/", above | {own}))
+                to_do.append((f"{name}/", above | {own}))
                 if not prefix:
-                    found.classes.append(name)
+                    content.classes.append(name)
             else:
-                _file(entry, name, wanted, found)
-        if len(found.videos) > known and homes.setdefault(own, prefix) != prefix:
+                _add_file(entry, name, wanted, content)
+        if len(content.videos) > known and first_paths.setdefault(own, prefix) != prefix:
             raise InputError(
-                f"{root}: {homes[own].rstrip('/')} and {prefix.rstrip('/')} are the same directory, so one video would "
-                "be two; take one of the links away"
+                f"{root}: {first_paths[own].rstrip('/')} and {prefix.rstrip('/')} are the same directory, so one "
+                "video would be two; take one of the links away"
             )
-    for names in (found.videos, found.left_out, found.classes):
+    for names in (content.videos, content.left_out, content.classes):
         names.sort()
-    return found
+    return content
 
 
-def require_classes(found: Scan, root: Path, extensions: Sequence[str]) -> None:
+def require_classes(content: FolderContent, root: Path, extensions: Sequence[str]) -> None:
     """Refuse a folder that splits cannot be drawn from.
 
     Raises:
         InputError: there are fewer than two classes, or the directories are those of a split and not classes.
     """
     remedy = "name the folder that holds the classes as root, or write the lists by hand and name them as `lists`"
-    if _is_layout(found.classes):
+    if _is_layout(content.classes):
         raise InputError(
-            f"{root}: the directories {shown(found.classes)} are subsets of a split, not classes, and each would be "
+            f"{root}: the directories {shown(content.classes)} are subsets of a split, not classes, and each would be "
             f"taken for a class: {remedy}"
         )
     endings = ", ".join(extensions)
-    if not found.videos:
-        left_out = f" Left out: {shown(found.left_out)}." if found.left_out else ""
+    if not content.videos:
+        left_out = f" Left out: {shown(content.left_out)}." if content.left_out else ""
         raise InputError(
             f"{root}: no file in a directory of a class, {root}/<class>/..., ends in one of {endings}; put the videos "
             f"there, or correct `extensions` in config.yaml.{left_out}"
         )
-    filled = sorted(set(found.classes) - set(found.empty))
+    filled = sorted(set(content.classes) - set(content.empty))
     if len(filled) < 2:
-        empty = f"; no file in {shown(found.empty)} ends in one of {endings}" if found.empty else ""
+        empty = f"; no file in {shown(content.empty)} ends in one of {endings}" if content.empty else ""
         raise InputError(
             f"{root}: only one class has videos, {filled[0]}{empty}. Two classes are the least: put the videos of "
             f"another one there, correct `extensions` in config.yaml, or {remedy}"
@@ -138,27 +187,27 @@ def _is_layout(names: Sequence[str]) -> bool:
 
 
 def shown(names: Sequence[str]) -> str:
-    """The first few names, and how many more there are."""
+    """Return the first few names, and how many more there are."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
-def _file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], found: Scan) -> None:
+def _add_file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], content: FolderContent) -> None:
     kind = _kind(entry)
     # A broken link says not even whether it was a folder.
     if kind != "broken link" and not name.lower().endswith(wanted):
         if kind == "file":
             ending = Path(name).suffix.lower()
-            found.endings[ending if re.fullmatch(r"\.\w{1,10}", ending) else "none"] += 1
+            content.endings[ending if re.fullmatch(r"\.\w{1,10}", ending) else "none"] += 1
         return
     if not _can_be_listed(entry.name):
-        found.left_out.append(f"{name!r} (a name that cannot stand in a list)")
+        content.left_out.append(f"{name!r} (a name that cannot stand in a list)")
     elif kind != "file":
-        found.left_out.append(f"{name!r} ({kind})")
+        content.left_out.append(f"{name!r} ({kind})")
     elif "/" not in name:
-        found.left_out.append(f"{name!r} (in no directory of a class)")
+        content.left_out.append(f"{name!r} (in no directory of a class)")
     else:
-        found.videos.append(name)
+        content.videos.append(name)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

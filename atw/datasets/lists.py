@@ -1,0 +1,206 @@
+"""Lists of videos: files in a folder or an archive, read as text, tables or JSON, and the names that stand in them."""
+
+import csv
+import functools
+import io
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from atw.config import jsontext
+from atw.datasets.archive import Entry, UnreadableError, read_entries
+from atw.files import InputError
+
+MAX_LISTS_BYTES = 512 * 2**20  # of all lists in an archive; those of Kinetics-700 have 40 MB
+INTERVAL_COLUMNS = ("action_first", "action_last")
+_SUFFIXES = (".txt", ".csv", ".json")
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # soft hyphen and marks without width
+
+
+def list_names(lists: Path) -> list[str]:
+    """Return the sorted names of the list files in a folder, or anywhere in an archive."""
+    try:
+        if lists.is_file():
+            return sorted(_archived(lists))
+        return sorted(path.name for path in lists.iterdir() if _is_list(path.name))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"the lists in {lists} cannot be read: {error.strerror}; correct `lists` in config.yaml, or look "
+            "whether its drive is there and its permissions are right"
+        ) from None
+
+
+def read_text(lists: Path, name: str) -> str:
+    """Return the text of a list file in a folder or archive, without a byte order mark, line ends kept."""
+    try:
+        content = _archived(lists)[name] if lists.is_file() else (lists / name).read_bytes()
+        return content.decode("utf-8-sig")
+    except (FileNotFoundError, KeyError):
+        raise InputError(
+            f"list file {lists / name} does not exist: put the dataset's lists there, or correct `lists` in config.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"list file {lists / name} cannot be read: {error}") from None
+
+
+def read_lines(lists: Path, name: str) -> list[str]:
+    """Return the non-empty lines of a list file without line ends or trailing blanks."""
+    return [line.rstrip() for line in read_text(lists, name).splitlines() if line.strip()]
+
+
+def read_json(lists: Path, name: str) -> Any:
+    """Return the content of a list file in JSON."""
+    try:
+        return jsontext.parse(read_text(lists, name), f"{lists / name}")
+    except ValueError as error:
+        raise InputError(f"{lists / name}: not JSON: {error}") from None
+    except RecursionError:
+        raise InputError(f"{lists / name}: not the JSON of a list: too deeply nested") from None
+
+
+def read_table(lists: Path, name: str, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the place of each row of a CSV file, for messages, and its cells by the columns of the first line.
+
+    Columns may be separated by commas, semicolons or tabs. Cells are not stripped. Empty rows are skipped, and cells
+    that a row lacks are empty.
+
+    Raises:
+        InputError: it is no CSV, a column is missing or named twice, or a row has more cells than there are columns.
+    """
+    path = lists / name
+    text = read_text(lists, name)
+    separator = _separator(text.partition("\n")[0], needed)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        columns = [column.strip() for column in next(reader, [])]
+        _require_columns(f"{path}, line 1", columns, needed)
+        for cells in reader:
+            place = f"{path}, line {reader.line_num}"
+            _require_cells(place, cells, len(columns), separator)
+            if any(cells):
+                yield place, dict(zip(columns, cells + [""] * (len(columns) - len(cells)), strict=False))
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file: {error}") from None
+
+
+def _separator(line: str, needed: Sequence[str]) -> str:
+    for mark in ",;\t":
+        if set(needed) <= {column.strip().strip('"').strip() for column in line.split(mark)}:
+            return mark
+    return ","
+
+
+def _require_columns(place: str, columns: list[str], needed: Sequence[str]) -> None:
+    missing = sorted(set(needed) - set(columns))
+    if missing:
+        raise InputError(f"{place}: no column {', '.join(missing)}; needed are {','.join(needed)}")
+    twice = next((column for column in columns if column and columns.count(column) > 1), "")
+    if twice:
+        raise InputError(f"{place}: the column {twice} is named twice; remove one, or rename it")
+
+
+def _require_cells(place: str, cells: list[str], count: int, separator: str) -> None:
+    if any(cell.strip() for cell in cells[count:]):
+        raise InputError(
+            f"{place}: {len(cells)} cells in {count} columns; put double quotes around text with "
+            f"{separator!r} in it, found {separator.join(cells)!r}"
+        )
+    for cell in cells:
+        if cell.lstrip() != cell and cell.lstrip().startswith('"'):
+            raise InputError(f"{place}: remove the blank before the quotes of {cell!r}, which would be text")
+
+
+def read_intervals(path: Path) -> dict[str, tuple[int, int]]:
+    """Return the first and last frame of each video's action, counted from 0, by `path_key` of the video.
+
+    Videos without numbers are left out.
+
+    Raises:
+        InputError: the list cannot be read, lacks the columns, or has something else than two numbers in order.
+    """
+    intervals = {}
+    for place, row in read_table(path.parent, path.name, ("path", *INTERVAL_COLUMNS)):
+        first, last = (row[name].strip() for name in INTERVAL_COLUMNS)
+        if not first and not last:
+            continue
+        action = f"{place}: the action is from frame {first!r} to {last!r}"
+        try:
+            bounds = (int(first), int(last))
+        except ValueError:
+            raise InputError(f"{action}; give two whole numbers, or leave both empty") from None
+        if not 0 <= bounds[0] <= bounds[1]:
+            raise InputError(f"{action}; give the first and the last one, counted from 0")
+        intervals[path_key(row["path"])] = bounds
+    return intervals
+
+
+def checked_video(name: str, place: str) -> str:
+    """Return `name` as an id if the path stays inside the dataset's folder; lists are foreign data."""
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise InputError(f"{place}: the path {name!r} must be relative to the dataset's root and stay inside it")
+    return str(path)
+
+
+@functools.lru_cache(maxsize=10_000)
+def plain(text: str) -> str:
+    """Return `text` in Unicode's composed form (NFC), single blanks and no invisible marks."""
+    return " ".join(unicodedata.normalize("NFC", text.translate(_UNSEEN)).split())
+
+
+def path_key(video: str) -> str:
+    """Return what the spellings of one path have in common."""
+    return unicodedata.normalize("NFC", video.strip())
+
+
+def require_distinct(labels: Iterable[str], place: str, remedy: str) -> None:
+    """Refuse labels that differ to a program and look the same to people, such as `Jump` and `jump`.
+
+    Raises:
+        InputError: with both spellings.
+    """
+    known: dict[str, str] = {}
+    for label in sorted(set(labels)):
+        visible = "".join(character for character in label if unicodedata.category(character) != "Cf")
+        other = known.setdefault(unicodedata.normalize("NFKC", plain(visible)).casefold(), label)
+        if other != label:
+            raise InputError(f"{place}: {other!a} and {label!a} would be two classes, and look like one; {remedy}")
+
+
+def _is_list(name: str) -> bool:
+    """Whether a path is that of a list; macOS puts a `._train.csv` of its own beside each, or below __MACOSX."""
+    path = PurePosixPath(name)
+    return path.suffix in _SUFFIXES and not path.name.startswith(".") and "__MACOSX" not in path.parts
+
+
+def _archived(archive: Path) -> dict[str, bytes]:
+    status = archive.stat()
+    return _read_archive(archive, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _read_archive(archive: Path, _mtime_ns: int, _size: int) -> dict[str, bytes]:
+    """Return the lists by their names without folders; a changed archive has another time or size and is read anew."""
+    lists: dict[str, bytes] = {}
+    sizes: list[int] = []
+
+    def keep(entry: Entry) -> None:
+        if entry.kind != "file" or not _is_list(entry.name):
+            return
+        sizes.append(entry.size_bytes)
+        if sum(sizes) > MAX_LISTS_BYTES:
+            raise UnreadableError(f"its lists have more than {MAX_LISTS_BYTES} bytes")
+        with entry.open() or io.BytesIO() as stream:
+            content = b"".join(iter(functools.partial(stream.read, 1 << 20), b""))
+        name = PurePosixPath(entry.name).name
+        if lists.setdefault(name, content) != content:
+            raise InputError(f"{archive} holds two different files {name}: unpack it and name the right folder")
+
+    try:
+        read_entries(archive, keep)
+    except UnreadableError as error:
+        raise InputError(f"{archive} cannot be read: {error}; get the archive again, or unpack it by hand") from None
+    return lists
