@@ -37,13 +37,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Feed = Iterator[tuple[Tensor, Tensor]]
 
 METHOD = (
-    "Updates as `atw train` makes them (forward, backward, clipping, step), without Ray and on one device, the network "
-    "at random weights: on videos from shards, decoded, cropped and mirrored anew, and on one such batch that is there "
-    "already. The two take turns, several updates at a time; the figure is the median of the rounds.",
+    "An update is that of `atw train` (forward, backward, clipping, step), without Ray and on one device, with random "
+    "initial weights. One side trains on videos from shards, decoded, cropped and mirrored each time; the other on one "
+    "such batch in memory. The two take turns, several updates at a time; the figure is the median of the rounds.",
     "Waiting: the share of the time in which an update has no data, as history.jsonl records it.",
-    "Of the matrix product: floating point operations of an update, as torch counts them, a second, over those of a "
-    "product of two large square matrices (side 8192 on a GPU, 2048 on a CPU) that are of the same precision already, "
-    "TF32 where the training's convolutions compute in it, many in a row, on the same device in the same run.",
+    "Of the matrix product: floating point operations per second of an update, as torch counts them, divided by those "
+    "of a product of two large square matrices (side 8192 on a GPU, 2048 on a CPU). The matrices have the training's "
+    "precision (TF32 if its convolutions use that); many products run in a row, on the same device in the same run.",
 )
 
 

@@ -46,19 +46,20 @@ OPENCV4 = Flow(preset="opencv4")
 Result = TypeVar("Result")
 
 METHOD = (
-    "A scene is a frame of a real video, enlarged to 436 x 352 px, seen in 340 x 256 px by a camera that moves by a "
+    "A scene is a frame of a real video, enlarged to 436 x 352 px. A camera sees it in 340 x 256 px and moves by a "
     "known homography to the second image. A rectangle of a quarter of the image shows another video and moves by "
-    "5 and 3 px beside that. Each image has noise of its own, of 1.5 levels (noisy: 8); blurred: the second image is "
-    "averaged over 9 px; dark: a quarter of the light.",
-    "Miss: median over the background of the distance between where the fitted homography and the true one take a "
-    "point; the table has the median over the scenes. Lost: share of scenes missed by more than .5 px, or without a "
-    "homography of more than 25 inliers.",
-    "Times are CPU time of one thread with OpenCV kept to one, means over the scenes. `find` is what a pair costs in a "
-    "video, where the features of an image are found once: features of one image and their matching, or corners and "
-    "their tracking. The flow itself is not counted.",
-    "Right: share of the matches within 1 px of the true motion of the background (the object's never are).",
-    "Every homography is fitted by the package's own code, refined on the matches within half the threshold, by "
-    "USAC_FAST where nothing else is said. All matches further apart than 50 px are dropped.",
+    "another 5 and 3 px. Each image has its own noise of 1.5 levels (noisy: 8). Blurred: the second image is averaged "
+    "over 9 px. Dark: a quarter of the light.",
+    "Miss: median over the background of the distance between the points where the fitted and the true homography "
+    "take a point; the table has the median over the scenes. Lost: share of scenes that are missed by more than .5 px, "
+    "or have no homography with more than 25 inliers.",
+    "Times are CPU time of one thread, with one thread for OpenCV, and means over the scenes. `find` is the cost of a "
+    "pair in a video, where the features of an image are found once: features of one image and their matching, or "
+    "corners and their tracking. It does not include the flow itself.",
+    "Right: share of the matches within 1 px of the true motion of the background (matches on the object are never "
+    "right).",
+    "The package's own code fits every homography and refines it on the matches within half the threshold. It uses "
+    "USAC_FAST unless the table says otherwise. Matches more than 50 px apart are dropped.",
     "Flow corners: up to 1000, 3 px apart, displaced by TV-L1 flow of the preset opencv4. Tracks: 12 px apart, "
     "pyramidal Lucas-Kanade.",
 )

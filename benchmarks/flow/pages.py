@@ -12,33 +12,32 @@ from benchmarks.report import Table, markdown, number
 Results = Mapping[str, Any]
 
 METHOD = (
-    "Video pairs are consecutive grey frames resized to the working size, the clips taken from their folders in "
-    "turn and the pairs of a clip lying evenly in it.",
-    "One core: CPU time of the one thread that computes a pair, median of three rounds; in a round everybody "
-    "computes four pairs before anybody computes the next four. Pairs/s is one over the median over the pairs.",
+    "Video pairs are consecutive grey frames, resized to the working size. Clips are taken from their folders in turn; "
+    "the pairs of a clip are evenly spread over it.",
+    "One core: CPU time of the one thread that computes a pair, median of three rounds. In a round, every method "
+    "computes four pairs before any computes the next four. Pairs/s is one over the median over the pairs.",
     "Times OpenCV: the median over the pairs of the ratio within a pair. OpenCV's CPU code is its "
     "DualTVL1OpticalFlow with the same schedule: no median filter, one outer loop, the preset's iterations as inner "
     "ones.",
-    "All cores: wall clock of one batch with as many threads as cores, the pairs repeated so that it takes a "
-    "second at least; all cores / one core is by wall clock too, one thread and all threads in turn. Backends on "
+    "All cores: wall clock of one batch with as many threads as cores; pairs are repeated until the batch takes at "
+    "least a second. All cores / one core is by wall clock, too, with one thread and all threads in turn. Backends on "
     "the GPU have this batch only.",
-    "Energy: mean over the pixels of 0.15 |I1(x + u) - I0(x)| + |grad u_x| + |grad u_y|, images in 0..255, I1 "
-    "sampled by OpenCV's bicubic remap, border pixels repeated, forward differences; the table has the ratio of the "
+    "Energy: mean over the pixels of 0.15 |I1(x + u) - I0(x)| + |grad u_x| + |grad u_y|, with images in 0..255, I1 "
+    "sampled by OpenCV's bicubic remap, border pixels repeated, forward differences. The table has the ratio of the "
     "means over the video pairs.",
-    "Levels are the steps of stored flow, 40/255 px; displacements are clipped at 20 px, and rounded only where it "
-    "says so. Means over all pixels of the video pairs.",
-    "Endpoint error: mean length of the difference from the true flow. On moved frames a video frame is the second "
-    "image and the first is sampled from it along a known smooth field (affine plus a sine wave, longest vector 2 "
-    "to 8 px) by a cubic spline; pixels that come from outside the frame do not count.",
-    "Roofline: one iteration of one pixel is 51 floating-point operations and 64 bytes. The core's peaks are "
-    "measured in the same run: independent fused multiply-adds on the best vector length, and scaling 256 KiB in "
-    "the second-level cache. The rate of the iterations is the difference between 150 and 30 iterations a warp of "
-    "`fast`, which never stops early. The share is of the dearer of the two.",
+    "Levels are the steps of stored flow, 40/255 px. Displacements are clipped at 20 px, and rounded only if the "
+    "column says so. Figures are means over all pixels of the video pairs.",
+    "Endpoint error: mean length of the difference from the true flow. For moved frames, a video frame is the second "
+    "image; a cubic spline samples the first image from it along a known smooth field (affine plus a sine wave, "
+    "longest vector 2 to 8 px). Pixels from outside the frame do not count.",
+    "Roofline: one iteration of one pixel is 51 floating-point operations and 64 bytes. The core's peaks are measured "
+    "in the same run: independent fused multiply-adds on the best vector length, and scaling 256 KiB in the "
+    "second-level cache. The rate of the iterations comes from the difference between 150 and 30 iterations per warp "
+    "of `fast`, which never stops early. The share is that of the more expensive of the two.",
     "GPU: wall clock from images in the host's memory to flow in the host's memory, median of five rounds. OpenCV's "
-    "CUDA code and cuCIM find their images on the device and leave the flow there, which favours them; OpenCV's has a "
-    "stream of its own. The floor is the larger of the bytes that must move and the operations that must be "
-    "done, over the device's peaks, measured by a copy and by a multiply-add kernel; a schedule that stops early has "
-    "none.",
+    "CUDA code and cuCIM start and end with data on the device, which favours them; OpenCV's has a stream of its own. "
+    "The floor is the larger of two times: the bytes that must move and the operations that must be done, each over "
+    "the device's peak, measured by a copy and by a multiply-add kernel. A schedule that stops early has no floor.",
 )
 
 

@@ -29,17 +29,17 @@ SEED = 0
 SHARDS, FOLDERS, TSN = "shards", "JPEG folders, Pillow", "JPEG folders, Pillow, float"
 
 METHOD = (
-    "A sample is what the training asks for by its default settings: 4 snippets of a video, of a frame (rgb) or of 5 "
-    "fields of flow each, at random places; cropped at a random scale and corner, resized to 224 x 224 px, mirrored "
-    "half of the time; as uint8. Every reader gives the same samples.",
-    "One process and one thread. Each round takes all samples with each reader in turn; the figure is the least CPU "
+    "A sample is what the training reads with its default settings: 4 snippets of a video, each of one frame (rgb) or "
+    "5 fields of flow, at random places, cropped at a random scale and corner, resized to 224 x 224 px, mirrored half "
+    "of the time, as uint8. Every reader gives the same samples.",
+    "One process with one thread. In each round, every reader in turn reads all samples; the figure is the least CPU "
     "time of the rounds. Files are in the page cache.",
-    "The JPEG folders hold the frames and fields of the shards at quality 95, a file a frame and two a field, and are "
-    "read as TSN's loaders do it: Pillow opens, crops, resizes (bilinear), mirrors. With float: and the loader gives "
-    "normalised float32, as theirs does, four times the bytes; ours leaves that to the device.",
-    "Raw videos are opened for each sample, with one decoding thread; decord resizes while it decodes, torchcodec's "
-    "frames are resized by OpenCV (bilinear), and both are cut by our code. A video holds no flow.",
-    "Parts are measured one by one on what the samples ask for; what is left of the whole is Python around them.",
+    "The JPEG folders hold the frames and fields of the shards at quality 95, one file per frame and two per field. "
+    "They are read as in TSN's loaders: Pillow opens, crops, resizes (bilinear) and mirrors. Loaders with float return "
+    "normalised float32, as TSN's do, which is four times the bytes; ours leaves that to the device.",
+    "Raw videos are opened for each sample, with one decoding thread. decord resizes during decoding; OpenCV resizes "
+    "torchcodec's frames (bilinear); our code crops both. A video holds no flow.",
+    "Parts are measured one by one on the data of the samples; the rest of the total is Python around them.",
 )
 
 
@@ -89,14 +89,14 @@ def rate_table(stream: str, seconds: dict[str, float], count: int) -> Table:
         notes += [f"Not installed, not measured: {', '.join(missing)}."] if missing else []
         if not contestants.torchvision_reads_videos():
             notes.append("This torchvision no longer has a video reader of its own.")
-    return Table(stream, ("reader", "snippets/s a core", "ms a snippet", "times ours"), rows, notes)
+    return Table(stream, ("reader", "snippets/s per core", "ms per snippet", "times ours"), rows, notes)
 
 
 def part_table(stream: str, found: dict[str, float], whole: float, count: int) -> Table:
     """Milliseconds and share of each step of our reader."""
     found = found | {"the rest": max(whole - sum(found.values()), 0.0)}
     rows = [[name, number(1000 * taken / count), f"{taken / whole:.0%}"] for name, taken in found.items()]
-    return Table(f"{stream}: where our time goes", ("part", "ms a snippet", "share"), rows)
+    return Table(f"{stream}: where our time goes", ("part", "ms per snippet", "share"), rows)
 
 
 def main(given: list[str]) -> int:

@@ -95,17 +95,17 @@ def _costs(found: Growths, amounts: Amounts, videos: int) -> dict[str, str]:
 
 _ANSWERS = {
     "shards": "their number is a setting (`preprocess.shards`); a video's shard is a hash of its id, known beforehand",
-    "dry run": "videos are no inputs of jobs: one digest a shard; whatever is read or computed of a list is kept",
-    "drawing the splits of a folder": "once; afterwards they are lists",
+    "dry run": "videos are not inputs of jobs, a shard has one digest; all data from a list is cached",
+    "drawing the splits of a folder": "once; then they are lists",
     "command line of a training": "names every shard: fewer and larger ones keep it short",
-    "opening the shards": "the index of every shard is read and checked once a process, the data never",
-    "index in memory": "place and number of items of a video, and its id; nothing is shared between processes",
-    "edge of an epoch": "one permutation of all videos, eight bytes a video; it depends on seed and epoch alone",
-    "memory of a training with one loader": "lists and index are held in whole, frames and fields never",
+    "opening the shards": "each process reads and checks the index of every shard once, the data never",
+    "index in memory": "place and number of items per video, and its id; processes share nothing",
+    "edge of an epoch": "one permutation of all videos, eight bytes per video; it depends only on seed and epoch",
+    "memory of a training with one loader": "lists and index are in memory, frames and fields never",
     "open files of a process": f"{MOST_OPEN} at most, the one read longest ago is closed",
     "samples that open a shard again": "an index that was checked once is not read again",
     "disk": "shards are shared by all splits, experiments and colleagues",
-    "time of one core": "each shard is a job of its own, on whatever core or node is free",
+    "time of one core": "each shard is a job of its own, on any free core or node",
 }
 
 
@@ -123,7 +123,7 @@ def breaking_points(found: Growths) -> Table:
             ),
             Limit(
                 "time of the dry run",
-                f"{_PLAN_SECONDS / 60:.0f} min, as much as anyone waits",
+                f"{_PLAN_SECONDS / 60:.0f} min, the longest that anyone waits",
                 found.plan_seconds.size_for(_PLAN_SECONDS),
                 "nothing: one process reads the lists and plans the jobs",
             ),
@@ -131,13 +131,13 @@ def breaking_points(found: Growths) -> Table:
                 "command line of a training",
                 f"{size_text(most_arguments)}",
                 most_arguments / argument_bytes(1) * VIDEOS_A_SHARD,
-                f"larger shards than the {VIDEOS_A_SHARD} videos assumed here",
+                f"shards larger than the {VIDEOS_A_SHARD} videos assumed here",
             ),
             Limit(
                 "memory of a training with one loader",
                 f"{size_text(memory)} here",
                 found.training_bytes.size_for(memory),
-                "nothing: each process holds all lists and places. An index that is mapped from a file would be needed",
+                "nothing: each process holds all lists and places; the index would have to be mapped from a file",
             ),
         ]
     )
@@ -161,7 +161,7 @@ def _verdict(limits: list[Limit]) -> list[str]:
         notes.append(f"{name} {said}.")
     notes.append(
         f"Open files break nothing: a process has {MOST_OPEN} shards open at most, and systems usually allow 1024. "
-        f"Beyond {MOST_OPEN * VIDEOS_A_SHARD:,} videos in shards of {VIDEOS_A_SHARD} shards are opened again."
+        f"Beyond {MOST_OPEN * VIDEOS_A_SHARD:,} videos in shards of {VIDEOS_A_SHARD}, shards are opened again."
     )
-    notes.append("Disks, networks and file systems were not measured, nor was anything of this size ever run.")
+    notes.append("Disks, networks and file systems were not measured, and nothing of this size was ever run.")
     return notes

@@ -18,25 +18,26 @@ from benchmarks.scale.watched import Taken
 _MIB = 1 << 20
 
 METHOD = (
-    "Growth is the exponent of a least-squares line of the logarithm of the cost on that of the size: 1 is in "
-    "proportion, 0 not at all. From the dry run the cost of the smallest plan, that of starting, is taken off before. "
-    "Each figure is of one run, its time that of the CPU, files in the page cache; reading processes are timed by the "
-    "clock.",
-    f"Plans are of lists of Kinetics' form in shards of {VIDEOS_A_SHARD} videos, three streams to fused.json; of the "
-    "videos only one is there, as after a download that has only begun.",
-    f"Opening and sampling: shards by the project's own writer whose videos have {FRAMES_STORED} frames of {SIDE_PX} x "
-    f"{SIDE_PX} px, so that next to nothing is left but the cost of many. A sample is one of the training's, one frame "
-    "from each of four segments, at a place of a shuffled epoch. Bytes are those of Python's objects.",
-    "Reading processes: the training's own loaders on shards of real clips at the default size (340 x 256 px), batches "
-    "of 8 videos of 4 snippets, measured once all processes are at work. The main process does nothing else.",
-    "Memory: each stage as a process of its own, most of them the command that the workflow runs; the highest resident "
-    "memory that the kernel recorded for the process and for each it started, added up, which counts what they share "
-    "twice; those of half a second at most are left out. What one more takes is the rise between the two largest "
-    "sizes. Clips are real frames, there and back to a given length, and flow is of the preset fast. A training is one "
-    "of Ray's workers with a loader and without Ray; audit, training, scoring and fusion are on the synthetic shards "
-    "with the network tiny, 10 classes, a quarter of the videos for testing and 10 snippets each.",
-    f"The projection takes videos of {SECONDS} s at {FPS} frames/s and the fitted growth; bytes and seconds of a frame "
-    "are those that `atw plan` measures with on some of the clips, by the default settings and on one core.",
+    "Growth is the exponent of a least-squares line of the logarithm of the cost over that of the size: 1 is "
+    "proportional, 0 is constant. The cost of the smallest plan, which is the cost of starting, is first subtracted "
+    "from the dry run. Each figure is from one run, in CPU time, with files in the page cache; reading processes are "
+    "timed by the clock.",
+    f"Plans are for lists in the form of Kinetics', in shards of {VIDEOS_A_SHARD} videos, from three streams to "
+    "fused.json. Only one of the videos exists, as after a download that has just begun.",
+    f"Opening and sampling: the project's own writer makes the shards. Their videos have {FRAMES_STORED} frames of "
+    f"{SIDE_PX} x {SIDE_PX} px, so almost all cost comes from the number of videos. A sample is one of the training's: "
+    "one frame from each of four segments, at a place of a shuffled epoch. Bytes are those of Python's objects.",
+    "Reading processes: the training's own loaders read shards of real clips at the default size (340 x 256 px), in "
+    "batches of 8 videos of 4 snippets, measured once all processes are working. The main process does nothing else.",
+    "Memory: each stage runs as a process of its own, mostly by the command that the workflow runs. The figure is the "
+    "sum of the highest resident memory of the process and of each process it started, as the kernel recorded it; "
+    "shared memory counts twice, and processes of at most half a second are left out. One more: the slope "
+    "between the two largest sizes. Clips are real frames, played back and forth to a given length; flow uses the "
+    "preset fast. The training is one of Ray's workers with a loader and without Ray. Audit, training, scoring and "
+    "fusion use the synthetic shards with the network tiny, 10 classes, a quarter of the videos for testing and 10 "
+    "snippets per video.",
+    f"The projection assumes videos of {SECONDS} s at {FPS} frames/s and the fitted growth. Bytes and seconds per "
+    "frame are measured as in `atw plan`, on some of the clips, with the default settings and on one core.",
 )
 
 
@@ -112,7 +113,7 @@ def _plans(found: Measured) -> Table:
 def _drawn(found: Measured) -> Table:
     rows = [[f"{size:,}", number(seconds), number(1e6 * seconds / size)] for size, seconds in found.drawn.items()]
     rows.append(["growth", f"{fit(found.drawn).exponent:.2f}", ""])
-    return Table("Planning: drawing the splits of a folder", ("videos", "CPU s", "µs a video"), rows)
+    return Table("Planning: drawing the splits of a folder", ("videos", "CPU s", "µs per video"), rows)
 
 
 def _videos(found: Measured) -> Table:
@@ -131,10 +132,10 @@ def _videos(found: Measured) -> Table:
     fitted = growths(found)
     inside = fit({size: one.sample_seconds for size, one in opened.items()})
     rows.append(["growth", "", f"{fitted.open_seconds.exponent:.2f}", "", "", f"{inside.exponent:.2f}"])
-    columns = ("videos", "shards", "opening, s", "index, bytes a video", "first sample of an epoch, ms", "another, ms")
+    columns = ("videos", "shards", "opening, s", "index, bytes per video", "first sample of epoch, ms", "another, ms")
     each = 1e9 * fitted.edge_seconds.factor
-    notes = [f"The permutation of an epoch takes {each:.0f} ns a video, once an epoch in each process."]
-    return Table(f"Opening and sampling: videos, {VIDEOS_A_SHARD} a shard", columns, rows, notes)
+    notes = [f"The permutation of an epoch takes {each:.0f} ns per video, once per epoch in each process."]
+    return Table(f"Opening and sampling: videos, {VIDEOS_A_SHARD} per shard", columns, rows, notes)
 
 
 def _shards(found: Measured) -> Table:
@@ -171,7 +172,7 @@ def _loaders(found: Measured) -> Table:
         for stream, rates in found.rates.items()
         for count, rate in rates.items()
     ]
-    notes = ["0 processes: the training reads for itself. More processes than cores have nothing to run on."]
+    notes = ["0 processes: the training itself reads. More processes than cores do not help."]
     return Table("Reading processes", ("stream", "processes", "videos/s", "times one process"), rows, notes)
 
 
@@ -201,7 +202,7 @@ def _bounds(found: list[Peaks]) -> list[str]:
             flat.append(said)
         else:
             rising.append(f"{said} ({more:.2f} times, {sizes[-1] / sizes[0]:.0f} times the size)")
-    notes = [f"Within a tenth, whatever the size: {'; '.join(flat)}."] if flat else []
+    notes = [f"Memory grows by less than a tenth: {'; '.join(flat)}."] if flat else []
     if rising:
-        notes.append(f"More with the size: {'; '.join(rising)}.")
+        notes.append(f"Memory grows with the size: {'; '.join(rising)}.")
     return notes

@@ -168,8 +168,8 @@ def test_the_page_says_what_was_measured() -> None:
         "Of 2,048 shards, 75% of samples open one again, for 4.0 ms each.",
         "| rgb | 2 | 171 | 1.90 |",
         "| training | videos | 1,000, 10,000 | 900, 1800 | 104.86 |",
-        "Within a tenth, whatever the size: shard of rgb, one video by frames.",
-        "More with the size: training by videos (2.00 times, 10 times the size).",
+        "Memory grows by less than a tenth: shard of rgb, one video by frames.",
+        "Memory grows with the size: training by videos (2.00 times, 10 times the size).",
     ):
         assert words in page
 
