@@ -144,7 +144,7 @@ def breaking_points(found: Growths) -> Table:
     rows = [[limit.what, limit.answer, limit.has, f"{round(limit.videos, -3):,.0f}"] for limit in limits]
     return Table(
         "What breaks first",
-        ("limit", "what the design does", "where it lies", "reached at videos"),
+        ("limit", "what the design does", "value", "reached at videos"),
         rows,
         _verdict(limits),
     )
