@@ -169,6 +169,7 @@ TEXTS = {
     "{masks}/": "paths",
     "videos/\n": "paths",
     "path,label,subset,group": "a list of videos",
+    "[project.entry-points": "an entry of pyproject.toml",
     "fused = sum over streams": "a formula",
     "(p + z²/2n": "a formula",
 }
