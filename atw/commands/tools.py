@@ -129,7 +129,7 @@ def show(
     from atw.evaluate.result import print_result, read_result
 
     if as_json:
-        print(json_text(read_result(result)))
+        print(json_text(read_result(result).to_dict()))
     else:
         print_result(result)
 
@@ -146,11 +146,11 @@ def compare(
     """
     from atw.evaluate.compare import compare_results, print_comparison
 
-    found = compare_results(first, second)
+    compared = compare_results(first, second)
     if as_json:
-        print(json_text(found))
+        print(json_text(compared.to_dict()))
     else:
-        print_comparison(found)
+        print_comparison(compared)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """The four tables of the paper: its numbers as printed, and the experiments that compute ours beside them.
 
 Zang et al., "Attention-Based Temporal Weighted Convolutional Neural Network for Action Recognition", section 4. Numbers
-are percent, as printed. What the paper contradicts itself about is in the footnotes, which every written table repeats.
+are percent, as printed. Footnotes say where the paper contradicts itself; every written table repeats them.
 
-An experiment here is what the row of a table needs and no more, under the name of the table and the row: the workflow
-knows them without a line in config.yaml. Where a dataset or config.yaml names no backbone, it is the table's.
+Each row names an experiment after its table and itself, with only the settings that it needs: the workflow knows these
+experiments without a line in config.yaml. If neither a dataset nor config.yaml names a backbone, it is the table's.
 """
 
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ UCF101, HMDB51 = "UCF-101", "HMDB-51"
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What of a row's run is looked at: one stream, or the fusion of several."""
+    """A column of Tables 1 to 3: one stream, or the fusion of several."""
 
     name: str
     streams: tuple[Stream, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class PublishedRow:
     """A row of Tables 1 to 3 (Table 3 is printed with its rows as columns)."""
 
     label: str
@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class PublishedTable:
     """One of Tables 1 to 3, which are all of the first split."""
 
     caption: str
@@ -51,7 +51,7 @@ class Table:
     backbone: str
     """The paper's network as `model.backbone` names it."""
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PublishedRow, ...]
     footnotes: tuple[str, ...]
 
     def columns_of(self, weights: Mapping[Stream, float]) -> list[Column]:
@@ -64,12 +64,12 @@ _SPATIAL = Column(name="spatial", streams=("rgb",))
 _ATTENTION_TWICE = "Attention over N = 4 segments, spatial: 86.7 in Table 1, 85.80 in Tables 2 and 3."
 
 
-def _consensus(name: str, label: str, percent: tuple[float, float, float] | None) -> Row:
+def _consensus(name: str, label: str, percent: tuple[float, float, float] | None) -> PublishedRow:
     published = {}
     if percent:
         names = ("spatial", "temporal", "two-stream", "three-stream")
         published = {name: {UCF101: value} for name, value in zip(names, (*percent, percent[2]), strict=True)}
-    return Row(
+    return PublishedRow(
         label=label,
         experiment=f"table1-{name}",
         overrides={"model": {"consensus": name}, "sampling": {"segments": 4}},
@@ -78,8 +78,8 @@ def _consensus(name: str, label: str, percent: tuple[float, float, float] | None
     )
 
 
-def _attention(name: str, label: str, percent: float, *, group: str, against: str = "", **model: Any) -> Row:
-    return Row(
+def _attention(name: str, label: str, percent: float, *, group: str, against: str = "", **model: Any) -> PublishedRow:
+    return PublishedRow(
         label=label,
         experiment=f"table2-{name}",
         overrides={"model": {"consensus": "attention", **model}, "sampling": {"segments": 4}},
@@ -89,8 +89,8 @@ def _attention(name: str, label: str, percent: float, *, group: str, against: st
     )
 
 
-def _segments(number: int, ucf101: float, hmdb51: float) -> Row:
-    return Row(
+def _segments(number: int, ucf101: float, hmdb51: float) -> PublishedRow:
+    return PublishedRow(
         label=f"N = {number}",
         experiment=f"table3-n{number}",
         overrides={"model": {"consensus": "attention"}, "sampling": {"segments": number}},
@@ -103,7 +103,7 @@ def _segments(number: int, ucf101: float, hmdb51: float) -> Row:
 _STEEP = {"attention_init": "gaussian", "attention_bias": 0.0}
 
 TABLES = {
-    1: Table(
+    1: PublishedTable(
         caption="Exploration of different segmental consensus functions on the UCF-101 dataset (split1)",
         page=104,
         decimals=1,
@@ -130,7 +130,7 @@ TABLES = {
             "The paper averages after the class softmax, ours before it, as attention does.",
         ),
     ),
-    2: Table(
+    2: PublishedTable(
         caption="Experiments of different initialization strategies for initializing the attention layer's parameters "
         "and several traditional activation functions on the UCF-101 dataset (split1)",
         page=104,
@@ -197,7 +197,7 @@ TABLES = {
             _ATTENTION_TWICE,
         ),
     ),
-    3: Table(
+    3: PublishedTable(
         caption="Exploration of ATW CNN with more number of segments on the UCF-101 dataset and HMDB-51 dataset "
         "(split1)",
         page=104,

@@ -1,14 +1,18 @@
-"""Videos through a trained network, shared out over processes; what comes out does not depend on their number.
+"""Videos through a trained network, shared out over processes; the results do not depend on their number.
 
-Videos are grouped beforehand, so that a few of them fill a batch. Which videos share one with a video is then the same
-however many workers there are, and groups say nothing to each other.
+Videos are grouped beforehand, so that a few of them fill a batch. So the same videos share a batch whatever the number
+of workers is, and groups do not depend on each other.
+
+The processes and their pipes are made here. `concurrent.futures.ProcessPoolExecutor` waits for ever if a process is
+killed while it sends a result: the executor keeps the other end of that pipe open itself.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from atw.config import Compute, ShardSettings
+from atw.config import Compute
 from atw.data.augment import Crop
 from atw.data.reader import Shards
+from atw.model.network import VideoNetwork
 from atw.train.arithmetic import full_fp32, memory_format
 from atw.train.memory import check_shared
 from atw.train.modelfile import load_model
@@ -26,13 +31,12 @@ from atw.train.ray.folder import forkserver
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringRun:
     """What every process needs to know.
 
     Args:
         model_path: the trained network.
-        shard_paths: shards of the videos.
-        shard_settings: what they were made with.
+        shards: of the videos.
         videos: ids.
         starts: [V, M] first position of each snippet of each video.
         stack: positions of a snippet.
@@ -45,8 +49,7 @@ class Task:
     """
 
     model_path: Path
-    shard_paths: list[Path]
-    shard_settings: ShardSettings
+    shards: Shards
     videos: list[str]
     starts: NDArray[np.int64]
     stack: int
@@ -60,15 +63,14 @@ class Task:
     @property
     def groups(self) -> list[range]:
         """Videos, by number, that go through the network together."""
-        snippets = len(self.crops) * self.starts.shape[1]
-        together = max(1, self.chunk // snippets)
+        together = max(1, self.chunk // (len(self.crops) * self.starts.shape[1]))
         count = len(self.videos)
         return [range(first, min(first + together, count)) for first in range(0, count, together)]
 
 
-class Group(NamedTuple):
-    """What the network says of G videos: after the consensus [G, crops, K], its weights and energies [G, crops, M], and
-    before it [G, crops, M, K].
+class ScoredGroup(NamedTuple):
+    """The network's outputs for G videos: after the consensus [G, crops, K], its weights and energies [G, crops, M],
+    and before it [G, crops, M, K].
     """
 
     videos: range
@@ -78,74 +80,71 @@ class Group(NamedTuple):
     snippet_logits: NDArray[np.float32]
 
 
-def forward(task: Task) -> Iterator[Group]:
-    """Every group once, in whatever order they are done.
+def forward(run: ScoringRun, network: VideoNetwork) -> Iterator[ScoredGroup]:
+    """Score every group once, in whatever order they are done; a single worker is this process, with this network.
 
     Raises:
         InputError: a shard or the network cannot be read.
+        RuntimeError: a process was killed.
     """
-    world = min(task.compute.workers, len(task.groups))
-    return _work(task, rank=0, world=1) if world == 1 else _share_out(task, world)
+    world = min(run.compute.workers, len(run.groups))
+    return _score(run, network, rank=0, world=1) if world == 1 else _share_out(run, world)
 
 
 class _Snippets(Dataset[Tensor]):
     """Groups by number: uint8 [G crops, M, C, S, S]."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
-        self._groups = task.groups
-        self._shards = Shards(task.shard_paths, task.shard_settings)
+    def __init__(self, run: ScoringRun) -> None:
+        self._run = run
+        self._groups = run.groups
 
     def __getitem__(self, number: int) -> Tensor:
-        task = self._task
+        run = self._run
         cut = [
-            self._shards.snippets(task.videos[video], task.starts[video], task.stack, task.crops, task.size)
+            run.shards.snippets(run.videos[video], run.starts[video], run.stack, run.crops, run.size)
             for video in self._groups[number]
         ]
         return torch.from_numpy(np.concatenate(cut))
 
 
-def _work(task: Task, *, rank: int, world: int) -> Iterator[Group]:
-    torch.set_num_threads(max(task.threads // world, 1))
-    device = torch.device("cuda", task.gpus[rank]) if task.gpus else torch.device("cpu")
-    if task.gpus:
-        torch.cuda.set_device(device)  # what names no device would be computed on the first, and take memory there
-    network = load_model(task.model_path).network
-    network.to(device).to(memory_format=memory_format(channels_last=task.compute.channels_last))
-    groups = task.groups
-    mine = range(rank, len(groups), world)
-    check_shared(
-        task.compute.loaders,
-        len(groups[0]) * len(task.crops) * task.starts.shape[1] * network.channels * task.size**2,
-        processes=world,
-    )
+def _score(run: ScoringRun, network: VideoNetwork, *, rank: int, world: int) -> Iterator[ScoredGroup]:
+    """Score every `world`-th group from the one of this rank on."""
+    torch.set_num_threads(max(run.threads // world, 1))
+    device = torch.device("cuda", run.gpus[rank]) if run.gpus else torch.device("cpu")
+    if run.gpus:
+        torch.cuda.set_device(device)  # else whatever names no device would take memory on the first
+    network.to(device).to(memory_format=memory_format(channels_last=run.compute.channels_last))
+    groups = run.groups
+    own = range(rank, len(groups), world)
+    group_bytes = len(groups[0]) * len(run.crops) * run.starts.shape[1] * network.channels * run.size**2
+    check_shared(run.compute.loaders, group_bytes, processes=world)
     loader: DataLoader[Tensor] = DataLoader(
-        _Snippets(task),
+        _Snippets(run),
         batch_size=None,
-        sampler=list(mine),
-        num_workers=task.compute.loaders,
-        multiprocessing_context=forkserver() if task.compute.loaders else None,
-        pin_memory=bool(task.gpus),
+        sampler=list(own),
+        num_workers=run.compute.loaders,
+        multiprocessing_context=forkserver() if run.compute.loaders else None,
+        pin_memory=bool(run.gpus),
     )
     with torch.inference_mode(), full_fp32():
-        for number, snippets in zip(mine, loader, strict=True):
-            found = network.score(snippets, chunk=task.chunk)
-            parts = (found.logits, found.weights, found.energies, found.snippet_logits)
-            shape = (len(groups[number]), len(task.crops))
-            yield Group(groups[number], *(part.reshape(*shape, *part.shape[1:]).cpu().numpy() for part in parts))
+        for number, snippets in zip(own, loader, strict=True):
+            output = network.score(snippets, chunk=run.chunk)
+            parts = (output.logits, output.weights, output.energies, output.snippet_logits)
+            shape = (len(groups[number]), len(run.crops))
+            yield ScoredGroup(groups[number], *(part.reshape(*shape, *part.shape[1:]).cpu().numpy() for part in parts))
 
 
-def _share_out(task: Task, world: int) -> Iterator[Group]:
-    """A pipe for each process: one whose group is not taken yet waits, and one that dies closes its own."""
+def _share_out(run: ScoringRun, world: int) -> Iterator[ScoredGroup]:
+    """Each process has a pipe of its own: it waits until its last group is taken, and if it dies, the pipe closes."""
     context = forkserver()
-    workers: dict[Connection, Any] = {}
+    workers: dict[Connection, ForkServerProcess] = {}
     try:
         for rank in range(world):
             results, sender = context.Pipe(duplex=False)
-            worker = context.Process(target=_send_groups, args=(task, rank, world, sender))
+            worker = context.Process(target=send_groups, args=(run, rank, world, sender))
             worker.start()
             workers[results] = worker
-            sender.close()  # the process has its own, and is then the only one that has
+            sender.close()  # the process has its own, and is then the only one that has it
         at_work = set(workers)
         while at_work:
             for results in at_work.intersection(wait(at_work)):
@@ -161,23 +160,25 @@ def _share_out(task: Task, world: int) -> Iterator[Group]:
             results.close()
 
 
-def _received(results: Connection, worker: Any) -> Group | None:
+def _received(results: Connection, worker: ForkServerProcess) -> ScoredGroup | None:
     """The next group of a process, None if there are no more."""
     try:
-        found: Group | Exception = results.recv()
+        received: ScoredGroup | Exception = results.recv()
     except (EOFError, OSError):  # the latter in the middle of a group
         worker.join()
         if worker.exitcode:
             raise RuntimeError(f"a scoring process ended with status {worker.exitcode}") from None
         return None
-    if isinstance(found, Exception):
-        raise found
-    return found
+    if isinstance(received, Exception):
+        raise received
+    return received
 
 
-def _send_groups(task: Task, rank: int, world: int, results: Connection) -> None:
+def send_groups(run: ScoringRun, rank: int, world: int, results: Connection) -> None:
+    """What a process does: it sends its groups, or the reason why it cannot."""
     try:
-        for group in _work(task, rank=rank, world=world):
+        network = load_model(run.model_path).network
+        for group in _score(run, network, rank=rank, world=world):
             results.send(group)
     except Exception as error:
         results.send(error)

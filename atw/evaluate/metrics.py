@@ -1,29 +1,96 @@
-"""What scores are worth: accuracies with their uncertainty, and how well the attention finds the action.
+"""How good scores are: accuracies with their uncertainty, and how well the attention finds the action.
 
 Shapes: V videos, K classes, M snippets. Accuracies are fractions of 1.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
+
+from atw.evaluate.scores import Scores
 
 RESAMPLES = 10_000
 _BATCH = 250  # resamples drawn at once: 10,000 of a UCF-101 test list would take 300 MB
 
 
+OMITTED: Any = Field(default=None, exclude_if=lambda value: value is None)
+"""The default of a name that the JSON file lacks if there is no value."""
+
+
+class Record(BaseModel):
+    """A part of a JSON file; names that this version does not know are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return self.model_dump()
+
+
+class Accuracy(Record):
+    """The accuracies of a test list.
+
+    Every number but `top1_decodable` is over the whole list, so a quarantined video counts as wrong: without the videos
+    that are hard to decode, lists of different length would look alike.
+
+    Args:
+        top1: share of the videos that are recognised.
+        top1_ci95: its interval, low and high.
+        top1_decodable: share among the videos that could be decoded.
+        top5: None with 5 classes or fewer, where it would always be 1.
+        mean_class: mean of the accuracies of the classes that have a test video.
+        correct: videos that are recognised.
+        total: videos of the list.
+        per_class: by name; None for a class without a test video.
+    """
+
+    top1: float
+    top1_ci95: tuple[float, float]
+    top1_decodable: float
+    top5: float | None
+    mean_class: float
+    correct: int
+    total: int
+    per_class: dict[str, float | None]
+
+
 def in_top(logits: NDArray[np.floating], labels: NDArray[np.int64], *, k: int) -> NDArray[np.bool_]:
     """Whether each video's class is among the k highest of its logits [V, K]; of equal logits the first class wins."""
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # [V, k]
-    found: NDArray[np.bool_] = (ranked == labels[:, None]).any(axis=1)
-    return found
+    among: NDArray[np.bool_] = (ranked == labels[:, None]).any(axis=1)
+    return among
 
 
-def accuracy(logits: NDArray[np.floating], labels: NDArray[np.int64], *, k: int) -> float:
-    """Share of the videos whose class is among the k highest of their logits [V, K]."""
-    return float(in_top(logits, labels, k=k).mean())
+def listed_accuracy(logits: NDArray[np.floating], scores: Scores, *, seed: int) -> Accuracy:
+    """The accuracies of logits [V, K], of at least one video.
+
+    Args:
+        logits: of the videos that could be decoded, in the order of `scores`.
+        scores: of any of the streams that the logits come from.
+        seed: of the bootstrap.
+    """
+    missing = np.array([label for _, label, _ in scores.quarantined], np.int64)
+    labels = np.concatenate([scores.labels, missing])
+    decoded = in_top(logits, scores.labels, k=1)
+    correct = np.concatenate([decoded, np.zeros(len(missing), bool)])
+    per_class = per_class_accuracy(correct, labels, class_count=len(scores.classes))
+    top5 = int(in_top(logits, scores.labels, k=5).sum()) / len(labels) if len(scores.classes) > 5 else None
+    return Accuracy(
+        top1=float(correct.mean()),
+        top1_ci95=bootstrap_interval(correct, seed=seed),
+        top1_decodable=float(decoded.mean()),
+        top5=top5,
+        mean_class=float(np.nanmean(per_class)),
+        correct=int(correct.sum()),
+        total=len(labels),
+        per_class={
+            name: None if np.isnan(share) else share
+            for name, share in zip(scores.classes, per_class.tolist(), strict=True)
+        },
+    )
 
 
 def per_class_accuracy(
@@ -36,11 +103,6 @@ def per_class_accuracy(
     return shares
 
 
-def mean_class_accuracy(correct: NDArray[np.bool_], labels: NDArray[np.int64], *, class_count: int) -> float:
-    """Mean of the accuracies of the classes that have a video, however many each has."""
-    return float(np.nanmean(per_class_accuracy(correct, labels, class_count=class_count)))
-
-
 def confusion_matrix(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Videos by class, [K, K]: the row is the true class, the column the one with the highest logit."""
     class_count = logits.shape[1]
@@ -49,10 +111,10 @@ def confusion_matrix(logits: NDArray[np.floating], labels: NDArray[np.int64]) ->
 
 
 def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float, float]:
-    """95% interval of the mean of `values` [V], one a video: percentiles of 10,000 resamples of the videos.
+    """95% interval of the mean of `values` [V], one per video: percentiles of 10,000 resamples of the videos.
 
-    It says how much another draw of test videos would change the number, not another training. When all values are
-    equal no resample differs, and the interval is a point.
+    It says how much another draw of test videos would change the number, not another training. If all values are equal,
+    no resample differs, and the interval is a point.
     """
     numbers = values.astype(np.float64)
     if (numbers == numbers[0]).all():
@@ -69,7 +131,7 @@ def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share: of use where the bootstrap is not, when all or none of few are right."""
+    """Wilson's 95% interval of a share; it is of use where all or none of few are right, and the bootstrap is not."""
     interval = stats.binomtest(correct, total).proportion_ci(confidence_level=0.95, method="wilson")
     return float(interval.low), float(interval.high)
 
@@ -81,7 +143,7 @@ def mean_class_interval(right: NDArray[np.integer], videos: NDArray[np.integer],
 
     Args:
         right: [K] videos of each class that are correct.
-        videos: [K] videos of each class; those without are left out.
+        videos: [K] videos of each class; classes without any are left out.
         seed: of the resamples.
     """
     right, videos = right[videos > 0], videos[videos > 0]
@@ -90,54 +152,12 @@ def mean_class_interval(right: NDArray[np.integer], videos: NDArray[np.integer],
     return float(low), float(high)
 
 
-def summary(
-    logits: NDArray[np.floating],
-    labels: NDArray[np.int64],
-    *,
-    quarantined_labels: Sequence[int],
-    classes: Sequence[str],
-    seed: int,
-) -> dict[str, Any]:
-    """The accuracies of a test list, as JSON can hold them.
-
-    Every number but `top1_decodable` is over the whole list, so a quarantined video counts as wrong: leaving out what
-    is hard to decode would make lists of different length look alike.
-
-    Args:
-        logits: [V, K] of the videos that could be decoded, at least one.
-        labels: [V] index of each one's class.
-        quarantined_labels: index of the class of each video that could not be decoded.
-        classes: K names.
-        seed: of the bootstrap.
-
-    Returns:
-        `top1`, `correct` and `total` (the videos behind it), `top1_ci95` [low, high], `top1_decodable`, `top5` (None
-        with 5 classes or fewer, where it would be 1 whatever the logits), `mean_class`, and `per_class` by name (None
-        for a class without a test video).
-    """
-    missing = np.asarray(quarantined_labels, np.int64)
-    listed = np.concatenate([labels, missing])
-    correct = np.concatenate([in_top(logits, labels, k=1), np.zeros(len(missing), bool)])
-    per_class = per_class_accuracy(correct, listed, class_count=len(classes)).tolist()
-    top5 = int(in_top(logits, labels, k=5).sum()) / len(listed) if len(classes) > 5 else None
-    return {
-        "top1": float(correct.mean()),
-        "top1_ci95": list(bootstrap_interval(correct, seed=seed)),
-        "top1_decodable": accuracy(logits, labels, k=1),
-        "top5": top5,
-        "mean_class": mean_class_accuracy(correct, listed, class_count=len(classes)),
-        "correct": int(correct.sum()),
-        "total": len(listed),
-        "per_class": {name: None if np.isnan(right) else right for name, right in zip(classes, per_class, strict=True)},
-    }
-
-
 def interval_auc(weights: NDArray[np.floating], inside: NDArray[np.bool_]) -> float | None:
     """How well attention weights [V, M] tell snippets inside the action (`inside`, [V, M]) from those outside.
 
     The area under the ROC curve of each video, by the rank-sum statistic: the share of pairs of an inside and an
-    outside snippet whose inside one has the higher weight, equal weights counting half. Averaged over the videos that
-    have both kinds; None when none has. Flat attention gives .5.
+    outside snippet in which the inside one has the higher weight; equal weights count half. Averaged over the videos
+    that have both kinds; None if no video has both. Flat attention gives .5.
     """
     inner = inside.sum(axis=1)
     outer = inside.shape[1] - inner

@@ -1,21 +1,140 @@
-"""fused.json and summary.json: written for programs, printed for people."""
+"""fused.json, the numbers of one split, and summary.json, those of several splits: for programs, printed for people."""
 
-import contextlib
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError, model_validator
 from rich.table import Table
 
 from atw.config import FuseSettings
-from atw.evaluate.choice import choose_weights
-from atw.evaluate.fuse import FORMAT, mean_over_splits, report
-from atw.evaluate.metrics import wilson_interval
-from atw.evaluate.scores import Scores, Subset, read_names, read_scores
+from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs
+from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
+from atw.evaluate.scores import Scores, Subset, read_scores
 from atw.files import InputError, read_json, write_json
 from atw.terminal import console
 
+FORMAT = 2
 _WIDE_INTERVAL = 0.2
+_Content = TypeVar("_Content", "Result", "Summary")
+
+
+class FusionUsed(Record):
+    """How the streams were fused; `held_out` says how the weights were chosen, where they were."""
+
+    weights: dict[str, float] = Field(min_length=1)
+    on: Addend
+    held_out: WeightSearch | None = OMITTED
+
+
+class QuarantinedVideo(Record):
+    """A video that could not be decoded."""
+
+    video: str
+    reason: str
+
+
+class VideoCounts(Record):
+    """How many videos were trained on, tested, and held out; quarantined ones are counted, and listed."""
+
+    train: int
+    test: int
+    quarantined: list[QuarantinedVideo]
+    held_out: int | None = OMITTED
+
+
+class Result(Record):
+    """The content of fused.json.
+
+    Args:
+        format: version.
+        dataset: its name.
+        split: its name.
+        experiment: its name, None for none.
+        accuracy: of the fusion.
+        streams: accuracy of each stream.
+        pairs: accuracy of each two streams, fused with their weights, by name as in `rgb+flow`.
+        fusion: how the streams were fused.
+        videos: how many there are.
+        classes: K names.
+        confusion: [K, K] decoded test videos: rows are true classes, columns what the fusion says.
+        provenance: that of each stream's scores, and the settings of the fusion under `fuse`.
+    """
+
+    format: int
+    dataset: str
+    split: str
+    experiment: str | None
+    accuracy: Accuracy
+    streams: dict[str, Accuracy]
+    pairs: dict[str, Accuracy]
+    fusion: FusionUsed
+    videos: VideoCounts
+    classes: list[str]
+    confusion: list[list[int]]
+    provenance: dict[str, dict[str, Any]]
+
+    @model_validator(mode="after")
+    def _require_seed(self) -> Self:
+        if not isinstance(self.provenance.get("fuse", {}).get("seed"), int):
+            raise ValueError("provenance.fuse.seed is no whole number")
+        return self
+
+    @property
+    def seed(self) -> int:
+        """Of intervals and draws."""
+        seed: int = self.provenance["fuse"]["seed"]
+        return seed
+
+
+class Spread(Record):
+    """Mean over the splits, and standard deviation (n - 1 in the denominator, None for one split)."""
+
+    mean: float | None
+    std: float | None
+
+
+class MeanAccuracy(Record):
+    """What accuracies are over the splits."""
+
+    top1: Spread
+    top5: Spread
+    mean_class: Spread
+
+
+class PooledAccuracy(Record):
+    """Top-1 of the videos of all splits together, with Wilson's 95% interval.
+
+    Each split's test counts as videos of their own, so if test lists overlap, the interval is somewhat too narrow.
+    """
+
+    top1: float
+    top1_ci95: tuple[float, float]
+
+
+class OverSplits(Record):
+    """What a stream, or two of them, are worth over the splits."""
+
+    accuracy: MeanAccuracy
+    pooled: PooledAccuracy
+
+
+class Summary(Record):
+    """The content of summary.json; the fusion's numbers, and those of each stream and of each two of them."""
+
+    format: int
+    dataset: str
+    experiment: str | None
+    splits: list[str]
+    accuracy: MeanAccuracy
+    pooled: PooledAccuracy
+    streams: dict[str, OverSplits]
+    pairs: dict[str, OverSplits]
+
+
+# One split
 
 
 def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> None:
@@ -23,7 +142,7 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
 
     Args:
         out: path of the result.
-        score_paths: one score file of the test videos a stream; where the weights are chosen, one of the held-out
+        score_paths: for each stream the score file of the test videos; if the weights are chosen, that of the held-out
             videos too.
         settings: weights, and how they are chosen.
 
@@ -31,41 +150,24 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
         InputError: the files disagree about videos, labels, classes, dataset, split or experiment; or there are
             held-out scores and the weights are not chosen, or the other way round.
     """
-    scores, held_out = _by_stream(score_paths, "test"), _by_stream(score_paths, "held_out")
+    read = [read_scores(path, subset=None) for path in score_paths]
+    scores, held_out = _by_stream(read, "test"), _by_stream(read, "held_out")
     if not scores:
         raise InputError(f"{score_paths[0]} has no scores of test videos; give the scores.h5 of each stream")
-    weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
-    choice = None
+    search = None
     if held_out or settings.choose == "held_out":
-        _require_pairs(scores, held_out, settings)
-        choice = choose_weights(held_out, configured=weights, on=settings.add)
-        weights = choice["chosen"]["weights"]
-    first = next(iter(scores.values()))
-    quarantined = dict(first.provenance["train_quarantined"])
-    quarantined |= {video: reason for video, _, reason in first.quarantined}
-    result = report(
-        scores,
-        weights=weights,
-        on=settings.add,
-        seed=settings.seed,
-        train_videos=first.provenance["train_videos"],
-        quarantined=[{"video": video, "reason": reason} for video, reason in sorted(quarantined.items())],
-    )
-    result["provenance"]["fuse"] = settings.to_dict()
-    if "held_out_videos" in first.provenance:
-        result["videos"]["held_out"] = first.provenance["held_out_videos"]
-    if choice:
-        result["fusion"]["held_out"] = choice
-    write_json(out, result)
+        _require_both(scores, held_out, settings)
+        configured: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
+        search = choose_weights(held_out, configured=configured, on=settings.add)
+    write_json(out, result_of(scores, settings, search).to_dict())
 
 
-def _by_stream(paths: list[Path], subset: Subset) -> dict[str, Scores]:
-    read = (read_scores(path, subset=subset) for path in paths if read_names(path)["subset"] == subset)
-    return {scores.stream: scores for scores in read}
+def _by_stream(read: Sequence[Scores], subset: Subset) -> dict[str, Scores]:
+    return {scores.stream: scores for scores in read if scores.subset == subset}
 
 
-def _require_pairs(scores: dict[str, Scores], held_out: dict[str, Scores], settings: FuseSettings) -> None:
-    """Refuse held-out scores that nobody asked for, that are missing or that another network gave."""
+def _require_both(scores: dict[str, Scores], held_out: dict[str, Scores], settings: FuseSettings) -> None:
+    """Refuse held-out scores that nobody asked for, that are missing, or that another network gave."""
     if settings.choose == "none":
         raise InputError("scores of held-out videos are given, but fusion.choose is none; leave them out")
     if scores.keys() != held_out.keys():
@@ -82,75 +184,187 @@ def _require_pairs(scores: dict[str, Scores], held_out: dict[str, Scores], setti
             )
 
 
+def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: WeightSearch | None = None) -> Result:
+    """Fuse the test scores of each stream.
+
+    Args:
+        scores: by stream.
+        settings: weights by stream, and what is added.
+        search: how other weights than those of the settings were chosen, None if they were not.
+
+    Raises:
+        InputError: the streams cannot be fused, see `fuse`.
+    """
+    weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
+    if search:
+        weights = search.chosen.weights
+    fused = fuse(scores, weights=weights, on=settings.add)
+    two_fused = pairs(scores, weights=weights, on=settings.add)
+    first = next(iter(scores.values()))
+    quarantined = dict(first.provenance["train_quarantined"])
+    quarantined |= {video: reason for video, _, reason in first.quarantined}
+
+    def rated(logits: NDArray[np.floating]) -> Accuracy:
+        return listed_accuracy(logits, first, seed=settings.seed)
+
+    return Result(
+        format=FORMAT,
+        dataset=first.dataset,
+        split=first.split,
+        experiment=first.experiment or None,
+        accuracy=rated(fused),
+        streams={stream: rated(one.video_logits) for stream, one in scores.items()},
+        pairs={name: rated(logits) for name, logits in two_fused.items()},
+        fusion=FusionUsed(weights=weights, on=settings.add, held_out=search),
+        videos=VideoCounts(
+            train=first.provenance["train_videos"],
+            test=len(first.videos) + len(first.quarantined),
+            quarantined=[QuarantinedVideo(video=video, reason=reason) for video, reason in sorted(quarantined.items())],
+            held_out=first.provenance.get("held_out_videos"),
+        ),
+        classes=list(first.classes),
+        confusion=confusion_matrix(fused, first.labels).tolist(),
+        provenance={**{stream: one.provenance for stream, one in scores.items()}, "fuse": settings.to_dict()},
+    )
+
+
+# Several splits
+
+
 def write_summary(out: Path, fused_paths: list[Path]) -> None:
     """Average the results of several splits into summary.json."""
-    write_json(out, mean_over_splits([read_result(path) for path in fused_paths]))
+    write_json(out, mean_over_splits([read_result(path) for path in fused_paths]).to_dict())
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """The content of a fused.json."""
-    return _read(path, "fused.json", having="fusion")
+def mean_over_splits(results: Sequence[Result]) -> Summary:
+    """Average the results of one or more splits.
+
+    Where weights are chosen on held-out videos, splits may differ in them and so in the pairs of streams; the pairs are
+    then those that all splits have.
+
+    Raises:
+        InputError: the results are of different datasets, experiments, classes, streams or fusions, or a split comes
+            twice.
+    """
+    first = results[0]
+    for other in results[1:]:
+        for (what, had), has in zip(_shared(first).items(), _shared(other).values(), strict=True):
+            if had != has:
+                raise InputError(
+                    f"{first.split} and {other.split} cannot be averaged: {what} is {had} in the one and {has} in the "
+                    "other; run the workflow for the outdated one again"
+                )
+    splits = [result.split for result in results]
+    if len(set(splits)) < len(splits):
+        raise InputError(f"the splits {', '.join(splits)} name one twice; give each result once")
+    fused = _over_splits([result.accuracy for result in results])
+    return Summary(
+        format=FORMAT,
+        dataset=first.dataset,
+        experiment=first.experiment,
+        splits=splits,
+        accuracy=fused.accuracy,
+        pooled=fused.pooled,
+        streams=_each_over_splits([result.streams for result in results]),
+        pairs=_each_over_splits([result.pairs for result in results]),
+    )
 
 
-def read_summary(path: Path) -> dict[str, Any]:
-    """The content of a summary.json."""
-    return _read(path, "summary.json", having="pooled")
+def _shared(result: Result) -> dict[str, Any]:
+    """What has to agree between splits: which streams there are, not their numbers; what was set, not chosen."""
+    fusion, search = result.fusion, result.fusion.held_out
+    set_weights = {"on": fusion.on, "chosen from": search.configured.weights} if search else fusion.to_dict()
+    return {
+        "dataset": result.dataset,
+        "experiment": result.experiment,
+        "classes": result.classes,
+        "streams": sorted(result.streams),
+        "fusion": set_weights,
+        "pairs": None if search else sorted(result.pairs),
+    }
 
 
-def _read(path: Path, kind: str, *, having: str) -> dict[str, Any]:
+def _each_over_splits(parts: Sequence[Mapping[str, Accuracy]]) -> dict[str, OverSplits]:
+    common = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: _over_splits([part[name] for part in parts]) for name in common}
+
+
+def _over_splits(accuracies: Sequence[Accuracy]) -> OverSplits:
+    correct = sum(accuracy.correct for accuracy in accuracies)
+    total = sum(accuracy.total for accuracy in accuracies)
+    return OverSplits(
+        accuracy=MeanAccuracy(
+            top1=_spread([accuracy.top1 for accuracy in accuracies]),
+            top5=_spread([accuracy.top5 for accuracy in accuracies]),
+            mean_class=_spread([accuracy.mean_class for accuracy in accuracies]),
+        ),
+        pooled=PooledAccuracy(top1=correct / total, top1_ci95=wilson_interval(correct, total)),
+    )
+
+
+def _spread(values: Sequence[float | None]) -> Spread:
+    known = [value for value in values if value is not None]
+    return Spread(
+        mean=float(np.mean(known)) if known else None, std=float(np.std(known, ddof=1)) if len(known) > 1 else None
+    )
+
+
+# Reading and printing
+
+
+def read_result(path: Path) -> Result:
+    """Read a fused.json.
+
+    Raises:
+        InputError: it is none, of another format version, or damaged.
+    """
+    return _read(path, "fused.json", Result, having="fusion")
+
+
+def read_summary(path: Path) -> Summary:
+    """Read a summary.json; errors as in `read_result`."""
+    return _read(path, "summary.json", Summary, having="pooled")
+
+
+def _read(path: Path, kind: str, model: type[_Content], *, having: str) -> _Content:
     try:
         content = read_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a result ({error}); give the path of a {kind}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or having not in content:
         raise InputError(f"{path} is not a {kind} of format {FORMAT}; run the workflow for it again")
-    return content
-
-
-@contextlib.contextmanager
-def understood(path: Path) -> Iterator[None]:
-    """Make one message of what goes wrong where a result of somebody else has another form."""
     try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is damaged: it lacks something, or has it in another form ({type(error).__name__}: {error}); run "
-            "the workflow for it again"
-        ) from None
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{path} is damaged ({place}: {first['msg']}); run the workflow for it again") from None
 
 
 def print_result(path: Path) -> None:
-    """Print the accuracies of a fused.json as a table, with what was quarantined below it."""
-    with understood(path):
-        _print(read_result(path))
-
-
-def _print(result: dict[str, Any]) -> None:
-    title = " ".join(filter(None, (result["dataset"], result["split"], result["experiment"])))
-    table = Table(title=f"{title}: {result['videos']['test']} test videos")
+    """Print the accuracies of a fused.json as a table, with the quarantined videos below it."""
+    result = read_result(path)
+    title = " ".join(filter(None, (result.dataset, result.split, result.experiment)))
+    table = Table(title=f"{title}: {result.videos.test} test videos")
     for name in ("stream", "top-1", "95% interval", "top-5", "mean class"):
         table.add_column(name, justify="left" if name == "stream" else "right")
-    for name, accuracy in (*result["streams"].items(), *result["pairs"].items(), ("fused", result["accuracy"])):
-        low, high = accuracy["top1_ci95"]
-        top5 = "" if accuracy["top5"] is None else f"{accuracy['top5']:.3f}"
-        table.add_row(
-            name, f"{accuracy['top1']:.3f}", f"{low:.3f} to {high:.3f}", top5, f"{accuracy['mean_class']:.3f}"
-        )
+    for name, accuracy in (*result.streams.items(), *result.pairs.items(), ("fused", result.accuracy)):
+        low, high = accuracy.top1_ci95
+        top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.3f}"
+        table.add_row(name, f"{accuracy.top1:.3f}", f"{low:.3f} to {high:.3f}", top5, f"{accuracy.mean_class:.3f}")
     terminal = console()
     terminal.print(table)
-    fused = result["accuracy"]
-    low, high = wilson_interval(fused["correct"], fused["total"])
+    low, high = wilson_interval(result.accuracy.correct, result.accuracy.total)
     if high - low > _WIDE_INTERVAL:
         terminal.print(
-            f"{fused['total']} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
+            f"{result.accuracy.total} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
             f"{low:.3f} to {high:.3f}. The table's intervals resample the videos, which takes few of them for certain."
         )
-    if "held_out" in result["fusion"]:
-        choice = result["fusion"]["held_out"]
-        weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in choice["chosen"]["weights"].items())
+    if search := result.fusion.held_out:
+        weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in search.chosen.weights.items())
         terminal.print(
-            f"weights chosen on {choice['videos']} held-out videos: {weights}; top-1 there "
-            f"{choice['chosen']['top1']:.3f}, with the configured weights {choice['configured']['top1']:.3f}"
+            f"weights chosen on {search.videos} held-out videos: {weights}; top-1 there "
+            f"{search.chosen.top1:.3f}, with the configured weights {search.configured.top1:.3f}"
         )
-    for bad in result["videos"]["quarantined"]:
-        terminal.print(f"quarantined {bad['video']}: {bad['reason']}")
+    for bad in result.videos.quarantined:
+        terminal.print(f"quarantined {bad.video}: {bad.reason}")

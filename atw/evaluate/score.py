@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atw.config import Compute, ScoreSettings, TrainSettings
+from atw.config import Compute, ScoreSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats
 from atw.data.sources import sources
@@ -21,6 +21,7 @@ from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
 from atw.files import InputError, file_digest
+from atw.model.network import VideoNetwork
 from atw.terminal import meter
 from atw.train.devices import own_gpus, use_gpu
 from atw.train.loop import held_out_videos
@@ -60,30 +61,28 @@ def score_videos(
             out; or shards of another stream were made from other files.
     """
     model = load_model(model_path)
-    trained = model.settings
     split = dataset.split(settings.split)
     shards = Shards(shard_paths, settings.shards)
     files = sources(shard_paths, split, dataset)
-    _check(model_path, model, settings, list(split.classes), shards)
+    _require_trained_for(model_path, model, settings, split, shards)
     on_gpu = use_gpu(compute, reserved=gpus, available=torch.cuda.device_count())
-    labels = _labels(model_path, split, trained, subset)
+    labels = _labels(model_path, split, model, subset)
     videos, quarantined = shards.find(list(labels))
     if not videos:
         raise InputError(f"every {subset} video of {settings.split} is quarantined; see the logs of the shards")
-    report_repeats(shards, videos, trained.stack)
+    report_repeats(shards, videos, model.settings.stack)
     at_once = model.microbatch if compute.microbatch == "auto" else compute.microbatch
-    task = _task(
-        *(model_path, settings, trained, shard_paths, shards, videos, compute),
-        at_once=at_once,
-        threads=threads,
-        gpus=(),
-    )
-    shape = (len(videos), len(task.crops), task.starts.shape[1], len(split.classes))
-    with score_writer(out, shape) as writer:
+    chunk = at_once * model.settings.sampling.segments
+    run = _scoring_run(model_path, model, settings, shards, videos, compute, chunk=chunk, threads=threads)
+    crops, snippets = len(run.crops), run.starts.shape[1]
+    with score_writer(out, (len(videos), crops, snippets, len(split.classes))) as writer:
         with explained("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
-            found = _forward(replace(task, gpus=numbers), writer, shape, settings.stream)
-        flat = float(flat_attention(found["attention"]).mean())
-        log.info("%d videos scored, %d quarantined, attention flat in %.0f%%", shape[0], len(quarantined), 100 * flat)
+            video_logits, attention, energies = _score(replace(run, gpus=numbers), model.network, writer, split)
+        flat = float(flat_attention(attention).mean())
+        log.info(
+            "%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat
+        )
+        provenance = _provenance(model_path, model, settings, split, shards, flat) | {"files": files}
         writer.finish(
             Scores(
                 stream=settings.stream,
@@ -93,102 +92,24 @@ def score_videos(
                 classes=split.classes,
                 videos=tuple(videos),
                 labels=np.array([labels[video] for video in videos], np.int64),
-                **found,
-                positions=task.starts.astype(np.int32),
+                video_logits=video_logits,
+                attention=attention,
+                attention_logits=energies,
+                positions=run.starts.astype(np.int32),
                 quarantined=[(video, labels[video], reason) for video, reason in quarantined],
-                provenance=_provenance(model_path, model, settings, split, shards, flat) | {"files": files},
+                provenance=provenance,
                 subset=subset,
             ),
         )
 
 
-def _labels(model_path: Path, split: Split, trained: TrainSettings, subset: Subset) -> dict[str, int]:
-    """The listed videos to be scored, with their classes' indices."""
-    listed_videos = split.test if subset == "test" else held_out_videos(split, trained)
-    if subset == "held_out" and not listed_videos:
-        raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
-    return {listed.video: split.classes.index(listed.label) for listed in listed_videos}
-
-
-def _task(
-    model_path: Path,
-    settings: ScoreSettings,
-    trained: TrainSettings,
-    shard_paths: list[Path],
-    shards: Shards,
-    videos: list[str],
-    compute: Compute,
-    *,
-    at_once: int,
-    threads: int,
-    gpus: tuple[int, ...],
-) -> forward.Task:
-    evaluate, preprocess, stack = settings.evaluate, settings.shards.preprocess, trained.stack
-    return forward.Task(
-        model_path=model_path,
-        shard_paths=shard_paths,
-        shard_settings=settings.shards,
-        videos=videos,
-        starts=np.stack(
-            [sampling.test_starts(shards.positions(video), snippets=evaluate.snippets, stack=stack) for video in videos]
-        ),
-        stack=stack,
-        crops=augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops),
-        size=trained.augment.input_size,
-        chunk=at_once * trained.sampling.segments,
-        compute=compute,
-        threads=threads,
-        gpus=gpus,
-    )
-
-
-def _forward(
-    task: forward.Task, writer: ScoreWriter, shape: tuple[int, int, int, int], stream: str
-) -> dict[str, NDArray[np.float32]]:
-    """Put every video through the network: its snippets' scores go into the file, what is small comes back."""
-    videos, crops, snippets, classes = shape
-    found = {
-        "video_logits": np.empty((videos, classes), np.float32),
-        "attention": np.empty((videos, crops, snippets), np.float32),
-        "attention_logits": np.empty((videos, crops, snippets), np.float32),
-    }
-    with meter(f"scoring {stream}", "videos", videos) as progress:
-        for group in forward.forward(task):
-            writer.add(group.videos, group.snippet_logits)
-            rows = slice(group.videos.start, group.videos.stop)
-            found["video_logits"][rows] = group.logits.mean(axis=1)
-            found["attention"][rows] = group.weights
-            found["attention_logits"][rows] = group.energies
-            progress.advance(len(group.videos), steps=len(group.videos))
-    return found
-
-
-def _provenance(
-    model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards, flat: float
-) -> dict[str, Any]:
-    trained = model.settings
-    held_out = held_out_videos(split, trained)
-    return {
-        "settings": {"train": trained.to_dict(), "score": settings.to_dict()},
-        "train_videos": len(split.train) - len(held_out),
-        **({"held_out_videos": len(held_out)} if held_out else {}),
-        "train_quarantined": shards.find([listed.video for listed in split.train])[1],
-        "flat_attention": flat,
-        "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
-        "shards": shards.digests,
-        "shard_settings": shards.settings.to_dict(),
-        "software": model.provenance["software"],
-        "hardware": model.provenance["hardware"],
-        "compute": model.provenance["compute"],
-        "seed": trained.seed,
-    }
-
-
-def _check(path: Path, model: TrainedModel, settings: ScoreSettings, classes: list[str], shards: Shards) -> None:
+def _require_trained_for(
+    path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards
+) -> None:
     trained = model.settings
     for what, had, has in (
         ("stream", trained.stream, settings.stream),
-        ("class list", list(model.classes), classes),
+        ("class list", list(model.classes), list(split.classes)),
         ("list of videos", trained.videos, settings.videos),
         ("preprocessing", model.provenance["shard_settings"], shards.settings.to_dict()),
     ):
@@ -196,3 +117,77 @@ def _check(path: Path, model: TrainedModel, settings: ScoreSettings, classes: li
             raise InputError(
                 f"the network {path} was trained on another {what}: {had} instead of {has}; train it again"
             )
+
+
+def _labels(model_path: Path, split: Split, model: TrainedModel, subset: Subset) -> dict[str, int]:
+    """The videos to be scored, with the indices of their classes."""
+    videos = split.test if subset == "test" else held_out_videos(split, model.settings)
+    if subset == "held_out" and not videos:
+        raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
+    return {listed.video: split.classes.index(listed.label) for listed in videos}
+
+
+def _scoring_run(
+    model_path: Path,
+    model: TrainedModel,
+    settings: ScoreSettings,
+    shards: Shards,
+    videos: list[str],
+    compute: Compute,
+    *,
+    chunk: int,
+    threads: int,
+) -> forward.ScoringRun:
+    evaluate, preprocess, stack = settings.evaluate, settings.shards.preprocess, model.settings.stack
+    return forward.ScoringRun(
+        model_path=model_path,
+        shards=shards,
+        videos=videos,
+        starts=np.stack(
+            [sampling.test_starts(shards.positions(video), snippets=evaluate.snippets, stack=stack) for video in videos]
+        ),
+        stack=stack,
+        crops=augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops),
+        size=model.settings.augment.input_size,
+        chunk=chunk,
+        compute=compute,
+        threads=threads,
+        gpus=(),
+    )
+
+
+def _score(
+    run: forward.ScoringRun, network: VideoNetwork, writer: ScoreWriter, split: Split
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Write the snippets' scores; return logits [V, K], averaged over the crops, weights and energies [V, crops, M]."""
+    videos, snippets = run.starts.shape
+    video_logits = np.empty((videos, len(split.classes)), np.float32)
+    attention, energies = (np.empty((videos, len(run.crops), snippets), np.float32) for _ in range(2))
+    with meter(f"scoring {run.shards.settings.stream}", "videos", videos) as progress:
+        for group in forward.forward(run, network):
+            writer.add(group.videos, group.snippet_logits)
+            rows = slice(group.videos.start, group.videos.stop)
+            video_logits[rows] = group.logits.mean(axis=1)
+            attention[rows] = group.weights
+            energies[rows] = group.energies
+            progress.advance(len(group.videos), steps=len(group.videos))
+    return video_logits, attention, energies
+
+
+def _provenance(
+    model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards, flat: float
+) -> dict[str, Any]:
+    """Where the scores come from, as JSON."""
+    held_out = held_out_videos(split, model.settings)
+    return {
+        "settings": {"train": model.settings.to_dict(), "score": settings.to_dict()},
+        "train_videos": len(split.train) - len(held_out),
+        **({"held_out_videos": len(held_out)} if held_out else {}),
+        "train_quarantined": shards.find([listed.video for listed in split.train])[1],
+        "flat_attention": flat,
+        "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
+        "shards": shards.digests,
+        "shard_settings": shards.settings.to_dict(),
+        **{name: model.provenance[name] for name in ("software", "hardware", "compute")},
+        "seed": model.settings.seed,
+    }

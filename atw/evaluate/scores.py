@@ -11,15 +11,15 @@
     quarantined/*     video string, label int64, reason string [Q]: videos that could not be decoded
     attributes        format, stream, dataset, split, experiment ("" for none), subset, provenance (JSON)
 
-The subset is `test`, or `held_out` for the training videos that the network was not trained on. Only `test` is read
-where nobody asks for the other, so that neither passes for the other.
+The subset is `test`, or `held_out` for the training videos that the network was not trained on. `read_scores` reads
+`test` unless it is asked for another, so that neither passes for the other.
 
 Text is UTF-8 of fixed length. Numbers carry HDF5's Fletcher-32 checksum, so damage is an error when they are read.
-A file may come from anyone: `read_scores` takes only what lies in the file itself, in these types and shapes, and what
-could be a network's opinion of videos that are named once each.
+A file may come from anyone: `read_scores` takes only data that lie in the file itself, in these types and shapes, with
+each video named once and numbers that a network can give.
 
-The scores of all snippets can be gigabytes. They are written as they come, and `read_scores` leaves them in the file:
-`h5py.File(path)["snippet_logits"][video]`, a chunk a video.
+The scores of all snippets can be gigabytes. They are written as they come, one chunk per video, and `read_scores`
+leaves them in the file: `h5py.File(path)["snippet_logits"][video]`.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import h5py
 import numpy as np
@@ -41,7 +41,6 @@ from atw.hdf5 import DAMAGE, describe, new_file, open_file, read_attribute, read
 FORMAT = 2
 Subset = Literal["test", "held_out"]
 _NAMES = ("stream", "dataset", "split", "experiment")
-_SUBSETS = ("test", "held_out")
 _ARRAYS = {
     "labels": np.int64,
     "video_logits": np.float32,
@@ -56,23 +55,10 @@ _SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """What one stream's network says of V videos of a split, from M snippets of each crop, over K classes.
+    """The scores of V videos of a split by one stream's network, from M snippets of each crop, over K classes.
 
-    Args:
-        stream: rgb, flow or warped.
-        dataset: its name.
-        split: its name.
-        experiment: its name, "" for none.
-        classes: names, in the order of the logits.
-        videos: ids of the subset's videos that could be decoded.
-        labels: [V] index of each video's class.
-        video_logits: [V, K] after the consensus, averaged over the crops.
-        attention: [V, crops, M] weights, which sum to 1 over M.
-        attention_logits: [V, crops, M] what the weights are the softmax of.
-        positions: [V, M] first frame or flow field of each snippet.
-        quarantined: id, class index and reason of each video of the subset that could not be decoded.
-        provenance: where the scores come from, as JSON can hold it.
-        subset: which videos of the split these are.
+    The fields are those of the file, with their shapes, see above. `quarantined` has the id, the class index and the
+    reason of each video that could not be decoded; `provenance` is JSON.
     """
 
     stream: str
@@ -91,35 +77,30 @@ class Scores:
     subset: Subset = "test"
 
     def told(self, kind: type[Told], *keys: str) -> Told:
-        """What the provenance has under the last of `keys`, each of which is within the one before.
+        """The value of the provenance under `keys`, each of which is within the one before.
 
         Raises:
-            InputError: nothing, or nothing of that kind, as may be in a file of somebody else.
+            InputError: there is none of that kind, as may be in a file of somebody else.
         """
-        found: Any = self.provenance
+        value: Any = self.provenance
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if not isinstance(found, kind):
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, kind):
             raise InputError(
                 f"the score file of {self.stream}, {self.split} of {self.dataset}, does not say in its provenance what "
                 f"{'.'.join(keys)} is; score the videos again"
             )
-        return found
+        return value
 
 
 def flat_attention(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """In which videos all snippets weigh the same, [V] of [V, crops, M]: with ReLU, where every energy is zero."""
+    """Whether all snippets of a video weigh the same, [V] for [V, crops, M]: with ReLU, if all energies are 0."""
     flat: NDArray[np.bool_] = np.ptp(weights, axis=2).max(axis=1) == 0
     return flat
 
 
 class ScoreWriter:
-    """A score file in the making: snippets' scores first, in any order, then all the rest.
-
-    Args:
-        file: an empty one.
-        shape: V, crops, M and K.
-    """
+    """Writes an empty score file: first the snippets' scores, in any order, then all the rest; see `score_writer`."""
 
     def __init__(self, file: h5py.File, shape: tuple[int, int, int, int]) -> None:
         self._file = file
@@ -178,30 +159,20 @@ def score_writer(path: Path, shape: tuple[int, int, int, int]) -> Iterator[Score
         yield ScoreWriter(file, shape)
 
 
-def read_scores(path: Path, *, subset: Subset = "test") -> Scores:
-    """Read a score file of that subset's videos.
+def read_scores(path: Path, *, subset: Subset | None = "test") -> Scores:
+    """Read a score file of that subset's videos, or of any subset if `subset` is None.
 
     Raises:
         InputError: the file is missing, damaged, no score file, of another format version or of other videos; or it
             says what cannot be true.
     """
     with _opened(path) as file:
-        found = read_attribute(file, "subset")
-        if found != subset:
-            raise InputError(f"{path} has scores of {found} videos, not of {subset} ones; give the other file")
+        stored = read_attribute(file, "subset")
+        if subset and stored != subset:
+            raise InputError(f"{path} has scores of {stored} videos, not of {subset} ones; give the other file")
         scores = _read(file)
         _check(scores)
         return scores
-
-
-def read_names(path: Path) -> dict[str, str]:
-    """Stream, dataset, split, experiment and subset of a score file, without its numbers.
-
-    Raises:
-        InputError: as `read_scores`.
-    """
-    with _opened(path) as file:
-        return _names(file)
 
 
 @contextlib.contextmanager
@@ -227,7 +198,7 @@ def _names(file: h5py.File) -> dict[str, Any]:
     names = {name: read_attribute(file, name) for name in (*_NAMES, "subset")}
     if not all(isinstance(name, str) for name in names.values()):
         raise ValueError("one of its names is a number")
-    if names["stream"] not in STREAMS or names["subset"] not in _SUBSETS:
+    if names["stream"] not in STREAMS or names["subset"] not in get_args(Subset):
         raise ValueError(f"its stream is {names['stream']!r}, its subset {names['subset']!r}")
     return names
 
@@ -286,6 +257,8 @@ def _check(scores: Scores) -> None:
     for name, kind in _TOLD.items():
         if not isinstance(told, dict) or not isinstance(told.get(name), kind):
             raise ValueError(f"{name} of its provenance is no {kind.__name__}")
+    if not isinstance(told.get("held_out_videos", 0), int):
+        raise ValueError("held_out_videos of its provenance is no int")
     if not all(map(_is_reason, scores.provenance["train_quarantined"])):
         raise ValueError("train_quarantined of its provenance is no list of videos with their reasons")
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from atw.config import FuseSettings
 from atw.evaluate.compare import result_outcomes
-from atw.evaluate.fuse import fuse, report
-from atw.evaluate.result import read_result
+from atw.evaluate.fuse import fuse
+from atw.evaluate.result import Result, read_result, result_of
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.scored_videos import StoredVideo
-from atw.extras.report.inputs import HistoryRow, ReportInputs, Result
+from atw.extras.report.inputs import HistoryRow, ReportInputs
 from atw.shards import Shard
 from tests.unit.scored import FUSE, VIDEOS, result, scored
 from tests.unit.stored import WriteShard
@@ -25,17 +26,17 @@ def report_inputs(folder: Path, rgb: list[int], flow: list[int], **changes: Any)
     """Return a result that is right about these videos, without shards; flow, with twice the weight, decides."""
     path = result(folder, rgb, flow)
     content = read_result(path)
-    scores = {stream: read_scores(folder / stream / "scores.h5") for stream in content["streams"]}
+    scores = {stream: read_scores(folder / stream / "scores.h5") for stream in content.streams}
     return dataclasses.replace(_inputs(path, content, scores), **changes)
 
 
-def _inputs(path: Path, content: dict[str, Any], scores: dict[str, Scores]) -> ReportInputs:
-    fusion = content["fusion"]
+def _inputs(path: Path, content: Result, scores: dict[str, Scores]) -> ReportInputs:
+    fused = fuse(scores, weights=content.fusion.weights, on=content.fusion.on)
     return ReportInputs(
-        result=Result.model_validate(content),
+        result=content,
         scores=scores,
-        fused=fuse(scores, weights=fusion["weights"], on=fusion["on"]),
-        outcomes=result_outcomes(path, content, scores),
+        fused=fused,
+        outcomes=result_outcomes(path, content, scores, fused),
         histories={stream: [] for stream in scores},
         stored={},
         findings=[],
@@ -78,8 +79,7 @@ def many_classes(folder: Path, write_shard: WriteShard) -> ReportInputs:
         )
         scores[stream].provenance["settings"]["train"]["sampling"] = {"stack": 2}
         scores[stream].provenance["shards"] = {"00000": "f00d"}
-    content = report(scores, weights={"rgb": 1.0, "flow": 2.0}, on="logits", seed=0, train_videos=9, quarantined=[])
-    content["provenance"]["fuse"] = FUSE
+    content = result_of(scores, FuseSettings.model_validate(FUSE))
     rows = [HistoryRow(iteration=number + 1, loss=2 - number / 99, accuracy=number / 99) for number in range(99)]
     shards = stored(folder / "shards", write_shard)
     return dataclasses.replace(

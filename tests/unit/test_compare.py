@@ -18,31 +18,31 @@ from tests.unit.scored import result, scored, write_scores
 def test_mcnemar_by_hand() -> None:
     # The first alone is right about 1 to 6, the second alone about 7; both about 0, neither about the rest.
     first, second = scored([0, 1, 2, 3, 4, 5, 6]), scored([0, 7])
-    said = compare(outcomes(first.video_logits, first), outcomes(second.video_logits, second), seed=0)
-    assert (said["videos"], said["only_first"], said["only_second"]) == (13, 6, 1)
-    assert said["accuracy"] == [pytest.approx(7 / 13), pytest.approx(2 / 13)]
-    assert said["difference"] == pytest.approx(-5 / 13)
+    compared = compare(outcomes(first.video_logits, first), outcomes(second.video_logits, second), seed=0)
+    assert (compared.videos, compared.only_first, compared.only_second) == (13, 6, 1)
+    assert compared.accuracy == pytest.approx((7 / 13, 2 / 13))
+    assert compared.difference == pytest.approx(-5 / 13)
     # Two-sided, 7 tosses of a coin: 2 (C(7,0) + C(7,1)) / 2^7
-    assert said["p_value"] == pytest.approx(2 * (1 + 7) / 2**7)
-    low, high = said["difference_ci95"]
+    assert compared.p_value == pytest.approx(2 * (1 + 7) / 2**7)
+    low, high = compared.difference_ci95
     assert -0.9 < low < -5 / 13 < high < 0.1
 
 
 def test_a_quarantined_video_is_wrong_in_both() -> None:
     first = scored([0, 1], quarantined=[(f"lost {number}", 0, "empty") for number in range(8)])
-    said = compare(outcomes(first.video_logits, first), outcomes(first.video_logits, first), seed=0)
-    assert said["accuracy"] == [0.1, 0.1]
-    assert (said["p_value"], said["difference"], said["difference_ci95"]) == (1.0, 0.0, [0.0, 0.0])
+    compared = compare(outcomes(first.video_logits, first), outcomes(first.video_logits, first), seed=0)
+    assert compared.accuracy == (0.1, 0.1)
+    assert (compared.p_value, compared.difference, compared.difference_ci95) == (1.0, 0.0, (0.0, 0.0))
 
 
 def test_the_interval_of_a_difference_is_paired() -> None:
     # Two results that agree but for 40 of 400 videos: unpaired, the interval would be three times as wide.
     first = {("split1", str(i)): ("run", i < 200) for i in range(400)}
     second = {("split1", str(i)): ("run", i < 230 and i >= 10) for i in range(400)}
-    said = compare(first, second, seed=1)
+    compared = compare(first, second, seed=1)
     deviation = math.sqrt((40 / 400 - (20 / 400) ** 2) / 400)
     expected = 20 / 400 + deviation * stats.norm.ppf([0.025, 0.975])
-    np.testing.assert_allclose(said["difference_ci95"], expected, atol=0.003)
+    np.testing.assert_allclose(compared.difference_ci95, expected, atol=0.003)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_results_on_other_videos_are_not_compared(changes: dict[str, Any], messa
 def test_results_are_compared_by_their_score_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = result(tmp_path / "a", [0, 1], [0, 1, 2, 3])
     second = result(tmp_path / "b", [0, 1], [0, 9], experiment="average")
-    said = compare_results(first, second.parent)  # the folder means its fused.json
-    assert (said["dataset"], said["first"], said["second"], said["splits"]) == ("mine", None, "average", ["split1"])
-    assert list(said["results"]) == ["rgb", "flow", "fused"]
-    assert said["results"]["rgb"]["p_value"] == 1
-    assert (said["results"]["fused"]["only_first"], said["results"]["fused"]["only_second"]) == (3, 1)
-    assert said["results"]["fused"]["p_value"] == pytest.approx(2 * (1 + 4) / 2**4)
-    print_comparison(said)
+    compared = compare_results(first, second.parent)  # the folder means its fused.json
+    assert (compared.dataset, compared.first, compared.second, compared.splits) == ("mine", None, "average", ["split1"])
+    assert list(compared.results) == ["rgb", "flow", "fused"]
+    assert compared.results["rgb"].p_value == 1
+    assert (compared.results["fused"].only_first, compared.results["fused"].only_second) == (3, 1)
+    assert compared.results["fused"].p_value == pytest.approx(2 * (1 + 4) / 2**4)
+    print_comparison(compared)
     printed = capsys.readouterr().out
     assert "average" in printed
     assert "0.625" in printed
@@ -78,10 +78,10 @@ def test_splits_are_compared_together(tmp_path: Path) -> None:
     for split in ("split1", "split2"):
         result(tmp_path / "a" / split, [0], [0, 1], split=split)
         result(tmp_path / "b" / split, [0], [0, 2, 3], split=split, experiment="b")
-    said = compare_results(tmp_path / "a", tmp_path / "b")
-    assert said["splits"] == ["split1", "split2"]
-    fused = said["results"]["fused"]
-    assert (fused["videos"], fused["only_first"], fused["only_second"]) == (26, 2, 4)
+    compared = compare_results(tmp_path / "a", tmp_path / "b")
+    assert compared.splits == ["split1", "split2"]
+    fused = compared.results["fused"]
+    assert (fused.videos, fused.only_first, fused.only_second) == (26, 2, 4)
 
 
 def test_a_comparison_refuses_what_does_not_belong_together(tmp_path: Path) -> None:

@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 
 from atw.config import FuseSettings
-from atw.evaluate.fuse import fuse, mean_over_splits, pairs, report
-from atw.evaluate.result import print_result, write_result, write_summary
+from atw.evaluate.fuse import fuse, pairs
+from atw.evaluate.result import (
+    Result,
+    mean_over_splits,
+    print_result,
+    read_result,
+    result_of,
+    write_result,
+    write_summary,
+)
 from atw.evaluate.scores import Scores
 from atw.files import InputError
 from tests.unit.scored import write_scores
 from tests.unit.streams import CLASSES, LABELS, LOGITS, scores
+
+SETTINGS = FuseSettings(recipe=2, seed=0, weights={"rgb": 1.0, "flow": 1.0, "warped": 0.0}, on="logits")
 
 
 def all_streams(**changes: Any) -> dict[str, Scores]:
@@ -91,30 +101,33 @@ def test_a_missing_stream_is_named() -> None:
         fuse({"rgb": scores()}, weights={"rgb": 1.0, "warped": 0.5}, on="logits")
 
 
-def test_report_holds_the_whole_result() -> None:
+def test_the_whole_result_by_hand() -> None:
     # Alone, flow is right about videos 0 and 3; with rgb the fused sum is right about 0, 1 and 3.
     flow = np.array([[1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 9]], np.float32)
     streams = {"rgb": scores(), "flow": scores("flow", video_logits=flow, provenance={"seed": 4})}
-    bad = [{"video": "wave/d.avi", "reason": "one frame"}]
-    said = report(streams, weights={"rgb": 1.0, "flow": 1.0}, on="logits", seed=0, train_videos=9, quarantined=bad)
-    json.dumps(said, allow_nan=False)
-    assert {stream: summary["correct"] for stream, summary in said["streams"].items()} == {"rgb": 2, "flow": 2}
-    accuracy = said.pop("accuracy")
+    result = result_of(streams, SETTINGS).to_dict()
+    json.dumps(result, allow_nan=False)
+    assert {stream: accuracy["correct"] for stream, accuracy in result.pop("streams").items()} == {"rgb": 2, "flow": 2}
+    accuracy = result.pop("accuracy")
     assert (accuracy["correct"], accuracy["total"], accuracy["top1"]) == (3, 5, 0.6)
     assert accuracy["top1_decodable"] == 0.75
-    del said["streams"]
     # The one pair is the fusion here.
-    assert said.pop("pairs") == {"rgb+flow": accuracy}
-    assert said == {
+    assert result.pop("pairs") == {"rgb+flow": accuracy}
+    reasons = {"run/x.avi": "empty file", "wave/d.avi": "one frame: no motion to see"}
+    assert result == {
         "format": 2,
         "dataset": "mine",
         "split": "split1",
         "experiment": None,
         "fusion": {"weights": {"rgb": 1.0, "flow": 1.0}, "on": "logits"},
-        "videos": {"train": 9, "test": 5, "quarantined": bad},
+        "videos": {
+            "train": 9,
+            "test": 5,
+            "quarantined": [{"video": video, "reason": reason} for video, reason in reasons.items()],
+        },
         "classes": ["run", "jump", "wave"],
         "confusion": [[1, 0, 0], [0, 1, 1], [0, 0, 1]],
-        "provenance": {"rgb": scores().provenance, "flow": {"seed": 4}},
+        "provenance": {"rgb": scores().provenance, "flow": {"seed": 4}, "fuse": SETTINGS.to_dict()},
     }
 
 
@@ -131,49 +144,50 @@ def test_every_pair_of_streams_is_fused_with_the_weights() -> None:
 # Several splits
 
 
-def split_result(name: str, *, correct: int, total: int, **changes: Any) -> dict[str, Any]:
-    accuracy = {"correct": correct, "total": total, "top1": correct / total, "top5": None, "mean_class": 0.25}
-    result = {
+def accuracy_of(correct: int, total: int, **changes: Any) -> dict[str, Any]:
+    shares = {"top1": correct / total, "top1_decodable": 1.0, "top5": None, "mean_class": 0.25}
+    return {**shares, "top1_ci95": [0, 1], "correct": correct, "total": total, "per_class": {}} | changes
+
+
+def split_result(name: str, *, correct: int, total: int, **changes: Any) -> Result:
+    given = {
+        "format": 2,
         "dataset": "mine",
         "experiment": None,
         "split": name,
         "classes": list(CLASSES),
         "fusion": {"weights": {"rgb": 1.0}, "on": "logits"},
-        "accuracy": accuracy,
-        "streams": {"rgb": accuracy | {"correct": 1, "top1": 1 / total, "top5": 0.5 + total / 1000}},
-        "pairs": {"rgb+flow": accuracy | {"correct": 2, "top1": 2 / total}},
+        "accuracy": accuracy_of(correct, total),
+        "streams": {"rgb": accuracy_of(1, total, top5=0.5 + total / 1000)},
+        "pairs": {"rgb+flow": accuracy_of(2, total)},
+        "videos": {"train": 1, "test": total, "quarantined": []},
+        "confusion": [],
+        "provenance": {"fuse": {"seed": 0}},
     }
-    return result | changes
+    return Result.model_validate(given | changes)
 
 
 def test_summary_averages_splits_and_pools_their_videos() -> None:
-    said = mean_over_splits([split_result("split1", correct=8, total=10), split_result("split2", correct=24, total=40)])
-    json.dumps(said, allow_nan=False)
+    results = [split_result("split1", correct=8, total=10), split_result("split2", correct=24, total=40)]
+    summary = mean_over_splits(results)
+    assert (summary.format, summary.dataset, summary.experiment) == (2, "mine", None)
+    assert summary.splits == ["split1", "split2"]
+    assert summary.accuracy.top1.mean == pytest.approx(0.7)
+    assert summary.accuracy.top1.std == pytest.approx(0.1 * math.sqrt(2))
+    assert summary.accuracy.top5.to_dict() == {"mean": None, "std": None}
+    assert summary.pooled.top1 == 32 / 50
     # Wilson: (p + z2/2n ± z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n) with z = 1.959964, n = 50, p = .64
     z = 1.959963984540054
     middle, half = 0.64 + z**2 / 100, z * math.sqrt(0.64 * 0.36 / 50 + z**2 / 10_000)
     scale = 1 + z**2 / 50
-    assert said["accuracy"] == {
-        "top1": {"mean": pytest.approx(0.7), "std": pytest.approx(math.sqrt(0.02))},
-        "top5": {"mean": None, "std": None},
-        "mean_class": {"mean": 0.25, "std": 0.0},
-    }
-    assert said["pooled"]["top1"] == 0.64
-    assert said["pooled"]["top1_ci95"] == pytest.approx([(middle - half) / scale, (middle + half) / scale])
-    assert said["streams"]["rgb"]["accuracy"]["top5"]["mean"] == pytest.approx(0.525)
-    assert said["streams"]["rgb"]["pooled"]["top1"] == 0.04
-    assert said["pairs"]["rgb+flow"]["pooled"]["top1"] == 0.08
-    assert {key: said[key] for key in ("format", "dataset", "experiment", "splits")} == {
-        "format": 2,
-        "dataset": "mine",
-        "experiment": None,
-        "splits": ["split1", "split2"],
-    }
+    assert summary.pooled.top1_ci95 == pytest.approx(((middle - half) / scale, (middle + half) / scale))
+    assert summary.streams["rgb"].accuracy.top5.mean == pytest.approx(0.525)
+    assert (summary.streams["rgb"].pooled.top1, summary.pairs["rgb+flow"].pooled.top1) == (0.04, 0.08)
 
 
 def test_one_split_has_no_deviation() -> None:
-    said = mean_over_splits([split_result("split1", correct=8, total=10)])
-    assert said["accuracy"]["top1"] == {"mean": 0.8, "std": None}
+    summary = mean_over_splits([split_result("split1", correct=8, total=10)])
+    assert summary.accuracy.top1.to_dict() == {"mean": 0.8, "std": None}
 
 
 @pytest.mark.parametrize(
@@ -194,8 +208,28 @@ def test_results_that_do_not_belong_together_are_refused(changes: dict[str, Any]
         mean_over_splits(results)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"accuracy": {}}, r"accuracy\.top1: Field required"),
+        ({"fusion": {"weights": {}, "on": "logits"}}, r"fusion\.weights: "),
+        ({"provenance": {"fuse": {}}}, r"provenance\.fuse\.seed is no whole number"),
+    ],
+)
+def test_a_damaged_result_is_named_with_the_place(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    content = split_result("split1", correct=1, total=4).to_dict() | changes
+    (tmp_path / "fused.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=rf"fused\.json is damaged \(.*{message}.*run the workflow"):
+        read_result(tmp_path / "fused.json")
+
+
+def test_what_a_newer_version_adds_is_kept(tmp_path: Path) -> None:
+    content = split_result("split1", correct=1, total=4).to_dict() | {"added": [1]}
+    (tmp_path / "fused.json").write_text(json.dumps(content))
+    assert read_result(tmp_path / "fused.json").to_dict() == content
+
+
 def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = FuseSettings(recipe=2, seed=0, weights={"rgb": 1.0, "flow": 1.0, "warped": 0.0}, on="logits")
     fused = []
     for split in ("split1", "split2"):
         paths = []
@@ -203,7 +237,7 @@ def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.C
             paths.append(tmp_path / split / stream / "scores.h5")
             write_scores(paths[-1], scores(stream, split=split))
         fused.append(tmp_path / split / "fused.json")
-        write_result(fused[-1], paths, settings)
+        write_result(fused[-1], paths, SETTINGS)
     write_summary(tmp_path / "summary.json", fused)
     said = json.loads(fused[0].read_text())
     assert (said["accuracy"]["correct"], said["accuracy"]["total"], said["videos"]["train"]) == (2, 5, 9)

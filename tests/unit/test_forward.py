@@ -1,10 +1,8 @@
 """Scores by several processes are those of one."""
 
-import dataclasses
 import os
 import signal
 import struct
-import time
 import weakref
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
@@ -19,7 +17,9 @@ import torch
 
 from atw import config
 from atw.config import Compute
+from atw.data.reader import Shards
 from atw.evaluate import forward
+from atw.evaluate.forward import ScoredGroup, ScoringRun
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
@@ -44,9 +44,7 @@ def scored(trained: Trained, folder: Path, **compute: Any) -> Scores:
     return read_scores(out)
 
 
-@pytest.mark.parametrize(
-    "compute", [{"workers": 2}, {"workers": 3, "loaders": 1}, {"workers": 9}, {"loaders": 2}], ids=str
-)
+@pytest.mark.parametrize("compute", [{"workers": 3, "loaders": 1}, {"workers": 9}, {"loaders": 2}], ids=str)
 def test_the_number_of_processes_changes_nothing(trained: Trained, tmp_path: Path, compute: dict[str, int]) -> None:
     other = scored(trained, tmp_path, **compute)
     assert other.videos == TEST_VIDEOS
@@ -54,7 +52,7 @@ def test_the_number_of_processes_changes_nothing(trained: Trained, tmp_path: Pat
 
 
 def test_videos_that_share_a_batch(trained: Trained, tmp_path: Path) -> None:
-    """70 snippets a video, and two videos in a batch of 150: the same but for rounding."""
+    """70 snippets per video, and two videos in a batch of 150: the same but for rounding."""
     scored(trained, tmp_path, microbatch=75)
     with h5py.File(trained.split / "flow/scores.h5") as one, h5py.File(tmp_path / "scores.h5") as together:
         assert one["snippet_logits"].shape == (3, 10, 7, 2)
@@ -62,44 +60,34 @@ def test_videos_that_share_a_batch(trained: Trained, tmp_path: Path) -> None:
             assert np.allclose(one[name], together[name], atol=1e-5), name
 
 
-def test_auto_is_what_the_training_took(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chunks = []
-    in_order = forward.forward
-
-    def noted(task: forward.Task) -> Iterator[forward.Group]:
-        chunks.append(task.chunk)
-        return in_order(task)
-
-    monkeypatch.setattr(forward, "forward", noted)
-    scored(trained, tmp_path, microbatch="auto")
-    scored(trained, tmp_path, microbatch=3)
-    assert chunks == [4 * 2, 3 * 2]  # `tests.unit.trained` trains 4 videos of 2 snippets at once
-
-
-def test_a_full_gpu_is_one_message(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(task: forward.Task) -> Iterator[forward.Group]:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 392.00 MiB")
-        yield
-
-    monkeypatch.setattr(forward, "forward", fail)
-    with pytest.raises(InputError, match=r"scoring with 4 videos at once.*compute\.microbatch to a number below 4"):
-        scored(trained, tmp_path)
-
-
-def test_scores_are_in_full_fp32(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_score_in_full_fp32_as_many_snippets_as_in_training(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     convolutions: Any = torch.backends.cudnn
-    seen = []
+    chunks, precisions = [], []
     score = VideoNetwork.score
 
     def noted(self: VideoNetwork, snippets: torch.Tensor, *, chunk: int) -> Any:
-        seen.append(convolutions.conv.fp32_precision)
+        chunks.append(chunk)
+        precisions.append(convolutions.conv.fp32_precision)
         return score(self, snippets, chunk=chunk)
 
     monkeypatch.setattr(VideoNetwork, "score", noted)
     before = convolutions.conv.fp32_precision
-    scored(trained, tmp_path)
-    assert set(seen) == {"ieee"}
+    scored(trained, tmp_path, microbatch="auto")
+    scored(trained, tmp_path, microbatch=3)
+    assert list(dict.fromkeys(chunks)) == [4 * 2, 3 * 2]  # `tests.unit.trained` trains 4 videos of 2 snippets at once
+    assert set(precisions) == {"ieee"}
     assert convolutions.conv.fp32_precision == before
+
+
+def test_a_full_gpu_is_one_message(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 392.00 MiB")
+
+    monkeypatch.setattr(VideoNetwork, "score", fail)
+    with pytest.raises(InputError, match=r"scoring with 4 videos at once.*compute\.microbatch to a number below 4"):
+        scored(trained, tmp_path)
 
 
 def test_groups_are_written_and_forgotten_in_whatever_order_they_come(
@@ -108,8 +96,8 @@ def test_groups_are_written_and_forgotten_in_whatever_order_they_come(
     in_order = forward.forward
     alive: list[weakref.ref[Any]] = []
 
-    def backwards(task: forward.Task) -> Iterator[forward.Group]:
-        groups = list(in_order(task))
+    def backwards(run: ScoringRun, network: VideoNetwork) -> Iterator[ScoredGroup]:
+        groups = list(in_order(run, network))
         while groups:
             assert len([each for each in alive if each() is not None]) <= 1  # the one before
             group = groups.pop()
@@ -123,24 +111,20 @@ def test_groups_are_written_and_forgotten_in_whatever_order_they_come(
     assert (tmp_path / "scores.h5").read_bytes() == (trained.split / "flow/scores.h5").read_bytes()
 
 
-def task_of(trained: Trained, **changes: Any) -> forward.Task:
-    starts = read_scores(trained.split / "flow/scores.h5").positions.astype(np.int64)
-    return dataclasses.replace(
-        forward.Task(
-            model_path=trained.split / "flow/model.pt",
-            shard_paths=[trained.shards["flow"]],
-            shard_settings=config.shard_settings(trained.config, "mine", "flow"),
-            videos=list(TEST_VIDEOS),
-            starts=starts,
-            stack=3,
-            crops=[],
-            size=32,
-            chunk=8,
-            compute=Compute(gpus=0, loaders=0, workers=2),
-            threads=2,
-            gpus=(),
-        ),
-        **changes,
+def run_of(trained: Trained, *, crops: int = 1, snippets: int = 7, chunk: int = 8, model: Path | None = None) -> Any:
+    settings = config.shard_settings(trained.config, "mine", "flow")
+    return ScoringRun(
+        model_path=model or trained.split / "flow/model.pt",
+        shards=Shards([trained.shards["flow"]], settings),
+        videos=list(TEST_VIDEOS),
+        starts=np.zeros((3, snippets), np.int64),
+        stack=3,
+        crops=[None] * crops,
+        size=32,
+        chunk=chunk,
+        compute=Compute(gpus=0, loaders=0, workers=2),
+        threads=2,
+        gpus=(),
     )
 
 
@@ -149,19 +133,14 @@ def task_of(trained: Trained, **changes: Any) -> forward.Task:
     [(1, 80, 128, [1, 1, 1]), (1, 80, 160, [2, 1]), (1, 25, 128, [3]), (10, 25, 128, [1, 1, 1])],
 )
 def test_groups_fill_a_batch(trained: Trained, crops: int, snippets: int, chunk: int, expected: list[int]) -> None:
-    task = task_of(trained, crops=[None] * crops, starts=np.zeros((3, snippets), np.int64), chunk=chunk)
-    assert [len(group) for group in task.groups] == expected
-    assert [video for group in task.groups for video in group] == [0, 1, 2]
+    groups = run_of(trained, crops=crops, snippets=snippets, chunk=chunk).groups
+    assert [len(group) for group in groups] == expected
+    assert [video for group in groups for video in group] == [0, 1, 2]
 
 
-def test_what_goes_wrong_in_a_process_is_said_here(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing.h5 does not exist"):
-        list(forward.forward(task_of(trained, crops=[None], shard_paths=[tmp_path / "nothing.h5"])))
-
-
-def group_of(megabytes: int) -> forward.Group:
-    nothing = np.zeros(0, np.float32)
-    return forward.Group(range(1), nothing, nothing, nothing, np.zeros(megabytes * 250_000, np.float32))
+def shared_out(run: ScoringRun) -> Iterator[ScoredGroup]:
+    network: Any = None  # each process loads its own
+    return forward.forward(run, network)
 
 
 def started() -> list[psutil.Process]:
@@ -170,34 +149,48 @@ def started() -> list[psutil.Process]:
     return [each for server in servers for each in server.children(recursive=True)]
 
 
+def test_an_error_in_a_process_is_raised_here(trained: Trained, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing\.pt is no model file"):
+        list(shared_out(run_of(trained, model=tmp_path / "nothing.pt")))
+
+
 def test_a_process_that_is_killed_is_not_waited_for(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "_send_groups", kill_the_first)
+    monkeypatch.setattr(forward, "send_groups", kill_the_first)
     with pytest.raises(RuntimeError, match="ended with status -9"):
-        list(forward.forward(task_of(trained, crops=[None])))
+        list(shared_out(run_of(trained)))
     assert not started()
 
 
-def kill_the_first(task: forward.Task, rank: int, world: int, results: Connection) -> None:
-    """In the middle of a group that it sends, while the other one goes on."""
+def kill_the_first(run: ScoringRun, rank: int, world: int, results: Connection) -> None:
+    """Killed in the middle of a group that it sends, while the other one goes on."""
     if rank == 0:
         os.write(results.fileno(), struct.pack("!i", 1000) + b"a tenth")
         os.kill(os.getpid(), signal.SIGKILL)
-    results.send(group_of(1))
-    time.sleep(300)
+    results.send(group_of_a_megabyte())
+    signal.pause()
 
 
-def test_nobody_works_ahead_of_what_is_taken(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "_send_groups", send_many)
-    groups = forward.forward(task_of(trained, crops=[None], model_path=tmp_path / "model.pt"))
+def test_nobody_works_ahead_of_the_groups_that_are_taken(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe holds 64 kB: to send a group of a megabyte returns when it is taken."""
+    monkeypatch.setattr(forward, "send_groups", send_many)
+    groups = shared_out(run_of(trained, model=tmp_path / "model.pt"))
     for taken in (1, 2, 3):
         next(groups)
-        time.sleep(0.5)
+        while any(process.status() == psutil.STATUS_RUNNING for process in started()):
+            pass
         assert len(list(tmp_path.glob("sent-*"))) <= taken
     groups.close()  # type: ignore[attr-defined]
     assert not started()
 
 
-def send_many(task: forward.Task, rank: int, world: int, results: Connection) -> None:
+def send_many(run: ScoringRun, rank: int, world: int, results: Connection) -> None:
     for number in range(10):
-        results.send(group_of(1))
-        task.model_path.with_name(f"sent-{rank}-{number}").touch()
+        results.send(group_of_a_megabyte())
+        run.model_path.with_name(f"sent-{rank}-{number}").touch()
+
+
+def group_of_a_megabyte() -> ScoredGroup:
+    nothing = np.zeros(0, np.float32)
+    return ScoredGroup(range(1), nothing, nothing, nothing, np.zeros(250_000, np.float32))

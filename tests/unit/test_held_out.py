@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from atw import config
 from atw.config import FuseSettings, ListedVideo
 from atw.datasets import Split
-from atw.evaluate.choice import choose_weights
-from atw.evaluate.fuse import mean_over_splits
-from atw.evaluate.result import print_result, write_result, write_summary
+from atw.evaluate.fuse import choose_weights
+from atw.evaluate.result import Result, mean_over_splits, print_result, write_result, write_summary
 from atw.evaluate.score import score_videos
-from atw.evaluate.scores import Scores, read_names, read_scores
+from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
@@ -136,7 +135,7 @@ def test_every_stream_holds_out_and_scores_the_same_videos(tmp_path: Path, write
         task = task_of(tmp_path, write_shard, stream, train={"held_out": 0.5, "iterations": 1})
         path = score(tmp_path, task, subset="held_out")
         read = read_scores(path, subset="held_out")
-        assert read_names(path)["subset"] == "held_out"
+        assert read_scores(path, subset=None).subset == "held_out"
         assert read.video_logits.shape == (2, 2)
         assert [task.split.classes[label] for label in read.labels] == [video[0] for video in read.videos]
         assert (read.provenance["train_videos"], read.provenance["held_out_videos"]) == (2, 2)
@@ -205,7 +204,7 @@ def test_of_equally_good_weights_the_nearest_to_the_configured_are_taken() -> No
     chosen = choose_weights(
         held_out_scores({"rgb": RIGHT, "flow": RIGHT, "warped": RIGHT}), configured=CONFIGURED, on="logits"
     )
-    assert chosen == {
+    assert chosen.to_dict() == {
         "videos": 4,
         "grid": {"step": 0.1, "candidates": 66},  # 1 : 1 : 0.5 is one of the 12 * 11 / 2 points itself
         "configured": {"weights": CONFIGURED, "top1": 1.0},
@@ -213,8 +212,8 @@ def test_of_equally_good_weights_the_nearest_to_the_configured_are_taken() -> No
     }
     # Off the grid: 2/3 and 1/3 stay what they are.
     pair = choose_weights(held_out_scores({"rgb": RIGHT, "flow": RIGHT}), configured={"rgb": 2, "flow": 1}, on="logits")
-    assert pair["chosen"]["weights"] == {"rgb": 2 / 3, "flow": 1 / 3}
-    assert pair["grid"]["candidates"] == 12
+    assert pair.chosen.weights == {"rgb": 2 / 3, "flow": 1 / 3}
+    assert pair.grid.candidates == 12
 
 
 def test_the_weights_of_a_table_by_hand() -> None:
@@ -223,19 +222,19 @@ def test_the_weights_of_a_table_by_hand() -> None:
         {"rgb": [[3, 0, 0], [1, 0, 0], [0, 9, 0], [9, 0, 0]], "flow": [[0, 1, 0], [0, 3, 0], [0, 0, 11], [9, 0, 0]]}
     )
     found = choose_weights(streams, configured={"rgb": 3.0, "flow": 1.0}, on="logits")
-    assert found["configured"]["top1"] == 0.25  # the tie of video 1 goes to the first class
-    assert found["chosen"] == {"weights": {"rgb": 0.5, "flow": 0.5}, "top1": 0.75}
+    assert found.configured.top1 == 0.25  # the tie of video 1 goes to the first class
+    assert found.chosen.to_dict() == {"weights": {"rgb": 0.5, "flow": 0.5}, "top1": 0.75}
     from_below = choose_weights(streams, configured={"rgb": 1.0, "flow": 9.0}, on="logits")
-    assert from_below["chosen"]["weights"] == {"rgb": 0.3, "flow": 0.7}
+    assert from_below.chosen.weights == {"rgb": 0.3, "flow": 0.7}
 
 
 def test_a_stream_that_only_harms_gets_no_weight() -> None:
     streams = held_out_scores({"rgb": WRONG, "flow": (np.array(RIGHT) / 100).tolist(), "warped": WRONG})
     found = choose_weights(streams, configured=CONFIGURED, on="logits")
-    assert found["chosen"] == {"weights": {"flow": 1.0}, "top1": 1.0}
+    assert found.chosen.to_dict() == {"weights": {"flow": 1.0}, "top1": 1.0}
     # Of equally sure probabilities more than half is enough, and the least of that is nearest.
     sure = held_out_scores({"rgb": WRONG, "flow": RIGHT, "warped": WRONG})
-    assert choose_weights(sure, configured=CONFIGURED, on="probabilities")["chosen"]["weights"]["flow"] == 0.6
+    assert choose_weights(sure, configured=CONFIGURED, on="probabilities").chosen.weights["flow"] == 0.6
 
 
 def write_all(folder: Path, *streams: dict[str, Scores]) -> list[Path]:
@@ -274,7 +273,7 @@ def test_test_videos_never_influence_the_weights(tmp_path: Path, capsys: pytest.
     for one in said:
         assert one["fusion"] == said[0]["fusion"]
         assert one["fusion"]["weights"] == one["fusion"]["held_out"]["chosen"]["weights"]
-        assert one["fusion"]["held_out"] == choose_weights(held_out, configured=CONFIGURED, on="logits")
+        assert one["fusion"]["held_out"] == choose_weights(held_out, configured=CONFIGURED, on="logits").to_dict()
         assert (one["videos"]["train"], one["videos"]["held_out"]) == (7, 4)
     # Held-out videos do.
     other = held_out_scores({"rgb": RIGHT, "flow": WRONG, "warped": WRONG}, provenance=provenance())
@@ -334,7 +333,7 @@ def test_splits_with_weights_of_their_own_are_averaged(tmp_path: Path) -> None:
     assert (list(summary["streams"]), summary["pairs"]) == (["rgb", "flow"], {})
     results[1]["fusion"]["held_out"]["configured"]["weights"]["rgb"] = 2.0
     with pytest.raises(InputError, match=r"split1 and split2 cannot be averaged: fusion is"):
-        mean_over_splits(results)
+        mean_over_splits([Result.model_validate(result) for result in results])
 
 
 # Settings

@@ -85,6 +85,8 @@ RESERVED = {
         "atw.config.sections",
         "atw.config.stages",
         "atw.config.merge",
+        "evaluate",
+        "atw.extras.tables.content",
         "atw.extras.reference",
         "atw.extras.report.inputs",
     },

@@ -38,7 +38,7 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 EVERYTHING = """
 import logging, sys
 from pathlib import Path
-from atw.evaluate.scores import read_names
+from atw.evaluate.scores import read_scores
 from atw.files import InputError, atomic_folder, write_json
 from atw.locks import locked
 from atw.hdf5 import new_file
@@ -52,7 +52,7 @@ with atomic_folder(folder / "frames"):
     pass
 with new_file(folder / "0.h5") as file:
     file["a"] = 1
-for read in (read_names, Shard):
+for read in (read_scores, Shard):
     try:
         read(folder / "0.h5")
     except InputError as error:

@@ -41,10 +41,10 @@ def test_each_stream_is_compared_with_the_fusion_without_it(tmp_path: Path) -> N
         ("fused", None, 7, 13),
     ]
     rgb, flow = said.additions
-    assert (rgb.stream, rgb.without, rgb.compared["difference"]) == ("rgb", "flow", 0)
+    assert (rgb.stream, rgb.without, rgb.compared.difference) == ("rgb", "flow", 0)
     assert (flow.stream, flow.without) == ("flow", "rgb")
-    assert flow.compared["accuracy"] == pytest.approx([5 / 13, 7 / 13])
-    assert (flow.compared["only_second"], flow.compared["only_first"]) == (3, 1)  # 4, 5, 6 won and 9 lost
+    assert flow.compared.accuracy == pytest.approx((5 / 13, 7 / 13))
+    assert (flow.compared.only_second, flow.compared.only_first) == (3, 1)  # 4, 5, 6 won and 9 lost
     for row in said.rows:
         low, high = row.mean_class_ci95
         assert 0 < low < row.accuracy.mean_class < high < 1

@@ -16,7 +16,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from atw.config import AuditSettings
-from atw.extras.report.inputs import ReportInputs, Result, read_inputs
+from atw.evaluate.result import Result
+from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.page import render, write_report
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atw.config import RECIPES, STREAMS, Evaluate, Fusion
-from atw.evaluate.result import read_result
+from atw.evaluate.result import Result, read_result
 from atw.files import InputError
 from atw.train.modelfile import TrainedModel, load_model
 
@@ -61,12 +61,12 @@ def read_models(folder: Path) -> Models:
     return Models(streams, weights, fusion["on"], evaluate)
 
 
-def _fusion(path: Path, result: dict[str, Any] | None) -> dict[str, Any]:
+def _fusion(path: Path, result: Result | None) -> dict[str, Any]:
     """Weights by stream, and `on`."""
     if result is None:
         return {"weights": Fusion().weights, "on": Fusion().add}
     with _explained(path):
-        checked = Fusion.model_validate({"weights": result["fusion"]["weights"], "add": result["fusion"]["on"]})
+        checked = Fusion.model_validate({"weights": result.fusion.weights, "add": result.fusion.on})
     return {"weights": checked.weights, "on": checked.add}
 
 
@@ -121,11 +121,11 @@ def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
 _FRAMES = {"width", "height", "max_pixels", "picture_stream"}
 
 
-def _scoring(path: Path, result: dict[str, Any] | None, stream: str, model: TrainedModel) -> Evaluate:
+def _scoring(path: Path, result: Result | None, stream: str, model: TrainedModel) -> Evaluate:
     """The snippets and crops that the test videos of a stream were scored with."""
     if result:
         with _explained(path):
-            used = result["provenance"][stream]["settings"]["score"]["evaluate"]
+            used = result.provenance[stream]["settings"]["score"]["evaluate"]
             return Evaluate.model_validate({name: used[name] for name in Evaluate.model_fields})
     preprocess = model.settings.shards.preprocess
     return Evaluate(crop=min(Evaluate().crop, preprocess.width, preprocess.height))

@@ -3,14 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from atw.evaluate.compare import compare, outcomes
-from atw.evaluate.metrics import mean_class_interval, wilson_interval
+from atw.evaluate.compare import Comparison, compare, outcomes
+from atw.evaluate.metrics import Accuracy, mean_class_interval, wilson_interval
 from atw.extras.report.charts import (
     COLOUR_BAR,
     COLOUR_SCALE,
@@ -25,7 +24,7 @@ from atw.extras.report.charts import (
     class_axis,
     plain,
 )
-from atw.extras.report.inputs import Accuracy, ReportInputs
+from atw.extras.report.inputs import ReportInputs
 from atw.extras.report.pipeline import CLIPPED_SHARE, FlowQuality
 from atw.extras.report.videos import flat_shares
 
@@ -53,7 +52,7 @@ class Addition:
 
     stream: str
     without: str
-    compared: Mapping[str, Any]
+    compared: Comparison
 
 
 @dataclass(frozen=True, kw_only=True)

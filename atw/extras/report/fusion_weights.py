@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from atw.evaluate.choice import count_correct, grid
+from atw.evaluate.fuse import count_correct, weight_grid
 from atw.extras.report.charts import COLOUR_BAR, COLOUR_SCALE, FUSED_COLOUR, PERCENT, Section, axis, chart
 from atw.extras.report.inputs import ReportInputs
 
@@ -30,7 +30,7 @@ def fusion_weights(inputs: ReportInputs) -> FusionWeights:
     """Return top-1 for other weights of the fusion; quarantined videos count as wrong. One stream has no figure."""
     streams, fused = list(inputs.scores), inputs.result.accuracy
     points = []
-    for values in grid(len(streams)) if len(streams) > 1 else ():
+    for values in weight_grid(len(streams)) if len(streams) > 1 else ():
         weights = dict(zip(streams, values, strict=True))
         correct = count_correct(inputs.scores, weights=weights, on=inputs.result.fusion.on)
         points.append(WeightPoint(weights, correct / fused.total))

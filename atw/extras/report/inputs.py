@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,54 +10,11 @@ from pydantic import BaseModel, ConfigDict
 from atw.config import STREAMS
 from atw.evaluate.compare import Outcomes, result_outcomes
 from atw.evaluate.fuse import fuse
-from atw.evaluate.result import read_result, understood
+from atw.evaluate.result import Result, read_result
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.scored_videos import StoredVideo, stored_videos
 from atw.files import InputError
 from atw.preprocess.audit import Finding, read_findings
-
-
-class Accuracy(BaseModel):
-    """Accuracies of a stream or of the fusion over all listed test videos, with 95% intervals."""
-
-    top1: float
-    top1_ci95: tuple[float, float]
-    top5: float | None
-    mean_class: float
-    per_class: dict[str, float | None]
-    correct: int
-    total: int
-
-
-class _HeldOut(BaseModel):
-    videos: int
-
-
-class _Fusion(BaseModel):
-    weights: dict[str, float]
-    on: Literal["logits", "probabilities"]
-    held_out: _HeldOut | None = None
-
-
-class _VideoCounts(BaseModel):
-    train: int
-    test: int
-    quarantined: list[dict[str, str]]
-
-
-class Result(BaseModel):
-    """The content of fused.json, as far as the page shows it; see `atw.evaluate.fuse.report`."""
-
-    dataset: str
-    split: str
-    experiment: str | None
-    accuracy: Accuracy
-    streams: dict[str, Accuracy]
-    fusion: _Fusion
-    videos: _VideoCounts
-    classes: list[str]
-    confusion: list[list[int]]
-    provenance: dict[str, dict[str, Any]]
 
 
 class HistoryRow(BaseModel):
@@ -110,7 +66,7 @@ class ReportInputs:
     @property
     def seed(self) -> int:
         """Return the seed of intervals and draws."""
-        return int(self.result.provenance["fuse"]["seed"])
+        return self.result.seed
 
     def fuse(self, weights: dict[str, float]) -> NDArray[np.float64]:
         """Fuse the scores with other weights, [V, K]."""
@@ -128,9 +84,7 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
     Raises:
         InputError: a file is missing or damaged, or the files do not belong together.
     """
-    content = read_result(result_path)
-    with understood(result_path):
-        result = Result.model_validate(content)
+    result = read_result(result_path)
     for stream in result.streams:
         if stream not in STREAMS:
             raise InputError(
@@ -138,11 +92,12 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
             )
     folders = {stream: result_path.parent / stream for stream in result.streams}
     scores = {stream: read_scores(folder / "scores.h5") for stream, folder in folders.items()}
+    fused = fuse(scores, weights=result.fusion.weights, on=result.fusion.on)
     return ReportInputs(
         result=result,
         scores=scores,
-        fused=fuse(scores, weights=result.fusion.weights, on=result.fusion.on),
-        outcomes=result_outcomes(result_path, content, scores),
+        fused=fused,
+        outcomes=result_outcomes(result_path, result, scores, fused),
         histories={stream: _read_history(folder / "history.jsonl") for stream, folder in folders.items()},
         stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
         findings=_read_findings(quarantine),
