@@ -68,11 +68,19 @@ def predict(
     Example: atw predict video.mp4 --model results/demo/split1 --render video.png
     """
     from atw.extras.doctor.machine import usable_cores
-    from atw.extras.predict.command import Wishes
     from atw.extras.predict.command import predict as classify
 
-    wishes = Wishes(top=top, window_seconds=window, stride_seconds=stride, render=render)
-    if classify(videos, model, wishes, device=device, threads=threads or usable_cores()):
+    bad = classify(
+        videos,
+        model,
+        device=device,
+        threads=threads or usable_cores(),
+        top=top,
+        window_seconds=window,
+        stride_seconds=stride,
+        picture=render,
+    )
+    if bad:
         sys.exit(1)
 
 

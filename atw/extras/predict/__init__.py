@@ -1,6 +1,6 @@
 """New videos through all streams of a trained split: labels, attention over time, windows of untrimmed videos.
 
-`footage` computes frames and flow as the shards of training hold them, `predictor` scores them, `render` draws.
+`items` computes frames and flow as the shards of training hold them, `predictor` scores them, `drawn` draws.
 """
 
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction

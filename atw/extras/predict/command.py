@@ -1,15 +1,13 @@
-"""`atw predict`: one JSON object a line for each video on stdout."""
+"""`atw predict`: one JSON object per video on stdout, each on a line."""
 
 import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from atw.extras.predict.prediction import Prediction
 from atw.extras.predict.predictor import load
 from atw.files import InputError
 from atw.videos.decode import BadVideoError
@@ -17,68 +15,59 @@ from atw.videos.decode import BadVideoError
 log = logging.getLogger("atw")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What is asked for beside the labels.
+def predict(
+    videos: Sequence[Path],
+    folder: Path,
+    *,
+    device: str,
+    threads: int,
+    top: int = 5,
+    window_seconds: float | None = None,
+    stride_seconds: float | None = None,
+    picture: Path | None = None,
+) -> int:
+    """Print a line of JSON for each video as soon as it is known; return how many videos could not be used.
+
+    A video that is bad, or for which the disk has no room, has `error`, the reason, in place of a prediction.
 
     Args:
+        videos: paths.
+        folder: of a split, with its networks.
+        device: as in `load`.
+        threads: CPU threads.
         top: classes to name.
         window_seconds: length of windows; None for none.
         stride_seconds: from window to window; None is half a window.
-        render: picture or film to make, `.png` or `.mp4`.
+        picture: picture or film to make of the one video, `.png` or `.mp4`.
     """
+    if picture:
+        from atw.extras.predict.drawn import check_render, render  # Matplotlib is slow to import
 
-    top: int = 5
-    window_seconds: float | None = None
-    stride_seconds: float | None = None
-    render: Path | None = None
-
-
-def predict(videos: Sequence[Path], folder: Path, wishes: Wishes, *, device: str, threads: int) -> int:
-    """Print a line of JSON for each video as soon as it is known; returns how many videos could not be used.
-
-    A video that is bad, or for which the disk has no room, has `error`, the reason, in place of a prediction.
-    """
-    if wishes.render:
         if len(videos) != 1:
             raise InputError(f"--render shows one video, and {len(videos)} are given; give one")
-        _check_render(wishes.render, videos[0])
+        check_render(picture, videos[0])
     torch.set_num_threads(threads)
     predictor = load(folder, device=device, threads=threads)
     bad = 0
     for video in videos:
         try:
-            prediction = predictor.predict(
-                video, window_seconds=wishes.window_seconds, stride_seconds=wishes.stride_seconds
-            )
+            prediction = predictor.predict(video, window_seconds=window_seconds, stride_seconds=stride_seconds)
         except (BadVideoError, OSError) as error:
             bad += 1
             reason = _disk_reason(error) if isinstance(error, OSError) else str(error)
             log.warning("%s cannot be used: %s", video, reason)
             _print({"video": str(video), "error": reason})
             continue
-        _print(prediction.to_json(top=wishes.top))
-        if wishes.render:
-            _render(prediction, video, wishes.render)
+        _print(prediction.to_json(top=top))
+        if picture:
+            render(prediction, video, picture)
     return bad
 
 
 def _disk_reason(error: OSError) -> str:
-    """In words: what a video is decoded to lies in temporary files, and another video may need fewer of them."""
+    """In words: decoded videos lie in temporary files, and another video may need fewer of them."""
     where = error.filename or f"temporary files in {tempfile.gettempdir()}"
     return f"{error.strerror or error}: {where}; free some space there, or name another folder in TMPDIR"
-
-
-def _check_render(out: Path, video: Path) -> None:
-    from atw.extras.predict.render import check_render  # Matplotlib is slow to import, and only pictures need it
-
-    check_render(out, video)
-
-
-def _render(prediction: Prediction, video: Path, out: Path) -> None:
-    from atw.extras.predict.render import render
-
-    render(prediction, video, out)
 
 
 def _print(content: dict[str, object]) -> None:

@@ -2,17 +2,18 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 from atw.config import RECIPES, STREAMS, Evaluate, Fusion
+from atw.evaluate.fuse import Addend
 from atw.evaluate.result import Result, read_result
 from atw.files import InputError
 from atw.train.modelfile import TrainedModel, load_model
 
 log = logging.getLogger("atw")
+_FRAMES = {"width", "height", "max_pixels", "picture_stream"}
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,13 @@ class Models:
     Args:
         streams: by name, in the order of `STREAMS`.
         weights: of each stream in the fusion.
-        on: what the fusion adds, `logits` or `probabilities`.
+        on: what the fusion adds.
         evaluate: by stream, the snippets, crops and crop of a test video.
     """
 
     streams: dict[str, TrainedModel]
     weights: dict[str, float]
-    on: Literal["logits", "probabilities"]
+    on: Addend
     evaluate: dict[str, Evaluate]
 
 
@@ -46,28 +47,26 @@ def read_models(folder: Path) -> Models:
     paths = {stream: path for stream, path in files.items() if path.is_file()}
     if not paths:
         raise InputError(f"{folder} has no rgb/model.pt, flow/model.pt or warped/model.pt; give the folder of a split")
-    result = read_result(folder / "fused.json") if (folder / "fused.json").is_file() else None
-    fusion = _fusion(folder / "fused.json", result)
-    weights = {stream: fusion["weights"].get(stream, 0.0) for stream in paths}
-    weights = {stream: weight for stream, weight in weights.items() if weight}
+    result_path = folder / "fused.json"
+    result = read_result(result_path) if result_path.is_file() else None
+    fusion = _fusion(result_path, result)
+    used: dict[str, float] = {stream: weight for stream, weight in fusion.weights.items() if weight}
+    weights = {stream: used[stream] for stream in paths if stream in used}
     if not weights:
-        raise InputError(f"{folder / 'fused.json'} fuses no stream that has a model.pt; train those that it names")
-    for stream in sorted(set(fusion["weights"]) - set(weights)):
-        if fusion["weights"][stream]:
-            log.warning("%s has no model.pt of %s: the prediction does without", folder, stream)
+        raise InputError(f"{result_path} fuses no stream that has a model.pt; train those that it names")
+    for stream in sorted(used.keys() - weights.keys()):
+        log.warning("%s has no model.pt of %s: the prediction does without", folder, stream)
     streams = {stream: _read(paths[stream], stream) for stream in weights}
     _require_same(folder, streams)
-    evaluate = {stream: _scoring(folder / "fused.json", result, stream, model) for stream, model in streams.items()}
-    return Models(streams, weights, fusion["on"], evaluate)
+    evaluate = {stream: _scoring(result_path, result, stream, model) for stream, model in streams.items()}
+    return Models(streams, weights, fusion.add, evaluate)
 
 
-def _fusion(path: Path, result: Result | None) -> dict[str, Any]:
-    """Weights by stream, and `on`."""
+def _fusion(path: Path, result: Result | None) -> Fusion:
     if result is None:
-        return {"weights": Fusion().weights, "on": Fusion().add}
+        return Fusion()
     with _explained(path):
-        checked = Fusion.model_validate({"weights": result.fusion.weights, "add": result.fusion.on})
-    return {"weights": checked.weights, "on": checked.add}
+        return Fusion.model_validate({"weights": result.fusion.weights, "add": result.fusion.on})
 
 
 def _read(path: Path, stream: str) -> TrainedModel:
@@ -99,8 +98,8 @@ def _explained(path: Path) -> Iterator[None]:
         ) from None
 
 
-def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
-    """The streams look at the same frames and name the same classes, or adding their scores means nothing."""
+def _require_same(folder: Path, streams: Mapping[str, TrainedModel]) -> None:
+    """Refuse streams that look at other frames or name other classes: to add their scores means nothing."""
     first, *others = streams
     for other in others:
         one, two = streams[first], streams[other]
@@ -116,9 +115,6 @@ def _require_same(folder: Path, streams: dict[str, TrainedModel]) -> None:
                     f"the networks {first} and {other} in {folder} do not belong together, they differ in {what}: "
                     f"{had} and {has}; train one of them again"
                 )
-
-
-_FRAMES = {"width", "height", "max_pixels", "picture_stream"}
 
 
 def _scoring(path: Path, result: Result | None, stream: str, model: TrainedModel) -> Evaluate:

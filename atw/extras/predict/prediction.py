@@ -1,4 +1,4 @@
-"""What a prediction says of a video, for programs and as JSON."""
+"""The prediction for a video, for programs and as JSON."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +15,12 @@ _DIGITS = 6
 
 @dataclass(frozen=True, eq=False)
 class StreamPrediction:
-    """What one stream says of a whole video, from M snippets.
+    """The scores of a whole video by one stream, from M snippets.
 
     Args:
         logits: float64 [K], averaged over the crops, as `video_logits` of scores.h5.
         seconds: float64 [M], the middle of each snippet.
-        attention: float64 [M], how much each counted, averaged over the crops; sums to 1.
+        attention: float64 [M], weight of each snippet, averaged over the crops; sums to 1.
     """
 
     logits: NDArray[np.float64]
@@ -30,7 +30,7 @@ class StreamPrediction:
 
 @dataclass(frozen=True, eq=False)
 class WindowPrediction:
-    """What the fused streams say of a part of a video, looked at by itself."""
+    """Probabilities [K] of a part of a video, which the fused streams look at by itself."""
 
     start_seconds: float
     end_seconds: float
@@ -39,7 +39,7 @@ class WindowPrediction:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the networks of a split say of a video.
+    """The classes of a video, as the networks of a split see it.
 
     Args:
         video: path as it was given.
@@ -47,14 +47,14 @@ class Prediction:
         probabilities: float64 [K], of the fused streams; they sum to 1 and are not calibrated.
         streams: by name.
         windows: in order of time; empty unless asked for.
-        fps: frames a second on average; 25 is assumed where the file does not say.
+        fps: frames per second on average; 25 is assumed if the file does not say.
         times: when each frame is shown.
         start: when the first frame is shown on the file's own clock, seconds.
-        picture_stream: the one that was used of a file with several.
+        picture_stream: which stream of pictures was used, if the file has several.
         width: px, as shown.
         height: px.
-        repaired: what was wrong with the file and could be mended, in words.
-        notes: what is worth knowing of it and wrong with nothing.
+        repaired: faults of the file that could be mended, in words.
+        notes: peculiarities of the file that are no faults, in words.
     """
 
     video: str
@@ -73,7 +73,7 @@ class Prediction:
 
     @property
     def frames(self) -> int:
-        """How many were decoded."""
+        """How many frames were decoded."""
         return self.times.frames
 
     @property

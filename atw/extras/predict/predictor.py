@@ -10,23 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import Tensor
 
-from atw.config import ON_GPU, Evaluate, FrameShards, ShardSettings, WarpedShards
+from atw.config import ON_GPU, FrameShards, ShardSettings, WarpedShards
 from atw.data import augment
-from atw.evaluate.fuse import probabilities
-from atw.extras.predict.footage import Footage, Recipe, pairs_of, runs
+from atw.evaluate.fuse import probabilities, weighted_sum
+from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
 from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.files import InputError
-from atw.model.consensus import Consensus
 from atw.preprocess.backend import backend_with
 from atw.terminal import meter
 from atw.train.arithmetic import full_fp32
 from atw.train.modelfile import TrainedModel
-from atw.videos.decode import BadVideoError
+from atw.videos.decode import Audit, BadVideoError
 from atw.videos.times import USUAL_FPS
 
 log = logging.getLogger("atw")
@@ -45,6 +43,22 @@ def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predic
         InputError: no networks are there, they do not belong together, or there is no such device.
     """
     return Predictor(read_models(Path(path)), device=device, threads=threads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """Different snippets [U, L] of a stream, and for each span the places [M] of its own among them."""
+
+    snippets: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class _SpanScores:
+    """Logits [spans, K] and attention [spans, M] of a stream."""
+
+    logits: NDArray[np.float64]
+    attention: NDArray[np.float64]
 
 
 class Predictor:
@@ -73,9 +87,9 @@ class Predictor:
     ) -> Prediction:
         """Classify a video of any length.
 
-        Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` also each
-        window of that length is classified as if it were a video of its own, every `stride_seconds` (half a window
-        unless given). A snippet that several windows share is computed once.
+        Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` each window
+        of that length is classified too, as if it were a video of its own, every `stride_seconds` (half a window unless
+        given). A snippet that several windows share is computed once.
 
         Raises:
             BadVideoError: the video cannot be used; the message is the reason.
@@ -83,135 +97,136 @@ class Predictor:
         """
         check_window(window_seconds, stride_seconds)
         path = Path(video)
-        with contextlib.ExitStack() as stack:
-            recipe = self._recipe()
+        with tempfile.TemporaryFile() as file:
+            items = VideoItems(path, self.shard_settings(), threads=self._threads, file=file)
             log.info("%s: looking through the file", path.name)
-            audit = recipe.examine(path)
-            times = audit.times
-            for said in (*audit.repaired, *audit.notes):
-                log.info("%s: %s", path.name, said)
-            if times.source == "assumed":
-                log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
+            audit = items.examine()
+            _report(path, audit)
             spans = [Span(0, audit.decoded)]
             if window_seconds is not None:
-                spans += windows(times, window_seconds=window_seconds, stride_seconds=stride_seconds)
+                spans += windows(audit.times, window_seconds=window_seconds, stride_seconds=stride_seconds)
             plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
             wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
             log.info(
                 "%s: %d frames, %d windows; flow comes first, then the scores of %s",
                 *(path.name, audit.decoded, len(spans) - 1, ", ".join(plans)),
             )
-            footage = Footage(stack.enter_context(tempfile.TemporaryFile()), recipe)
-            with meter(
-                f"flow of {path.name}, in runs of frames", "pairs", sum(1 for _ in runs(pairs_of(wanted)))
-            ) as progress:
-                footage.compute(path, audit, wanted, progress)
+            steps = len(list(blocks_of(wanted)))
+            with meter(f"flow of {path.name}, in runs of frames", "pairs", steps) as progress:
+                items.compute(audit, wanted, progress)
             with _fitting():
-                results = {stream: self._score(stream, plan, footage) for stream, plan in plans.items()}
+                scores = {stream: self._score(stream, plan, items) for stream, plan in plans.items()}
+        return self._prediction(str(video), audit, spans, plans, scores)
+
+    def _prediction(
+        self,
+        video: str,
+        audit: Audit,
+        spans: Sequence[Span],
+        plans: dict[str, _Plan],
+        scores: dict[str, _SpanScores],
+    ) -> Prediction:
+        weights, on, times = self._models.weights, self._models.on, audit.times
+        fused = weighted_sum({stream: one.logits for stream, one in scores.items()}, weights=weights, on=on)
+        whole, *of_windows = probabilities(fused, weights=weights, on=on)  # [spans, K]
         return Prediction(
-            video=str(video),
+            video=video,
             classes=self.classes,
-            probabilities=self._fused(results, 0),
+            probabilities=whole,
             streams={
                 stream: StreamPrediction(
-                    found[0].logits, middle_seconds(plans[stream].of(0), times, stream=stream), found[0].attention
+                    logits=scores[stream].logits[0],
+                    seconds=middle_seconds(plan.snippets[plan.places[0]], times, stream=stream),
+                    attention=scores[stream].attention[0],
                 )
-                for stream, found in results.items()
+                for stream, plan in plans.items()
             },
             windows=[
-                WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), self._fused(results, number))
-                for number, span in enumerate(spans[1:], start=1)
+                WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), of_window)
+                for span, of_window in zip(spans[1:], of_windows, strict=True)
             ],
             fps=audit.fps or USUAL_FPS,
             times=times,
             start=audit.start,
-            picture_stream=recipe.picture_stream,
+            picture_stream=next(iter(self._models.streams.values())).settings.shards.preprocess.picture_stream,
             width=audit.width,
             height=audit.height,
             repaired=audit.repaired,
             notes=audit.notes,
         )
 
-    def _recipe(self) -> Recipe:
-        """How the networks' shards were made, on a flow backend that can run here.
+    def shard_settings(self) -> dict[str, ShardSettings]:
+        """By stream, the settings of the shards of training, on a flow backend that can run here.
 
         Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
         """
-        return Recipe(
-            {stream: self._here(model.settings.shards) for stream, model in self._models.streams.items()}, self._threads
-        )
+        return {stream: self._usable(model.settings.shards) for stream, model in self._models.streams.items()}
 
-    def _here(self, settings: ShardSettings) -> ShardSettings:
+    def _usable(self, settings: ShardSettings) -> ShardSettings:
         if isinstance(settings, FrameShards):
             return settings
         gpus, name = int(self._device.type == "cuda"), settings.flow.backend
         # What a GPU computed, the CPU computes as well: the backends agree within rounding.
-        backend = backend_with("auto" if name in ON_GPU and not gpus else name, gpus)
-        settings = settings.on(backend)
+        settings = settings.on(backend_with("auto" if name in ON_GPU and not gpus else name, gpus))
         if isinstance(settings, WarpedShards) and settings.warp.masks:
             log.warning("warp.masks was set in training; a new video has no masks, and none are used")
             return settings.without_masks()
         return settings
 
-    def _plan(self, stream: str, spans: Sequence[Span]) -> "_Plan":
-        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
-        of_spans = [
-            stacks(span, stream=stream, snippets=evaluate.snippets, stack=model.settings.stack) for span in spans
-        ]
-        snippets, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
-        return _Plan(snippets, places.reshape(len(spans), -1))
+    def _plan(self, stream: str, spans: Sequence[Span]) -> _Plan:
+        snippets, stack = self._models.evaluate[stream].snippets, self._models.streams[stream].settings.stack
+        of_spans = [stacks(span, stream=stream, snippets=snippets, stack=stack) for span in spans]
+        different, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
+        return _Plan(different, places.reshape(len(spans), -1))
 
     @torch.inference_mode()
     @full_fp32()
-    def _score(self, stream: str, plan: "_Plan", footage: Footage) -> list["_Scored"]:
-        """What one stream says of each span."""
-        model = self._models.streams[stream]
-        crops = self._crops(model, self._models.evaluate[stream])
+    def _score(self, stream: str, plan: _Plan, items: VideoItems) -> _SpanScores:
+        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
+        size = model.settings.shards.preprocess
+        crops = augment.test_boxes(size.height, size.width, crop=evaluate.crop, crops=evaluate.crops)
         parts = []
         with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
             for first in range(0, len(plan.snippets), model.chunk):
-                numbers = plan.snippets[first : first + model.chunk]
-                snippets = footage.snippets(stream, numbers, crops, model.settings.augment.input_size)
+                stacks = plan.snippets[first : first + model.chunk]
+                snippets = items.snippets(stream, stacks, crops, model.settings.augment.input_size)
                 parts.append(self._through_backbone(model, snippets))
-                progress.advance(len(numbers), steps=len(numbers))
+                progress.advance(len(stacks), steps=len(stacks))
         features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
-        return [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
+        spans = [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
+        logits, attention = (np.stack(part) for part in zip(*spans, strict=True))
+        return _SpanScores(logits, attention)
 
     def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
         backbone = model.network.backbone
-        found = []
+        parts = []
         for of_crop in snippets:
             features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
             # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
             kept = features if model.settings.model.attention_on == "features" else features[:, :0]
-            found.append((kept.cpu(), scores.cpu()))
-        return torch.stack([features for features, _ in found]), torch.stack([scores for _, scores in found])
+            parts.append((kept.cpu(), scores.cpu()))
+        of_features, of_scores = zip(*parts, strict=True)
+        return torch.stack(of_features), torch.stack(of_scores)
 
-    def _conclude(self, model: TrainedModel, features: Tensor, scores: Tensor) -> "_Scored":
-        """The consensus sees all snippets of a crop together; crops are averaged after it."""
-        result: Consensus = model.network.consensus(scores.to(self._device), features.to(self._device))
+    def _conclude(
+        self, model: TrainedModel, features: Tensor, scores: Tensor
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Logits [K] and attention [M] of a span: the mean over the crops, after the consensus of each."""
+        result = model.network.consensus(scores.to(self._device), features.to(self._device))
         logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
         if not (np.isfinite(logits).all() and np.isfinite(weights).all()):
             raise BadVideoError(
                 "its scores are not finite: the network's training diverged, or its weights are damaged"
             )
-        return _Scored(logits, weights)
+        return logits, weights
 
-    @staticmethod
-    def _crops(model: TrainedModel, evaluate: Evaluate) -> list[augment.Crop]:
-        preprocess = model.settings.shards.preprocess
-        return augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops)
 
-    def _fused(self, results: dict[str, list["_Scored"]], number: int) -> NDArray[np.float64]:
-        """Probabilities [K] of a span: the weighted mean over the streams, of logits before or after the softmax."""
-        weights, on = self._models.weights, self._models.on
-        logits = {stream: results[stream][number].logits for stream in weights}
-        added = [
-            weight * (softmax(logits[stream]) if on == "probabilities" else logits[stream])
-            for stream, weight in weights.items()
-        ]
-        return probabilities(np.sum(added, axis=0), weights=weights, on=on)
+def _report(path: Path, audit: Audit) -> None:
+    for said in (*audit.repaired, *audit.notes):
+        log.info("%s: %s", path.name, said)
+    if audit.times.source == "assumed":
+        log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
 
 
 @contextlib.contextmanager
@@ -224,24 +239,3 @@ def _fitting() -> Iterator[None]:
             "the networks do not fit into the memory of the GPU: end what else computes there (nvidia-smi lists it), "
             "or predict on the CPU, with --device cpu"
         ) from None
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Different snippets [U, L] of a stream, and by span the places [M] of its own among them."""
-
-    snippets: NDArray[np.int64]
-    places: NDArray[np.int64]
-
-    def of(self, span: int) -> NDArray[np.int64]:
-        """The snippets of a span: [M, L]."""
-        chosen: NDArray[np.int64] = self.snippets[self.places[span]]
-        return chosen
-
-
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """Logits [K] and attention [M] of a span."""
-
-    logits: NDArray[np.float64]
-    attention: NDArray[np.float64]

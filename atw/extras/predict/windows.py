@@ -1,4 +1,4 @@
-"""Which frames a prediction looks at: the whole video and windows of it, and the snippets in each."""
+"""Which frames a prediction looks at: the whole video and windows of it, and the snippets in each of them."""
 
 from typing import NamedTuple
 
@@ -29,9 +29,9 @@ def check_window(window_seconds: float | None, stride_seconds: float | None) -> 
 def windows(times: Times, *, window_seconds: float, stride_seconds: float | None) -> list[Span]:
     """Windows that together cover a video; the last one ends with it, however near the one before.
 
-    Each has the frames from the change of frames nearest to its start to the one nearest to its end, and two at least,
-    so it may be longer in a pause. Windows of the same frames, as long pauses make, are one. A stride of None is half a
-    window. A video shorter than the window is one window.
+    A window has the frames from the change of frames nearest to its start to the one nearest to its end, and at least
+    two, so it may be longer in a pause. Long pauses make windows of the same frames, which are one. A stride of None is
+    half a window. A video shorter than the window is one window.
 
     Raises:
         InputError: the window has fewer than two frames of this video on average, so no motion.
@@ -53,7 +53,7 @@ def windows(times: Times, *, window_seconds: float, stride_seconds: float | None
 
 
 def _starts(times: Times, window_seconds: float, stride_seconds: float) -> NDArray[np.float64]:
-    """When windows start, seconds: those in which a frame comes or goes, for a pause may be longer than any list."""
+    """When windows start, seconds: only those where a frame comes or goes, because a pause may be of any length."""
     halfway = (times.edges[:-1] + times.edges[1:]) / 2
     moments = np.concatenate([[0.0], halfway, halfway - window_seconds])
     numbers = np.unique(np.ceil(np.maximum(moments, 0.0) / stride_seconds - 1e-9))

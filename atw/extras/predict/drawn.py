@@ -1,0 +1,160 @@
+"""A prediction for people: `.png`, frames with attention and labels, or `.mp4`, the video with both."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.extras.drawing import COLOURS, films
+from atw.extras.drawing.figures import PREDICTION_FRAMES, WindowProbabilities, write_prediction_picture
+from atw.extras.predict.prediction import Prediction
+from atw.files import InputError
+from atw.videos.decode import Audit, Frame, read
+
+SUFFIXES = (".mp4", ".png")
+_HEIGHTS_PX = (240, 720)
+_THUMBNAIL_PX = 200
+_TOP = 5
+_LINE_PX = 24
+_CHART_PX = 96
+_LEAST_WIDTH_PX = 320
+_MARGIN_PX = 8
+_WHITE, _GREY, _LIGHT_GREY = (255, 255, 255), (110, 110, 110), (180, 180, 180)
+
+
+def check_render(out: Path, video: Path) -> None:
+    """Raise InputError for a file that is neither .png nor .mp4, or that is the video itself."""
+    if out.suffix.lower() not in SUFFIXES:
+        raise InputError(f"--render {out} must be an {' or a '.join(SUFFIXES)} file; change its name")
+    if out.resolve() == video.resolve():
+        raise InputError(f"--render {out} is the video itself; choose another name")
+
+
+def render(prediction: Prediction, video: Path, out: Path) -> None:
+    """Draw a prediction of `video` as `out`.
+
+    Raises:
+        BadVideoError: the video cannot be read any more.
+        InputError: `out` has another ending, or cannot be written.
+    """
+    check_render(out, video)
+    if out.suffix.lower() == ".mp4":
+        rows = int(np.clip(prediction.height, *_HEIGHTS_PX))
+        films.write_film(out, _pictures(prediction, _frames(prediction, video, rows)), prediction.times, what="film")
+    else:
+        _write_picture(prediction, video, out)
+
+
+def _frames(prediction: Prediction, video: Path, rows: int) -> Iterator[Frame]:
+    """All frames, BGR, `rows` px high and of the video's own shape; sides are even, as H.264 wants them."""
+    height = 2 * round(rows / 2)
+    width = max(16, 2 * round(height * prediction.width / prediction.height / 2))
+    return read(
+        video,
+        Audit(),
+        width=width,
+        height=height,
+        max_pixels=prediction.width * prediction.height,
+        max_frames=prediction.frames,
+        picture_stream=prediction.picture_stream,
+    )
+
+
+# The picture
+
+
+def _write_picture(prediction: Prediction, video: Path, out: Path) -> None:
+    shown = np.linspace(0, prediction.frames - 1, PREDICTION_FRAMES + 2).round().astype(int)[1:-1]
+    images: list[tuple[float, NDArray[np.uint8]]] = []
+    for number, frame in enumerate(_frames(prediction, video, _THUMBNAIL_PX)):
+        copies = int(np.count_nonzero(shown == number))
+        image = np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
+        images += [(prediction.times.of_frame(number), image)] * copies
+    order = np.argsort(-prediction.probabilities, kind="stable")[:_TOP]
+    write_prediction_picture(
+        out,
+        f"{Path(prediction.video).name}: {prediction.label}",
+        seconds=prediction.times.seconds,
+        images=images,
+        curves={name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()},
+        labels=[(prediction.classes[k], float(prediction.probabilities[k])) for k in order],
+        windows=_windows(prediction) if prediction.windows else None,
+    )
+
+
+def _windows(prediction: Prediction) -> WindowProbabilities:
+    """The classes that are likely in some window, most likely first."""
+    probabilities = np.array([window.probabilities for window in prediction.windows])  # [windows, K]
+    order = np.argsort(-probabilities.max(axis=0), kind="stable")[:_TOP]
+    return WindowProbabilities(
+        np.array([window.start_seconds for window in prediction.windows]),
+        np.array([window.end_seconds for window in prediction.windows]),
+        tuple(prediction.classes[k] for k in order),
+        probabilities[:, order],
+    )
+
+
+# The film
+
+
+def _pictures(prediction: Prediction, frames: Iterator[Frame]) -> Iterator[NDArray[np.uint8]]:
+    """Each frame above the label of the moment and the attention of all streams, with a line at the moment.
+
+    The label is that of the window whose middle is nearest if there are windows, else that of the video.
+    """
+    chart: NDArray[np.uint8] | None = None
+    for number, frame in enumerate(frames):
+        if chart is None:
+            chart = _chart(prediction, max(frame.shape[1], _LEAST_WIDTH_PX))
+        below = chart.copy()
+        seconds = prediction.times.of_frame(number)
+        probabilities = _nearest(prediction, seconds)
+        best = int(probabilities.argmax())
+        # OpenCV's letters are ASCII.
+        name = prediction.classes[best].encode("ascii", "replace").decode()
+        _write(below, f"{name}  {probabilities[best]:.2f}", (_MARGIN_PX, _LINE_PX - 7), _WHITE)
+        column = _column(seconds, prediction, chart.shape[1])
+        cv2.line(below, (column, _LINE_PX), (column, _LINE_PX + _CHART_PX), _WHITE, 1)
+        side = chart.shape[1] - frame.shape[1]
+        wide = cv2.copyMakeBorder(frame, 0, 0, side // 2, side - side // 2, cv2.BORDER_CONSTANT)
+        yield np.vstack([wide, below])
+
+
+def _chart(prediction: Prediction, width: int) -> NDArray[np.uint8]:
+    """The part below the frames that does not change: curves in multiples of the average weight, and a legend."""
+    chart = np.zeros((2 * _LINE_PX + _CHART_PX, width, 3), np.uint8)
+    relative = {name: one.attention * len(one.attention) for name, one in prediction.streams.items()}
+    highest = 1.1 * max(float(weights.max()) for weights in relative.values())
+    base = _LINE_PX + _CHART_PX
+    average = base - round(_CHART_PX / highest)
+    cv2.line(chart, (0, average), (width, average), _GREY, 1)
+    place = _MARGIN_PX
+    for name, weights in relative.items():
+        red, green, blue = bytes.fromhex(COLOURS[name][1:])
+        columns = [_column(seconds, prediction, width) for seconds in prediction.streams[name].seconds]
+        rows = base - np.rint(weights / highest * _CHART_PX).astype(int)
+        points = np.column_stack([columns, rows]).astype(np.int32)
+        cv2.polylines(chart, [points], False, (blue, green, red), 2, cv2.LINE_AA)
+        _write(chart, name, (place, base + _LINE_PX - 7), (blue, green, red))
+        place += 62
+    _write(chart, "grey: average", (place + _MARGIN_PX, base + _LINE_PX - 7), _LIGHT_GREY, scale=0.4)
+    return chart
+
+
+def _nearest(prediction: Prediction, seconds: float) -> NDArray[np.float64]:
+    if not prediction.windows:
+        return prediction.probabilities
+    nearest = min(prediction.windows, key=lambda window: abs((window.start_seconds + window.end_seconds) / 2 - seconds))
+    return nearest.probabilities
+
+
+def _column(seconds: float, prediction: Prediction, width: int) -> int:
+    return round(seconds / prediction.times.seconds * (width - 1))
+
+
+def _write(
+    picture: NDArray[np.uint8], text: str, place: tuple[int, int], colour: tuple[int, int, int], *, scale: float = 0.5
+) -> None:
+    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

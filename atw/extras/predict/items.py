@@ -1,0 +1,161 @@
+"""Frames, flow and warped flow of a new video, computed only where snippets lie, and encoded as shards hold them.
+
+A network has seen JPEG images and quantised flow, so a new video goes through the functions of `atw.preprocess.streams`
+too. Encoded items lie in a temporary file: at 340 x 256 px some 30 kB per frame and 11 kB per field, at most once for
+each frame and field of the video. In memory are the frames of one block of pairs, and 100 bytes or so for each item.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atw.config import FrameShards, ShardSettings, WarpedShards
+from atw.data.augment import Crop, cut_snippets
+from atw.flow import SMALLEST_SIDE_PX
+from atw.preprocess import streams
+from atw.shards import Entry, decode_field, decode_frame, places_of
+from atw.terminal import Meter
+from atw.videos.decode import Audit, BadVideoError, Frame, read
+
+# A film of a day at 60 frames a second; a limit only so that a hostile file ends.
+_MAX_FRAMES = 86_400 * 60
+_BLOCK_PAIRS = 48
+
+
+class Block(NamedTuple):
+    """Consecutive fields, or the pairs of frames that they are computed from."""
+
+    first: int
+    pairs: int
+
+
+class VideoItems:
+    """Encoded items of one video by stream and position.
+
+    Args:
+        video: path.
+        settings: by stream, those of the shards of training, with a flow backend that runs here and without masks.
+        threads: pairs of frames that are worked on at the same time.
+        file: open for reading and writing, for the items.
+    """
+
+    def __init__(self, video: Path, settings: Mapping[str, ShardSettings], *, threads: int, file: IO[bytes]) -> None:
+        self._video = video
+        self._settings = settings
+        self._preprocess = next(iter(settings.values())).preprocess  # all streams have frames of one size
+        self._job = streams.Job(threads=lambda: threads)
+        self._file = file
+        self._places: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def examine(self) -> Audit:
+        """Decode the video once and return what was found.
+
+        Raises:
+            BadVideoError: it cannot be used.
+        """
+        audit = Audit()
+        for _ in self._frames(audit, width=SMALLEST_SIDE_PX, height=SMALLEST_SIDE_PX):
+            pass
+        return audit
+
+    def compute(self, audit: Audit, wanted: Mapping[str, Iterable[int]], progress: Meter) -> None:
+        """Compute the wanted items in one pass over the video.
+
+        Args:
+            audit: what `examine` found.
+            wanted: by stream, the numbers of frames (rgb) or fields (flow, warped).
+            progress: is told of each of the `blocks_of` pairs.
+
+        Raises:
+            BadVideoError: the file is another one by now.
+        """
+        again, images = Audit(), set(wanted.get("rgb", ()))
+        blocks = blocks_of(wanted)
+        block = next(blocks, None)
+        held: list[Frame] = []
+        size = self._preprocess
+        for number, frame in enumerate(self._frames(again, width=size.width, height=size.height)):
+            if number in images:
+                self._add("rgb", number, [frame])
+            if block is None or number < block.first:
+                continue
+            held.append(frame)
+            if number == block.first + block.pairs:
+                for stream in ("flow", "warped"):
+                    if stream in self._settings:
+                        self._add(stream, block.first, held)
+                progress.advance(block.pairs)
+                block = next(blocks, None)
+                held = [frame] if block and block.first == number else []
+        if again.sha256 != audit.sha256 or again.decoded != audit.decoded:
+            raise BadVideoError("the file was changed while it was read")
+
+    def snippets(self, stream: str, stacks: NDArray[np.int64], crops: Sequence[Crop], size: int) -> NDArray[np.uint8]:
+        """Crops of snippets as `atw.data.reader.Shards` gives them: uint8 [len(crops), M, C, S, S].
+
+        `stacks` [M, L] are the positions of each snippet; L is 1 for rgb.
+        """
+        items = ((places, self._item(stream, number)) for number, places in places_of(stacks.ravel()).items())
+        return cut_snippets(items, crops, shape=stacks.shape, size=size, stream=stream)
+
+    def _frames(self, audit: Audit, *, width: int, height: int) -> Iterator[Frame]:
+        """All frames of that size; limits on pixels are those of training."""
+        return read(
+            self._video,
+            audit,
+            width=width,
+            height=height,
+            max_pixels=self._preprocess.max_pixels,
+            max_frames=_MAX_FRAMES,
+            picture_stream=self._preprocess.picture_stream,
+        )
+
+    def _add(self, stream: str, first: int, frames: Sequence[Frame]) -> None:
+        """Encode the items of consecutive frames, the first of which has the number `first`."""
+        place = self._file.seek(0, 2)
+        for number, item in enumerate(self._encoded(self._settings[stream], frames), start=first):
+            self._file.write(item)
+            self._places[stream, number] = (place, len(item))
+            place += len(item)
+
+    def _encoded(self, settings: ShardSettings, frames: Sequence[Frame]) -> Iterable[bytes]:
+        if isinstance(settings, FrameShards):
+            return streams.frames_to_items(frames, settings, self._job).encoded
+        if not isinstance(settings, WarpedShards):
+            return streams.flow_to_items(frames, settings, self._job).encoded
+        flow = None
+        if settings.warp.matches != "tracks":
+            flow = _FlowOfBlock(list(streams.flow_to_items(frames, settings, self._job).encoded), frames[0].shape[:2])
+        return streams.warped_to_items(frames, settings, self._job, flow, Entry(video="", label="")).encoded
+
+    def _item(self, stream: str, number: int) -> NDArray[np.uint8]:
+        place, length = self._places[stream, number]
+        self._file.seek(place)
+        item = self._file.read(length)
+        if stream == "rgb":
+            return decode_frame(item)
+        return decode_field(item, (2, self._preprocess.height, self._preprocess.width))
+
+
+class _FlowOfBlock:
+    """The flow of one block, as warped flow asks for it."""
+
+    def __init__(self, encoded: Sequence[bytes], size: tuple[int, ...]) -> None:
+        self._encoded, self._size = encoded, size
+
+    def fields(self, _: Entry, numbers: Sequence[int], /) -> NDArray[np.uint8]:
+        return np.stack([decode_field(self._encoded[number], (2, *self._size)) for number in numbers])
+
+
+def blocks_of(wanted: Mapping[str, Iterable[int]], *, longest: int = _BLOCK_PAIRS) -> Iterator[Block]:
+    """The fields that any flow stream wants, by stream, as blocks of consecutive ones, `longest` at most."""
+    positions = sorted({number for stream in ("flow", "warped") for number in wanted.get(stream, ())})
+    first = 0
+    for place in range(1, len(positions) + 1):
+        ends = place == len(positions) or positions[place] != positions[place - 1] + 1
+        if ends or place - first == longest:
+            yield Block(positions[first], place - first)
+            first = place
