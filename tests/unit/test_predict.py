@@ -25,8 +25,9 @@ from atw.config import Evaluate, FieldShards, WarpedShards
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
-from atw.extras.predict.footage import runs
-from atw.extras.predict.render import check_render, render
+from atw.extras.predict.drawn import check_render, render
+from atw.extras.predict.items import blocks_of
+from atw.extras.predict.models import read_models
 from atw.extras.predict.windows import Span, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.flow import cuda, engine
@@ -71,8 +72,9 @@ def predictor(trained: Trained) -> Any:
         ([0, 1, 2, 3, 4, 5, 6], [(0, 3), (3, 3), (6, 1)]),
     ],
 )
-def test_runs(positions: list[int], expected: list[tuple[int, int]]) -> None:
-    assert list(runs(positions, longest=3)) == expected
+def test_blocks_of_pairs(positions: list[int], expected: list[tuple[int, int]]) -> None:
+    wanted = {"rgb": [3], "flow": positions[::2], "warped": positions}
+    assert list(blocks_of(wanted, longest=3)) == expected
 
 
 @pytest.mark.parametrize(
@@ -184,21 +186,18 @@ def test_only_the_flow_of_snippets_is_computed(
     trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long video costs what its snippets cost: 7 stacks of 3 fields, not all of its 199."""
-    from atw.extras.predict.footage import Footage
-    from tests.conftest import _moving_frames, _write_mjpeg
+    from tests.conftest import _write_mjpeg
 
-    stored: list[tuple[str, int]] = []
-    put = Footage._put
+    stored: list[bytes] = []
 
-    def counted(self: Footage, stream: str, first: int, items: Any) -> None:
-        items = list(items)
-        stored.extend((stream, first + place) for place in range(len(items)))
-        put(self, stream, first, items)
+    class Items(io.BytesIO):
+        def write(self, item: Any) -> int:
+            stored.append(item)
+            return super().write(item)
 
-    monkeypatch.setattr(Footage, "_put", counted)
-    video = _write_mjpeg(trained.root.parent / "long.avi", _moving_frames(200))
-    predictor.predict(video)
-    assert len(stored) == len(set(stored)) == 7 + 21 + 21
+    monkeypatch.setattr("atw.extras.predict.predictor.tempfile.TemporaryFile", Items)
+    predictor.predict(_write_mjpeg(trained.root.parent / "long.avi", _moving_frames(200)))
+    assert len(stored) == 7 + 21 + 21
 
 
 def test_json(trained: Trained, predictor: Any) -> None:
@@ -240,9 +239,9 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
     alone = place / "alone"
     (alone / "flow").mkdir(parents=True)
     (alone / "flow/model.pt").write_bytes((trained.split / "flow/model.pt").read_bytes())
-    found = atw.load(alone, device="cpu")
-    assert set(found._models.streams) == {"flow"}
-    assert found._models.evaluate["flow"] == Evaluate(snippets=80, crops=1, crop=48)
+    models = read_models(alone)
+    assert set(models.streams) == {"flow"}
+    assert models.evaluate["flow"] == Evaluate(snippets=80, crops=1, crop=48)
     with pytest.raises(InputError, match="is no folder"):
         atw.load(place / "nothing")
     with pytest.raises(InputError, match=r"rgb/model\.pt"):
@@ -276,8 +275,8 @@ def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypa
     monkeypatch.setattr(one, "_models", dataclasses.replace(one._models, streams=on_gpu))
     for device, backend in (("cuda", "cuda"), ("cpu", "numba")):
         monkeypatch.setattr(one, "_device", torch.device(device))
-        recipe = one._recipe()
-        assert {each.flow.backend for each in recipe.settings.values() if isinstance(each, FieldShards)} == {backend}
+        settings = one.shard_settings().values()
+        assert {each.flow.backend for each in settings if isinstance(each, FieldShards)} == {backend}
 
 
 def with_backend(model: TrainedModel, backend: str) -> TrainedModel:
