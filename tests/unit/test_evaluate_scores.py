@@ -146,77 +146,53 @@ def test_a_full_disk_is_known_before_anything_is_scored(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def change_format(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        file.attrs["format"] = 1
-
-
-def drop_attention(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        del file["attention"]
-
-
-def drop_stream(path: Path) -> None:
-    with h5py.File(path, "r+") as file:
-        del file.attrs["stream"]
-
-
 def damage_logits(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    place = content.index(LOGITS.tobytes())
-    content[place + 5] ^= 1
+    content[content.index(LOGITS.tobytes()) + 5] ^= 1
     path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"),
+    "harm",
     [
-        (Path.unlink, "cannot be read"),
-        (lambda path: path.write_bytes(b"no HDF5 file at all"), "cannot be read"),
-        (lambda path: path.write_bytes(path.read_bytes()[:3000]), "cannot be read"),
-        (change_format, r"format 2 \(its format is 1\)"),
-        (drop_attention, "cannot be read"),
-        (drop_stream, "cannot be read"),
-        (damage_logits, "cannot be read"),
+        Path.unlink,
+        lambda path: path.write_bytes(b"no HDF5 file at all"),
+        lambda path: path.write_bytes(path.read_bytes()[:3000]),
+        damage_logits,
     ],
-    ids=["missing", "other", "truncated", "version", "dataset", "attribute", "damaged"],
+    ids=["missing", "other", "truncated", "damaged"],
 )
-def test_unusable_score_files_are_refused_by_name(tmp_path: Path, harm: Any, message: str) -> None:
+def test_unusable_score_files_are_refused_by_name(tmp_path: Path, harm: Any) -> None:
     path = tmp_path / "scores.h5"
     write_scores(path, scores())
     harm(path)
-    with pytest.raises(InputError, match=rf"{path}.*{message}.*run the workflow"):
+    with pytest.raises(InputError, match=rf"{path} cannot be read.*run the workflow"):
         read_scores(path)
+
+
+def test_another_version_of_the_format_is_named(tmp_path: Path) -> None:
+    write_scores(tmp_path / "scores.h5", scores())
+    with h5py.File(tmp_path / "scores.h5", "r+") as file:
+        file.attrs["format"] = 1
+    with pytest.raises(InputError, match=r"format 2 \(its format is 1\).*run the workflow"):
+        read_scores(tmp_path / "scores.h5")
 
 
 Edit = Callable[[h5py.File], Any]
 
 
-def put(name: str, values: Any, **options: Any) -> Edit:
-    """Another dataset in the place of one."""
+def put(name: str, values: Any = None, shape: Any = None, dtype: Any = None, **options: Any) -> Edit:
+    """Another dataset in the place of one; with a shape and no values it stores next to nothing."""
 
     def edit(file: h5py.File) -> None:
         del file[name]
-        file.create_dataset(name, data=values, **options)
-
-    return edit
-
-
-def declare(name: str, shape: tuple[int, ...], dtype: str, **options: Any) -> Edit:
-    """A dataset that says a shape, and stores next to nothing."""
-
-    def edit(file: h5py.File) -> None:
-        del file[name]
-        file.create_dataset(name, shape, dtype, **options)
+        file.create_dataset(name, shape, dtype, data=values, **options)
 
     return edit
 
 
 def change(name: str, place: Any, value: object) -> Edit:
-    def edit(file: h5py.File) -> None:
-        file[name][place] = value
-
-    return edit
+    return lambda file: file[name].__setitem__(place, value)
 
 
 def attribute(name: str, value: object) -> Edit:
@@ -229,11 +205,6 @@ def link(name: str, target: object) -> Edit:
         file[name] = target
 
     return edit
-
-
-def external_storage(file: h5py.File) -> None:
-    del file["labels"]
-    file.create_dataset("labels", (4,), "int64", external=[("secret.txt", 0, 32)])
 
 
 def virtual_data(file: h5py.File) -> None:
@@ -257,15 +228,26 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
     "a link to another file": (link("videos", h5py.ExternalLink("secret.h5", "/videos")), "videos is missing, or a"),
     "a soft link": (link("videos", h5py.SoftLink("/classes")), "videos is missing, or a link"),
     "a linked group": (link("quarantined", h5py.ExternalLink("secret.h5", "/quarantined")), "quarantined/video is m"),
+    "no attention": (lambda file: file.pop("attention"), "attention is missing"),
+    "no stream": (lambda file: file.attrs.pop("stream"), "stream"),
     "a group": (lambda file: (file.pop("labels"), file.create_group("labels")), "labels is no dataset"),
-    "data of another file": (external_storage, "labels is no dataset of this file"),
+    "data of another file": (
+        put("labels", shape=(4,), dtype="int64", external=[("secret.txt", 0, 32)]),
+        "labels is no dataset of this file",
+    ),
     "virtual data": (virtual_data, "labels is no dataset of this file"),
     "compressed numbers": (put("labels", [0, 1, 1, 2], compression="gzip", fletcher32=True), "labels is not stored wh"),
-    "a bomb": (declare("attention", (4, 1 << 14, 1 << 14), "float32", compression="gzip"), "attention is not stored"),
-    "numbers of a terabyte": (declare("attention", (4, 1 << 18, 1 << 18), "float32", fletcher32=True), "not stored wh"),
-    "labels of a terabyte": (declare("labels", (1 << 37,), "int64", **LONG), r"labels has the type int64 and the sha"),
-    "videos of a terabyte": (declare("videos", (1 << 37,), "S8", chunks=(1 << 20,)), "videos is not stored whole"),
-    "a name of a gigabyte": (declare("videos", (4,), f"S{1 << 30}", chunks=(1,)), "videos is not stored whole"),
+    "a bomb": (put("attention", None, (4, 1 << 14, 1 << 14), "float32", compression="gzip"), "attention is not stored"),
+    "numbers of a terabyte": (
+        put("attention", None, (4, 1 << 18, 1 << 18), "float32", fletcher32=True),
+        "not stored wh",
+    ),
+    "labels of a terabyte": (
+        put("labels", None, (1 << 37,), "int64", **LONG),
+        r"labels has the type int64 and the sha",
+    ),
+    "videos of a terabyte": (put("videos", None, (1 << 37,), "S8", chunks=(1 << 20,)), "videos is not stored whole"),
+    "a name of a gigabyte": (put("videos", None, (4,), f"S{1 << 30}", chunks=(1,)), "videos is not stored whole"),
     "a missing chunk": (missing_chunk, "video_logits is not stored whole"),
     "numbers without checksum": (put("labels", [0, 1, 1, 2]), "labels is not stored whole"),
     "names of any length": (put("videos", ["a", "b", "c", "d"]), "videos has the type object"),
@@ -306,6 +288,10 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
         attribute("provenance", np.bytes_(b'{"seed": NaN}')),
         "the number NaN, which is not finite",
     ),
+    "held-out videos that are text": (
+        attribute("provenance", np.bytes_(b'{"train_videos": 9, "train_quarantined": [], "held_out_videos": "4"}')),
+        "held_out_videos of its provenance is no int",
+    ),
     "reasons that are numbers": (
         attribute("provenance", np.bytes_(b'{"train_videos": 9, "train_quarantined": [1], "seed": 0}')),
         "no list of videos with their reasons",
@@ -323,23 +309,11 @@ def test_a_hostile_score_file_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "secret.txt").write_bytes(bytes(32))
     with h5py.File(path, "r+") as file:
         edit(file)
-    with pytest.raises(InputError, match=rf"cannot be read as a score file \(.*{message}"):
-        read_scores(path)
-
-
-def test_what_a_file_says_takes_no_memory(tmp_path: Path) -> None:
-    # 200 kB whose numbers would be a gigabyte.
-    path = tmp_path / "scores.h5"
-    write_scores(path, scores())
-    with h5py.File(path, "r+") as file:
-        del file["attention"]
-        packed = file.create_dataset("attention", (4, 1 << 13, 1 << 13), "float32", compression="gzip")
-        packed[0, 0] = 1
     tracemalloc.start()
     try:
-        with pytest.raises(InputError, match="attention is not stored whole"):
+        with pytest.raises(InputError, match=rf"cannot be read as a score file \(.*{message}"):
             read_scores(path)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 24
+        assert tracemalloc.get_traced_memory()[1] < 1 << 24  # whatever sizes the file declares
     finally:
         tracemalloc.stop()
 

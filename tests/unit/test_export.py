@@ -2,57 +2,20 @@ import importlib.util
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from atw.config import Compute, TrainSettings
-from atw.datasets import Split
-from atw.extras import export
+import atw
 from atw.extras.export import TOLERANCE, export_model
 from atw.files import InputError
 from atw.model.network import Output
-from atw.train import loop
 from atw.train.history import History
-from atw.train.modelfile import load_model, save_model
-from tests.unit.configured import of_split
-
-
-def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores", stream: str = "flow") -> Path:
-    model = {
-        "backbone": "tiny",
-        "dropout": 0.5,
-        "consensus": consensus,
-        "attention_on": on,
-        "attention_activation": "relu",
-        "attention_init": "gaussian",
-        "attention_std": 1.0,
-        "attention_bias": 0.5,
-        "partial_bn": "none",
-    }
-    given = {
-        "recipe": 1,
-        "dataset": "mine",
-        "stream": stream,
-        "seed": 1,
-        "sampling": {"segments": 3, "stack": 2},
-        "augment": {"input_size": 32},
-        "model": model,
-        "train": {},
-        **of_split(stream),
-    }
-    settings = TrainSettings.model_validate(given)
-    task = loop.Task(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None)
-    network = loop.build_network(task)
-    network.backbone.classifier.weight.data.mul_(300)
-    history = folder / "history.jsonl"
-    history.write_text('{"iteration": 1, "loss": 1.0}\n')
-    save_model(
-        folder / "model.pt", task, network.to_record(), network.state_dict(), {"compute": {"microbatch": 4}}, history
-    )
-    return folder / "model.pt"
+from atw.train.modelfile import load_model
+from tests.unit.model_files import write_model
 
 
 def original(model: Path, snippets: np.ndarray) -> list[np.ndarray]:
@@ -63,6 +26,14 @@ def original(model: Path, snippets: np.ndarray) -> list[np.ndarray]:
 
 def some_snippets(videos: int, number: int, channels: int) -> np.ndarray:
     return np.random.default_rng(7).integers(0, 256, (videos, number, channels, 32, 32), dtype=np.uint8)
+
+
+def assert_names_no_file(exported: Path) -> None:
+    """The exporters note lines of source, with the paths of this machine's files."""
+    written = exported.read_bytes()
+    for here in (Path(torch.__file__).parent, Path(atw.__file__).parent, Path.home(), exported.parent):
+        assert str(here).encode() not in written
+    assert b".py" not in written
 
 
 @pytest.mark.parametrize("consensus", ["max", "weighted"])
@@ -77,6 +48,7 @@ def test_an_exported_program_is_the_network(tmp_path: Path, consensus: str) -> N
         found = module(torch.from_numpy(snippets))
     for has, should in zip(found, original(model, snippets), strict=True):
         assert np.allclose(has.numpy(), should, atol=1e-5)
+    assert_names_no_file(out)
     content = json.loads(extra["atw.json"])
     assert content["classes"] == ["a", "b", "c"]
     assert content["training"]["loss"] == 1.0
@@ -98,23 +70,25 @@ def test_onnx_is_the_network(tmp_path: Path) -> None:
     snippets = some_snippets(4, 5, 3)
     for has, should in zip(session.run(None, {"snippets": snippets}), original(model, snippets), strict=True):
         assert np.allclose(has, should, atol=1e-4 * max(1, np.abs(should).max()))
+    assert_names_no_file(out)
     assert json.loads(session.get_modelmeta().custom_metadata_map["atw"])["classes"] == ["a", "b", "c"]
 
 
-def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    convert = export._to_torch
+@pytest.mark.parametrize("spoilt", [lambda output: output + 0.01, lambda output: output[:1]], ids=["values", "shape"])
+def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoilt: Any) -> None:
+    load = torch.export.load
 
-    def spoilt(*arguments: Any) -> tuple[bytes, export.Runner]:
-        data, run = convert(*arguments)
-        return data, lambda snippets: [output + np.float32(0.01) for output in run(snippets)]
+    def differing(data: Any) -> Any:
+        module = load(data).module()
+        return SimpleNamespace(module=lambda: lambda snippets: [spoilt(output) for output in module(snippets)])
 
-    monkeypatch.setattr(export, "_to_torch", spoilt)
+    monkeypatch.setattr(torch.export, "load", differing)
     with pytest.raises(InputError, match="differs from the original by"):
         export_model(write_model(tmp_path), tmp_path / "network.pt2", "torch-export")
     assert not (tmp_path / "network.pt2").exists()
 
 
-def test_wrong_wishes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_exports_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_model(tmp_path)
     with pytest.raises(InputError, match="'caffe' is unknown; take one of onnx, torch-export"):
         export_model(model, tmp_path / "network.onnx", "caffe")
@@ -123,19 +97,6 @@ def test_wrong_wishes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'atw\[export\]'"):
         export_model(model, tmp_path / "network.onnx", "onnx")
-
-
-@pytest.mark.filterwarnings("ignore")  # of the exporter's own
-@pytest.mark.parametrize("form", ["onnx", "torch-export"])
-def test_an_export_does_not_tell_of_this_machine(tmp_path: Path, form: str) -> None:
-    if form == "onnx":
-        pytest.importorskip("onnxruntime")
-    out = tmp_path / f"network{export.FORMATS[form]}"
-    export_model(write_model(tmp_path), out, form)
-    written = out.read_bytes()
-    for here in (Path(torch.__file__).parent, Path(export.__file__).parent, Path.home(), tmp_path):
-        assert str(here).encode() not in written
-    assert b".py" not in written
 
 
 @pytest.mark.parametrize("settings", [None, [], {"sampling": None}, {"sampling": {"segments": "many"}}])

@@ -15,7 +15,7 @@ from atw.files import InputError
 from atw.model import tensorfile
 from atw.model.network import VideoNetwork
 from atw.train.modelfile import load_model
-from tests.unit.test_export import write_model
+from tests.unit.model_files import write_model
 
 Change = Callable[[dict[str, Any]], Any]
 
