@@ -161,7 +161,12 @@ EXCEPTIONS = {
         "tensorboard --logdir logs/tensorboard",
         "tail -f logs/train/ucf101/split1/rgb.log",
     },
-    "is a part of a command, or stands for many": {"atw compare A B", "atw ray -- COMMAND", "atw ray --gpus 4"},
+    "is a part of a command, or stands for many": {
+        "atw compare A B",
+        "atw ray -- COMMAND",
+        "atw ray --gpus 4",
+        "python -m benchmarks.same_run BEFORE AFTER",
+    },
 }
 
 # Blocks that are neither commands nor Python nor settings, by how they begin.
@@ -170,6 +175,7 @@ TEXTS = {
     "videos/\n": "paths",
     "path,label,subset,group": "a list of videos",
     "[project.entry-points": "an entry of pyproject.toml",
+    "config.yaml -> atw/config": "a drawing",
     "fused = sum over streams": "a formula",
     "(p + z²/2n": "a formula",
 }
