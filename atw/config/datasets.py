@@ -98,7 +98,7 @@ class DatasetKind(StreamOverrides):
     they are in `data/<name>`; a field `allow_missing` says whether listed videos may be missing.
     """
 
-    about: ClassVar[str]
+    about: ClassVar[str] = ""
     title: ClassVar[str] = ""
     caution: ClassVar[str] = ""
     generated: ClassVar[bool] = False

@@ -165,12 +165,6 @@ def test_absent_videos_are_asked_for_before_anything_runs(tmp_path: Path) -> Non
     allowing.require_videos()
 
 
-def test_a_dataset_comes_back_from_the_command_line(tmp_path: Path) -> None:
-    path = write_folder(tmp_path / "list.csv", *GOOD)
-    mine = dataset("folder", path)
-    assert mine.location.from_json(mine.location.to_json()) == mine.location
-
-
 CASES = Path(__file__).parents[1] / "cases/lists"
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -218,33 +217,3 @@ def test_a_splits_digest_follows_videos_labels_subsets_and_class_order(tmp_path:
     assert len({variant.digest() for variant in variants}) == len(variants)
     renamed = dataclasses.replace(plain, name="split2", train=tuple(plain.train))
     assert renamed.digest() == plain.digest()
-
-
-def demo(**sizes: int) -> Dataset:
-    given: dict[str, Any] = {"train_per_class": 3, "test_per_class": 2, **sizes}
-    return dataset("demo", **given)
-
-
-def test_demo_splits_share_no_video_and_no_shard() -> None:
-    mine = demo()
-    videos: set[str] = set()
-    shards: set[str] = set()
-    for name in mine.split_names:
-        split = mine.split(name)
-        assert (len(split.train), len(split.test), len(split.classes)) == (24, 16, 8)
-        names = {row.video for row in (*split.train, *split.test)}
-        own = set(mine.shard_names(name, 4))
-        assert {row.video for shard in own for row in mine.members(shard, 4)} == names
-        assert videos.isdisjoint(names)
-        assert shards.isdisjoint(own)
-        videos |= names
-        shards |= own
-    assert len(mine.split_names) == 3
-    assert shards <= {f"{number:05d}" for number in range(12)}
-
-
-def test_demo_videos_need_not_exist_to_be_planned() -> None:
-    mine = demo()
-    mine.require_videos()
-    assert mine.members_digest("00000", 2) == demo().members_digest("00000", 2)
-    assert mine.members_digest("00000", 2) != demo(test_per_class=9).members_digest("00000", 2)

@@ -126,6 +126,48 @@ def test_what_cannot_be_fetched_is_explained(web: Web, tmp_path: Path) -> None:
         fetch("http://127.0.0.1:9/a.rar", tmp_path / "a.rar", attempts=2, pause_seconds=0)
 
 
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://127.0.0.1/big.rar", "gopher://x/", "//", "LOOP"])
+def test_a_redirection_leads_only_to_http(web: Web, tmp_path: Path, location: str) -> None:
+    web.status, web.location = 302, web.address("big.rar") if location == "LOOP" else location
+    with pytest.raises(InputError, match=r"big\.rar: "):
+        fetch(web.address("big.rar"), tmp_path / "big.rar", attempts=1, pause_seconds=0)
+    assert not (tmp_path / "big.rar").exists()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_is_busy_is_asked_again(web: Web, tmp_path: Path, status: int) -> None:
+    web.status = status
+    with pytest.raises(InputError, match=f"HTTP status {status} .*; 0 bytes are kept .* try again later"):
+        fetch(web.address("big.rar"), tmp_path / "big.rar", attempts=3, pause_seconds=0)
+    assert len(web.requests) == 3
+
+
+def test_a_server_that_promises_too_much_is_noticed(web: Web, tmp_path: Path) -> None:
+    web.lie = 5
+    with pytest.raises(InputError, match=f"{len(CONTENT)} bytes are kept"):
+        fetch(web.address("big.rar"), tmp_path / "big.rar", attempts=2, pause_seconds=0)
+    assert not (tmp_path / "big.rar").exists()
+
+
+def test_more_than_the_disk_has_is_not_begun(web: Web, tmp_path: Path) -> None:
+    web.lie = 1 << 60
+    with pytest.raises(InputError, match=r"bytes are still to come, and .* are free there; make room"):
+        fetch(web.address("big.rar"), tmp_path / "big.rar")
+
+
+def test_passwords_of_other_programs_stay_here(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    fetch(web.address("big.rar"), tmp_path / "big.rar")
+    assert web.passwords == [None]
+
+
+@pytest.mark.parametrize("address", ["http://", "http://[", "http://a b/c", "http://host:port/x"])
+def test_an_address_that_is_none_is_refused_at_once(tmp_path: Path, address: str) -> None:
+    with pytest.raises(InputError, match=r"^http://"):
+        fetch(address, tmp_path / "a.rar", attempts=1, pause_seconds=0)
+
+
 def test_a_planted_link_is_not_fetched_into(web: Web, tmp_path: Path, other_user: OtherUser) -> None:
     secret = tmp_path / "secret"
     secret.write_text("of root alone")

@@ -18,6 +18,10 @@ class Web(ThreadingHTTPServer):
         tag: ETag of every file; "" sends none.
         page: answer with this web page instead.
         say_length: whether answers have a Content-Length.
+        lie: bytes that answers have fewer than their Content-Length says.
+        status: answer with this status instead, unless it is 0.
+        location: where answers of a status redirect to.
+        passwords: the Authorization of every request, in order.
     """
 
     daemon_threads = True
@@ -32,6 +36,10 @@ class Web(ThreadingHTTPServer):
         self.tag = '"one"'
         self.page = ""
         self.say_length = True
+        self.lie = 0
+        self.status = 0
+        self.location = ""
+        self.passwords: list[str | None] = []
 
     def address(self, name: str) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
@@ -43,7 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         wanted, condition = self.headers.get("Range"), self.headers.get("If-Range")
         self.server.requests.append((self.path, wanted, condition))
+        self.server.passwords.append(self.headers.get("Authorization"))
         path = self.server.folder / self.path.lstrip("/")
+        if self.server.status:
+            self._answer(self.server.status, b"", {"Location": self.server.location} if self.server.location else {})
+            return
         if self.server.page:
             self._answer(200, self.server.page.encode(), {"Content-Type": "text/html; charset=utf-8"})
         elif not path.is_file():
@@ -68,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         if self.server.say_length:
-            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Content-Length", str(len(content) + self.server.lie))
         self.end_headers()
         limit = self.server.break_after or len(content)
         for start in range(0, min(limit, len(content)), 1 << 16):

@@ -1,6 +1,6 @@
-"""The demo's actor: poses of eight actions, and a textured stick figure drawn in them.
+"""The demo's actor: a textured stick figure, and its poses in eight actions.
 
-A pose is 12 numbers: shift right and down (in heights of the figure), roll, lean (radians), and for each arm and leg,
+A pose is 12 numbers: shift right and down (in heights of the actor), roll, lean (radians), and for each arm and leg,
 left first, the angle of its upper part from hanging straight down, outwards positive, and the bend of its joint.
 """
 
@@ -18,12 +18,11 @@ SHIFT_X, SHIFT_Y, ROLL, LEAN = range(4)
 ARM = {"left": 4, "right": 6}  # shoulder; the elbow is the next number
 LEG = {"left": 8, "right": 10}  # hip; the knee is the next number
 REST: Pose = np.array([0, 0, 0, 0, 0.25, 0.15, 0.25, 0.15, 0.16, 0, 0.16, 0])
-_OPPOSITE = {"left": "right", "right": "left"}
 _SUBPIXEL_BITS = 4  # OpenCV draws at sixteenths of a pixel
 
 
 def action_pose(label: str, frame: float, *, period: float, strength: float, side: str, phase: float) -> Pose:
-    """What an action adds to the pose at rest.
+    """Return what an action adds to the pose at rest.
 
     Args:
         label: one of the eight actions.
@@ -74,7 +73,7 @@ def action_pose(label: str, frame: float, *, period: float, strength: float, sid
 
 
 class Colours(NamedTuple):
-    """Of body, legs and arms, each with its pattern, and of the face, BGR."""
+    """Colours of body, legs and arms, of the pattern on each, and of the face, BGR."""
 
     parts: tuple[Colour, Colour, Colour]
     patterns: tuple[Colour, Colour, Colour]
@@ -84,11 +83,11 @@ class Colours(NamedTuple):
 class _Limb(NamedTuple):
     start: NDArray[np.float64]
     end: NDArray[np.float64]
-    width: float  # in heights of the figure
+    width: float  # in heights of the actor
     part: int
 
 
-def draw_figure(
+def draw_actor(
     image: NDArray[np.uint8],
     pose: Pose,
     *,
@@ -97,13 +96,13 @@ def draw_figure(
     camera: NDArray[np.float64],
     colours: Colours,
 ) -> None:
-    """Draw the figure into `image`.
+    """Draw the actor into `image`.
 
     Args:
         image: uint8 [H, W, 3], changed in place.
         pose: 12 numbers.
-        root: where the figure's hips are at rest, world pixels.
-        height: of the figure, pixels.
+        root: where the actor's hips are at rest, world pixels.
+        height: of the actor, pixels.
         camera: 2 x 3, world to image.
         colours: of its parts.
     """
@@ -112,7 +111,7 @@ def draw_figure(
     zoom = math.hypot(camera[0, 0], camera[1, 0])
     cosine, sine = math.cos(pose[ROLL]), math.sin(pose[ROLL])
     roll = np.array([[cosine, -sine], [sine, cosine]])
-    centre = hip + np.array([0, -0.1 * height])  # the figure rolls about its waist
+    centre = hip + np.array([0, -0.1 * height])  # the actor rolls about its waist
 
     def project(point: NDArray[np.float64]) -> NDArray[np.float64]:
         seen: NDArray[np.float64] = camera[:, :2] @ (root + roll @ (point - centre) + centre) + camera[:, 2]
@@ -126,18 +125,18 @@ def draw_figure(
 
 
 def draw_disc(image: NDArray[np.uint8], centre: NDArray[np.float64], radius: float, colour: Colour) -> None:
-    """A filled, smoothed circle at a sub-pixel position."""
+    """Draw a filled, smoothed circle at a sub-pixel position."""
     x, y = (round(value * 2**_SUBPIXEL_BITS) for value in centre)
     cv2.circle(image, (x, y), int(radius * 2**_SUBPIXEL_BITS), colour, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
 def _direction(angle: float) -> NDArray[np.float64]:
-    """The unit vector at `angle` from straight down."""
+    """Return the unit vector at `angle` from straight down."""
     return np.array([math.sin(angle), math.cos(angle)])
 
 
 def _skeleton(pose: Pose, hip: NDArray[np.float64], height: float) -> tuple[list[_Limb], NDArray[np.float64]]:
-    """Limbs from back to front, and the head, in pixels from the root."""
+    """Return the limbs from back to front, and the head, in pixels from the root."""
     lean = pose[LEAN]
     neck = hip + _direction(math.pi - lean) * 0.33 * height
     limbs = []

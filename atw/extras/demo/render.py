@@ -1,7 +1,7 @@
-"""The demo's videos: a figure does one of eight actions for a while before a moving camera; real video files.
+"""The demo's videos: an actor does one of eight actions for a while before a moving camera; real video files.
 
-The action fills one interval of 30 to 50% of the video; before and after it the figure fidgets, and in half of the
-videos holds a still pose of some action, so that a single frame is ambiguous. The scene is the class's own with
+The action fills one interval of 30 to 50% of the video; before and after it the actor fidgets, and in half of the
+videos it holds a still pose of some action, so that a single frame is ambiguous. The scene is the class's own with
 probability .6, else any, so that rgb is informative and not sufficient. Every action looks like itself in a mirror.
 
 Scene, geometry, camera and noise have generators of their own: a change of one leaves the others as they were.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from atw.config import RenderSettings
 from atw.datasets.demo import CLASSES, demo_videos
-from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_disc, draw_figure
+from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_actor, draw_disc
 from atw.files import InputError, atomic_path
 from atw.terminal import meter
 
@@ -82,7 +82,7 @@ class _Disc:
 
 
 def render_clip(label: str, *, seed: int) -> Clip:
-    """The video of a class and seed; the same at every call."""
+    """Render the video of a class and seed; the same at every call."""
     number = CLASSES.index(label)
     scenes, geometry, cameras, noise = (np.random.default_rng([part, number, seed]) for part in range(4))
     count = int(geometry.integers(FRAMES[0], FRAMES[1] + 1))
@@ -103,7 +103,7 @@ def render_clip(label: str, *, seed: int) -> Clip:
         for disc in discs:
             if not disc.in_front:
                 disc.draw(image, frame, matrix)
-        draw_figure(image, poses[frame], root=root, height=height, camera=matrix, colours=colours)
+        draw_actor(image, poses[frame], root=root, height=height, camera=matrix, colours=colours)
         for disc in discs:
             if disc.in_front:
                 disc.draw(image, frame, matrix)
@@ -114,12 +114,12 @@ def render_clip(label: str, *, seed: int) -> Clip:
 
 
 def choose_scene(label: str, rng: np.random.Generator) -> int:
-    """The class's own scene with probability .6, else any of the eight."""
+    """Choose the class's own scene with probability .6, else any of the eight."""
     return CLASSES.index(label) if rng.random() < _OWN_SCENE else int(rng.integers(len(CLASSES)))
 
 
 def _poses(label: str, count: int, first: int, length: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """The pose of every frame: [count, 12]."""
+    """Return the pose of every frame: [count, 12]."""
     period, strength = rng.uniform(9, 14), rng.uniform(0.75, 1.15)
     side = ("left", "right")[rng.integers(2)]
     phase = rng.uniform(0, 2 * math.pi) if label in ("wave", "walk") else 0.0
@@ -142,7 +142,7 @@ def _poses(label: str, count: int, first: int, length: int, rng: np.random.Gener
 
 
 def _hold(start: int, stop: int, count: int, period: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """A still pose of some action from `start` to `stop`, faded at both ends: [count, 12]."""
+    """Return a still pose of some action from `start` to `stop`, faded at both ends: [count, 12]."""
     label = _HELD[rng.integers(len(_HELD))]
     moment = rng.uniform(0.3, 0.7) * period
     side = ("left", "right")[rng.integers(2)]
@@ -153,7 +153,7 @@ def _hold(start: int, stop: int, count: int, period: float, rng: np.random.Gener
 
 
 def _smooth_noise(count: int, period: float, columns: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Normal values every `period` frames, smoothly joined: [count, columns]."""
+    """Return normal values every `period` frames, smoothly joined: [count, columns]."""
     knots = rng.standard_normal((math.ceil(count / period) + 4, columns))
     time = np.arange(count) / period + 1
     index = time.astype(int)
@@ -164,7 +164,7 @@ def _smooth_noise(count: int, period: float, columns: int, rng: np.random.Genera
 
 
 def _camera_path(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Slow pan, zoom and roll with shake on top: [count, 4] as in `Clip.camera`."""
+    """Return slow pan, zoom and roll with shake on top: [count, 4] as in `Clip.camera`."""
     time = np.arange(count)
     path = np.zeros((count, 4))
     for column, size in enumerate((9, 5, 0.07, 0.045)):
@@ -177,7 +177,7 @@ def _camera_path(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _camera_matrix(state: NDArray[np.float64]) -> NDArray[np.float64]:
-    """World to image, both oversampled, 2 x 3."""
+    """Return the matrix from world to image, both oversampled, 2 x 3."""
     x, y, log_zoom, roll = state
     cosine, sine = math.cos(roll) * math.exp(log_zoom), math.sin(roll) * math.exp(log_zoom)
     turn = np.array([[cosine, -sine], [sine, cosine]])
@@ -188,7 +188,7 @@ def _camera_matrix(state: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _background(scene: int, rng: np.random.Generator) -> Image:
-    """Texture and clutter; the scene sets their hue and the usual shape of the clutter."""
+    """Draw texture and clutter; the scene sets their hue and the usual shape of the clutter."""
     hue = int((scene * 22.5 + rng.normal(0, 4)) % 180)
     height, width = 2 * _H, 2 * _W
     texture = np.zeros((height, width, 3), np.float32)
@@ -243,7 +243,7 @@ def _any_colour(rng: np.random.Generator) -> Colour:
 
 
 def _colour(hue: int | np.integer, saturation: int | np.integer, value: int | np.integer) -> Colour:
-    """BGR of OpenCV's HSV, in which hue goes round at 180."""
+    """Convert OpenCV's HSV, in which hue goes round at 180, to BGR."""
     levels = np.array([[[hue % 180, min(max(saturation, 0), 255), min(max(value, 0), 255)]]], np.uint8)
     blue, green, red = cv2.cvtColor(levels, cv2.COLOR_HSV2BGR)[0, 0].tolist()
     return blue, green, red
@@ -265,7 +265,7 @@ def write_clip(path: Path, frames: Image) -> None:
         for frame in frames:
             writer.write(frame)
         writer.release()
-        # OpenCV says nothing of a frame that it could not write.
+        # OpenCV reports no error for a frame that it could not write.
         capture = cv2.VideoCapture(str(named))
         whole = 0
         while capture.grab():
@@ -281,7 +281,7 @@ def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> No
     split = settings.split
     rows = demo_videos(split, train_per_class=settings.train_per_class, test_per_class=settings.test_per_class)
     jobs = [(root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video)) for row in rows]
-    # Forking would copy OpenCV's threads in whatever state they are.
+    # A fork would copy OpenCV's threads in an unknown state.
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(processes, mp_context=context) as pool,

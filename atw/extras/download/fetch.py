@@ -49,7 +49,7 @@ def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float
     Args:
         address: begins with http:// or https://.
         target: the file; its folder exists.
-        attempts: failures in a row, without a byte received, before giving up.
+        attempts: failures in a row, without more received than ever before, after which to give up.
         pause_seconds: before the second attempt, and twice as long before each further one.
 
     Raises:
@@ -65,14 +65,16 @@ def fetch(address: str, target: Path, *, attempts: int = 6, pause_seconds: float
     if target.is_file():
         return
     failures = 0
+    most = part.stat().st_size if part.exists() else 0
     while True:
-        before = part.stat().st_size if part.exists() else 0
         try:
             _receive(address, part, origin)
             break
         except _BrokenOffError as error:
             received = part.stat().st_size
-            failures = 0 if received > before else failures + 1
+            # A server that has fewer bytes than it says gives all of them again and again: that is no progress.
+            failures = 0 if received > most else failures + 1
+            most = max(most, received)
             if failures >= attempts:
                 raise InputError(f"{address}: {error}; {received} bytes are kept in {part}; try again later") from None
             time.sleep(pause_seconds * 2**failures)

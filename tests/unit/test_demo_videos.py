@@ -105,7 +105,7 @@ def test_actors_differ_and_half_of_them_hold_a_pose(monkeypatch: pytest.MonkeyPa
         heights.append(height)
         places.append(camera[:, :2] @ root + camera[:, 2])
 
-    monkeypatch.setattr(render, "draw_figure", watch)
+    monkeypatch.setattr(render, "draw_actor", watch)
     monkeypatch.setattr(render, "_background", lambda *_: np.zeros((4 * HEIGHT, 4 * WIDTH, 3), np.uint8))
     # Five standard deviations of the fidgeting of each joint, which a held pose exceeds somewhere.
     fidget = 5 * 0.25 * np.array([0.06, 0.03, 0.12, 0.2, 0.6, 0.5, 0.6, 0.5, 0.25, 0.3, 0.25, 0.3])
@@ -126,7 +126,7 @@ def test_actors_differ_and_half_of_them_hold_a_pose(monkeypatch: pytest.MonkeyPa
     assert (np.abs(np.array(places) / 2 - middle) < [16, 10]).all()
 
 
-def test_the_figure_moves_most_in_the_interval(clips: dict[str, Clip]) -> None:
+def test_the_actor_moves_most_in_the_interval(clips: dict[str, Clip]) -> None:
     ratios = []
     for clip in clips.values():
         gray = [cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), (0, 0), 1) for frame in clip.frames]
@@ -183,7 +183,7 @@ def test_scenes_tell_of_the_class_but_not_enough() -> None:
 
 def test_the_stated_scene_sets_the_hue_in_the_frames(clips: dict[str, Clip]) -> None:
     for clip in clips.values():
-        border = clip.frames[0][:, :20].reshape(-1, 1, 3)  # beside the figure
+        border = clip.frames[0][:, :20].reshape(-1, 1, 3)  # beside the actor
         # Colours add up as vectors: the angle of their mean is the hue, the noise of the texture cancels.
         b, g, r = border.mean(axis=(0, 1))
         hue = math.degrees(math.atan2(math.sqrt(3) * (g - b), 2 * r - g - b)) % 360

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atw.datasets.demo import CLASSES
-from atw.extras.demo.actor import ARM, LEAN, LEG, REST, ROLL, SHIFT_X, Colours, action_pose, draw_disc, draw_figure
+from atw.extras.demo.actor import ARM, LEAN, LEG, REST, ROLL, SHIFT_X, Colours, action_pose, draw_actor, draw_disc
 
 PLAIN = Colours(((255, 0, 0), (0, 255, 0), (0, 0, 255)), ((99, 0, 0), (0, 99, 0), (0, 0, 99)), (255, 255, 255))
 
@@ -74,15 +74,15 @@ def test_poses_by_hand(frame: float, expected: dict[str, list[float]]) -> None:
 
 
 def drawn(pose: NDArray[np.float64], *, camera: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
-    """Which pixels a figure 100 px tall covers, its hips at 120, 120."""
+    """Which pixels an actor 100 px tall covers, its hips at 120, 120."""
     image = np.zeros((241, 241, 3), np.uint8)
     eye = np.eye(2, 3) if camera is None else camera
-    draw_figure(image, pose, root=np.array([120.0, 120.0]), height=100.0, camera=eye, colours=PLAIN)
+    draw_actor(image, pose, root=np.array([120.0, 120.0]), height=100.0, camera=eye, colours=PLAIN)
     covered: NDArray[np.bool_] = image.max(axis=2) > 0
     return covered
 
 
-def test_the_figure_stands_as_tall_as_it_is_said_to_be() -> None:
+def test_the_actor_stands_as_tall_as_it_is_said_to_be() -> None:
     rows, columns = np.nonzero(drawn(REST))
     # Legs of .44 and a foot's radius of .04 below the hips; torso .33, head .13 and hair .11 above.
     assert rows.max() - 120 == pytest.approx(44 * math.cos(0.16) + 4.25, abs=1.5)
@@ -98,7 +98,7 @@ def test_a_mirrored_pose_is_drawn_mirrored(label: str) -> None:
     assert (covered ^ flipped[:, ::-1]).sum() > 0.15 * covered.sum()
 
 
-def test_roll_turns_the_figure_about_its_waist_and_the_camera_zooms() -> None:
+def test_roll_turns_the_actor_about_its_waist_and_the_camera_zooms() -> None:
     upside_down = REST.copy()
     upside_down[ROLL] = math.pi
     upright = drawn(REST)
