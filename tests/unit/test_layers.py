@@ -129,10 +129,10 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def test_the_walk_finds_the_package() -> None:
-    assert {"atw.config", "atw.datasets", "atw.train.launch", "atw.commands.pipeline"} <= set(MODULES)
+    assert {"atw.config", "atw.datasets", "atw.train.launch", "atw.commands.jobs"} <= set(MODULES)
     assert "atw.files" in set(imported(MODULES["atw.config.merge"]))
     assert "atw.flow" in set(imported(MODULES["atw.preprocess.streams"]))  # from atw import flow
-    assert "atw.preprocess.shard" in set(imported(MODULES["atw.commands.pipeline"]))  # inside a function
+    assert "atw.preprocess.shard" in set(imported(MODULES["atw.commands.jobs"]))  # inside a function
 
 
 @pytest.mark.parametrize("module", MODULES)
