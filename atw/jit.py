@@ -1,4 +1,4 @@
-"""Compiling kernels with numba."""
+"""Compile kernels with numba and keep them on disk."""
 
 import functools
 import hashlib
@@ -24,15 +24,15 @@ def _sources(folder: Path) -> str:
 
 @functools.cache
 def _safe(folder: Path, source: Path) -> bool:
-    """Whether only this user, root, or whoever can change the kernels anyway can put files into the folder of a cache.
+    """Whether nobody else can put files into the folder of a cache, as numba runs what it finds there.
 
-    numba runs what it finds there.
+    Root and the owner of the kernels are trusted.
     """
     if folder.parent == source.parent:
         return True
     if place := exchangeable(folder, source.stat().st_uid):
         _log.warning(
-            "compiling in every process anew (others can write to %s, and what lies in a cache is run); "
+            "compiling in every process anew (others can write to %s, and files in a cache are run); "
             "NUMBA_CACHE_DIR can name a folder of this user alone",
             place,
         )
@@ -40,10 +40,10 @@ def _safe(folder: Path, source: Path) -> bool:
 
 
 def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
-    """Compile `function` by numba's decorator `compile_it`, and keep the result on disk where that can be written.
+    """Compile `function` by numba's decorator `compile_it`, and keep the result on disk if possible.
 
-    numba's cache on disk looks at the file of a kernel alone. The digest in the name renews it when any file of its
-    folder has changed, for kernels call each other and share their constants.
+    numba renews its cache only when the file of a kernel changes. The digest in the name renews it when any file of the
+    folder changes, because kernels call each other and share constants.
     """
     function.__qualname__ += f"-{_sources(Path(inspect.getfile(function)).parent)}"
     try:
@@ -56,7 +56,7 @@ def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
 
 
 def compiled(function: Function) -> Function:
-    """Compile `function` with numba for the CPU: fast floating point, and without the GIL while it runs."""
+    """Compile `function` with numba for the CPU, with fast floating point and without the GIL."""
     compile_it = functools.partial(numba.njit, fastmath=True, error_model="numpy", nogil=True)
     dispatcher: Function = kept_on_disk(function, compile_it)
     return dispatcher

@@ -1,35 +1,20 @@
+"""Files and folders are whole or absent, whatever stops their writer; JSON and digests."""
+
 import errno
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from atw.files import InputError, atomic_folder, atomic_path, digest, file_digest, write_json
-
-HANGING_WRITER = """
-import sys, time
-from pathlib import Path
-from atw.files import atomic_path
-
-with atomic_path(Path(sys.argv[1])) as temporary:
-    temporary.write_text("new, but only half of")
-    print("written", flush=True)
-    time.sleep(60)
-"""
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+from tests.unit.writers import hold, names
 
 
 def write_text(path: Path, text: str) -> None:
@@ -72,47 +57,22 @@ def test_a_failing_writer_changes_nothing(tmp_path: Path, old: str | None, error
         assert path.read_text() == old
 
 
-@pytest.mark.timeout(60)
 @pytest.mark.parametrize("old", ["old", None])
 def test_a_killed_writer_changes_nothing(tmp_path: Path, old: str | None) -> None:
     path = tmp_path / "result.txt"
-    if old is not None:
-        path.write_text(old)
-    child = subprocess.Popen([sys.executable, "-c", HANGING_WRITER, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == "written\n"
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-    assert (path.read_text() if path.exists() else None) == old
-    # What is left of the killed writer is hidden and never taken for a result, and goes away with the next writer.
-    rests = [name for name in names(tmp_path) if name != "result.txt"]
-    assert len(rests) == 2
-    assert all(name.startswith(".result.txt.") and name.endswith((".tmp", ".lock")) for name in rests)
-    with atomic_path(path) as temporary:
-        temporary.write_text("whole")
-    assert path.read_text() == "whole"
-    assert names(tmp_path) == ["result.txt"]
-
-
-@pytest.mark.timeout(60)
-def test_a_second_writer_waits_for_the_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "result.txt"
-    # Names that the first one's temporary file must not be taken for.
+    # Names that the temporary file of a killed writer must not be taken for.
     others = [".result.txt.tmp", ".result.txt.more.abcdefgh.tmp", ".result.txtx.abcdefgh.tmp"]
-    for name in others:
-        (tmp_path / name).write_text("of somebody else")
-    writer = HANGING_WRITER.replace("60", "2")
-    child = subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == "written\n"
-        with atomic_path(path) as temporary:
-            assert path.read_text() == "new, but only half of"  # the first one has ended, and was not disturbed
-            temporary.write_text("second")
-        assert child.wait() == 0
-    assert path.read_text() == "second"
-    assert f"waiting for process {child.pid} on " in caplog.text
+    for name in [*others, *(["result.txt"] if old else [])]:
+        (tmp_path / name).write_text("old")
+    before = names(tmp_path)
+    with hold(path) as child:
+        child.send_signal(signal.SIGKILL)
+    assert (path.read_text() if path.exists() else None) == old
+    left = sorted(set(names(tmp_path)) - set(before))
+    assert len(left) == 2
+    assert all(name.startswith(".result.txt.") and name.endswith((".tmp", ".lock")) for name in left)
+    write_text(path, "whole")
+    assert path.read_text() == "whole"
     assert names(tmp_path) == sorted([*others, "result.txt"])
 
 
@@ -124,46 +84,6 @@ def test_a_writer_does_not_wait_for_itself(tmp_path: Path) -> None:
         temporary.write_text("first")
     assert path.read_text() == "first"
     assert names(tmp_path) == ["result.txt"]
-
-
-def test_a_second_thread_waits_for_the_first(tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    with ThreadPoolExecutor(1) as pool:
-        with atomic_path(path) as temporary:
-            second = pool.submit(write_text, path, "second")
-            time.sleep(0.3)
-            assert not second.done()
-            temporary.write_text("first")
-        second.result(timeout=30)
-    assert path.read_text() == "second"
-    assert names(tmp_path) == ["result.txt"]
-
-
-@pytest.mark.timeout(60)
-def test_a_writer_that_has_the_same_number_elsewhere_is_waited_for(tmp_path: Path) -> None:
-    # As in two containers with one host name: the lock names what this process calls itself too.
-    path = tmp_path / "result.txt"
-    writer = f"import os\nos.getpid = lambda: {os.getpid()}\n" + HANGING_WRITER.replace("60", "1")
-    child = subprocess.Popen([sys.executable, "-c", writer, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    with child.stdout:
-        assert child.stdout.readline() == "written\n"
-        write_text(path, "second")
-        assert child.wait() == 0
-    assert path.read_text() == "second"
-
-
-def test_a_writer_that_forks_is_not_itself_in_the_child(tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    with atomic_path(path) as temporary:
-        child = multiprocessing.get_context("fork").Process(target=write_text, args=(path, "child"))
-        child.start()
-        child.join(0.5)
-        assert child.is_alive()
-        temporary.write_text("parent")
-    child.join(30)
-    assert child.exitcode == 0
-    assert path.read_text() == "child"
 
 
 def test_a_lock_that_vanished_on_a_network_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,18 +121,6 @@ def test_racing_writers_come_one_after_the_other(tmp_path: Path) -> None:
     ]
     assert [child.wait() for child in children] == [0, 0]
     assert names(tmp_path) == ["result.txt"]
-
-
-def test_without_locks_files_are_written_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("atw.locks._lockable", {})
-    monkeypatch.setattr("fcntl.flock", no_locks)
-    (tmp_path / ".result.txt.abcdefgh.tmp").write_text("perhaps of a living writer")
-    with atomic_path(tmp_path / "result.txt") as temporary:
-        temporary.write_text("new")
-    assert names(tmp_path) == [".result.txt.abcdefgh.tmp", "result.txt"]
 
 
 def test_a_vanished_folder_is_named(tmp_path: Path) -> None:

@@ -19,21 +19,11 @@ from atw.files import atomic_folder, atomic_path, write_json
 from atw.locks import locked
 from atw.train.history import History
 from tests.conftest import OtherUser
+from tests.unit.writers import hold, names, start
 
 Environment = Callable[[int], dict[str, str]]
 ERRORS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
 WARNING = re.compile(r"the file system of \S+ has no locks \(.*\)")
-
-WRITER = """
-import sys
-from pathlib import Path
-from atw.files import atomic_path
-
-with atomic_path(Path(sys.argv[1])) as temporary:
-    temporary.write_text("new, but only half of")
-    print("written", flush=True)
-    sys.stdin.read()
-"""
 
 EVERYTHING = """
 import logging, sys
@@ -92,21 +82,6 @@ except SystemExit:
 """
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-def hold(path: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    """A process that is writing `path` until its input is closed."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env=os.environ | environment, text=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    assert child.stdout.readline() == "written\n"
-    return child
-
-
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("error", ERRORS)
 def test_without_locks_all_goes_on_with_one_warning(tmp_path: Path, no_locks: Environment, error: int) -> None:
@@ -127,18 +102,15 @@ def test_without_locks_all_goes_on_with_one_warning(tmp_path: Path, no_locks: En
 def test_a_second_writer_waits_and_says_for_whom(tmp_path: Path, no_locks: Environment, error: int) -> None:
     path = tmp_path / "result.txt"
     environment = no_locks(error) if error else {}
-    with hold(path, environment) as first:
-        second = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, env=os.environ | environment, text=True,
-        )  # fmt: skip
+    with hold(path, **environment) as first:
+        second = start(path, **environment)
         assert second.stderr is not None and second.stdout is not None
         said = next(line for line in second.stderr if line.startswith("waiting"))
         assert said.startswith(f"waiting for process {first.pid} on {platform.node()}, which is writing {path}")
         assert (f"if it has ended, delete {tmp_path}/.result.txt.lock" in said) == bool(error)
         assert len(names(tmp_path)) == 2  # the lock, and the temporary file of the first
         first.communicate("")
-        assert second.communicate()[0] == "written\n"
+        assert second.communicate("")[0] == "written\n"
     assert (first.returncode, second.returncode) == (0, 0)
     assert names(tmp_path) == ["result.txt"]
 
@@ -148,10 +120,10 @@ def test_a_second_writer_waits_and_says_for_whom(tmp_path: Path, no_locks: Envir
 def test_what_a_killed_writer_leaves_blocks_nobody(tmp_path: Path, no_locks: Environment, error: int) -> None:
     path = tmp_path / "result.txt"
     environment = no_locks(error) if error else {}
-    with hold(path, environment) as child:
+    with hold(path, **environment) as child:
         child.send_signal(signal.SIGKILL)
     assert len(names(tmp_path)) == 2
-    with hold(path, environment) as child:
+    with hold(path, **environment) as child:
         child.communicate("")
     assert child.returncode == 0
     assert names(tmp_path) == ["result.txt"]
@@ -177,6 +149,12 @@ def test_a_lock_of_another_machine_says_what_to_delete(tmp_path: Path) -> None:
     with pytest.raises(BusyError, match=message), locked(tmp_path / "run", "running"):
         pass
     assert lock.exists()
+    lock.unlink()
+    with locked(tmp_path / "run", "running"):
+        host = lock.read_text().splitlines()[1]
+    lock.write_text(f"{10**30}\n{host}\n")  # no number of a process
+    with pytest.raises(BusyError, match=f"process {10**30} on"), locked(tmp_path / "run", "running"):
+        pass
     lock.write_text("")  # after a power cut
     with (
         pytest.raises(BusyError, match=rf"another process is running: .* delete {lock}$"),
@@ -210,7 +188,10 @@ def test_two_who_take_away_the_same_lock_do_not_take_that_of_the_faster_one(
     assert names(tmp_path) == [".run.lock"]
 
 
-def test_threads_take_turns_without_locks_too(tmp_path: Path, soft: None) -> None:
+@pytest.mark.parametrize("locks", [True, False])
+def test_threads_take_turns(tmp_path: Path, request: pytest.FixtureRequest, locks: bool) -> None:
+    if not locks:
+        request.getfixturevalue("soft")
     counted = []
 
     def count(number: int) -> None:
@@ -222,6 +203,16 @@ def test_threads_take_turns_without_locks_too(tmp_path: Path, soft: None) -> Non
         list(pool.map(count, range(8)))
     assert sorted(counted) == list(range(8))
     assert names(tmp_path) == []
+
+
+def test_a_process_of_the_same_number_elsewhere_is_not_this_one(tmp_path: Path) -> None:
+    # As in two containers with one host name.
+    path = tmp_path / "result.txt"
+    with hold(path, before=f"import os\nos.getpid = lambda: {os.getpid()}\n") as child:
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} on"), locked(path, "writing"):
+            pass
+        child.communicate("")
+    assert names(tmp_path) == ["result.txt"]
 
 
 def test_who_is_forked_inside_does_not_let_go(tmp_path: Path) -> None:
