@@ -128,30 +128,19 @@ def _invert(excluded: Excluded, shape: tuple[int, ...]) -> Image:
 def each_image(
     first: Images, second: Images, usable: Usable, look: Callable[[Image, Image | None], Found], threads: int
 ) -> tuple[list[Found], list[Found]]:
-    """Call `look` with every image of a batch and its usable pixels.
+    """Call `look` with every image of a batch and its usable pixels, once for equal ones.
 
-    An image that is the second of one pair and the first of the next is looked at once.
+    In a video, the second image of a pair is the first of the next.
     """
-
-    def comes_again(index: int) -> bool:
-        again = index + 1 < len(first) and np.array_equal(second[index], first[index + 1])
-        return again and _same_pixels(usable[1][index], usable[0][index + 1])
-
-    shared = [comes_again(index) for index in range(len(first))]
-    images = [*zip(first, usable[0], strict=True)]
-    images += [pair for pair, again in zip(zip(second, usable[1], strict=True), shared, strict=True) if not again]
-    found: dict[int, Found] = {}
+    images = [*zip(first, usable[0], strict=True), *zip(second, usable[1], strict=True)]
+    keys = [(image.tobytes(), None if pixels is None else pixels.tobytes()) for image, pixels in images]
+    distinct = list(dict(zip(keys, images, strict=True)).items())
+    found: dict[tuple[bytes, bytes | None], Found] = {}
 
     def fill(index: int) -> None:
-        found[index] = look(*images[index])
+        key, image = distinct[index]
+        found[key] = look(*image)
 
-    each_pair(fill, len(images), threads)
-    others = iter(range(len(first), len(images)))
-    after = [found[index + 1] if shared[index] else found[next(others)] for index in range(len(first))]
-    return [found[index] for index in range(len(first))], after
-
-
-def _same_pixels(usable: Image | None, other: Image | None) -> bool:
-    if usable is None or other is None:
-        return usable is other
-    return np.array_equal(usable, other)
+    each_pair(fill, len(distinct), threads)
+    results = [found[key] for key in keys]
+    return results[: len(first)], results[len(first) :]

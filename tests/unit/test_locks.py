@@ -141,11 +141,18 @@ def soft(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("filelock._soft.exchange_names", lambda *_: False)
 
 
+def ended_process() -> int:
+    """The number of a process that has ended."""
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()
+    return child.pid
+
+
 @pytest.mark.usefixtures("soft")
 def test_a_lock_of_another_machine_says_what_to_delete(tmp_path: Path) -> None:
     lock = tmp_path / ".run.lock"
-    lock.write_text(f"{os.getpid()}\nfar.away\n")
-    message = rf"process {os.getpid()} on far.away is running: .*; if it has ended, delete {re.escape(str(lock))}$"
+    lock.write_text(f"{ended_process()}\nfar.away\n")
+    message = rf"process \d+ on far.away is running: .*; if it has ended, delete {re.escape(str(lock))}$"
     with pytest.raises(BusyError, match=message), locked(tmp_path / "run", "running"):
         pass
     assert lock.exists()
@@ -167,12 +174,10 @@ def test_a_lock_of_another_machine_says_what_to_delete(tmp_path: Path) -> None:
 def test_two_who_take_away_the_same_lock_do_not_take_that_of_the_faster_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    child = subprocess.Popen([sys.executable, "-c", "pass"])
-    child.wait()
     lock = tmp_path / ".run.lock"
     with locked(tmp_path / "run", "running"):
         mine = lock.read_text()
-    lock.write_text(f"{child.pid}\n{mine.splitlines()[1]}\n")
+    lock.write_text(f"{ended_process()}\n{mine.splitlines()[1]}\n")
     rename = Path.rename
 
     def late(old: Path, new: Path) -> Path:
