@@ -10,9 +10,9 @@ import numpy as np
 from llvmlite import binding
 
 import atw
-from atw.extras.doctor.machine import processor, usable_cores
 from atw.files import digest, file_digest
 from atw.flow.engine import BACKENDS
+from atw.machine import processor, usable_cores
 
 _PACKAGES = ("numba", "llvmlite", "numba-cuda", "cupy-cuda13x", "cucim-cu13")
 

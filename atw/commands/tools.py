@@ -67,8 +67,8 @@ def predict(
 
     Example: atw predict video.mp4 --model results/demo/split1 --render video.png
     """
-    from atw.extras.doctor.machine import usable_cores
     from atw.extras.predict.command import predict as classify
+    from atw.machine import usable_cores
 
     bad = classify(
         videos,
@@ -106,8 +106,8 @@ def flow(
 
     Example: atw flow video.mp4 --out flow.h5 --preview flow.mp4
     """
-    from atw.extras.doctor.machine import usable_cores
     from atw.extras.flow_preview import check_paths, write_preview
+    from atw.machine import usable_cores
     from atw.preprocess.single import Choice, write_flow
 
     if (width is None) != (height is None):
@@ -191,7 +191,7 @@ def ray(
 
     Example: atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8
     """
-    from atw.extras.doctor.machine import usable_cores
+    from atw.machine import usable_cores
     from atw.train.ray.shared import run_with_ray
 
     sys.exit(run_with_ray(command, cpus=cpus or usable_cores(), gpus=gpus))
@@ -213,7 +213,7 @@ def plan(
     Example: atw plan results/ucf101/split1/fused.json --cores 32 --gpus 3
     """
     from atw.extras.cost import estimate
-    from atw.extras.doctor.machine import usable_cores
+    from atw.machine import usable_cores
 
     found = estimate.estimate(target, configfile, cores=cores or usable_cores(), gpus=gpus)
     estimate.show(found, as_json=as_json)

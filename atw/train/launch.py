@@ -32,6 +32,7 @@ from atw.data.sources import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
 from atw.locks import locked
+from atw.machine import processor
 from atw.train.checkpoints import read_state, write_state
 from atw.train.devices import own_gpus, use_gpu
 from atw.train.modelfile import save_model
@@ -310,12 +311,4 @@ def _train(run: Run, device: torch.device) -> None:
 def _hardware(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    names = [line for line in _cpu_lines() if line.startswith("model name")]
-    return names[0].partition(":")[2].strip() if names else "CPU"
-
-
-def _cpu_lines() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    return processor()

@@ -18,10 +18,10 @@ import numpy as np
 from rich.console import Console
 
 from atw.config import Flow
-from atw.extras.doctor.machine import usable_cores
 from atw.files import InputError, atomic_path, write_json
 from atw.flow import estimate, parameters
 from atw.flow.engine import one_opencv_thread
+from atw.machine import usable_cores
 from benchmarks import machine, report
 from benchmarks.flow import gpu, pages, quality, roofline, timing
 from benchmarks.flow.contestants import REFERENCE, Contestant, contestants, unusable

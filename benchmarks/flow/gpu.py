@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from atw.config import Flow
-from atw.extras.doctor.machine import usable_cores
 from atw.flow import estimate, parameters
 from atw.flow.engine import BACKENDS
 from atw.flow.pairs import FloatArray, Images, Parameters, pyramid_sizes
+from atw.machine import usable_cores
 from benchmarks.flow import quality, timing
 from benchmarks.flow.roofline import Peaks
 from benchmarks.material import Pairs

@@ -14,6 +14,7 @@ import pytest
 from atw.extras import doctor
 from atw.extras.doctor import machine, software, speed
 from atw.flow.engine import BACKENDS, FlowBackend
+from atw.machine import memory_bytes, processor, usable_cores
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -93,9 +94,9 @@ def test_cores_are_limited_by_the_control_group(
     write(tmp_path / "proc/self/cgroup", membership)
     for name, content in files.items():
         write(tmp_path / "sys/fs/cgroup" / name, content)
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
+    monkeypatch.setattr("atw.machine.ROOT", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
-    assert machine.usable_cores() == cores
+    assert usable_cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -112,17 +113,17 @@ def test_memory_is_limited_by_the_control_group(
 ) -> None:
     write(tmp_path / "proc/self/cgroup", membership)
     write(tmp_path / "sys/fs/cgroup" / name, content)
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    total, available = machine.memory_bytes()
+    monkeypatch.setattr("atw.machine.ROOT", tmp_path)
+    total, available = memory_bytes()
     assert total == (1 << 20 if limited else psutil.virtual_memory().total)
     assert 0 < available <= total
 
 
 def test_the_processor_is_that_of_the_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "ROOT", tmp_path)
-    assert machine.processor() == (platform.processor() or platform.machine())
+    monkeypatch.setattr("atw.machine.ROOT", tmp_path)
+    assert processor() == (platform.processor() or platform.machine())
     write(tmp_path / "proc/cpuinfo", "processor\t: 0\nmodel name\t: Fast 9000: v2\nmodel name\t: other\n")
-    assert machine.processor() == "Fast 9000: v2"
+    assert processor() == "Fast 9000: v2"
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").exists() or platform.machine() != "x86_64", reason="Linux on x86-64 only")

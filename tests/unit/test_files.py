@@ -217,7 +217,9 @@ def test_a_link_is_replaced_and_what_it_shows_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["elsewhere", "frames"]
 
 
-def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_and_all_of_a_folder_are_on_the_disk_before_they_have_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, flushed, flush = tmp_path / "frames", [], os.fsync
 
     def fsync(handle: int) -> None:
@@ -229,9 +231,13 @@ def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(tmp_path: Path, m
         (temporary / "deep").mkdir()
         (temporary / "0").write_text("new")
         (temporary / "deep/1").write_text("new")
-    assert sorted(flushed) == sorted(
-        [("0", False), ("1", False), ("deep", False), (temporary.name, False), (tmp_path.name, True)]
-    )
+    inside = ["0", "1", "deep", temporary.name]
+    assert sorted(flushed) == sorted([*((name, False) for name in inside), (tmp_path.name, True)])
+    flushed.clear()
+    path = tmp_path / "result.txt"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+    assert flushed == [(temporary.name, False), (tmp_path.name, True)]
 
 
 def test_a_folder_is_not_searched_for_each_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

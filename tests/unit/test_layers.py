@@ -20,6 +20,7 @@ GROUPS = {
     "atw.jit": (0, "base"),
     "atw.config": (0, "base"),
     "atw.locks": (0, "base"),
+    "atw.machine": (0, "base"),
     "atw.terminal": (0, "base"),
     "atw.workflow": (0, "base"),
     "atw.videos.containers": (0, "base"),

@@ -10,6 +10,7 @@ from atw.errors import printable
 from atw.extras.doctor import machine, software
 from atw.extras.doctor.machine import Part
 from atw.files import json_text
+from atw.machine import usable_cores
 
 Report = dict[str, Part]
 
@@ -38,7 +39,7 @@ def _examine_flow(measure: bool) -> Part:
     # Imported here, so that a broken library costs this part of the report only.
     from atw.extras.doctor.speed import examine_flow
 
-    return examine_flow(cores=machine.usable_cores(), measure=measure)
+    return examine_flow(cores=usable_cores(), measure=measure)
 
 
 def works(report: Report) -> bool:
