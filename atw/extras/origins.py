@@ -1,4 +1,4 @@
-"""The settings that a target is made with, and where each comes from: `atw config`."""
+"""`atw config`: the settings of a target, and where each of them comes from."""
 
 import json
 from collections import defaultdict
@@ -18,14 +18,7 @@ from atw.terminal import console
 
 @dataclass(frozen=True)
 class Origin:
-    """The value of one setting for one stream.
-
-    Args:
-        stream: whose it is; empty for what all have in common.
-        key: as config.yaml writes it, `section.name`.
-        value: as config.yaml would hold it.
-        source: a place in config.yaml, or whose default it is.
-    """
+    """A setting with its key as in config.yaml, and the place or default it comes from; `stream` is "" if common."""
 
     stream: str
     key: str
@@ -34,8 +27,8 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What of config.yaml a target concerns."""
+class TargetSettings:
+    """All settings of a target, and the configuration file they are from."""
 
     target: str
     file: str
@@ -44,12 +37,12 @@ class Found:
     settings: list[Origin]
 
 
-def find(target: str, configfile: Path) -> Found:
-    """Settings of every stream that a target concerns; of a shard those alone that its bytes depend on.
+def find(target: str, configfile: Path) -> TargetSettings:
+    """Find the settings of every stream of a target; for a shard, only those that its bytes depend on.
 
     Args:
         target: a file of the workflow, a dataset, or `dataset/experiments/name`.
-        configfile: config.yaml, or what takes its place.
+        configfile: config.yaml, or the file used instead.
 
     Raises:
         InputError: the configuration is not valid, or has no such dataset or experiment.
@@ -69,7 +62,7 @@ def find(target: str, configfile: Path) -> Found:
     for stream in streams:
         used = config.shard_settings(loaded, dataset, stream) if is_shard else None
         settings += _of_stream(loaded, dataset, stream, experiment, used)
-    return Found(target, document.name, dataset, experiment, settings)
+    return TargetSettings(target, document.name, dataset, experiment, settings)
 
 
 def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterator[Origin]:
@@ -97,30 +90,22 @@ def _of_stream(
             yield Origin(stream, f"{section}.{key}", value, source)
 
 
-def show(found: Found, *, as_json: bool) -> None:
-    """Print on stdout: a table in which streams with the same value share a row, or everything as JSON."""
+def show(found: TargetSettings, *, as_json: bool) -> None:
+    """Print the settings as JSON, or as a table in which streams with the same value share a row."""
     if as_json:
         print(json_text(asdict(found)))
         return
     everyone = {origin.stream for origin in found.settings} - {""}
-    shared: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    rows: dict[str, dict[tuple[str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
     for origin in found.settings:
-        shared[(origin.key, json.dumps(origin.value, ensure_ascii=False), origin.source)].append(origin.stream)
-    of = f"{found.dataset}, experiment {found.experiment}" if found.experiment else found.dataset
-    table = Table(
-        title=f"{found.target}: settings of {of}; places are in {found.file}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+        value = json.dumps(origin.value, ensure_ascii=False)
+        rows[origin.key][value, origin.source.removeprefix(f"{found.file}: ")].append(origin.stream)
+    run = f"{found.dataset}, experiment {found.experiment}" if found.experiment else found.dataset
+    title = f"{found.target}: settings of {run}; places are in {found.file}"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("setting", "streams", "value", "from"):
         table.add_column(name, overflow="fold", no_wrap=name == "setting")
-    for (key, value, source), streams in sorted(shared.items(), key=lambda item: _place(item[0][0], found)):
-        table.add_row(
-            key,
-            "" if set(streams) in ({""}, everyone) else ", ".join(streams),
-            value,
-            source.removeprefix(f"{found.file}: "),
-        )
+    for key, shared in rows.items():
+        for (value, source), streams in shared.items():
+            table.add_row(key, "" if set(streams) in ({""}, everyone) else ", ".join(streams), value, source)
     console().print(table)
-
-
-def _place(key: str, found: Found) -> int:
-    return next(place for place, origin in enumerate(found.settings) if origin.key == key)

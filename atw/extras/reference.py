@@ -1,4 +1,4 @@
-"""The reference of all settings, written from the models that check them: docs/configuration.md."""
+"""`atw settings`: the reference of all settings (docs/configuration.md), made from the models that check them."""
 
 import inspect
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ text, and put quotes around names such as `"no"` and `"2026"`. Messages name fil
 
 
 def markdown() -> str:
-    """The whole reference."""
+    """Return the whole reference."""
     parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
     kinds: dict[tuple[str, str], list[str]] = {}
     for name, kind in all_kinds():
@@ -44,7 +44,7 @@ def markdown() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of config.yaml, for editors; a section's keys in a dataset or experiment are not in it."""
+    """Return the JSON schema of config.yaml for editors; it lacks the sections inside datasets and experiments."""
     return Config.model_json_schema()
 
 

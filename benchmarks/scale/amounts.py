@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from atw import config
 from atw.datasets import Dataset
-from atw.extras.cost import footage, rates
+from atw.extras.cost import rates
 from atw.extras.cost.rates import Rate
 from benchmarks.material import find_videos, folders_in_turn
 
@@ -30,6 +30,6 @@ def measure(folder: Path, out: Path) -> Amounts:
     loaded = config.load({"datasets": {_NAME: of_dataset}})
     dataset = Dataset(config.location(loaded, _NAME))
     settings = {stream: config.shard_settings(loaded, _NAME, stream) for stream in config.STREAMS}
-    found = footage.sample(dataset, settings["rgb"].preprocess, seed=0)
+    found = rates.sample_videos(dataset, settings["rgb"].preprocess, seed=0)
     measured = {name: rates.preprocessing(given, found, gpus=0) for name, given in settings.items()}
     return Amounts(measured, len(found.frames))

@@ -1,6 +1,7 @@
 """The estimate of what a target takes: amounts, bytes and times from a sample and from rates."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,22 @@ import numpy as np
 import pytest
 
 from atw import config
-from atw.config import Compute
 from atw.datasets import Dataset
 from atw.extras.cost import estimate as estimates
-from atw.extras.cost.estimate import Estimate, Row, duration
-from atw.extras.cost.footage import Footage, sample
-from atw.extras.cost.pending import Pending, pending
-from atw.extras.cost.rates import Rate
+from atw.extras.cost.estimate import Estimate, PendingFiles, StageCost, duration, pending_files
+from atw.extras.cost.rates import Rate, VideoSample, sample_videos
 from atw.files import InputError
+from atw.plan import Plan
 from tests.unit.trained import FRAMES, Trained
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from tests.conftest import _moving_frames, _write_mjpeg
-
-    return Trained(tmp_path_factory.mktemp("cost"), _moving_frames, _write_mjpeg)
 
 
 def test_a_sample_says_how_long_videos_are(trained: Trained) -> None:
     preprocess = config.shard_settings(trained.config, "mine", "rgb").preprocess
-    footage = sample(trained.dataset, preprocess, seed=0)
-    assert sorted(footage.frames) == sorted(FRAMES.values())
-    assert footage.mean == pytest.approx(np.mean(list(FRAMES.values())))
-    assert footage.decoding_seconds > 0
-    assert all(frame.shape == (48, 64, 3) for clip in footage.clips for frame in clip)
+    found = sample_videos(trained.dataset, preprocess, seed=0)
+    assert sorted(found.frames) == sorted(FRAMES.values())
+    assert found.mean == pytest.approx(np.mean(list(FRAMES.values())))
+    assert found.decoding_seconds > 0
+    assert all(frame.shape == (48, 64, 3) for clip in found.clips for frame in clip)
 
 
 def test_videos_that_cannot_be_decoded_are_not_counted(tmp_path: Path, trained: Trained) -> None:
@@ -46,19 +38,19 @@ def test_videos_that_cannot_be_decoded_are_not_counted(tmp_path: Path, trained: 
     raw = {"datasets": {"mine": {"kind": "folder", "root": str(tmp_path), "lists": str(lists)}}}
     dataset = Dataset(config.location(config.load(raw), "mine"))
     preprocess = config.shard_settings(trained.config, "mine", "rgb").preprocess
-    assert sample(dataset, preprocess, seed=0).frames == [FRAMES["left/0.avi"]]
+    assert sample_videos(dataset, preprocess, seed=0).frames == [FRAMES["left/0.avi"]]
     (tmp_path / "left/0.avi").write_bytes(b"no video either")
     with pytest.raises(InputError, match="none of 2 videos of mine"):
-        sample(dataset, preprocess, seed=0)
+        sample_videos(dataset, preprocess, seed=0)
 
 
 def test_the_error_of_a_mean() -> None:
-    assert Footage([10, 20, 30, 20], [], 0.0).error == pytest.approx(2 * np.std([10, 20, 30, 20], ddof=1) / 2 / 20)
-    assert Footage([10], [], 0.0).error == 1.0
+    assert VideoSample([10, 20, 30, 20], [], 0.0).error == pytest.approx(2 * np.std([10, 20, 30, 20], ddof=1) / 2 / 20)
+    assert VideoSample([10], [], 0.0).error == 1.0
 
 
-def row(stage: str, hours: float, jobs: int, side_by_side: int) -> Row:
-    return Row(stage, "mine", jobs, 1, 1, "items", 0.0, hours, 1, side_by_side)
+def row(stage: str, hours: float, jobs: int, side_by_side: int) -> StageCost:
+    return StageCost(stage, "mine", jobs, 1, 1, "items", 0.0, hours, 1, side_by_side)
 
 
 def test_jobs_side_by_side() -> None:
@@ -95,12 +87,12 @@ def planned(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(raw), encoding="utf-8")
     results = Path("results/mine/split1")
-    todo = Pending(
+    todo = PendingFiles(
         [Path(f"shards/mine/{stream}/00000.h5") for stream in config.STREAMS],
         [results / stream / "model.pt" for stream in config.STREAMS],
         [results / stream / "scores.h5" for stream in config.STREAMS],
     )
-    monkeypatch.setattr(estimates, "pending", lambda *_: todo)
+    monkeypatch.setattr(estimates, "pending_files", lambda *_: todo)
     return path
 
 
@@ -151,12 +143,32 @@ def test_rates_are_measured_by_the_code_that_does_the_work(
     assert "results/a is there, and up to date" in capsys.readouterr().out
 
 
-def test_what_snakemake_refuses_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("status", "message"), [(0, ""), (1, "Building DAG of jobs...\nno rule\nTraceback: here")])
+def test_snakemake_says_what_is_pending(monkeypatch: pytest.MonkeyPatch, status: int, message: str) -> None:
+    """Only files that are to be made count, and a training counts by its model; a refusal is passed on."""
+    rows = (
+        ("shards/mine/rgb/00000.h5", "frames", "update pending"),
+        ("shards/mine/rgb/00001.h5", "frames", "no update"),
+        ("results/mine/split1/rgb/model.pt", "train", "update pending"),
+        ("results/mine/split1/rgb/history.jsonl", "train", "update pending"),
+        ("results/mine/split1/rgb/held_out.h5", "score_held_out", "update pending"),
+        ("results/mine/split1/fused.json", "fuse", "update pending"),
+    )
+    summary = "".join(f"{path}\t-\t{rule}\t-\tlog\tmissing\t{state}\n" for path, rule, state in rows)
+    code = f"import sys; sys.stdout.write({summary!r}); sys.stderr.write({message!r}); sys.exit({status})"
+    monkeypatch.setattr("atw.workflow.command", lambda *_: [sys.executable, "-c", code])
+    if status:
+        with pytest.raises(InputError, match=r"^Snakemake cannot plan all:\nno rule$"):
+            pending_files("all", Path("config.yaml"))
+        return
+    found = pending_files("all", Path("config.yaml"))
+    assert [[str(path) for path in paths] for paths in found] == [[rows[0][0]], [rows[2][0]], [rows[4][0]]]
+
+
+def test_a_demo_that_is_not_rendered_is_sampled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "config.yaml").write_text("datasets: {show: {kind: demo, evaluate: {crop: 96}}}", encoding="utf-8")
-    with pytest.raises(InputError, match=r"(?s)Snakemake cannot plan results/nothing.*MissingRuleException"):
-        pending("results/nothing", Path("config.yaml"))
-
-
-def test_compute_decides_on_the_device() -> None:
-    assert estimates.rates._device(Compute(gpus=0)).type == "cpu"
+    plan = Plan({"datasets": {"show": {"kind": "demo", "evaluate": {"crop": 96}}}, "seed": 3})
+    preprocess = config.shard_settings(plan.config, "show", "rgb").preprocess
+    found = sample_videos(plan.dataset("show"), preprocess, seed=3)
+    assert len(found.frames) == 16  # two of each of 8 actions
+    assert list(tmp_path.iterdir()) == []

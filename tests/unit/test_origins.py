@@ -40,7 +40,7 @@ def configfile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def settings(found: origins.Found) -> dict[tuple[str, str], tuple[Any, str]]:
+def settings(found: origins.TargetSettings) -> dict[tuple[str, str], tuple[Any, str]]:
     return {(origin.stream, origin.key): (origin.value, origin.source) for origin in found.settings}
 
 

@@ -1,5 +1,5 @@
-"""What a target costs before anything runs: `atw plan`.
+"""`atw plan`: estimate what a target takes before anything runs.
 
-`pending` asks Snakemake what is to be made, `footage` looks at a sample of the videos, `rates` measures this machine on
-them and on the networks of the configuration, `estimate` multiplies.
+`rates` measures this machine on a sample of the videos and on the configured networks; `estimate` asks Snakemake which
+files are to be made, and multiplies.
 """

@@ -1,19 +1,19 @@
-"""Amounts times rates: what a target takes, in bytes, hours of cores and GPUs, and time."""
+"""Estimate what a target takes: bytes, hours of cores and GPUs, and time."""
 
+import subprocess
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
+from typing import Literal, NamedTuple, cast
 
 from rich.filesize import decimal
 from rich.table import Table
 
-from atw import config
+from atw import config, workflow
 from atw.extras.cost import rates
-from atw.extras.cost.footage import Footage, sample
-from atw.extras.cost.pending import pending
-from atw.extras.cost.rates import Rate
-from atw.files import json_text
+from atw.extras.cost.rates import Rate, VideoSample
+from atw.files import InputError, json_text
 from atw.plan import Plan
 from atw.terminal import console
 
@@ -23,21 +23,29 @@ _NOT_COUNTED = (
 )
 
 
+class PendingFiles(NamedTuple):
+    """Files that are to be made."""
+
+    shards: list[Path]
+    models: list[Path]
+    scores: list[Path]
+
+
 @dataclass(frozen=True)
-class Row:
-    """One stage of one stream.
+class StageCost:
+    """What a stage takes for one dataset, or for one stream of a dataset or experiment.
 
     Args:
         stage: frames, flow, warped, train or score.
-        of: dataset; of networks dataset, experiment and stream.
-        jobs: how many of them are to be made.
-        videos: of the shards or lists, those of every split counted.
-        amount: items to be worked on.
-        unit: what they are.
-        bytes: that it leaves on disk, 0 for what is not worth counting.
-        hours: of one job after the other, on one core each in preprocessing.
-        cores: of a job, 0 where it is its GPU that counts.
-        side_by_side: jobs that run at the same time; in preprocessing cores, or GPUs.
+        of: the dataset; for networks dataset, experiment and stream.
+        jobs: number of files to be made.
+        videos: in the shards or lists; a video in several splits counts several times.
+        amount: number of items to work on.
+        unit: what the items are.
+        bytes: left on disk; 0 if too few to count.
+        hours: of all jobs one after the other; in preprocessing, on one core each.
+        cores: per job; 0 if the time of a GPU counts.
+        side_by_side: jobs that run at the same time; in preprocessing, cores or GPUs.
     """
 
     stage: str
@@ -54,17 +62,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do for a target, and on what the numbers rest."""
+    """What is left to do for a target, and notes on how the numbers were found."""
 
     target: str
     cores: int
     gpus: int
-    rows: list[Row]
+    rows: list[StageCost]
     notes: list[str]
 
     @property
     def elapsed_hours(self) -> float:
-        """Of preprocessing, training and scoring one after the other, jobs of each side by side."""
+        """Add up preprocessing, training and scoring, each with its jobs side by side."""
         elapsed = 0.0
         for stages in (("frames", "flow", "warped"), ("train",), ("score",)):
             rows = [row for row in self.rows if row.stage in stages]
@@ -81,97 +89,111 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
         InputError: Snakemake refuses the target, or no video of the dataset can be decoded.
     """
     document = config.read(configfile)
-    todo = pending(target, configfile)
-    plan = Plan(document.content, [document])
-    work = _Work(plan, cores=cores, gpus=gpus)
-    work.add_shards(todo.shards)
-    work.add_models(todo.models)
-    work.add_scores(todo.scores)
-    return Estimate(target, cores, gpus, work.rows, [*work.notes, _NOT_COUNTED])
+    files = pending_files(target, configfile)
+    costs = _Costs(Plan(document.content, [document]), cores=cores, gpus=gpus)
+    costs.add_shards(files.shards)
+    costs.add_networks("train", files.models)
+    costs.add_networks("score", files.scores)
+    return Estimate(target, cores, gpus, costs.rows, [*costs.notes, _NOT_COUNTED])
 
 
-class _Work:
-    """Collects the rows; each dataset is looked at once."""
+def pending_files(target: str, configfile: Path) -> PendingFiles:
+    """Ask Snakemake, in the working folder, which files it would make for a target. Nothing is made.
+
+    Raises:
+        InputError: Snakemake does not know the target, or refuses it; the message passes on its reason.
+    """
+    command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if run.returncode:
+        # The text before the reason is the same in every run, the text after it names lines of the workflow.
+        reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0]
+        raise InputError(f"Snakemake cannot plan {target}:\n{reason.strip()}")
+    files = PendingFiles([], [], [])
+    by_rule = {
+        **dict.fromkeys(("frames", "flow", "warped"), files.shards),
+        "train": files.models,
+        **dict.fromkeys(("score", "score_held_out"), files.scores),
+    }
+    for line in run.stdout.splitlines():
+        path, _, rule, *_, state = line.split("\t")
+        if state == "update pending" and rule in by_rule and not path.endswith("history.jsonl"):
+            by_rule[rule].append(Path(path))
+    return files
+
+
+class _Costs:
+    """Collects the rows; each dataset is sampled once."""
 
     def __init__(self, plan: Plan, *, cores: int, gpus: int) -> None:
         self._plan, self._cores, self._gpus = plan, cores, gpus
-        self._footage: dict[str, Footage] = {}
-        self.rows: list[Row] = []
+        self._samples: dict[str, VideoSample] = {}
+        self.rows: list[StageCost] = []
         self.notes: list[str] = []
 
-    def add_shards(self, paths: list[Path]) -> None:
-        groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    def add_shards(self, paths: Sequence[Path]) -> None:
+        """Add the costs of shards/{dataset}/{stream}/{shard}.h5."""
+        groups: dict[tuple[str, int], list[str]] = defaultdict(list)
         for path in paths:
-            groups[path.parts[-3], path.parts[-2]].append(path.stem)
-        for (name, stream), shards in sorted(
-            groups.items(), key=lambda item: (item[0][0], config.STREAMS.index(item[0][1]))
-        ):
+            groups[path.parts[-3], config.STREAMS.index(path.parts[-2])].append(path.stem)
+        for (name, number), shards in sorted(groups.items()):
+            stream = config.STREAMS[number]
             settings = config.shard_settings(self._plan.config, name, stream)
             dataset = self._plan.dataset(name)
-            count = settings.preprocess.shards
-            videos = sum(len(dataset.members(shard, count)) for shard in shards)
-            footage = self._look(name, settings.preprocess)
-            items = round(videos * (footage.mean - (stream != "rgb")))
+            videos = sum(len(dataset.members(shard, settings.preprocess.shards)) for shard in shards)
+            sample = self._sample(name, settings.preprocess)
+            items = round(videos * (sample.mean - (stream != "rgb")))
             gpus = 0 if stream == "rgb" else self._plan.flow_gpus(name)
-            rate = rates.preprocessing(settings, footage, gpus=gpus)
+            rate = rates.preprocessing(settings, sample, gpus=gpus)
             stage, unit = ("frames", "frames") if stream == "rgb" else (stream, "pairs")
             self._add(stage, name, len(shards), videos, items, unit, rate)
 
-    def _look(self, name: str, preprocess: config.FrameSettings | config.FieldSettings) -> Footage:
-        if name not in self._footage:
-            footage = self._footage[name] = sample(self._plan.dataset(name), preprocess, seed=self._plan.config.seed)
+    def _sample(self, name: str, preprocess: config.FrameSettings | config.FieldSettings) -> VideoSample:
+        if name not in self._samples:
+            sample = rates.sample_videos(self._plan.dataset(name), preprocess, seed=self._plan.config.seed)
+            self._samples[name] = sample
             self.notes.append(
-                f"{name}: {footage.mean:.0f} frames a video, by {len(footage.frames)} of them; numbers of frames and "
-                f"pairs are right to about {footage.error:.0%}"
+                f"{name}: {sample.mean:.0f} frames a video, by {len(sample.frames)} of them; numbers of frames and "
+                f"pairs are right to about {sample.error:.0%}"
             )
-        return self._footage[name]
+        return self._samples[name]
 
-    def add_models(self, paths: list[Path]) -> None:
-        for (run, stream), splits in _by_run(paths).items():
+    def add_networks(self, stage: Literal["train", "score"], paths: Sequence[Path]) -> None:
+        """Add the costs of results/{run}/{split}/{stream}/model.pt, or of the score files there."""
+        groups: dict[tuple[str, config.Stream], list[str]] = defaultdict(list)
+        for path in paths:
+            groups["/".join(path.parts[1:-3]), cast(config.Stream, path.parts[-2])].append(path.parts[-3])
+        for (run, stream), splits in sorted(groups.items()):
             compute = self._plan.compute(run, stream)
             settings = self._plan.train_settings(run, splits[0], stream)
             dataset = self._plan.dataset(run.partition("/")[0])
-            videos = sum(len(dataset.split(split).train) for split in splits)
-            samples = settings.train.iterations * settings.train.batch * len(splits)
-            rate = rates.training(settings, compute, dataset.split(splits[0]))
-            self._add("train", f"{run} {stream}", len(splits), videos, samples, "samples", rate, compute.train_threads)
-
-    def add_scores(self, paths: list[Path]) -> None:
-        for (run, stream), splits in _by_run(paths).items():
-            compute = self._plan.compute(run, stream)
-            evaluate = self._plan.score_settings(run, splits[0], stream).evaluate
-            dataset = self._plan.dataset(run.partition("/")[0])
-            videos = sum(len(dataset.split(split).test) for split in splits)
-            settings = self._plan.train_settings(run, splits[0], stream)
-            rate = rates.scoring(settings, compute, dataset.split(splits[0]))
-            snippets = videos * evaluate.snippets * evaluate.crops
-            self._add(
-                "score", f"{run} {stream}", len(splits), videos, snippets, "snippets", rate, compute.train_threads
-            )
+            listed = [dataset.split(split) for split in splits]
+            if stage == "train":
+                videos = sum(len(split.train) for split in listed)
+                amount, unit = settings.train.iterations * settings.train.batch * len(splits), "samples"
+                rate = rates.training(settings, compute, listed[0])
+            else:
+                videos = sum(len(split.test) for split in listed)
+                evaluate = self._plan.score_settings(run, splits[0], stream).evaluate
+                amount, unit = videos * evaluate.snippets * evaluate.crops, "snippets"
+                rate = rates.scoring(settings, compute, listed[0])
+            self._add(stage, f"{run} {stream}", len(splits), videos, amount, unit, rate, compute.train_threads)
 
     def _add(
         self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1
     ) -> None:
-        threads = min(threads, self._cores)  # as Snakemake gives them
+        threads = min(threads, self._cores)  # as Snakemake does
         side_by_side = max(self._gpus, 1) if rate.on_gpu else self._cores // threads
         hours = amount * rate.seconds / 3600
         cores = 0 if rate.on_gpu else threads
-        self.rows.append(Row(stage, of, jobs, videos, amount, unit, amount * rate.bytes, hours, cores, side_by_side))
-
-
-def _by_run(paths: list[Path]) -> dict[tuple[str, config.Stream], list[str]]:
-    """Splits by run and stream, of results/{run}/{split}/{stream}/... ."""
-    found: dict[tuple[str, config.Stream], list[str]] = defaultdict(list)
-    for path in paths:
-        found["/".join(path.parts[1:-3]), cast(config.Stream, path.parts[-2])].append(path.parts[-3])
-    return dict(sorted(found.items()))
+        size = amount * rate.bytes
+        self.rows.append(StageCost(stage, of, jobs, videos, amount, unit, size, hours, cores, side_by_side))
 
 
 def show(found: Estimate, *, as_json: bool) -> None:
-    """Print the estimate as a table, or for programs."""
+    """Print the estimate as JSON or as a table."""
     if as_json:
-        content = asdict(found) | {"elapsed_hours": found.elapsed_hours}
-        print(json_text(content))
+        print(json_text(asdict(found) | {"elapsed_hours": found.elapsed_hours}))
         return
     terminal = console()
     if not found.rows:
@@ -193,8 +215,8 @@ def show(found: Estimate, *, as_json: bool) -> None:
 
 
 def duration(hours: float) -> str:
-    """In the largest unit of which there are at least two."""
-    for unit, of_hour in (("days", 1 / 24), ("h", 1.0), ("min", 60.0)):
-        if hours * of_hour >= 2:
-            return f"{hours * of_hour:.1f} {unit}"
+    """Format a time in the largest unit that gives at least 2."""
+    for unit, per_hour in (("days", 1 / 24), ("h", 1.0), ("min", 60.0)):
+        if hours * per_hour >= 2:
+            return f"{hours * per_hour:.1f} {unit}"
     return f"{hours * 3600:.0f} s"

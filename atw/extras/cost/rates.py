@@ -1,49 +1,133 @@
-"""Rates of this machine, each measured by the code that will do the work."""
+"""Measure the rates of this machine with the code that will do the work, on a sample of the videos."""
 
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from atw.config import ON_GPU, Compute, FrameShards, ShardSettings, TrainSettings, WarpedShards
-from atw.datasets import Split
-from atw.extras.cost.footage import Footage
+from atw.config import (
+    ON_GPU,
+    Compute,
+    FieldSettings,
+    FrameSettings,
+    FrameShards,
+    RenderSettings,
+    ShardSettings,
+    TrainSettings,
+    WarpedShards,
+)
+from atw.datasets import Dataset, Split
+from atw.extras.demo.render import write_dataset
+from atw.files import InputError
 from atw.model.network import VideoNetwork, channels
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
 from atw.shards import Entry
+from atw.terminal import meter
 from atw.train import loop
 from atw.train.arithmetic import full_fp32
 from atw.train.update import Cut, update
-from atw.videos.decode import Frame
+from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 
+_SAMPLED = 32
+_KEPT_VIDEOS, _KEPT_FRAMES = 4, 24
 _SNIPPETS = 16
 _RUNS = 3
 Encode = Callable[[list[Frame]], streams.Items]
 
 
+@dataclass(frozen=True)
+class VideoSample:
+    """A sample of a dataset's videos.
+
+    Args:
+        frames: number of frames of each video that can be decoded.
+        clips: the first frames of some videos, at the working size.
+        decoding_seconds: per frame, on one core.
+    """
+
+    frames: list[int]
+    clips: list[list[Frame]]
+    decoding_seconds: float
+
+    @property
+    def mean(self) -> float:
+        """Return the mean number of frames per video."""
+        return float(np.mean(self.frames))
+
+    @property
+    def error(self) -> float:
+        """Return the relative error of the mean: about two of its standard errors."""
+        if len(self.frames) < 2:
+            return 1.0
+        return float(2 * np.std(self.frames, ddof=1) / np.sqrt(len(self.frames)) / self.mean)
+
+
+def sample_videos(dataset: Dataset, preprocess: FrameSettings | FieldSettings, *, seed: int) -> VideoSample:
+    """Decode some videos of a dataset, drawn with `seed`. If the demo is not rendered yet, render videos like its own.
+
+    Raises:
+        InputError: none of them can be decoded.
+    """
+    videos = sorted({row.video for name in dataset.split_names for row in dataset.rows(name)})
+    drawn = np.random.default_rng(seed).permutation(len(videos))[:_SAMPLED]
+    paths = [dataset.root / videos[number] for number in drawn]
+    if dataset.generated and not all(path.exists() for path in paths):
+        with tempfile.TemporaryDirectory() as folder:
+            small = RenderSettings(recipe=0, split=1, seed=seed, train_per_class=1, test_per_class=1)
+            write_dataset(Path(folder), small, processes=1)
+            return _decode_sample(sorted(Path(folder).rglob("*.avi")), preprocess, dataset.name)
+    return _decode_sample(paths, preprocess, dataset.name)
+
+
+def _decode_sample(paths: list[Path], preprocess: FrameSettings | FieldSettings, dataset: str) -> VideoSample:
+    frames: list[int] = []
+    clips: list[list[Frame]] = []
+    begin = time.perf_counter()
+    with meter(f"looking at videos of {dataset}", "videos", len(paths)) as progress:
+        for path in paths:
+            audit = Audit()
+            clip: list[Frame] = []
+            with suppress(BadVideoError):
+                for frame in read_as_configured(path, audit, preprocess):
+                    if len(clip) < _KEPT_FRAMES:
+                        clip.append(frame)
+                frames.append(audit.decoded)
+                if len(clips) < _KEPT_VIDEOS:
+                    clips.append(clip)
+            progress.advance(1)
+    if not frames:
+        raise InputError(f"none of {len(paths)} videos of {dataset} that were drawn can be decoded, first {paths[0]}")
+    return VideoSample(frames, clips, (time.perf_counter() - begin) / sum(frames))
+
+
 class Rate(NamedTuple):
-    """Seconds that one core, job or GPU takes for one item, and the bytes of it that stay."""
+    """Seconds that one core, job or GPU takes per item, and bytes that an item leaves on disk."""
 
     seconds: float
     bytes: float = 0.0
     on_gpu: bool = False
 
 
-def preprocessing(settings: ShardSettings, footage: Footage, *, gpus: int) -> Rate:
-    """A frame of rgb, or a pair of frames of flow and warped flow, with its decoding, on one core or with one GPU.
+def preprocessing(settings: ShardSettings, sample: VideoSample, *, gpus: int) -> Rate:
+    """Measure a frame of rgb, or a pair of frames of (warped) flow, with its decoding, on one core or with one GPU.
 
     Args:
         settings: of the shards.
-        footage: of the dataset.
-        gpus: that a job reserves.
+        sample: of the dataset.
+        gpus: number that a job reserves.
     """
     job = streams.Job()
     if isinstance(settings, FrameShards):
-        return _encoding(partial(streams.frames_to_items, settings=settings, job=job), footage, on_gpu=False)
+        return _encoding(partial(streams.frames_to_items, settings=settings, job=job), sample, on_gpu=False)
     with job_backend(settings.flow.backend, gpus) as backend:
         here = settings.on(backend)
         if isinstance(here, WarpedShards):
@@ -51,19 +135,19 @@ def preprocessing(settings: ShardSettings, footage: Footage, *, gpus: int) -> Ra
             encode = partial(streams.warped_to_items, settings=here.without_masks(), job=job, flow=None, entry=entry)
         else:
             encode = partial(streams.flow_to_items, settings=here, job=job)
-        return _encoding(encode, footage, on_gpu=backend in ON_GPU)
+        return _encoding(encode, sample, on_gpu=backend in ON_GPU)
 
 
-def _encoding(encode: Encode, footage: Footage, *, on_gpu: bool) -> Rate:
-    encode(footage.clips[0])  # compiles, and takes up memory
+def _encoding(encode: Encode, sample: VideoSample, *, on_gpu: bool) -> Rate:
+    encode(sample.clips[0])  # compiles and allocates memory
     begin = time.perf_counter()
-    items = [len(item) for clip in footage.clips for item in encode(clip).encoded]
+    items = [len(item) for clip in sample.clips for item in encode(clip).encoded]
     seconds = (time.perf_counter() - begin) / len(items)
-    return Rate(seconds + footage.decoding_seconds, sum(items) / len(items), on_gpu)
+    return Rate(seconds + sample.decoding_seconds, sum(items) / len(items), on_gpu)
 
 
 def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
-    """A video of an update, in a job as config.yaml describes it, on the device that it would take."""
+    """Measure a video of a training step, on the device that the job would use."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
     task = loop.Task(settings, compute, split, [], None)
@@ -94,7 +178,7 @@ def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
 
 
 def scoring(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
-    """A snippet of a crop of a test video; `settings` are those of the training."""
+    """Measure a snippet of a crop of a test video; `settings` are those of the training."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
     network: VideoNetwork = loop.build_network(loop.Task(settings, compute, split, [], None)).to(device)
@@ -109,7 +193,7 @@ def scoring(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
 
 
 def _seconds(step: Callable[[], None]) -> float:
-    """The least of several runs, after one that compiles and takes up memory."""
+    """Return the shortest of several runs, after one that compiles and allocates memory."""
     step()
     taken = []
     for _ in range(_RUNS):
