@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from atw import config
 from atw.datasets import Dataset
 from atw.preprocess.shard import make
-from atw.train.loop import Task
+from atw.train.loop import TrainingTask
 from benchmarks.material import find_videos, folders_in_turn
 
 STREAMS = ("rgb", "flow")
@@ -27,10 +27,10 @@ class Stored(NamedTuple):
         videos = self.dataset.split("split1").digest()
         return config.train_settings(self.config, _NAME, stream, "", split="split1", videos=videos)
 
-    def task(self, stream: str, compute: config.Compute) -> Task:
+    def task(self, stream: str, compute: config.Compute) -> TrainingTask:
         """A training of `stream` from random weights."""
         split = self.dataset.split("split1")
-        return Task(self.train_settings(stream), compute, split, [self.shards[stream]], None)
+        return TrainingTask(self.train_settings(stream), compute, split, [self.shards[stream]], None)
 
 
 def store(folder: Path, out: Path, *, videos: int, threads: int, **sections: dict[str, Any]) -> Stored:

@@ -25,6 +25,7 @@ from atw import config
 from atw.data.reader import micro_batches
 from atw.files import InputError
 from atw.train import loop
+from atw.train.devices import Worker
 from atw.train.update import Cut, cut_batch, update
 from benchmarks.report import Table, number, share_of, show, write_page
 from benchmarks.stored import STREAMS, Stored, store
@@ -59,9 +60,9 @@ class Measured(NamedTuple):
 class Updates:
     """One network and its updates, whatever they are fed with."""
 
-    def __init__(self, task: loop.Task, device: torch.device) -> None:
+    def __init__(self, task: loop.TrainingTask, device: torch.device) -> None:
         self._task, self._device = task, device
-        self._training = loop.Training(task, device)
+        self._training = loop.Training(task, Worker(device))
         self._training.network.train()
         train, micro = task.settings.train, self._training.microbatch
         self.cut: Cut = cut_batch(batch=train.batch, rank=0, world=1, micro=micro)

@@ -23,10 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from atw.config import Compute
 from atw.data.augment import Crop
 from atw.data.reader import Shards
+from atw.model.modelfile import load_model
 from atw.model.network import VideoNetwork
-from atw.train.arithmetic import full_fp32, memory_format
-from atw.train.memory import check_shared
-from atw.train.modelfile import load_model
+from atw.train.devices import check_shared_memory, full_fp32, memory_format
 from atw.train.ray.folder import forkserver
 
 
@@ -117,7 +116,7 @@ def _score(run: ScoringRun, network: VideoNetwork, *, rank: int, world: int) -> 
     groups = run.groups
     own = range(rank, len(groups), world)
     group_bytes = len(groups[0]) * len(run.crops) * run.starts.shape[1] * network.channels * run.size**2
-    check_shared(run.compute.loaders, group_bytes, processes=world)
+    check_shared_memory(run.compute.loaders, group_bytes, processes=world)
     loader: DataLoader[Tensor] = DataLoader(
         _Snippets(run),
         batch_size=None,

@@ -21,12 +21,11 @@ from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
 from atw.files import InputError, file_digest
+from atw.model.modelfile import TrainedModel, load_model
 from atw.model.network import VideoNetwork
 from atw.terminal import meter
-from atw.train.devices import own_gpus, use_gpu
+from atw.train.devices import explain_out_of_memory, own_gpus, use_gpu
 from atw.train.loop import held_out_videos
-from atw.train.memory import explained
-from atw.train.modelfile import TrainedModel, load_model
 
 log = logging.getLogger("atw")
 
@@ -76,7 +75,7 @@ def score_videos(
     run = _scoring_run(model_path, model, settings, shards, videos, compute, chunk=chunk, threads=threads)
     crops, snippets = len(run.crops), run.starts.shape[1]
     with score_writer(out, (len(videos), crops, snippets, len(split.classes))) as writer:
-        with explained("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
+        with explain_out_of_memory("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
             video_logits, attention, energies = _score(replace(run, gpus=numbers), model.network, writer, split)
         flat = float(flat_attention(attention).mean())
         log.info(
@@ -111,7 +110,7 @@ def _require_trained_for(
         ("stream", trained.stream, settings.stream),
         ("class list", list(model.classes), list(split.classes)),
         ("list of videos", trained.videos, settings.videos),
-        ("preprocessing", model.provenance["shard_settings"], shards.settings.to_dict()),
+        ("preprocessing", model.provenance.shard_settings, shards.settings.to_dict()),
     ):
         if had != has:
             raise InputError(
@@ -188,6 +187,8 @@ def _provenance(
         "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
         "shards": shards.digests,
         "shard_settings": shards.settings.to_dict(),
-        **{name: model.provenance[name] for name in ("software", "hardware", "compute")},
+        "software": model.provenance.software,
+        "hardware": model.provenance.hardware,
+        "compute": model.provenance.compute,
         "seed": model.settings.seed,
     }

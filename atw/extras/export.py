@@ -22,8 +22,8 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from atw.files import InputError, atomic_path
+from atw.model.modelfile import load_model
 from atw.model.network import Output, VideoNetwork
-from atw.train.modelfile import load_model
 
 TOLERANCE = 1e-4
 """Largest difference from the original that is let through, relative to the largest number of an output or to 1."""

@@ -1,11 +1,11 @@
-"""What turns one snippet into features and class scores: BN-Inception, a torchvision network or the demo's small one.
+"""Backbones turn a snippet into features and class scores: BN-Inception, torchvision's networks and the demo's own.
 
 Every backbone is built for three channels, takes its weights, and is then widened to the channels of its stream. With
 weights that is cross-modality initialisation: the first convolution's weights are averaged over the three RGB channels
 and repeated for each input channel, not rescaled. Without weights the widened convolution starts at random.
 
-Of a network of torchvision the last layer goes, with a dropout right before it: a new classifier after a dropout of our
-own takes their place. Auxiliary classifiers go, too.
+A network of torchvision loses its last layer, a dropout right before it and its auxiliary classifiers; a new classifier
+after a dropout of our own takes their place.
 
 Shapes: B snippets, C channels, S side of the crop in px, D features, K classes.
 """
@@ -21,23 +21,21 @@ from torch import Tensor, nn
 from atw.config import imagenet
 from atw.files import InputError
 from atw.model import bn_inception, tiny
-from atw.model import weights as weight_files
-
-STREAMS = ("rgb", "flow", "warped")
+from atw.model.weights import load_weights
 
 CLASSIFIER_STD = {"tiny": 0.01}
-"""Standard deviation of the new classifier's weights where it is not TSN's .001."""
+"""Standard deviation of the new classifier's weights if it is not TSN's .001."""
 
 _ZERO_FLOW = 128.0
 
 
 class Normalisation(NamedTuple):
-    """What a network's input is made of, in levels 0..255; one number serves every channel."""
+    """Mean and deviation of a network's input, in levels 0..255; one number serves every channel."""
 
     mean: list[float]
     std: list[float]
     bgr: bool = False
-    """The channels of an image go in as blue, green, red; mean and std are in that order."""
+    """The network takes the channels of an image as blue, green, red; mean and std are in that order."""
 
 
 _NORMALISATIONS = {
@@ -49,7 +47,7 @@ _NORMALISATIONS = {
 }
 """By network and kind of stream; torchvision states those of its networks."""
 
-# Their published weights belong to an input in -1..1, to which torchvision's networks turn the usual one.
+# Their published weights expect an input in -1..1; torchvision's networks convert the usual input to that.
 _FROM_MINUS_ONE = ("googlenet", "inception_v3")
 _AUXILIARY = {"googlenet": ("aux1", "aux2"), "inception_v3": ("AuxLogits",)}
 
@@ -72,7 +70,7 @@ class Backbone(nn.Module):
         self.body = body
         self.features = features
         self.weights_sha256 = weights_sha256
-        """SHA-256 of the file that the body started from; None: random weights."""
+        """SHA-256 of the weights file that the body started from; None: random weights."""
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(features, classes)
         nn.init.normal_(self.classifier.weight, std=classifier_std)
@@ -84,18 +82,18 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(normalisation.std).view(1, -1, 1, 1), persistent=False)
 
     def normalise(self, snippets: Tensor) -> Tensor:
-        """Levels 0..255 as the float32 input of `forward`: uint8 [B, C, S, S], images in RGB.
+        """Turn levels 0..255 (uint8 [B, C, S, S], images in RGB) into the float32 input of `forward`.
 
-        The order of channels and the scale are the network's own. Zero flow, which is 128, becomes 0 exactly.
+        The order of channels and the scale are the network's own. Zero flow, level 128, becomes 0 exactly.
         """
         if self._bgr:
             snippets = snippets.flip(1)
         return (snippets.float() - self.mean) / self.std
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised snippets [B, C, S, S] to pooled features [B, D], before dropout, and class scores [B, K].
+        """Turn normalised snippets [B, C, S, S] into pooled features [B, D], before dropout, and class scores [B, K].
 
-        Both are float32: autocast ends with the body, for rounding the scores is what the loss would see first.
+        Both are float32: autocast ends with the body, because rounded scores would affect the loss most.
         """
         features = self.body(x).float()
         with no_autocast(x.device):
@@ -103,31 +101,22 @@ class Backbone(nn.Module):
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Give a context without autocast; an empty one where there is none, which leaves no trace in exported networks."""
+    """Return a context without autocast. If none is running the context is empty: exported networks show no trace."""
     # The device meta, on which shapes alone are computed, has no autocast to ask about.
     running = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if running else nullcontext()
 
 
 def build(name: str, *, in_channels: int, classes: int, dropout: float, weights: Path | None, stream: str) -> Backbone:
-    """Give the backbone called `name` for `stream`, started from the file `weights` or at random.
+    """Build the backbone called `name` for `stream`, started from the file `weights` or at random.
 
-    Raises InputError for an unknown name or stream, an impossible dropout and a file that does not fit the backbone.
+    Raises:
+        InputError: fewer than 2 classes, or weights that do not fit the backbone.
     """
-    if stream not in STREAMS:
-        raise InputError(f"stream {stream!r} is unknown; take one of {', '.join(STREAMS)}")
-    if not 0 <= dropout < 1:
-        raise InputError(f"dropout {dropout}: must be at least 0 and below 1")
     if classes < 2:
         raise InputError(f"classes {classes}: a classifier needs at least 2")
-    try:
-        imagenet.network(name)
-    except ValueError as error:
-        raise InputError(f"backbone {error}") from None
     body, features, left_out = _body(name)
-    weights_sha256 = None
-    if weights is not None:
-        weights_sha256 = weight_files.load(body, weights, backbone=name, left_out=left_out)
+    weights_sha256 = load_weights(body, weights, backbone=name, left_out=left_out) if weights else None
     if in_channels != 3:
         _widen(body, in_channels, average=weights is not None)
     return Backbone(
@@ -142,12 +131,12 @@ def build(name: str, *, in_channels: int, classes: int, dropout: float, weights:
 
 
 def _body(name: str) -> tuple[nn.Module, int, tuple[str, ...]]:
-    """Build a network that ends in its features; their number, and modules of published files that it does without."""
+    """Build a network that ends in its features; return also their number and the modules of the file it leaves out."""
     if name == "tiny":
         return tiny.Tiny(), tiny.FEATURES, ()
     if name == "bninception":
         return bn_inception.BNInception(), bn_inception.FEATURES, ("last_linear", "fc")
-    from torchvision import models  # takes longer to import than torch; the networks above need it not
+    from torchvision import models  # takes longer to import than torch, and the networks above do not need it
 
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
     if name.startswith("vit_"):
@@ -165,7 +154,7 @@ def _body(name: str) -> tuple[nn.Module, int, tuple[str, ...]]:
 
 
 def _normalisation(name: str, stream: str) -> Normalisation:
-    """What the published weights of a network expect; flow is divided by the mean of its three deviations."""
+    """Return what the published weights expect; flow is divided by the mean of the three deviations of images."""
     kind = "rgb" if stream == "rgb" else "flow"
     if (name, kind) in _NORMALISATIONS:
         return _NORMALISATIONS[name, kind]
@@ -179,7 +168,7 @@ def _normalisation(name: str, stream: str) -> Normalisation:
 
 
 def _widen(body: nn.Module, in_channels: int, *, average: bool) -> None:
-    """Give the first convolution `in_channels` inputs; with `average` each has the mean weights of the former three."""
+    """Give the first convolution `in_channels` inputs; with `average` each gets the mean weights of the old three."""
     path, old = next((path, module) for path, module in body.named_modules() if isinstance(module, nn.Conv2d))
     new = nn.Conv2d(
         in_channels,

@@ -18,114 +18,107 @@ Choices that the paper leaves open:
 - the standard deviation of the Gaussian initialisation, 0.001 here.
 
 All arithmetic is in float32, under autocast too. Shapes: B videos, N snippets, K classes, D features.
+
+A new consensus is one class below, which registers itself by its name, and that name in `Model` of the configuration.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from atw.files import InputError
-
-NAMES = ("attention", "average", "max", "weighted")
-SOURCES = ("scores", "features")
-ACTIVATIONS = ("relu", "tanh", "sigmoid", "none")
-INITIALISATIONS = ("gaussian", "ones", "mean")
+from atw.config import Model
 
 
 class Consensus(NamedTuple):
-    """The scores of B videos, and how much each of their N snippets counted."""
+    """The scores of B videos, and the weight of each of their N snippets."""
 
     logits: Tensor
     """[B, K] class scores before the softmax over classes."""
     weights: Tensor
     """[B, N], not negative, each row sums to 1."""
     energies: Tensor
-    """[B, N] what the softmax over snippets was taken of: e of equation 2, after the activation."""
+    """[B, N] input of the softmax over snippets: e of equation 2, after the activation."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class AttentionOptions:
-    """What the attention sees and how it starts."""
-
-    on: str = "scores"
-    """`scores` | `features`: what e is computed from."""
-    activation: str = "relu"
-    """`relu` (the paper's) | `tanh` | `sigmoid` | `none`."""
-    init: str = "gaussian"
-    """Initial w: `gaussian` (mean 0) | `ones` | `mean` (1/N, N the snippets of training)."""
-    std: float = 0.001
-    """Standard deviation of the `gaussian` initialisation."""
-    bias: float = 6.0
-    """Initial b; 0 is faithful to the paper and dies easily."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        _check("attention input", self.on, SOURCES)
-        _check("attention activation", self.activation, ACTIVATIONS)
-        _check("attention initialisation", self.init, INITIALISATIONS)
-        if not self.std > 0:
-            raise InputError(f"attention std {self.std}: must be above 0; for equal initial weights take init 'ones'")
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "none": lambda energies: energies,
+}
+CONSENSUSES: dict[str, type["SnippetConsensus"]] = {}
+"""The classes below by the name that `model.consensus` gives them."""
 
 
-class AttentionConsensus(nn.Module):
-    """Equations 2 to 4; `segments` is used by the `mean` initialisation alone."""
+class SnippetConsensus(nn.Module):
+    """Base class. `forward` turns snippet scores [B, N, K] and features [B, N, D] into a `Consensus`.
 
-    def __init__(self, *, classes: int, features: int, segments: int, options: AttentionOptions) -> None:
+    Args:
+        model: the options of the attention.
+        classes: number K.
+        features: number D.
+        segments: snippets of a video in training.
+    """
+
+    def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
         super().__init__()
-        self.options = options
-        self.weight = nn.Parameter(torch.empty(classes if options.on == "scores" else features))
-        self.bias = nn.Parameter(torch.full((1,), float(options.bias)))
-        match options.init:
+
+    def __init_subclass__(cls, *, name: str) -> None:
+        """Register the class under a name of `model.consensus`."""
+        super().__init_subclass__()
+        CONSENSUSES[name] = cls
+
+
+class AttentionConsensus(SnippetConsensus, name="attention"):
+    """Equations 2 to 4."""
+
+    def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
+        super().__init__(model, classes=classes, features=features, segments=segments)
+        self._on, self._activation = model.attention_on, model.attention_activation
+        self.weight = nn.Parameter(torch.empty(classes if self._on == "scores" else features))
+        self.bias = nn.Parameter(torch.full((1,), float(model.attention_bias)))
+        match model.attention_init:
             case "gaussian":
-                nn.init.normal_(self.weight, std=options.std)
+                nn.init.normal_(self.weight, std=model.attention_std)
             case "ones":
                 nn.init.ones_(self.weight)
             case "mean":
                 nn.init.constant_(self.weight, 1 / segments)
 
     def forward(self, snippet_logits: Tensor, features: Tensor) -> Consensus:
-        """Weigh the snippets: [B, N, K] scores and [B, N, D] features."""
+        """Weigh the snippets by their scores or features."""
         scores = snippet_logits.float()
-        seen = scores if self.options.on == "scores" else features.float()
-        energies = self._activate((seen * self.weight).sum(2) + self.bias)  # [B, N]
+        inputs = scores if self._on == "scores" else features.float()
+        energies = (inputs * self.weight).sum(2) + self.bias  # [B, N]
+        energies = _ACTIVATIONS[self._activation](energies)
         weights = energies.softmax(1)
         return Consensus((weights.unsqueeze(2) * scores).sum(1), weights, energies)
 
-    def _activate(self, energies: Tensor) -> Tensor:
-        match self.options.activation:
-            case "relu":
-                return energies.relu()
-            case "tanh":
-                return energies.tanh()
-            case "sigmoid":
-                return energies.sigmoid()
-        return energies
 
-
-class AverageConsensus(nn.Module):
+class AverageConsensus(SnippetConsensus, name="average"):
     """The mean of the class scores over the snippets, before the softmax over classes."""
 
     def forward(self, snippet_logits: Tensor, features: Tensor) -> Consensus:
-        """Average: [B, N, K] scores; the features are not looked at."""
+        """Average the scores."""
         scores = snippet_logits.float()
         return Consensus(scores.mean(1), *_uniform(scores))
 
 
-class MaxConsensus(nn.Module):
+class MaxConsensus(SnippetConsensus, name="max"):
     """The largest score of each class over the snippets.
 
     Each class has its own snippet, so there is no one weight per snippet: weights are reported as 1/N, energies as 0.
     """
 
     def forward(self, snippet_logits: Tensor, features: Tensor) -> Consensus:
-        """Take the maximum: [B, N, K] scores; the features are not looked at."""
+        """Take the maximum of the scores."""
         scores = snippet_logits.float()
         return Consensus(scores.amax(1), *_uniform(scores))
 
 
-class WeightedConsensus(nn.Module):
+class WeightedConsensus(SnippetConsensus, name="weighted"):
     """The weighted average of the paper's list of four: one learned weight per segment, the same for every video.
 
     The learned numbers pass through a softmax over the snippets, so that weights are positive and sum to 1 as in
@@ -133,12 +126,12 @@ class WeightedConsensus(nn.Module):
     a network trained with N snippets scores any M.
     """
 
-    def __init__(self, *, segments: int) -> None:
-        super().__init__()
+    def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
+        super().__init__(model, classes=classes, features=features, segments=segments)
         self.weight = nn.Parameter(torch.zeros(segments))
 
     def forward(self, snippet_logits: Tensor, features: Tensor) -> Consensus:
-        """Weigh the snippets by position: [B, M, K] scores; the features are not looked at."""
+        """Weigh the snippets by their position among the M."""
         scores = snippet_logits.float()
         B, M = scores.shape[:2]
         segment = torch.arange(M, device=scores.device) * len(self.weight) // M  # [M]
@@ -147,27 +140,7 @@ class WeightedConsensus(nn.Module):
         return Consensus((weights.unsqueeze(2) * scores).sum(1), weights, energies)
 
 
-def build(name: str, *, classes: int, features: int, segments: int, attention: AttentionOptions) -> nn.Module:
-    """Give the consensus called `name`; `segments` is the number of snippets of a video in training."""
-    _check("consensus", name, NAMES)
-    if segments < 1:
-        raise InputError(f"segments {segments}: a video has at least 1")
-    match name:
-        case "attention":
-            return AttentionConsensus(classes=classes, features=features, segments=segments, options=attention)
-        case "weighted":
-            return WeightedConsensus(segments=segments)
-        case "max":
-            return MaxConsensus()
-    return AverageConsensus()
-
-
 def _uniform(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Weights 1/N and energies 0, both [B, N], for scores [B, N, K]."""
     energies = scores.new_zeros(scores.shape[:2])
     return energies + 1 / scores.shape[1], energies
-
-
-def _check(what: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{what} {value!r} is unknown; take one of {', '.join(allowed)}")

@@ -5,30 +5,30 @@
 Shapes: B videos (at test: crops of a video), N snippets, C channels, S side of the crop in px, D features, K classes.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
-from atw.files import InputError
+from atw.config import STREAMS, Model, Sampling, Stream
 from atw.model import backbones
-from atw.model.consensus import AttentionOptions, Consensus
-from atw.model.consensus import build as build_consensus
+from atw.model.consensus import CONSENSUSES, Consensus
 
-PARTIAL_BN = ("none", "first", "all")
+# Settings as a model file records them: by their own names, and those of the attention in a group.
+_MODEL = ("backbone", "dropout", "consensus", "partial_bn")
+_ATTENTION = ("on", "activation", "init", "std", "bias")
 
 
 class Output(NamedTuple):
-    """What a network says of B videos of N snippets."""
+    """The network's results for B videos of N snippets."""
 
     logits: Tensor
     """[B, K] class scores of the videos, before the softmax over classes."""
     weights: Tensor
-    """[B, N] how much each snippet counted; each row sums to 1."""
+    """[B, N] weight of each snippet; each row sums to 1."""
     energies: Tensor
-    """[B, N] what those weights are the softmax of."""
+    """[B, N] input of the softmax that gives the weights."""
     snippet_logits: Tensor
     """[B, N, K] class scores of the snippets."""
 
@@ -36,48 +36,36 @@ class Output(NamedTuple):
 class VideoNetwork(nn.Module):
     """A backbone and a consensus over the snippets of a video.
 
-    `stack` is the number of flow fields of a snippet (C = 2 `stack`, in the order x1 y1 x2 y2 ...), 1 for rgb (C = 3).
-    `segments` is the number of snippets of a video in training; any number can be scored. `weights` is a file of
-    ImageNet weights for the backbone. `partial_bn` says which BatchNorm2d layers are frozen, that is normalise by their
-    stored statistics in training too and keep their scale and shift: `none`, `first` (all but the first) or `all`.
+    Args:
+        model: architecture and initialisation. `partial_bn` says which BatchNorm2d layers are frozen: they normalise by
+            their stored statistics in training too, and keep their scale and shift.
+        sampling: `segments`, the snippets of a video in training (any number can be scored), and `stack`, the flow
+            fields of a snippet (C = 2 `stack`, in the order x1 y1 x2 y2 ...); C = 3 for rgb.
+        stream: the input.
+        classes: number K of classes.
+        weights: file of ImageNet weights for the backbone; None starts from random weights.
+
+    Raises:
+        InputError: the weights do not fit the backbone, or there are fewer than 2 classes.
     """
 
     def __init__(
-        self,
-        *,
-        backbone: str,
-        stream: str,
-        classes: int,
-        stack: int,
-        dropout: float,
-        weights: Path | None,
-        consensus: str,
-        segments: int,
-        attention: AttentionOptions,
-        partial_bn: str,
+        self, model: Model, sampling: Sampling, *, stream: Stream, classes: int, weights: Path | None = None
     ) -> None:
         super().__init__()
-        if partial_bn not in PARTIAL_BN:
-            raise InputError(f"partial_bn {partial_bn!r} is unknown; take one of {', '.join(PARTIAL_BN)}")
-        self._attention = attention
-        self._arguments = {
-            "backbone": backbone,
-            "stream": stream,
-            "classes": classes,
-            "stack": stack,
-            "dropout": dropout,
-            "consensus": consensus,
-            "segments": segments,
-            "partial_bn": partial_bn,
-        }
-        self.channels = channels(stream, stack=stack)
+        self._model, self._sampling, self._stream, self._classes = model, sampling, stream, classes
+        self.channels = channels(stream, stack=sampling.stack)
         self.backbone = backbones.build(
-            backbone, in_channels=self.channels, classes=classes, dropout=dropout, weights=weights, stream=stream
+            model.backbone,
+            in_channels=self.channels,
+            classes=classes,
+            dropout=model.dropout,
+            weights=weights,
+            stream=stream,
         )
-        self.consensus = build_consensus(
-            consensus, classes=classes, features=self.backbone.features, segments=segments, attention=attention
+        self.consensus = CONSENSUSES[model.consensus](
+            model, classes=classes, features=self.backbone.features, segments=sampling.segments
         )
-        self._partial_bn = partial_bn
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
         # Measured on one core: training runs 1.25 times (tiny) to 1.4 times (mobilenet_v2) as fast in this layout.
@@ -85,25 +73,39 @@ class VideoNetwork(nn.Module):
 
     @classmethod
     def shapes(cls, record: dict[str, Any]) -> dict[str, torch.Size]:
-        """Shapes of the state of the network that `to_record` described, for which no memory is taken."""
+        """Shapes of the state of the network that `to_record` described, computed without taking memory for it."""
         with _WithoutMemory():
             return {name: value.shape for name, value in cls.from_record(record).state_dict().items()}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> Self:
-        """Build the network that `to_record` described, with random parameters, for `load_state_dict` to fill."""
-        arguments = dict(record)
-        weights_sha256 = arguments.pop("weights_sha256")
-        attention = AttentionOptions(**arguments.pop("attention"))
-        network = cls(**arguments, attention=attention, weights=None)
-        network.backbone.weights_sha256 = weights_sha256
+        """Build the network that `to_record` described, with random parameters, for `load_state_dict` to fill.
+
+        Raises:
+            LookupError: an entry is missing.
+            ValueError: an entry is not a valid setting.
+        """
+        attention = {f"attention_{name}": record["attention"][name] for name in _ATTENTION}
+        model = Model.model_validate({name: record[name] for name in _MODEL} | attention | {"weights": None})
+        sampling = Sampling.model_validate({name: record[name] for name in ("segments", "stack")})
+        if record["stream"] not in STREAMS:
+            raise ValueError(f"stream {record['stream']!r} is unknown")
+        network = cls(model, sampling, stream=record["stream"], classes=record["classes"])
+        network.backbone.weights_sha256 = record["weights_sha256"]
         return network
 
     def to_record(self) -> dict[str, Any]:
-        """Give what rebuilds this network, as plain JSON values, and the digest of the weights file it began with."""
+        """Give as plain JSON values what rebuilds this network, and the digest of the weights file it started from."""
         return {
-            **self._arguments,
-            "attention": asdict(self._attention),
+            "backbone": self._model.backbone,
+            "stream": self._stream,
+            "classes": self._classes,
+            "stack": 1 if self._stream == "rgb" else self._sampling.stack,
+            "dropout": self._model.dropout,
+            "consensus": self._model.consensus,
+            "segments": self._sampling.segments,
+            "partial_bn": self._model.partial_bn,
+            "attention": {name: getattr(self._model, f"attention_{name}") for name in _ATTENTION},
             "weights_sha256": self.backbone.weights_sha256,
         }
 
@@ -151,11 +153,11 @@ class VideoNetwork(nn.Module):
 
     def _frozen_norms(self) -> list[nn.BatchNorm2d]:
         norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
-        return {"none": [], "first": norms[1:], "all": norms}[self._partial_bn]
+        return {"none": [], "first": norms[1:], "all": norms}[self._model.partial_bn]
 
 
 class _WithoutMemory(torch.overrides.TorchFunctionMode):
-    """Makes parameters without numbers; the meta device itself would take the small sums of some networks, too."""
+    """Makes parameters without memory; the meta device would also take the small sums of some networks."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
@@ -163,10 +165,4 @@ class _WithoutMemory(torch.overrides.TorchFunctionMode):
 
 def channels(stream: str, *, stack: int) -> int:
     """Channels of one snippet: 3 for rgb, x and y of each of `stack` fields for flow and warped."""
-    if stream == "rgb":
-        if stack != 1:
-            raise InputError(f"stack {stack}: a snippet of rgb is 1 frame; set the stack of rgb to 1")
-        return 3
-    if stack < 1:
-        raise InputError(f"stack {stack}: a snippet of {stream} has at least 1 field")
-    return 2 * stack
+    return 3 if stream == "rgb" else 2 * stack

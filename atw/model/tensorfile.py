@@ -1,23 +1,25 @@
-"""Files of torch, which may come from anyone: tensors and plain values, and no more of them than the file has bytes."""
+"""Read and write files of torch. They may come from anyone: nothing but tensors and plain values is read."""
 
 import pickle
 import stat
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-_MOST_VALUES = 1_000_000  # a list within itself, many times over, is small in a file and endless for a reader
+Shapes = Mapping[str, torch.Size]
+_MOST_VALUES = 1_000_000  # a list that contains itself many times over is small in a file and endless for a reader
 _PLAIN = (str, bytes, int, float, type(None))
-# What torch's reader raises for bytes that are none of its files.
+# torch's reader raises these for bytes that are none of its files.
 _DAMAGE = (OSError, RuntimeError, TypeError, LookupError, AttributeError, EOFError, MemoryError, zipfile.BadZipFile)
 
 
 def read(path: Path) -> Any:
-    """What `torch.save` wrote; no code of the file runs, and its tensors lie in memory as they do in the file.
+    """Read what `torch.save` wrote. No code of the file runs, and its tensors take no more memory than the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -30,10 +32,10 @@ def read(path: Path) -> Any:
     try:
         _check_entries(path, status.st_size)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what is refused below
+            warnings.simplefilter("ignore")  # about content that is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        # torch's own words say how to run the file's code all the same.
+        # torch's own message explains how to run the file's code all the same.
         raise ValueError("it holds other things than tensors and plain values, or is damaged") from None
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -43,10 +45,10 @@ def read(path: Path) -> Any:
 
 
 def write(content: Any, stream: IO[bytes]) -> None:
-    """Write what `read` reads into an open file: the name of one that torch opens itself would get into its bytes.
+    """Write tensors and plain values into an open file: torch would write the name of a file that it opens itself.
 
     Raises:
-        OSError: the disk is full, say; torch itself then complains of its own positions.
+        OSError: for example a full disk, about which torch itself says nothing.
     """
     try:
         torch.save(content, stream)
@@ -54,6 +56,21 @@ def write(content: Any, stream: IO[bytes]) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def is_state(content: Any) -> TypeGuard[dict[str, Tensor]]:
+    """Whether a file's content is a state dictionary: tensors by name."""
+    return isinstance(content, dict) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def differences(state: Mapping[str, Tensor], expected: Shapes) -> list[str]:
+    """Name every key that is missing, has another shape or is unexpected, in the order of `expected`."""
+    found = [
+        f"{key} is missing" if key not in state else f"{key} has shape {list(state[key].shape)}, not {list(shape)}"
+        for key, shape in expected.items()
+        if key not in state or state[key].shape != shape
+    ]
+    return found + [f"{key} is unexpected" for key in state if key not in expected]
 
 
 def _check_entries(path: Path, file_bytes: int) -> None:
@@ -69,7 +86,7 @@ def _check_entries(path: Path, file_bytes: int) -> None:
 
 
 def _check_values(content: Any, file_bytes: int) -> None:
-    """Refuse tensors without numbers of their own, and what is no plain value."""
+    """Refuse tensors without numbers of their own, and values that are not plain."""
     left: list[Any] = [content]
     storages: dict[int, int] = {}
     seen = 0
@@ -91,7 +108,7 @@ def _check_values(content: Any, file_bytes: int) -> None:
 
 
 def _storage(tensor: Tensor) -> dict[int, int]:
-    """Address and bytes of the memory that a tensor lies in."""
+    """Return address and bytes of a tensor's memory."""
     if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_nested:
         raise ValueError("it holds a tensor that is no plain array of numbers")
     storage = tensor.untyped_storage()

@@ -39,10 +39,7 @@ class Tiny(nn.Module):
         self.bn1 = nn.BatchNorm2d(STEM_CHANNELS)
         widths = [STEM_CHANNELS, *(channels for channels, _ in BLOCKS)]
         self.blocks = nn.Sequential(
-            *(
-                ResidualBlock(before, after, stride=stride)
-                for before, (after, stride) in zip(widths, BLOCKS, strict=False)
-            )
+            *(ResidualBlock(before, after, stride=step) for before, (after, step) in zip(widths, BLOCKS, strict=False))
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,35 +1,35 @@
-"""Weights of a backbone from a local file, checked against the backbone before a value is taken over."""
+"""Load the weights of a backbone from a local file, after checking that they fit."""
 
 import re
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from atw.config.imagenet import absent, network
+from atw.config.imagenet import missing_weights, network
 from atw.files import InputError, file_digest
 from atw.model import tensorfile
 
-SHOWN_KEYS = 3
-"""How many differing keys an error names."""
-
+_SHOWN_KEYS = 3  # an error names so many differing keys
+# Names in torchvision's published files that its present networks spell differently: densenet, vit.
 _FORMER_NAMES = (
     (re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
-"""Names that torchvision's published files have and its networks had once: densenet, vit."""
 
 
-def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...]) -> str:
+def load_weights(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...]) -> str:
     """Copy the weights in `path` into `body` and return the file's SHA-256.
 
-    The file is a state dictionary as it is published. The keys of the modules `left_out`, such as the classifier, are
-    passed over and may be missing; so may batch norm's `num_batches_tracked` (older files lack it, and no result
-    depends on it). A vector of C values may have the shape [1, C]. Any other difference is an InputError that names the
-    first differing keys.
+    The file is a state dictionary as it is published. Keys of the modules `left_out`, such as the classifier, are
+    ignored and may be missing; so may batch norm's `num_batches_tracked` (older files lack it, and no result depends on
+    it). A vector of C values may have the shape [1, C].
+
+    Raises:
+        InputError: there is no such file, it holds no weights, or they differ; the first differing keys are named.
     """
     if not path.is_file():
-        raise InputError(absent(path, backbone))
+        raise InputError(missing_weights(path, backbone))
     sha256 = file_digest(path)
     promised = re.search(r"-([0-9a-f]{8,})\.pth$", path.name)
     if promised and path.name in network(backbone).files and not sha256.startswith(promised[1]):
@@ -39,10 +39,10 @@ def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...
         )
     expected = body.state_dict()
     state = _adapted(_read(path), expected, left_out)
-    differences = _differences(state, expected)
+    differences = tensorfile.differences(state, {key: value.shape for key, value in expected.items()})
     if differences:
-        more = len(differences) - SHOWN_KEYS
-        listed = "; ".join(differences[:SHOWN_KEYS]) + (f"; and {more} more" if more > 0 else "")
+        more = len(differences) - _SHOWN_KEYS
+        listed = "; ".join(differences[:_SHOWN_KEYS]) + (f"; and {more} more" if more > 0 else "")
         raise InputError(
             f"weights {path}: is not a {backbone}: {listed}. Give the weights of {backbone} or change the backbone"
         )
@@ -52,7 +52,7 @@ def load(body: nn.Module, path: Path, *, backbone: str, left_out: tuple[str, ...
 
 
 def _adapted(state: dict[str, Tensor], expected: dict[str, Tensor], left_out: tuple[str, ...]) -> dict[str, Tensor]:
-    """The state in the present form: names, shapes of vectors, counters."""
+    """Bring a state into the present form: names, shapes of vectors, counters."""
     prefixes = tuple(f"{module}." for module in left_out)
     adapted = {}
     for key, value in state.items():
@@ -74,20 +74,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             f"weights {path}: cannot be read as a torch weights file ({error}); it may be truncated or a saved web "
             "page: compare its size and SHA-256 with the publisher's"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not tensorfile.is_state(state):
         raise InputError(
             f"weights {path}: is not a state dictionary (names to tensors); save `model.state_dict()` alone"
         )
     return state
-
-
-def _differences(state: dict[str, Tensor], expected: dict[str, Tensor]) -> list[str]:
-    """Name every key that is missing, mis-shaped or unexpected, in the order of the network."""
-    found = [
-        f"{key} is missing"
-        if key not in state
-        else f"{key} has shape {list(state[key].shape)}, not {list(value.shape)}"
-        for key, value in expected.items()
-        if key not in state or state[key].shape != value.shape
-    ]
-    return found + [f"{key} is unexpected" for key in state if key not in expected]

@@ -1,4 +1,4 @@
-"""The state that a training resumes from: where it is kept, and when, which is the same iteration on every worker."""
+"""The state that a training resumes from: its file, and the iterations after which every worker keeps it."""
 
 import os
 from collections.abc import Callable
@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 
+from atw.config import Compute
 from atw.files import InputError, open_plain
 from atw.model import tensorfile
+from atw.train.devices import Worker
 
 _STATE = "state.pt"
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:
-    """The last state that `write_state` kept in the folder of a training; None if there is none yet.
+    """Read the last state that `write_state` kept in the folder of a training; None if there is none yet.
 
     Raises:
         InputError: its file is damaged.
@@ -30,12 +32,12 @@ def read_state(folder: Path) -> dict[str, Any] | None:
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Keep a state in place of the last one, at once; only worker 0 of the training that holds the folder does.
+    """Replace the last state by this one at once. Only worker 0 of the training that holds the folder does so.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
-    # No `atomic_path`: where locks are files, it would wait for that of a worker whose machine is gone.
+    # Not by `atomic_path`: if locks are files, it would wait for the lock of a worker whose machine is gone.
     temporary = folder / f".{_STATE}.tmp"
     try:
         with open_plain(temporary, "wb") as stream:
@@ -52,45 +54,40 @@ def write_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 class Checkpoints:
-    """Every so many iterations, whenever so much time has passed since the last one, and at the end, an early one too.
+    """Says when a state is due: every so many iterations or minutes, at the end, and before an early end.
 
-    The time is that of worker 0, who is also asked whether to end. The others are told of both while an iteration is
-    made, so nobody waits for the news.
+    The clock is that of worker 0, who is also asked whether to end early. The others are told of both during an
+    iteration, so nobody waits.
 
     Args:
-        every: iterations.
-        minutes: after which the next iteration keeps a state.
+        compute: the `compute` section.
         last: the iteration that ends the training.
-        world: number of workers.
-        device: of this worker.
+        worker: this process.
         stop: whether the training is to end early, after the next state.
     """
 
-    def __init__(
-        self, *, every: int, minutes: float, last: int, world: int, device: torch.device, stop: Callable[[], bool]
-    ) -> None:
-        self._every, self._seconds, self._last = every, 60 * minutes, last
-        self._world, self._device, self._stop = world, device, stop
+    def __init__(self, compute: Compute, *, last: int, worker: Worker, stop: Callable[[], bool]) -> None:
+        self._compute, self._last, self._worker, self._stop = compute, last, worker, stop
         self._since: float | None = None
         self._news: torch.distributed.Work | None = None
 
     def begin_iteration(self) -> None:
-        """Look at the clock and tell the others; every worker has to, before each iteration."""
+        """Look at the clock and tell the others; every worker has to call this before each iteration."""
         now = monotonic()
         if self._since is None:
             self._since = now
-        overdue = now - self._since >= self._seconds
-        self._told = torch.tensor([float(overdue), float(self._stop())], device=self._device)
-        if self._world > 1:
+        overdue = now - self._since >= 60 * self._compute.checkpoint_minutes
+        self._told = torch.tensor([float(overdue), float(self._stop())], device=self._worker.device)
+        if self._worker.world > 1:
             self._news = torch.distributed.broadcast(self._told, src=0, async_op=True)
 
     def are_due(self, done: int) -> bool:
-        """Whether to keep a state after this iteration, `done` being how many there were; the time then starts anew."""
+        """Whether to keep a state after `done` iterations; the clock then starts anew."""
         if self._news:
             self._news.wait()
-        due = bool(self._told.any()) or done % self._every == 0 or done == self._last
+        due = bool(self._told.any()) or done % self._compute.checkpoint_every == 0 or done == self._last
         if due:
-            self._since = None  # until the next iteration begins, for keeping a state takes time itself
+            self._since = None  # until the next iteration begins, because keeping a state takes time too
         return due
 
     @property

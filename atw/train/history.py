@@ -1,4 +1,4 @@
-"""What a training leaves of every iteration: history.jsonl for programs, event files for TensorBoard."""
+"""Record every iteration of a training: history.jsonl for programs, event files for TensorBoard."""
 
 import json
 import math
@@ -12,7 +12,7 @@ Row = dict[str, float | None]
 
 
 class History:
-    """Writes a row an iteration, readable at once by whoever follows the files.
+    """Writes one row per iteration, which readers of the files see at once.
 
     Args:
         path: of the JSON lines; they are cut back to the iteration that a resumed run starts from.
@@ -21,22 +21,22 @@ class History:
     """
 
     def __init__(self, path: Path, board: Path | None, iteration: int) -> None:
-        kept = [] if not path.exists() else path.read_text(encoding="utf-8").splitlines()[:iteration]
+        kept = path.read_text(encoding="utf-8").splitlines()[:iteration] if path.exists() else []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lines = open_plain(path, "w")
         self._lines.writelines(f"{line}\n" for line in kept)
         self._lines.flush()
-        # TensorBoard shows nothing of what an interrupted run wrote from the purged step on. Names of event files have
-        # whole seconds: a run that is resumed at once would write over the one before.
+        # TensorBoard hides what an interrupted run wrote from the purged step on. Names of event files have whole
+        # seconds: without the suffix a run that is resumed at once would overwrite the one before.
         self._events = None
         if board:
             suffix = f".{iteration:08d}"
             self._events = SummaryWriter(str(board), purge_step=iteration + 1, flush_secs=10, filename_suffix=suffix)
 
     def add(self, row: Row) -> None:
-        """Append the row of an iteration; `iteration` is one of its values, and a value of None has no curve.
+        """Append the row of an iteration, which has its number as `iteration`. A value of None has no curve.
 
-        One that is not finite is written as None: JSON does not know it.
+        Numbers that are not finite are written as None, because JSON does not have them.
         """
         row = {name: value if value is not None and math.isfinite(value) else None for name, value in row.items()}
         self._lines.write(json.dumps(row) + "\n")

@@ -1,7 +1,7 @@
-"""Training through Ray: in this process where one worker does, else on the cluster at RAY_ADDRESS or a private one.
+"""Train through Ray: one worker in this process, several on the cluster at RAY_ADDRESS or on a private one.
 
-Ray brings workers, devices and new starts after failures; a training's state is kept in a folder of its own, whose name
-is a digest of everything the result depends on: an interrupted training goes on from there, a changed one starts anew.
+Ray brings workers, devices and new starts after failures. The state of a training is kept in a folder whose name is a
+digest of everything the result depends on: an interrupted training goes on from there, a changed one starts anew.
 """
 
 import logging
@@ -33,11 +33,12 @@ from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
 from atw.locks import locked
 from atw.machine import processor
+from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
+from atw.model.network import VideoNetwork
 from atw.train.checkpoints import read_state, write_state
-from atw.train.devices import own_gpus, use_gpu
-from atw.train.modelfile import save_model
-from atw.train.ray.meeting import Meeting
-from atw.train.stopping import StoppedError, attended, heeded
+from atw.train.devices import Worker, own_gpus, use_gpu
+from atw.train.ray.rendezvous import LoopbackTorchConfig
+from atw.train.stopping import StoppedError, finish_or_stop, stop_file
 
 log = logging.getLogger("atw")
 
@@ -47,14 +48,14 @@ class Run:
     """What every worker of a training is told.
 
     Args:
-        task: what to train.
+        task: the stream.
         folder: of its state and its history.
-        flag: a file that is there once the training is to end.
+        flag: a file whose existence asks the training to end.
         board: folder of files for TensorBoard; None for none.
         threads: CPU threads of each worker.
     """
 
-    task: loop.Task
+    task: loop.TrainingTask
     folder: Path
     flag: Path
     board: Path | None
@@ -75,71 +76,70 @@ def launch(
 
     Args:
         out: path of the model.
-        settings: what the network depends on.
-        dataset: whose lists say what the split trains on.
+        settings: the network depends on these.
+        dataset: its lists name the videos of the split.
         shard_paths: shards of the split's videos.
         compute: the `compute` section.
         threads: CPU threads of all workers together.
         gpus: GPUs that were reserved.
 
     Raises:
-        InputError: whatever the user can mend: lists, shards, weights, settings, GPUs.
+        InputError: the user can correct it: lists, shards, weights, settings, GPUs.
     """
-    split = dataset.split(settings.split)
-    if split.digest() != settings.videos:
-        raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
-    held_out = loop.held_out_videos(split, settings)
-    if held_out:
-        log.info("%d of %d training videos are held out", len(held_out), len(split.train))
-    weights = settings.model.weights
-    task = loop.Task(
-        settings,
-        compute,
-        split,
-        [path.absolute() for path in shard_paths],
-        Path(weights).absolute() if weights else None,
-    )
-    on_gpu = use_gpu(compute, reserved=gpus, available=_cluster_has(compute, threads))
+    task = _task(settings, dataset, shard_paths, compute)
+    on_gpu = use_gpu(compute, reserved=gpus, available=_available_gpus(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = Shards(task.shard_paths, settings.shards)
-    sources(task.shard_paths, split, dataset)
-    weights_sha256 = network.backbone.weights_sha256
-    run_name = digest([settings.to_dict(), shards.digests, weights_sha256, str(out.absolute())])[:16]
-    storage = Path("checkpoints").absolute() / dataset.name / settings.split / settings.stream
-    folder = storage / run_name
-    board = Path("logs/tensorboard").absolute() / dataset.name / settings.split / settings.stream / run_name
+    sources(task.shard_paths, task.split, dataset)
+    inputs = [settings.to_dict(), shards.digests, network.backbone.weights_sha256, str(out.absolute())]
+    place = Path(dataset.name, settings.split, settings.stream)
+    folder = Path("checkpoints").absolute() / place / digest(inputs)[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(
-        task,
-        folder,
-        flag=folder.with_suffix(".stop"),
-        board=board if compute.tensorboard else None,
-        threads=max(threads // compute.workers, 1),
-    )
-    # What a killed workflow left running must not meet its successor in the same files.
+    board = Path("logs/tensorboard").absolute() / place / folder.name if compute.tensorboard else None
+    run = Run(task, folder, folder.with_suffix(".stop"), board, max(threads // compute.workers, 1))
+    # What a killed workflow left running must not use the same files as its successor.
     with locked(folder, "still running this training, left over from an earlier start"):
-        try:
-            if compute.workers == 1 and not cluster.joined_address():
-                stopped = train_here(run, on_gpu=on_gpu)
-            else:
-                stopped = _train_on_ray(run, threads=threads, gpus=gpus if on_gpu else 0)
-        except StoppedError as error:
-            _end(error.number, "start again: training goes on from its last checkpoint, if it has one")
-        state = read_state(folder)
-        if state is None:
-            raise InputError(f"training ended without a checkpoint in {folder}; delete that folder and start again")
-        if state["iteration"] < settings.train.iterations:
-            _end(stopped[0], f"start again: training goes on from iteration {state['iteration']}")
-        provenance = {
-            "shards": shards.digests,
-            "shard_settings": shards.settings.to_dict(),
-            "hardware": state["hardware"],
-            "compute": compute.model_dump() | {"microbatch": state["microbatch"]},
-        }
-        save_model(out, task, network.to_record(), loop.final_parameters(state), provenance, folder / "history.jsonl")
+        state = _train_to_the_end(run, network, threads=threads, gpus=gpus if on_gpu else 0)
+        provenance = Provenance(
+            shards=shards.digests,
+            shard_settings=shards.settings.to_dict(),
+            hardware=state["hardware"],
+            compute=compute.model_dump() | {"microbatch": state["microbatch"]},
+            software=software(),
+        )
+        training = training_record(folder / "history.jsonl")
+        model = TrainedModel(network, task.split.classes, settings, training, provenance)
+        save_model(out, model, loop.final_parameters(state))
         with atomic_path(out.parent / "history.jsonl") as temporary:
             shutil.copyfile(folder / "history.jsonl", temporary)
         shutil.rmtree(folder)
+
+
+def _task(settings: TrainSettings, dataset: Dataset, shard_paths: list[Path], compute: Compute) -> loop.TrainingTask:
+    split = dataset.split(settings.split)
+    if split.digest() != settings.videos:
+        raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
+    if held_out := loop.held_out_videos(split, settings):
+        log.info("%d of %d training videos are held out", len(held_out), len(split.train))
+    weights = Path(settings.model.weights).absolute() if settings.model.weights else None
+    return loop.TrainingTask(settings, compute, split, [path.absolute() for path in shard_paths], weights)
+
+
+def _train_to_the_end(run: Run, network: VideoNetwork, *, threads: int, gpus: int) -> loop.State:
+    """Train, and return the last state; end this process if a signal stopped the training before."""
+    try:
+        if run.task.compute.workers == 1 and not cluster.joined_address():
+            signals = train_here(run, network, on_gpu=gpus > 0)
+        else:
+            signals = _train_on_ray(run, threads=threads, gpus=gpus)
+    except StoppedError as error:
+        _end(error.number, "start again: training goes on from its last checkpoint, if it has one")
+    state = read_state(run.folder)
+    if state is None:
+        raise InputError(f"training ended without a checkpoint in {run.folder}; delete that folder and start again")
+    if state["iteration"] < run.task.settings.train.iterations:
+        _end(signals[0], f"start again: training goes on from iteration {state['iteration']}")
+    return state
 
 
 def _end(number: int, remedy: str) -> NoReturn:
@@ -147,18 +147,24 @@ def _end(number: int, remedy: str) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def train_here(run: Run, *, on_gpu: bool) -> list[int]:
-    """Train in this process, which Ray Train calls its local mode; gives the signals that came.
+def train_here(run: Run, network: VideoNetwork | None, *, on_gpu: bool) -> list[int]:
+    """Train in this process, which Ray Train calls its local mode, and return the signals that came.
+
+    Args:
+        run: the training.
+        network: at its initial weights, for the first try.
+        on_gpu: whether to take a GPU.
 
     Raises:
-        InputError: whatever the user can mend.
+        InputError: the user can correct it.
         StoppedError: a signal ended it without a state.
     """
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it says at INFO that the mode is young
-    with own_gpus(int(on_gpu)) as gpus, heeded(run.flag, here=True) as caught:
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # at INFO it says that the mode is young
+    first = [network]
+    with own_gpus(int(on_gpu)) as gpus, stop_file(run.flag, here=True) as caught:
         device = torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")
         trainer = TorchTrainer(
-            lambda: _train(run, device),
+            lambda: _train(run, device, first.pop() if first else None),
             scaling_config=ScalingConfig(num_workers=0, use_gpu=on_gpu),
         )
         for tries_left in range(run.task.compute.retries, -1, -1):
@@ -175,13 +181,13 @@ def train_here(run: Run, *, on_gpu: bool) -> list[int]:
 
 
 def _train_on_ray(run: Run, *, threads: int, gpus: int) -> list[int]:
-    """Train by the workers of a Ray; gives the signals that came."""
+    """Train by the workers of a Ray, and return the signals that came."""
     compute, folder = run.task.compute, run.folder
     with _ray(threads, gpus):
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"run": run},
-            torch_config=Meeting(backend="nccl" if gpus else "gloo"),
+            torch_config=LoopbackTorchConfig(backend="nccl" if gpus else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=compute.workers if compute.min_workers is None else (compute.min_workers, compute.workers),
                 use_gpu=gpus > 0,
@@ -191,11 +197,11 @@ def _train_on_ray(run: Run, *, threads: int, gpus: int) -> list[int]:
                 name=folder.name,
                 storage_path=str(folder.parent),
                 failure_config=FailureConfig(max_failures=compute.retries),
-                callbacks=[_Refusal()],
+                callbacks=[_EndAtInputError()],
             ),
         )
-        with heeded(run.flag) as caught:
-            attended(lambda: _fit(trainer), caught)
+        with stop_file(run.flag) as caught:
+            finish_or_stop(lambda: _fit(trainer), caught)
     return caught
 
 
@@ -207,7 +213,7 @@ def _resources(workers: int, threads: int, gpus: int) -> dict[str, float]:
 
 @contextmanager
 def _ray(threads: int, gpus: int) -> Iterator[None]:
-    """Join the cluster at RAY_ADDRESS, else one of our own with so many threads and GPUs."""
+    """Join the cluster at RAY_ADDRESS, else a private one with so many threads and GPUs."""
     address = cluster.joined_address()
     with nullcontext(address) if address else cluster.own_ray(cpus=threads, gpus=gpus) as address:
         _join(address)
@@ -224,7 +230,7 @@ def _join(address: str) -> None:
             address=address,
             log_to_driver=True,
             logging_level=logging.WARNING,
-            # Ray's helper actors look for their cluster by themselves, and give up where they find several.
+            # Ray's helper actors look for their cluster by themselves, and fail if they find several.
             runtime_env={"env_vars": {"RAY_ADDRESS": address}},
         )
     except (ConnectionError, ray.exceptions.AuthenticationError) as error:
@@ -234,21 +240,21 @@ def _join(address: str) -> None:
         ) from None
 
 
-def _cluster_has(compute: Compute, threads: int) -> int:
-    """GPUs that the training can get, of this machine or of the cluster that it joins; the CPUs must be there."""
+def _available_gpus(compute: Compute, threads: int) -> int:
+    """Count the GPUs of this machine, or of the cluster that the training joins, which must have enough CPUs."""
     if not cluster.joined_address():
         return torch.cuda.device_count()
-    # They are on the cluster's nodes, which need not be this one; Ray would wait for ever for what it lacks.
+    # The GPUs are those of the cluster's nodes. Ray would wait for ever for missing CPUs.
     with _ray(0, 0):
-        there = ray.cluster_resources()
-    cpus = there.get("CPU", 0)
-    wanted = threads if compute.min_workers is None else threads * compute.min_workers / compute.workers
-    if cpus < wanted:
+        resources = ray.cluster_resources()
+    cpus = resources.get("CPU", 0)
+    needed = threads if compute.min_workers is None else threads * compute.min_workers / compute.workers
+    if cpus < needed:
         raise InputError(
-            f"the Ray cluster at {cluster.joined_address()} has {cpus:g} CPUs, but this training needs {wanted:g}: "
+            f"the Ray cluster at {cluster.joined_address()} has {cpus:g} CPUs, but this training needs {needed:g}: "
             "lower compute.train_threads, or start again when more nodes have joined"
         )
-    return int(there.get("GPU", 0))
+    return int(resources.get("GPU", 0))
 
 
 def _fit(trainer: TorchTrainer) -> Any:
@@ -256,50 +262,49 @@ def _fit(trainer: TorchTrainer) -> Any:
         return trainer.fit()
     except ray.train.TrainingFailedError as error:
         failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
-        for cause in filter(None, map(_wrong_input, failures)):
+        for cause in filter(None, map(_input_error, failures)):
             raise cause from None
         raise
 
 
-class _Refusal(ray.train.UserCallback):  # type: ignore[misc]  # Ray has no types
-    """Ends a training whose input is wrong at the first try: another one would say the same."""
+class _EndAtInputError(ray.train.UserCallback):  # type: ignore[misc]  # Ray has no types
+    """Ends a training at its first InputError, which another try would meet again."""
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Raise the wrong input, which Ray does not try again."""
-        for cause in filter(None, map(_wrong_input, worker_exceptions.values())):
+        """Raise the InputError, after which Ray does not try again."""
+        for cause in filter(None, map(_input_error, worker_exceptions.values())):
             raise cause
 
 
-def _wrong_input(failure: BaseException | None) -> InputError | None:
-    """The one message that Ray has wrapped, if there is one."""
+def _input_error(failure: BaseException | None) -> InputError | None:
+    """Find the InputError that Ray has wrapped, if there is one."""
     while failure is not None and not isinstance(failure, InputError):
         failure = getattr(failure, "_base_exc", None) or getattr(failure, "cause", None) or failure.__cause__
     return failure
 
 
 def _worker(config: dict[str, Run]) -> None:
-    """What each Ray worker runs."""
+    """Train in one of Ray's workers."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
-    _train(config["run"], get_device())
+    _train(config["run"], get_device(), None)
 
 
-def _train(run: Run, device: torch.device) -> None:
-    """Train from the last state on; every worker reads it, the first one writes the next."""
+def _train(run: Run, device: torch.device, network: VideoNetwork | None) -> None:
+    """Train from the last state on; every worker reads it, and the first one writes the next."""
     torch.set_num_threads(run.threads)
     if device.type == "cuda":
-        torch.cuda.set_device(device)  # what names no device would be computed on the first, and take memory there
+        torch.cuda.set_device(device)  # else operations without a device take memory on the first GPU
     context = ray.train.get_context()
-    rank = context.get_world_rank()
+    worker = Worker(device, context.get_world_rank(), context.get_world_size())
 
-    def save(state: dict[str, Any]) -> None:
-        if rank == 0:
+    def save(state: loop.State) -> None:
+        if worker.rank == 0:
             write_state(run.folder, state | {"hardware": _hardware(device)})
 
     loop.run(
         run.task,
-        device=device,
-        rank=rank,
-        world=context.get_world_size(),
+        worker,
+        network=network,
         state=read_state(run.folder),
         history_path=run.folder / "history.jsonl",
         save=save,

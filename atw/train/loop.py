@@ -1,4 +1,4 @@
-"""The training of one stream in one process, alone or as one of several under torch.distributed. No Ray here.
+"""The training of one stream in one process, alone or as one of several under torch.distributed, without Ray.
 
 An iteration is one update on `batch` videos over all workers. Everything random follows from the seed and the
 iteration, so a run that was interrupted and resumed gives the same losses as one that was not.
@@ -7,7 +7,7 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,24 +19,25 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from atw.config import Compute, ListedVideo, Model, Train, TrainSettings
+from atw.config import Compute, ListedVideo, TrainSettings
 from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
 from atw.datasets import Split
 from atw.files import InputError
-from atw.model.consensus import AttentionOptions
 from atw.model.network import VideoNetwork
-from atw.terminal import meter
-from atw.train import memory
-from atw.train.arithmetic import allow_tf32, autocast, compile_network, memory_format, scaler_of
+from atw.terminal import Meter, meter
+from atw.train import devices
 from atw.train.checkpoints import Checkpoints
-from atw.train.history import History
+from atw.train.devices import Worker
+from atw.train.history import History, Row
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.ray.folder import forkserver
-from atw.train.stopping import unheard
+from atw.train.stopping import ignored_by_children
 from atw.train.update import cut_batch, mixup_share, update
 from atw.train.validate import CentreSnippets, Validation
 
 log = logging.getLogger("atw")
+Feed = Iterator[tuple[Tensor, Tensor]]
+State = dict[str, Any]
 _SEED_STRIDE = 1_000_003  # keeps the dropout of neighbouring seeds, iterations and ranks apart
 _DEAD = (
     "iteration %d: the attention's rectifier is closed for every snippet of the batch, so the network averages and its "
@@ -46,12 +47,12 @@ _DEAD = (
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """One stream to train.
 
     Args:
-        settings: what the result depends on.
-        compute: what the job may use.
+        settings: the result depends on these.
+        compute: resources of the job.
         split: the split's lists.
         shard_paths: absolute paths of the shards of its videos.
         weights: absolute path of the ImageNet weights, if any.
@@ -63,67 +64,56 @@ class Task:
     shard_paths: list[Path]
     weights: Path | None
 
+    def labels(self, *, held_out: bool) -> dict[str, int]:
+        """The classes, as indices, of the training videos that are held out or of those that are not."""
+        left_out = held_out_videos(self.split, self.settings)
+        unused = set(left_out)
+        listed = left_out if held_out else [row for row in self.split.train if row not in unused]
+        return {row.video: self.split.classes.index(row.label) for row in listed}
 
-def build_network(task: Task) -> VideoNetwork:
-    """The network at its initial weights, the same on every worker."""
-    settings, model = task.settings, task.settings.model
+
+def build_network(task: TrainingTask) -> VideoNetwork:
+    """Build the network at its initial weights, the same on every worker."""
+    settings = task.settings
     torch.manual_seed(settings.seed)
     return VideoNetwork(
-        backbone=model.backbone,
+        settings.model,
+        settings.sampling,
         stream=settings.stream,
         classes=len(task.split.classes),
-        stack=settings.stack,
-        dropout=model.dropout,
         weights=task.weights,
-        consensus=model.consensus,
-        segments=settings.sampling.segments,
-        attention=AttentionOptions(
-            on=model.attention_on,
-            activation=model.attention_activation,
-            init=model.attention_init,
-            std=model.attention_std,
-            bias=model.attention_bias,
-        ),
-        partial_bn=model.partial_bn,
     )
 
 
 def held_out_videos(split: Split, settings: TrainSettings) -> tuple[ListedVideo, ...]:
-    """The training videos of a split that a training by these settings, a model file's too, leaves out."""
+    """The training videos of a split that a training with these settings leaves out."""
     return split.held_out(settings.train.held_out, seed=settings.seed)
 
 
-def attention_is_dead(row: dict[str, float | None], model: Model) -> bool:
-    """Whether the rectifier closed for every snippet of an update: all weights were 1/N, and attention learnt nothing.
-
-    `row` is what `update` gave.
-    """
-    rectified = model.consensus == "attention" and model.attention_activation == "relu"
-    return rectified and row["positive_energies"] == 0
-
-
 class Training:
-    """All that an update changes, and that a checkpoint therefore holds: weights, their average, optimiser, scaling.
+    """Everything that an update changes and a checkpoint holds: weights, their average, optimiser, loss scaling.
 
     Args:
-        task: what to train.
-        device: of this worker.
+        task: the stream.
+        worker: this process.
+        network: at its initial weights; None builds it.
     """
 
-    def __init__(self, task: Task, device: torch.device) -> None:
+    def __init__(self, task: TrainingTask, worker: Worker, network: VideoNetwork | None = None) -> None:
         settings, compute, train = task.settings, task.compute, task.settings.train
-        autocast(compute.precision, device)  # refuses what the device cannot do
-        allow_tf32(compute.tf32)
-        self.network = build_network(task).to(device)
-        self.network.to(memory_format=memory_format(channels_last=compute.channels_last))
+        self._task, self._worker, device = task, worker, worker.device
+        devices.autocast(compute.precision, device)  # refuses what the device cannot do
+        devices.allow_tf32(compute.tf32)
+        self.network = (network or build_network(task)).to(device)
+        self.network.to(memory_format=devices.memory_format(channels_last=compute.channels_last))
         self.average: AveragedModel | None = None
         if train.ema is not None:
             average = get_ema_multi_avg_fn(train.ema)  # type: ignore[no-untyped-call]
             self.average = AveragedModel(self.network, multi_avg_fn=average, use_buffers=True)
-        side, self._asked = settings.augment.input_size, compute.microbatch
+        side = settings.augment.input_size
         self.video = settings.sampling.segments, self.network.channels, side, side
-        self.microbatch = memory.micro_batch(
-            self._asked,
+        self.microbatch = devices.choose_microbatch(
+            compute.microbatch,
             self.network,
             video=self.video,
             precision=compute.precision,
@@ -131,24 +121,18 @@ class Training:
             least=2 if train.mixup else 1,
         )
         if compute.compile:
-            compile_network(self.network, device)
-        self.optimizer = build_optimizer(
-            self.network,
-            stream=settings.stream,
-            learning_rate=train.learning_rate,
-            momentum=train.momentum,
-            weight_decay=train.weight_decay,
-            lr_multipliers=train.lr_multipliers,
-        )
-        self.base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.scaler = scaler_of(compute.precision, device)
+            devices.compile_network(self.network, device)
+        self.optimizer = build_optimizer(self.network, settings)
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.scaler = devices.loss_scaler(compute.precision, device)
+        self._model: nn.Module = self.network
 
     @property
     def result(self) -> VideoNetwork:
-        """The network that will be scored, at its present weights: the moving average where there is one."""
+        """The network that will be scored, at its present weights: the moving average if there is one."""
         return cast(VideoNetwork, self.average.module) if self.average else self.network
 
-    def state(self, iteration: int) -> dict[str, Any]:
+    def state(self, iteration: int) -> State:
         """What `resume` continues from after so many updates; `final_parameters` finds the result in it."""
         return {
             "network": self.network.state_dict(),
@@ -159,10 +143,10 @@ class Training:
             "iteration": iteration,
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Take over what `state` gave. The scale of fp16 starts anew where the checkpoint was of another precision.
+    def resume(self, state: State) -> None:
+        """Continue from a `state`. The scale of fp16 starts anew if the state is of another precision.
 
-        What `compute.microbatch: auto` chose stays: how dropout falls hangs on it.
+        The choice of `compute.microbatch: auto` stays, because the draws of dropout depend on it.
         """
         self.network.load_state_dict(state["network"])
         if self.average:
@@ -170,29 +154,47 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
-        if self._asked == "auto":
+        if self._task.compute.microbatch == "auto":
             self.microbatch = state["microbatch"]
 
-    def agree(self, start: int) -> None:
-        """Take the least number of videos at once that any worker has chosen.
+    def join(self, start: int) -> None:
+        """Train together with the other workers, with the least number of videos at once that any of them has chosen.
 
         Raises:
             RuntimeError: another worker starts from another iteration: a shared disk shows it an older state.
         """
-        found = torch.tensor([self.microbatch, start, -start], device=self.network.backbone.mean.device)
-        torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MIN)
-        self.microbatch, first, last = (int(number) for number in found)
+        least = torch.tensor([self.microbatch, start, -start], device=self._worker.device)
+        torch.distributed.all_reduce(least, torch.distributed.ReduceOp.MIN)
+        self.microbatch, first, last = (int(number) for number in least)
         if first != -last:
             raise RuntimeError(f"workers read states of iteration {first} and {-last}")
+        self._model = DistributedDataParallel(self.network)
 
-    def set_learning_rate(self, factor: float) -> None:
-        """Move every group to `factor` times its base rate."""
-        for group, rate in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+    def update(self, feed: Feed, iteration: int) -> Row:
+        """Make one update, number `iteration` from 0, and return the history's row of it."""
+        settings, train, worker = self._task.settings, self._task.settings.train, self._worker
+        factor = learning_rate_factor(iteration, train)
+        for group, rate in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = rate * factor
+        torch.manual_seed(((settings.seed * _SEED_STRIDE + iteration) * _SEED_STRIDE + worker.rank) % 2**63)
+        row = update(
+            self._model,
+            self.optimizer,
+            self.scaler,
+            feed,
+            train=train,
+            cut=cut_batch(batch=train.batch, rank=worker.rank, world=worker.world, micro=self.microbatch),
+            share=mixup_share(train.mixup, seed=settings.seed, iteration=iteration),
+            precision=self._task.compute.precision,
+            device=worker.device,
+        )
+        if self.average:
+            self.average.update_parameters(self.network)
+        return row
 
 
-def final_parameters(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The state dictionary that a model file holds and that is scored: of the moving average where there is one."""
+def final_parameters(state: State) -> dict[str, Tensor]:
+    """The state dictionary that a model file holds and that is scored: of the moving average if there is one."""
     if state["average"] is None:
         network: dict[str, Tensor] = state["network"]
         return network
@@ -201,154 +203,135 @@ def final_parameters(state: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def run(
-    task: Task,
+    task: TrainingTask,
+    worker: Worker,
     *,
-    device: torch.device,
-    rank: int,
-    world: int,
-    state: dict[str, Any] | None,
+    network: VideoNetwork | None = None,
+    state: State | None,
     history_path: Path,
-    save: Callable[[dict[str, Any]], None],
+    save: Callable[[State], None],
     stop: Callable[[], bool] = lambda: False,
     board: Path | None = None,
 ) -> None:
     """Train to the last iteration, or until asked to stop.
 
     Args:
-        task: what to train.
-        device: of this worker.
-        rank: number of this worker among `world`.
-        world: number of workers.
+        task: the stream.
+        worker: this process.
+        network: at its initial weights; None builds it.
         state: of an interrupted run, as `save` got it; None starts anew.
         history_path: written by rank 0.
-        save: called by every worker in the same iterations, as `Checkpoints` says, with the state to resume from.
-        stop: asked by rank 0 before each iteration; where it says so, that one is the last, and its state is kept.
+        save: called by every worker in the same iterations, see `Checkpoints`, with the state to resume from.
+        stop: asked by rank 0 before each iteration; True makes that one the last, and its state is kept.
         board: folder of files for TensorBoard, written by rank 0; None for none.
 
     Raises:
         InputError: unusable shards, weights or settings; or the loss became NaN.
     """
-    settings, compute, train = task.settings, task.compute, task.settings.train
-    training = Training(task, device)
-    start = 0
-    if state:
-        training.resume(state)
-        start = state["iteration"]
-        log.info("resumed at iteration %d of %d", start, train.iterations)
-    if world > 1:
-        training.agree(start)
-    if rank == 0:
-        _report_late_steps(train)
-    model: nn.Module = DistributedDataParallel(training.network) if world > 1 else training.network
-    cut = cut_batch(batch=train.batch, rank=rank, world=world, micro=training.microbatch)
-    pieces = micro_batches(
-        start=start,
-        stop=train.iterations,
-        batch=train.batch,
-        rank=rank,
-        world=world,
-        micro=training.microbatch,
-    )
-    memory.check_shared(compute.loaders, training.microbatch * math.prod(training.video), processes=world)
-    with unheard():
-        feed = iter(build_loader(task, pieces, device))
-        validation = _validation(task, batch=training.microbatch, device=device, rank=rank, world=world)
-    checkpoints = Checkpoints(
-        every=compute.checkpoint_every,
-        minutes=compute.checkpoint_minutes,
-        last=train.iterations,
-        world=world,
-        device=device,
-        stop=stop,
-    )
-    told = False
-    begun, waited = time.monotonic(), 0.0
+    train = task.settings.train
+    training = Training(task, worker, network)
+    start = _start(training, task, worker, state)
+    feed, validation = _open_videos(task, training, worker, start)
+    checkpoints = Checkpoints(task.compute, last=train.iterations, worker=worker, stop=stop)
     training.network.train()
     with (
-        memory.explained("training", training.microbatch),
-        closing(History(history_path, board, start)) if rank == 0 else nullcontext() as history,
-        meter(f"training {settings.stream}", "videos", train.iterations, done=start) as progress,
+        devices.explain_out_of_memory("training", training.microbatch),
+        closing(History(history_path, board, start)) if worker.rank == 0 else nullcontext() as history,
+        meter(f"training {task.settings.stream}", "videos", train.iterations, done=start) as progress,
     ):
+        report = _Report(task, history, progress)
         for iteration in range(start, train.iterations):
             checkpoints.begin_iteration()
-            factor = learning_rate_factor(
-                iteration, schedule=train.schedule, steps=train.steps, iterations=train.iterations, warmup=train.warmup
-            )
-            training.set_learning_rate(factor)
-            torch.manual_seed(((settings.seed * _SEED_STRIDE + iteration) * _SEED_STRIDE + rank) % 2**63)
-            row = update(
-                model,
-                training.optimizer,
-                training.scaler,
-                feed,
-                train=train,
-                cut=cut,
-                share=mixup_share(train.mixup, seed=settings.seed, iteration=iteration),
-                precision=compute.precision,
-                device=device,
-            )
-            if training.average:
-                training.average.update_parameters(training.network)
+            row = training.update(feed, iteration)
             done = iteration + 1
             if validation and (done % validation.every == 0 or done == train.iterations):
                 row |= validation.measure(training.result)
-            if history:
-                history.add({"iteration": done, **row, "learning_rate": train.learning_rate * factor})
-                if not told and attention_is_dead(row, settings.model):
-                    told = True
-                    log.warning(_DEAD, done)
-            waited += row["data_wait_seconds"] or 0.0
-            waiting = waited / max(time.monotonic() - begun, 1e-9)
-            progress.advance(
-                train.batch,
-                f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f} waiting for data {waiting:.0%}",
-            )
+            report.add(row, iteration)
             if checkpoints.are_due(done):
                 save(training.state(done))
             if checkpoints.end:
                 break
 
 
-def _report_late_steps(train: Train) -> None:
+def _start(training: Training, task: TrainingTask, worker: Worker, state: State | None) -> int:
+    """Resume a training, join the other workers, and return the number of updates that were made already."""
+    start, train = 0, task.settings.train
+    if state:
+        training.resume(state)
+        start = state["iteration"]
+        log.info("resumed at iteration %d of %d", start, train.iterations)
+    if worker.world > 1:
+        training.join(start)
     late = [] if isinstance(train.steps, int) else [step for step in train.steps if step >= train.iterations]
-    if late and train.schedule == "step":
+    if late and train.schedule == "step" and worker.rank == 0:
         log.warning("learning rate steps at %s lie beyond the %d iterations", late, train.iterations)
+    return start
 
 
-def _validation(task: Task, *, batch: int, device: torch.device, rank: int, world: int) -> Validation | None:
-    settings, compute = task.settings, task.compute
-    if not compute.validate_every:
-        return None
-    shards = Shards(task.shard_paths, settings.shards)
-    labels = {listed.video: task.split.classes.index(listed.label) for listed in held_out_videos(task.split, settings)}
+def _open_videos(task: TrainingTask, training: Training, worker: Worker, start: int) -> tuple[Feed, Validation | None]:
+    compute, train = task.compute, task.settings.train
+    pieces = micro_batches(
+        start=start,
+        stop=train.iterations,
+        batch=train.batch,
+        rank=worker.rank,
+        world=worker.world,
+        micro=training.microbatch,
+    )
+    batch_bytes = training.microbatch * math.prod(training.video)
+    devices.check_shared_memory(compute.loaders, batch_bytes, processes=worker.world)
+    with ignored_by_children():
+        feed = iter(build_loader(task, pieces, worker.device))
+        return feed, _validation(task, training.microbatch, worker) if compute.validate_every else None
+
+
+class _Report:
+    """Writes the history and shows the progress of a training."""
+
+    def __init__(self, task: TrainingTask, history: History | None, progress: Meter) -> None:
+        self._task, self._history, self._progress = task, history, progress
+        self._begin, self._waited, self._warned = time.monotonic(), 0.0, False
+
+    def add(self, row: Row, iteration: int) -> None:
+        settings, train = self._task.settings, self._task.settings.train
+        if self._history:
+            rate = train.learning_rate * learning_rate_factor(iteration, train)
+            self._history.add({"iteration": iteration + 1, **row, "learning_rate": rate})
+            model = settings.model
+            rectified = model.consensus == "attention" and model.attention_activation == "relu"
+            if rectified and row["positive_energies"] == 0 and not self._warned:
+                self._warned = True
+                log.warning(_DEAD, iteration + 1)
+        self._waited += row["data_wait_seconds"] or 0.0
+        waiting = self._waited / max(time.monotonic() - self._begin, 1e-9)
+        note = f"loss {row['loss']:.3f} accuracy {row['accuracy']:.2f} waiting for data {waiting:.0%}"
+        self._progress.advance(train.batch, note)
+
+
+def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
+    compute, labels = task.compute, task.labels(held_out=True)
+    shards = Shards(task.shard_paths, task.settings.shards)
     videos, _ = shards.find(list(labels))
-    if len(videos) < world:
+    if len(videos) < worker.world:
         raise InputError(
             f"compute.validate_every is {compute.validate_every}, but {len(videos)} held-out videos can be decoded, "
-            f"for {world} workers: raise train.held_out, or leave validate_every out"
+            f"for {worker.world} workers: raise train.held_out, or leave validate_every out"
         )
-    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], settings)
-    return Validation(
-        snippets,
-        every=compute.validate_every,
-        batch=batch,
-        loaders=compute.loaders,
-        device=device,
-        rank=rank,
-        world=world,
-    )
+    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], task.settings)
+    return Validation(snippets, compute, batch=batch, worker=worker)
 
 
-def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) -> DataLoader[tuple[Tensor, int]]:
-    """Micro-batches of the task's training videos, uint8 [B, N, C, S, S] and labels, at the places that `pieces` name.
+def build_loader(
+    task: TrainingTask, pieces: Iterable[list[int]], device: torch.device
+) -> DataLoader[tuple[Tensor, int]]:
+    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and labels, at the places in `pieces`.
 
     Raises:
-        InputError: unusable shards, or a class of which no video is left.
+        InputError: unusable shards, or a class without any usable video.
     """
-    settings, split = task.settings, task.split
+    settings, split, loaders = task.settings, task.split, task.compute.loaders
     shards = Shards(task.shard_paths, settings.shards)
-    held_out = set(held_out_videos(split, settings))
-    labels = {listed.video: split.classes.index(listed.label) for listed in split.train if listed not in held_out}
+    labels = task.labels(held_out=False)
     videos, quarantined = shards.find(list(labels))
     for video, reason in quarantined:
         log.warning("not trained on %s: %s", video, reason)
@@ -357,10 +340,8 @@ def build_loader(task: Task, pieces: Iterable[list[int]], device: torch.device) 
     if empty:
         raise InputError(f"every training video of class {', '.join(empty)} is quarantined; see the log of its shards")
     report_repeats(shards, videos, settings.stack)
-    snippets = TrainingSnippets(shards, videos, [labels[video] for video in videos], settings)
-    loaders = task.compute.loaders
     return DataLoader(
-        snippets,
+        TrainingSnippets(shards, videos, [labels[video] for video in videos], settings),
         batch_sampler=pieces,
         num_workers=loaders,
         multiprocessing_context=forkserver() if loaders else None,

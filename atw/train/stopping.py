@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in a training: its workers keep a state after the iteration that they are in, and it ends."""
+"""Ctrl-C and SIGTERM in a training: its workers keep a state after the present iteration, and it ends."""
 
 import _thread
 import signal
@@ -12,12 +12,12 @@ from threading import Thread, Timer
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE_SECONDS = 20.0  # Slurm kills 30 s after it has said so
+_GRACE_SECONDS = 20.0  # Slurm kills 30 s after its signal
 _LOOK_SECONDS = 0.2
 
 
 class StoppedError(Exception):
-    """With the number of the signal."""
+    """A signal, with this number, ended a training without a state."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -25,33 +25,33 @@ class StoppedError(Exception):
 
 
 @contextmanager
-def caught_by(catch: Callable[[int], object], signals: Iterable[signal.Signals]) -> Iterator[None]:
-    """Have signals call `catch` with their numbers meanwhile, in the main thread.
+def handled_by(handler: Callable[[int], object], signals: Iterable[signal.Signals]) -> Iterator[None]:
+    """Call `handler` with the numbers of signals inside the context, in the main thread.
 
-    What nohup or a shell's & has this process ignore stays ignored.
+    Signals that this process ignores, because of nohup or a shell's &, stay ignored.
     """
     heard = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda number, _: catch(number)) for number in heard}
+    before = {number: signal.signal(number, lambda number, _: handler(number)) for number in heard}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)
 
 
 @contextmanager
-def heeded(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
-    """Catch the signals, in the main thread; the first one makes `flag`, a file by which workers are told.
+def stop_file(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
+    """Catch signals in the main thread; the first one creates the file `flag`, which tells the workers to stop.
 
     Args:
         flag: path of the file.
-        here: the training runs in this thread, and is given some time to end, until the second signal.
+        here: the training runs in this thread; it gets some time to end, until the second signal.
 
     Yields:
         The numbers of the signals that came.
 
     Raises:
-        StoppedError: a training that runs here was not given more time, or failed after a signal.
+        StoppedError: a training that runs here did not end in time, or failed after a signal.
     """
     flag.unlink(missing_ok=True)
     caught: list[int] = []
@@ -67,7 +67,7 @@ def heeded(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
             insist.start()
 
     try:
-        with caught_by(catch, _SIGNALS):  # Ray's own handlers give way
+        with handled_by(catch, _SIGNALS):  # in place of Ray's own handlers
             yield caught
     except Exception:
         if here and caught:
@@ -79,8 +79,8 @@ def heeded(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear the signals: readers work on until the state is kept."""
+def ignored_by_children() -> Iterator[None]:
+    """Block the signals in processes that are started inside the context: readers work on until the state is kept."""
     resource_tracker.ensure_running()  # its start would end the blocking
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -89,13 +89,13 @@ def unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def attended(function: Callable[[], Any], caught: list[int]) -> Any:
-    """What a function returns, which is given some time to do so once a signal was caught, until the second one.
+def finish_or_stop(function: Callable[[], Any], caught: list[int]) -> Any:
+    """Return the result of a function, which gets some time to end after a signal was caught, until the second one.
 
-    It runs in a thread of its own: in the main one Ray would take Ctrl-C for itself, and end without a state.
+    It runs in a thread of its own: in the main thread Ray would handle Ctrl-C itself, and end without a state.
 
     Raises:
-        StoppedError: it was not given more time, or failed after a signal.
+        StoppedError: it did not end in time, or failed after a signal.
     """
     future: Future[Any] = Future()
 

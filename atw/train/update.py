@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from atw.config import Train
 from atw.files import InputError
 from atw.model.network import Output
-from atw.train.arithmetic import autocast
+from atw.train.devices import autocast
 
 _MIXUP = 0x6D69787570
 """Keeps the draws of shares apart from those of samples, which follow from the seed and small numbers too."""

@@ -1,4 +1,4 @@
-"""How a network does on held-out training videos while it trains. Nothing of the training depends on it."""
+"""Measure a network on held-out training videos while it trains. The training does not depend on it."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from atw.config import TrainSettings
+from atw.config import Compute, TrainSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards
 from atw.model.network import Output, VideoNetwork
+from atw.train.devices import Worker
+from atw.train.history import Row
 from atw.train.ray.folder import forkserver
 
 
 class CentreSnippets(Dataset[tuple[Tensor, int]]):
-    """Videos as a test sees them, with N snippets as in training: uint8 [N, C, S, S] of the centre, and the label."""
+    """Centre crops of videos, with N snippets as in training: uint8 [N, C, S, S], and the label."""
 
     def __init__(self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: TrainSettings) -> None:
         self._shards, self._videos, self._labels, self._stack = shards, videos, labels, settings.stack
@@ -35,59 +37,46 @@ class CentreSnippets(Dataset[tuple[Tensor, int]]):
 
 
 class Validation:
-    """Loss and accuracy over all held-out videos, each worker's share of them.
+    """Loss and accuracy over all held-out videos; each worker measures its share of them.
 
-    A process of its own reads ahead for the next time, where the training has such processes too: its feed goes on.
+    If the training reads by processes of its own, so does this: one reads ahead for the next time.
 
     Args:
-        snippets: the videos.
-        every: iterations between two looks.
+        snippets: of the videos.
+        compute: the `compute` section.
         batch: videos at once on the device.
-        loaders: processes that read for the training.
-        device: of this worker.
-        rank: its number among `world`.
-        world: number of workers.
+        worker: this process.
     """
 
-    def __init__(
-        self,
-        snippets: CentreSnippets,
-        *,
-        every: int,
-        batch: int,
-        loaders: int,
-        device: torch.device,
-        rank: int,
-        world: int,
-    ) -> None:
-        self.every = every
-        mine = list(range(rank, len(snippets), world))
-        self._device, self._world = device, world
+    def __init__(self, snippets: CentreSnippets, compute: Compute, *, batch: int, worker: Worker) -> None:
+        self.every = compute.validate_every or 0
+        mine = list(range(worker.rank, len(snippets), worker.world))
+        self._worker = worker
         self._loader: DataLoader[tuple[Tensor, int]] = DataLoader(
             snippets,
             batch_sampler=[mine[first : first + batch] for first in range(0, len(mine), batch)],
-            num_workers=min(loaders, 1),
-            multiprocessing_context=forkserver() if loaders else None,
-            persistent_workers=loaders > 0,
+            num_workers=min(compute.loaders, 1),
+            multiprocessing_context=forkserver() if compute.loaders else None,
+            persistent_workers=compute.loaders > 0,
             generator=torch.Generator(),  # the training's own random numbers stay as they are
         )
         self._batches = iter(self._loader)
 
     @torch.inference_mode()
-    def measure(self, network: VideoNetwork) -> dict[str, float | None]:
-        """What history records of it; every worker has to ask at the same iteration."""
+    def measure(self, network: VideoNetwork) -> Row:
+        """Measure what the history records; every worker has to do so at the same iteration."""
         was_training = network.training
         network.eval()
-        totals = torch.zeros(3, device=self._device)
+        totals = torch.zeros(3, device=self._worker.device)
         for snippets, labels in self._batches:
-            found: Output = network(snippets.to(self._device))
-            truth = labels.to(self._device)
-            loss = F.cross_entropy(found.logits, truth, reduction="sum")
-            right = (found.logits.argmax(1) == truth).sum()
+            output: Output = network(snippets.to(self._worker.device))
+            truth = labels.to(self._worker.device)
+            loss = F.cross_entropy(output.logits, truth, reduction="sum")
+            right = (output.logits.argmax(1) == truth).sum()
             totals += torch.stack([loss, right, torch.full_like(loss, len(truth))])
         network.train(was_training)
         self._batches = iter(self._loader)
-        if self._world > 1:
+        if self._worker.world > 1:
             torch.distributed.all_reduce(totals)
         mean = (totals[:2] / totals[2]).tolist()
         return {"validation_loss": mean[0], "validation_accuracy": mean[1]}

@@ -10,8 +10,9 @@ import torch
 from atw import config
 from atw.data.reader import Shards
 from atw.datasets import Dataset
+from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
 from atw.train import loop
-from atw.train.modelfile import save_model
+from atw.train.devices import Worker
 
 
 def main(job_path: Path) -> None:
@@ -19,15 +20,20 @@ def main(job_path: Path) -> None:
     out, settings = Path(job["out"]), config.TrainSettings.model_validate(job["settings"])
     compute = config.Compute(gpus=0, loaders=1)
     split = Dataset.from_json(job["dataset"]).split(settings.split)
-    task = loop.Task(settings, compute, split, [Path(path) for path in job["shards"]], None)
-    record = loop.build_network(task).to_record()
-    digests = Shards(task.shard_paths, settings.shards).digests
+    task = loop.TrainingTask(settings, compute, split, [Path(path) for path in job["shards"]], None)
     kept: list[dict[str, Any]] = []
     history = out.with_name("history.jsonl")
-    loop.run(task, device=torch.device("cpu"), rank=0, world=1, state=None, history_path=history, save=kept.append)
-    used = compute.model_dump() | {"microbatch": kept[-1]["microbatch"]}
-    provenance = {"shards": digests, "shard_settings": settings.shards.to_dict(), "hardware": "CPU", "compute": used}
-    save_model(out, task, record, loop.final_parameters(kept[-1]), provenance, history)
+    loop.run(task, Worker(torch.device("cpu")), state=None, history_path=history, save=kept.append)
+    provenance = Provenance(
+        shards=Shards(task.shard_paths, settings.shards).digests,
+        shard_settings=settings.shards.to_dict(),
+        hardware="CPU",
+        compute=compute.model_dump() | {"microbatch": kept[-1]["microbatch"]},
+        software=software(),
+    )
+    network = loop.build_network(task)
+    model = TrainedModel(network, split.classes, settings, training_record(history), provenance)
+    save_model(out, model, loop.final_parameters(kept[-1]))
 
 
 if __name__ == "__main__":

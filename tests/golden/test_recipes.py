@@ -17,6 +17,7 @@ from atw.datasets import Dataset
 from atw.preprocess.shard import make
 from atw.shards import Shard
 from atw.train import loop
+from atw.train.devices import Worker
 from tests.rules.conftest import CONFIG, HEIGHT, WIDTH, write_video
 
 GOLDEN = Path(__file__).parent / "recipes.json"
@@ -68,17 +69,9 @@ def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:
     # Frames are the same on every processor, where flow is rounded differently.
     settings = config.train_settings(plan, "tiny", "rgb", "", split="split1", videos="")
     compute = config.effective(plan, "tiny", "rgb").compute
-    task = loop.Task(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
+    task = loop.TrainingTask(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
     history = folder / "history.jsonl"
-    loop.run(
-        task,
-        device=torch.device("cpu"),
-        rank=0,
-        world=1,
-        state=None,
-        history_path=history,
-        save=lambda state: None,
-    )
+    loop.run(task, Worker(torch.device("cpu")), state=None, history_path=history, save=lambda state: None)
     return [round(json.loads(line)["loss"], 5) for line in history.read_text().splitlines()]
 
 

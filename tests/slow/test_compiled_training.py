@@ -9,7 +9,7 @@ import pytest
 from torch._dynamo.utils import counters
 
 from atw.train import loop
-from tests.unit.test_train_loop import task_of, trained
+from tests.unit.trainings import run_training, task_of
 
 
 @pytest.mark.timeout(300)
@@ -22,7 +22,7 @@ def test_a_compiled_training_is_the_same_by_rounding(tmp_path: Path, write_shard
             tmp_path, write_shard, model=model, train={"ema": 0.5}, compute={"compile": compiled, "microbatch": 5}
         )
         counters.clear()
-        rows, states = trained(task, tmp_path / f"{compiled}.jsonl")
+        rows, states = run_training(task, tmp_path / f"{compiled}.jsonl")
         assert (counters["stats"]["unique_graphs"] > 0) == compiled
         assert not counters["graph_break"]
         results.append((np.array([row["loss"] for row in rows]), states[7]))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 
-from atw.model.consensus import AttentionOptions
+from atw.config import Model, Sampling
 from atw.model.network import VideoNetwork
 from atw.train.ray.cluster import still_there
 from tests.rules.conftest import CONFIG, Workplace
@@ -57,20 +57,11 @@ def test_two_workers_give_the_model_that_one_gives(workplace: Workplace) -> None
 
 def initial_parameters() -> dict[str, torch.Tensor]:
     """Of the same network before training; batch norm's statistics are frozen and left out."""
-    settings = CONFIG["datasets"]["tiny"]["model"]
+    tiny = CONFIG["datasets"]["tiny"]
     torch.manual_seed(CONFIG["seed"])
-    network = VideoNetwork(
-        backbone="tiny",
-        stream="flow",
-        classes=2,
-        stack=CONFIG["datasets"]["tiny"]["sampling"]["stack"],
-        dropout=settings["dropout"],
-        weights=None,
-        consensus="attention",
-        segments=2,
-        attention=AttentionOptions(std=0.001),
-        partial_bn="all",
-    )
+    model = Model.model_validate(tiny["model"] | {"partial_bn": "all"})
+    sampling = Sampling(segments=2, stack=tiny["sampling"]["stack"])
+    network = VideoNetwork(model, sampling, stream="flow", classes=2)
     return {name: value.detach() for name, value in network.named_parameters()}
 
 

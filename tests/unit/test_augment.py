@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from atw.data import augment
 from atw.data.augment import Box
 from atw.files import InputError
-from atw.model.consensus import AttentionOptions
-from atw.model.network import VideoNetwork
 from tests.unit.cuts import cut
+from tests.unit.trainings import network_of
 
 WHOLE = Box(0, 0, 24, 32)
 
@@ -170,18 +169,7 @@ def test_the_result_does_not_share_memory_with_the_frames() -> None:
 @pytest.mark.parametrize("stream", ["flow", "warped"])
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_the_network_input_of_a_flipped_video_is_the_flipped_input_with_x_inverted(stream: str, backbone: str) -> None:
-    network = VideoNetwork(
-        backbone=backbone,
-        stream=stream,
-        classes=2,
-        stack=5,
-        dropout=0,
-        weights=None,
-        consensus="average",
-        segments=2,
-        attention=AttentionOptions(),
-        partial_bn="none",
-    )
+    network = network_of(stream, backbone=backbone)
     video = random_flow(2, 5, 2, 24, 32)
     flipped = video[..., ::-1].copy()
     flipped[:, :, 0] = 256 - flipped[:, :, 0].astype(int)  # the levels that a shard of the mirrored video has

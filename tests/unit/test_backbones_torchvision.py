@@ -1,5 +1,6 @@
 """One network of each of torchvision's families, on the meta device: shapes, and what became of the classifier."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,10 +8,10 @@ import torch
 import torchvision
 from torch import nn
 
-from atw.model import backbones, weights
-from atw.model.consensus import AttentionOptions
-from atw.model.network import VideoNetwork
-from atw.train.optim import parameter_groups
+from atw.model import backbones
+from atw.model.backbones import Backbone
+from atw.train.optim import build_optimizer
+from tests.unit.trainings import network_of, settings_of
 
 # Features, the classifier, the first convolution, and batch norms (BatchNorm2d) by torchvision's source.
 FAMILIES = {
@@ -39,6 +40,10 @@ AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 DEVICES = {"regnet_y_400mf": "cpu"}
 
 
+def build(name: str, *, stream: str = "rgb", classes: int = 6, weights: Path | None = None) -> Backbone:
+    return backbones.build(name, in_channels=3, classes=classes, dropout=0.5, weights=weights, stream=stream)
+
+
 def test_every_family_of_torchvision_is_here() -> None:
     def family(name: str) -> str:
         return name.rstrip("0123456789").partition("_")[0].rstrip("0123456789")
@@ -52,18 +57,7 @@ def test_every_family_of_torchvision_is_here() -> None:
 def test_a_family_ends_in_features_and_a_new_classifier(name: str) -> None:
     features, classifier, first, norms = FAMILIES[name]
     with torch.device(DEVICES.get(name, "meta")):
-        network = VideoNetwork(
-            backbone=name,
-            stream="flow",
-            classes=6,
-            stack=5,
-            dropout=0.7,
-            weights=None,
-            consensus="attention",
-            segments=2,
-            attention=AttentionOptions(),
-            partial_bn="first",
-        ).train()
+        network = network_of(backbone=name, segments=2, partial_bn="first").train()
         original = torchvision.models.get_model(
             name, weights=None, **({"init_weights": True} if name in AUXILIARY else {})
         )
@@ -75,7 +69,7 @@ def test_a_family_ends_in_features_and_a_new_classifier(name: str) -> None:
     body = network.train().backbone.body
     gone = (f"{classifier}.", *AUXILIARY.get(name, ()))
     assert list(body.state_dict()) == [key for key in original.state_dict() if not key.startswith(gone)]
-    groups = {group["name"]: group["params"] for group in parameter_groups_of(network)}
+    groups = {group["name"]: group["params"] for group in build_optimizer(network, settings_of()).param_groups}
     conv1 = body.get_submodule(first)
     assert isinstance(conv1, nn.Conv2d)
     assert conv1.in_channels == 10
@@ -86,23 +80,17 @@ def test_a_family_ends_in_features_and_a_new_classifier(name: str) -> None:
     assert [module.training for module in found] == [True, *[False] * (norms - 1)][:norms]
 
 
-def parameter_groups_of(network: nn.Module) -> list[dict[str, list[nn.Parameter]]]:
-    return parameter_groups(network, stream="flow", learning_rate=0.1, weight_decay=0.1, lr_multipliers="tsn")
-
-
 @pytest.mark.parametrize(("name", "left"), [("mobilenet_v2", 0), ("vgg11_bn", 1), ("alexnet", 2), ("googlenet", 0)])
 def test_the_dropout_before_the_old_classifier_goes_and_others_stay(name: str, left: int) -> None:
     with torch.device("meta"):
-        body, _, _ = backbones._body(name)
+        body = build(name).body
     assert sum(isinstance(module, nn.Dropout) for module in body.modules()) == left
 
 
 def test_squeezenet_loses_the_rectifier_of_its_classifier_only() -> None:
     original = torchvision.models.squeezenet1_1(weights=None).eval()
     convolution = original.classifier[1]
-    backbone = backbones.build(
-        "squeezenet1_1", in_channels=3, classes=1000, dropout=0.5, weights=None, stream="rgb"
-    ).eval()
+    backbone = build("squeezenet1_1", classes=1000).eval()
     kept = {key: value for key, value in original.state_dict().items() if not key.startswith("classifier.")}
     backbone.body.load_state_dict(kept)
     with torch.no_grad():
@@ -115,14 +103,13 @@ def test_squeezenet_loses_the_rectifier_of_its_classifier_only() -> None:
 
 @pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
 def test_inceptions_get_the_input_that_torchvision_turns_theirs_into(name: str) -> None:
-    mean, std, _ = backbones._normalisation(name, "rgb")
-    pixels = torch.tensor([10.0, 100.0, 250.0]).view(1, 3, 1, 1)
+    pixels = torch.tensor([10, 100, 250], dtype=torch.uint8).view(1, 3, 1, 1)
     usual = (pixels / 255 - torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)) / torch.tensor(
         [0.229, 0.224, 0.225]
     ).view(1, 3, 1, 1)
     with torch.device("meta"):
         original = torchvision.models.get_model(name, weights=None, init_weights=False, transform_input=True)
-    torch.testing.assert_close((pixels - mean[0]) / std[0], original._transform_input(usual))
+    torch.testing.assert_close(build(name).normalise(pixels), original._transform_input(usual))
 
 
 @pytest.mark.parametrize(
@@ -136,10 +123,9 @@ def test_inceptions_get_the_input_that_torchvision_turns_theirs_into(name: str) 
     ],
 )
 def test_normalisation_by_table(name: str, stream: str, mean: list[float], std: list[float]) -> None:
-    found = backbones._normalisation(name, stream)
-    assert found.mean == pytest.approx(mean, rel=1e-12)
-    assert found.std == pytest.approx(std, rel=1e-12)
-    assert not found.bgr
+    backbone = build(name, stream=stream)
+    assert backbone.mean.flatten().tolist() == pytest.approx(mean)
+    assert backbone.std.flatten().tolist() == pytest.approx(std)
 
 
 def test_auxiliary_classifiers_of_a_published_file_are_passed_over(tmp_path: Path) -> None:
@@ -147,21 +133,28 @@ def test_auxiliary_classifiers_of_a_published_file_are_passed_over(tmp_path: Pat
     assert any(key.startswith("aux1.") for key in state)
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    backbone = backbones.build("googlenet", in_channels=3, classes=6, dropout=0.5, weights=path, stream="rgb")
+    backbone = build("googlenet", weights=path)
     key = "inception5b.branch1.conv.weight"
     assert torch.equal(backbone.body.state_dict()[key], state[key])
 
 
-def test_former_names_of_published_files_are_understood() -> None:
-    former = {
-        "features.denseblock3.denselayer16.norm.1.running_var": "features.denseblock3.denselayer16.norm1.running_var",
-        "features.denseblock1.denselayer2.conv.2.weight": "features.denseblock1.denselayer2.conv2.weight",
-        "encoder.layers.encoder_layer_0.mlp.linear_1.weight": "encoder.layers.encoder_layer_0.mlp.0.weight",
-        "encoder.layers.encoder_layer_11.mlp.linear_2.bias": "encoder.layers.encoder_layer_11.mlp.3.bias",
-    }
-    with torch.device("meta"):
-        present = {*torchvision.models.densenet121(weights=None).state_dict()}
-        present |= {*torchvision.models.vit_b_16(weights=None).state_dict()}
-    assert set(former.values()) <= present
-    adapted = weights._adapted({name: torch.zeros(1) for name in former}, {}, ())
-    assert list(adapted) == list(former.values())
+@pytest.mark.parametrize(
+    ("name", "former"),
+    [
+        ("densenet121", [(r"(denselayer\d+\.(?:norm|conv))(\d)\.", r"\1.\2.")]),
+        ("vit_b_32", [(r"mlp\.0\.", "mlp.linear_1."), (r"mlp\.3\.", "mlp.linear_2.")]),
+    ],
+)
+def test_former_names_of_published_files_are_understood(
+    name: str, former: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    state = torchvision.models.get_model(name, weights=None).state_dict()
+    renamed = {}
+    for key, value in state.items():
+        for present, old in former:
+            key = re.sub(present, old, key)
+        renamed[key] = value
+    assert len(renamed.keys() - state.keys()) > 20
+    torch.save(renamed, tmp_path / "weights.pth")
+    body = build(name, weights=tmp_path / "weights.pth").body.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in body.items())

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from atw.config import Compute
 from atw.train import checkpoints, loop
 from atw.train.checkpoints import Checkpoints
-from tests.unit.test_train_loop import CPU, WriteShard, assert_equal, task_of, trained
+from atw.train.devices import Worker
+from tests.unit.trainings import CPU, WriteShard, assert_equal, run_training, task_of
 
 SetClock = Callable[[list[float]], None]
 
@@ -44,7 +46,8 @@ def test_a_state_is_kept_after_iterations_or_a_minute(
 ) -> None:
     set_clock(seconds)
     kept = []
-    due = Checkpoints(every=every, minutes=1, last=10, world=1, device=CPU, stop=lambda: False)
+    compute = Compute(checkpoint_every=every, checkpoint_minutes=1)
+    due = Checkpoints(compute, last=10, worker=Worker(CPU), stop=lambda: False)
     for done in range(1, 11):
         due.begin_iteration()
         if due.are_due(done):
@@ -52,37 +55,34 @@ def test_a_state_is_kept_after_iterations_or_a_minute(
     assert kept == expected
 
 
-@pytest.mark.parametrize("late", [2, 5])
-@pytest.mark.parametrize("ema", [None, 0.6])
+@pytest.mark.parametrize(("late", "ema"), [(2, None), (5, 0.6)])
 def test_the_clock_does_not_change_the_network(
     tmp_path: Path, write_shard: WriteShard, set_clock: SetClock, late: int, ema: float | None
 ) -> None:
     """Interrupted after a state that the clock asked for, and resumed, it is the training that nothing interrupted."""
     train = {"ema": ema, "mixup": 0.4}
     set_clock([0.0] * 7)
-    whole, states = trained(task_of(tmp_path, write_shard, train=train), tmp_path / "whole.jsonl")
+    whole, states = run_training(task_of(tmp_path, write_shard, train=train), tmp_path / "whole.jsonl")
     task = task_of(tmp_path, write_shard, train=train, compute={"checkpoint_every": 100, "checkpoint_minutes": 2.5})
     set_clock([0.0] * (late - 1) + [150.0] * (8 - late))
     history = tmp_path / "history.jsonl"
-    rows, kept = trained(task, history)
+    rows, kept = run_training(task, history)
     assert list(kept) == [late, 7]
     set_clock([0.0] * (7 - late))
-    resumed, later = trained(task, history, state=kept[late])
+    resumed, later = run_training(task, history, state=kept[late])
     assert whole == rows == resumed
     assert_equal(kept[7], states[7])
     assert_equal(later[7], states[7])
 
 
-def train_with_another(task: loop.Task, rank: int, folder: Path, results: Connection) -> None:
+def train_with_another(task: loop.TrainingTask, rank: int, folder: Path, results: Connection) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     kept: list[int] = []
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     loop.run(
         task,
-        device=CPU,
-        rank=rank,
-        world=2,
+        Worker(CPU, rank, world=2),
         state=None,
         history_path=folder / "history.jsonl",
         save=lambda state: kept.append(state["iteration"]),
@@ -117,21 +117,19 @@ def test_two_workers_go_by_the_clock_of_the_first(
 
 
 def test_a_training_that_is_asked_to_stop_keeps_its_state(tmp_path: Path, write_shard: WriteShard) -> None:
-    whole, states = trained(task_of(tmp_path, write_shard), tmp_path / "whole.jsonl")
+    whole, states = run_training(task_of(tmp_path, write_shard), tmp_path / "whole.jsonl")
     task = task_of(tmp_path, write_shard, compute={"checkpoint_every": 100})
     asked: list[int] = []
     kept: dict[int, dict[str, Any]] = {}
     loop.run(
         task,
-        device=CPU,
-        rank=0,
-        world=1,
+        Worker(CPU),
         state=None,
         history_path=tmp_path / "history.jsonl",
         save=lambda state: kept.update({state["iteration"]: copy.deepcopy(state)}),
         stop=lambda: bool(asked.append(1)) or len(asked) == 3,
     )
     assert list(kept) == [3]
-    rows, later = trained(task, tmp_path / "history.jsonl", state=kept[3])
+    rows, later = run_training(task, tmp_path / "history.jsonl", state=kept[3])
     assert rows == whole
     assert_equal(later[7], states[7])

@@ -12,10 +12,10 @@ import torch
 import atw
 from atw.extras.export import TOLERANCE, export_model
 from atw.files import InputError
+from atw.model.modelfile import load_model
 from atw.model.network import Output
 from atw.train.history import History
-from atw.train.modelfile import load_model
-from tests.unit.model_files import write_model
+from tests.unit.trainings import write_model
 
 
 def original(model: Path, snippets: np.ndarray) -> list[np.ndarray]:

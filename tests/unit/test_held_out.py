@@ -21,11 +21,10 @@ from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
-from atw.train.modelfile import save_model
 from tests.unit.lists import dataset as list_dataset
 from tests.unit.scored import write_scores
 from tests.unit.streams import scores
-from tests.unit.test_train_loop import LISTS, WriteShard, task_of, trained
+from tests.unit.trainings import LISTS, WriteShard, run_training, task_of, write_trained
 
 CONFIGURED = {"rgb": 1.0, "flow": 1.0, "warped": 0.5}
 HELD_OUT = ("run/h.avi", "jump/h.avi", "wave/h.avi", "wave/i.avi")
@@ -121,7 +120,7 @@ def test_held_out_videos_are_not_trained_on(tmp_path: Path, write_shard: WriteSh
     )
     losses, weights = [], []
     for number, one in enumerate((task, without_them, with_them)):
-        rows, states = trained(one, tmp_path / f"{number}.jsonl")
+        rows, states = run_training(one, tmp_path / f"{number}.jsonl")
         losses.append([row["loss"] for row in rows])
         weights.append(next(iter(loop.final_parameters(states[7]).values())).tolist())
     # The same training as if the lists did not name them, and another one than with them.
@@ -154,25 +153,19 @@ def test_a_network_that_held_out_nothing_is_named(tmp_path: Path, write_shard: W
         score(tmp_path, task, subset="held_out")
 
 
-def score(folder: Path, task: loop.Task, *, subset: Any) -> Path:
+def score(folder: Path, task: loop.TrainingTask, *, subset: Any) -> Path:
     """The scores of a network after its training."""
     stream = task.settings.stream
-    _, states = trained(task, folder / "history.jsonl")
-    provenance = {
-        "shard_settings": task.settings.shards.to_dict(),
-        "hardware": "",
-        "compute": task.compute.model_dump() | {"microbatch": 3},
-    }
-    record = loop.build_network(task).to_record()
-    parameters = loop.final_parameters(states[task.settings.train.iterations])
-    save_model(folder / "model.pt", task, record, parameters, provenance, folder / "history.jsonl")
+    _, states = run_training(task, folder / "history.jsonl")
+    state = states[task.settings.train.iterations]
+    write_trained(folder / "model.pt", task, state, folder / "history.jsonl")
     common = task.settings.model_dump(include={"recipe", "dataset", "stream", "split", "videos", "shards"})
     evaluate = config.Evaluate(snippets=2, crop=24)
     asked = config.ScoreSettings(**common, experiment="", evaluate=evaluate)
     lists = str(folder / "split{split}.csv")
     dataset = list_dataset("folder", Path(lists), folder)
     out = folder / f"{stream}-{subset}.h5"
-    compute = config.Compute(gpus=0)
+    compute = config.Compute(gpus=0, loaders=0)
     score_videos(out, folder / "model.pt", asked, dataset, task.shard_paths, compute, threads=1, gpus=0, subset=subset)
     return out
 

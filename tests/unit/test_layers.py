@@ -36,7 +36,7 @@ GROUPS = {
     "atw.train": (3, "train"),
     "atw.evaluate": (4, "evaluate"),
     "atw.train.launch": (5, "launch"),
-    "atw.train.ray.meeting": (5, "launch"),
+    "atw.train.ray.rendezvous": (5, "launch"),
     "atw.extras": (1, "extras"),
     "atw.extras.reference": (1, "reference"),
     "atw.extras.live": (1, "live"),
@@ -57,7 +57,7 @@ GROUPS = {
 # Libraries that only some groups or modules may import.
 RESERVED = {
     "snakemake": set(),
-    "ray": {"atw.train.launch", "atw.train.ray.meeting", "atw.train.ray.head"},
+    "ray": {"atw.train.launch", "atw.train.ray.rendezvous", "atw.train.ray.head"},
     "torch": {"data", "model", "train", "evaluate", "launch", "predict", "cost", "export"},
     "torchvision": {"model"},
     "numba": {"atw.jit", "preprocess"},
@@ -77,6 +77,7 @@ RESERVED = {
         "atw.evaluate.scores",
     },
     "pydantic": {
+        "atw.model.modelfile",
         "atw.config.datasets",
         "atw.config.explain",
         "atw.datasets.demo",

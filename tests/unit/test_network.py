@@ -1,5 +1,6 @@
+"""The network of a stream: snippets to scores, frozen batch norms, and the record that rebuilds it."""
+
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -7,31 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from atw.data.augment import Box
-from atw.files import InputError
-from atw.model.consensus import AttentionOptions
+from atw.model.consensus import CONSENSUSES
 from atw.model.network import VideoNetwork
 from tests.unit.cuts import cut
+from tests.unit.trainings import network_of
 
 K = 6
-
 BOX = Box(0, 4, 40, 40)
-
-
-def network(stream: str = "flow", **changes: Any) -> VideoNetwork:
-    torch.manual_seed(0)
-    arguments: dict[str, Any] = {
-        "backbone": "tiny",
-        "stream": stream,
-        "classes": K,
-        "stack": 1 if stream == "rgb" else 5,
-        "dropout": 0.5,
-        "weights": None,
-        "consensus": "attention",
-        "segments": 4,
-        "attention": AttentionOptions(init="ones"),
-        "partial_bn": "none",
-    }
-    return VideoNetwork(**arguments | changes)
 
 
 def snippets(B: int = 2, N: int = 4, *, channels: int = 10, side: int = 32) -> Tensor:
@@ -43,9 +26,9 @@ def norms(module: nn.Module) -> list[nn.BatchNorm2d]:
     return [child for child in module.modules() if isinstance(child, nn.BatchNorm2d)]
 
 
-@pytest.mark.parametrize(("stream", "stack", "channels"), [("rgb", 1, 3), ("flow", 5, 10), ("warped", 3, 6)])
+@pytest.mark.parametrize(("stream", "stack", "channels"), [("rgb", 5, 3), ("flow", 5, 10), ("warped", 3, 6)])
 def test_the_streams_take_their_channels(stream: str, stack: int, channels: int) -> None:
-    built = network(stream, stack=stack)
+    built = network_of(stream, stack=stack)
     assert built.channels == channels
     result = built(snippets(channels=channels))
     assert result.logits.shape == (2, K)
@@ -54,7 +37,7 @@ def test_the_streams_take_their_channels(stream: str, stack: int, channels: int)
 
 
 def test_forward_scores_each_snippet_and_weighs_them_within_its_video() -> None:
-    built = network().eval()
+    built = network_of(attention_init="ones").eval()
     x = snippets()
     with torch.no_grad():
         result = built(x)
@@ -68,7 +51,7 @@ def test_forward_scores_each_snippet_and_weighs_them_within_its_video() -> None:
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_score_shows_the_consensus_all_snippets_whatever_the_chunk(chunk: int) -> None:
-    built = network(partial_bn="first").train()
+    built = network_of(partial_bn="first", dropout=0.5).train()
     x = snippets(3, 11)
     scored = built.score(x, chunk=chunk)
     # Scoring leaves no trace: training mode is back, with the frozen norms still frozen.
@@ -82,28 +65,19 @@ def test_score_shows_the_consensus_all_snippets_whatever_the_chunk(chunk: int) -
     torch.testing.assert_close(scored.weights.sum(1), torch.ones(3))
 
 
-def test_a_mirrored_flow_video_is_the_mirrored_network_input() -> None:
-    frames = np.random.default_rng(1).integers(1, 256, (4, 5, 2, 40, 48), dtype=np.uint8)
-    built = network()
-    for size in (32, 40):
-        plain, mirrored = (
-            built.backbone.normalise(
-                torch.from_numpy(cut(frames, box=Box(0, 4, 40, 40), size=size, flip=flip, stream="flow"))
-            )
-            for flip in (False, True)
-        )
-        assert torch.equal(mirrored[:, 0::2], -plain[:, 0::2].flip(3))
-        assert torch.equal(mirrored[:, 1::2], plain[:, 1::2].flip(3))
-
-
-def test_a_mirrored_rgb_video_is_the_mirrored_network_input() -> None:
-    frames = np.random.default_rng(1).integers(0, 256, (4, 40, 48, 3), dtype=np.uint8)
-    built = network("rgb")
+@pytest.mark.parametrize(("stream", "shape"), [("flow", (4, 5, 2, 40, 48)), ("rgb", (4, 40, 48, 3))])
+@pytest.mark.parametrize("size", [32, 40])
+def test_a_mirrored_video_is_the_mirrored_network_input(stream: str, shape: tuple[int, ...], size: int) -> None:
+    frames = np.random.default_rng(1).integers(1, 256, shape, dtype=np.uint8)
+    built = network_of(stream)
     plain, mirrored = (
-        built.backbone.normalise(torch.from_numpy(images))
-        for images in (cut(frames, box=BOX, size=32, flip=flip, stream="rgb") for flip in (False, True))
+        built.backbone.normalise(torch.from_numpy(cut(frames, box=BOX, size=size, flip=flip, stream=stream)))
+        for flip in (False, True)
     )
-    assert torch.equal(mirrored, plain.flip(3))
+    expected = plain.flip(3)
+    if stream == "flow":
+        expected[:, 0::2] *= -1
+    assert torch.equal(mirrored, expected)
 
 
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18", "mobilenet_v2"])
@@ -111,36 +85,37 @@ def test_a_mirrored_rgb_video_is_the_mirrored_network_input() -> None:
 def test_partial_bn_freezes_statistics_and_affine_at_every_train(
     backbone: str, partial_bn: str, live: int | None
 ) -> None:
-    built = network(backbone=backbone, partial_bn=partial_bn)
+    built = network_of(backbone=backbone, partial_bn=partial_bn)
     layers = norms(built)
     live = len(layers) if live is None else live
+    expected = [True] * live + [False] * (len(layers) - live)
     for _ in range(2):
         built.eval()
         assert not any(norm.training for norm in layers)
         built.train()
         assert built.backbone.dropout.training
-        assert [norm.training for norm in layers] == [True] * live + [False] * (len(layers) - live)
+        assert [norm.training for norm in layers] == expected
     before = [norm.running_mean.clone() for norm in layers]
     built(snippets(2, 2, side=64)).logits.sum().backward()
-    moved = [not torch.equal(norm.running_mean, old) for norm, old in zip(layers, before, strict=True)]
-    assert moved == [True] * live + [False] * (len(layers) - live)
-    for number, norm in enumerate(layers):
+    assert [not torch.equal(norm.running_mean, old) for norm, old in zip(layers, before, strict=True)] == expected
+    for norm, trained in zip(layers, expected, strict=True):
         for parameter in (norm.weight, norm.bias):
-            assert parameter.requires_grad == (number < live)
-            assert (parameter.grad is not None) == (number < live)
+            assert parameter.requires_grad == trained
+            assert (parameter.grad is not None) == trained
     assert all(parameter.requires_grad for parameter in built.consensus.parameters())
 
 
-@pytest.mark.parametrize("consensus", ["attention", "average", "max", "weighted"])
+@pytest.mark.parametrize("consensus", CONSENSUSES)
 def test_a_record_survives_json_and_rebuilds_the_network_alone(consensus: str) -> None:
-    attention = AttentionOptions(on="features", activation="tanh", init="gaussian", std=0.2, bias=0)
-    built = network(consensus=consensus, attention=attention, segments=3, partial_bn="first").eval()
+    attention = {"attention_on": "features", "attention_activation": "tanh", "attention_std": 0.2}
+    built = network_of(consensus=consensus, **attention, segments=3, partial_bn="first").eval()
     built.backbone.weights_sha256 = "ab" * 32
     record = json.loads(json.dumps(built.to_record()))
     torch.manual_seed(9)
     rebuilt = VideoNetwork.from_record(record).eval()
     assert rebuilt.to_record() == record
     assert record["weights_sha256"] == "ab" * 32
+    assert VideoNetwork.shapes(record) == {name: value.shape for name, value in built.state_dict().items()}
     rebuilt.load_state_dict(built.state_dict())
     x = snippets(N=5)
     with torch.no_grad():
@@ -148,20 +123,19 @@ def test_a_record_survives_json_and_rebuilds_the_network_alone(consensus: str) -
             assert torch.equal(value, expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("stream", "depth"), ("segments", 0), ("stack", 0), ("partial_bn", "some"), ("attention", {})]
+)
+def test_a_record_with_impossible_settings_is_refused(name: str, value: object) -> None:
+    with pytest.raises((LookupError, ValueError), match=name if name != "attention" else "on"):
+        VideoNetwork.from_record(network_of().to_record() | {name: value})
+
+
 def test_every_parameter_learns_from_the_loss_of_the_video() -> None:
-    built = network()
+    built = network_of(attention_init="ones")
     result = built(snippets())
     nn.functional.cross_entropy(result.logits, torch.tensor([1, 2])).backward()
     for name, parameter in built.named_parameters():
         assert parameter.grad is not None, name
         # The softmax over snippets cancels what all energies share, so the bias alone may stay where it is.
         assert name == "consensus.bias" or parameter.grad.abs().max() > 0, name
-
-
-def test_unknown_and_impossible_settings_are_refused() -> None:
-    with pytest.raises(InputError, match=r"partial_bn 'some'.*none, first, all"):
-        network(partial_bn="some")
-    with pytest.raises(InputError, match="stack 5: a snippet of rgb is 1 frame"):
-        network("rgb", stack=5)
-    with pytest.raises(InputError, match="stack 0: a snippet of flow"):
-        network("flow", stack=0)

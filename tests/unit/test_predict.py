@@ -31,7 +31,7 @@ from atw.extras.predict.models import read_models
 from atw.extras.predict.windows import Span, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.flow import cuda, engine
-from atw.train.modelfile import FORMAT, TrainedModel, load_model, training_record
+from atw.model.modelfile import FORMAT, TrainedModel, load_model, training_record
 from atw.videos.decode import Audit, read
 from atw.videos.times import NO_TIMES, Times
 from tests.conftest import _moving_frames

@@ -71,7 +71,7 @@ def test_a_place_without_room_or_that_is_not_there_is_passed_over(
     assert f"{tmp_path / 'none'} is no folder" in only_tmpdir(tmp_path / "none")
     (tmp_path / "file").touch()
     assert f"{tmp_path / 'file'} is no folder" in only_tmpdir(tmp_path / "file")
-    monkeypatch.setattr(folder, "_ROOM_BYTES", 1 << 60)
+    monkeypatch.setattr(folder, "_FREE_BYTES", 1 << 60)
     assert "MB left" in only_tmpdir(tmp_path)
 
 

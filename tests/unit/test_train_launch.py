@@ -16,7 +16,9 @@ from atw.config import Compute
 from atw.files import InputError
 from atw.train import launch, loop, stopping
 from atw.train.checkpoints import read_state, write_state
+from atw.train.devices import Worker
 from atw.train.stopping import StoppedError
+from tests.unit.trainings import CPU, WriteShard, task_of
 
 
 @pytest.fixture
@@ -25,10 +27,10 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def train(*tries: Any, retries: int = 0) -> list[int]:
         left = list(tries)
-        monkeypatch.setattr(loop, "run", lambda _, *, state, save, **__: left.pop(0)(state, save))
+        monkeypatch.setattr(loop, "run", lambda *_, state, save, **__: left.pop(0)(state, save))
         task = SimpleNamespace(compute=Compute(retries=retries))
-        run = launch.Run(cast(loop.Task, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
-        caught = launch.train_here(run, on_gpu=False)
+        run = launch.Run(cast(loop.TrainingTask, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
+        caught = launch.train_here(run, None, on_gpu=False)
         assert left == []
         return caught
 
@@ -103,7 +105,7 @@ def test_what_fails_after_a_signal_is_not_tried_again(trained: Any) -> None:
 
 
 def test_processes_that_read_do_not_hear_the_signal() -> None:
-    with stopping.unheard():
+    with stopping.ignored_by_children():
         deaf = subprocess.Popen(["sleep", "100"])
     hearing = subprocess.Popen(["sleep", "100"])
     try:
@@ -147,16 +149,17 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         read_state(tmp_path)
 
 
-def test_workers_that_read_different_states_do_not_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    training = object.__new__(loop.Training)
-    training.microbatch = 8
-    training.network = type("Network", (), {"backbone": type("Body", (), {"mean": torch.zeros(1)})})  # type: ignore[assignment]
+def test_workers_that_read_different_states_do_not_go_on(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 8}), Worker(CPU, 0, world=2))
 
     def reduce(found: torch.Tensor, _: object) -> None:
         found.copy_(torch.minimum(found, torch.tensor([4, 6, -6])))  # of a worker that starts from iteration 6
 
     monkeypatch.setattr(torch.distributed, "all_reduce", reduce)
-    training.agree(6)
+    monkeypatch.setattr(loop, "DistributedDataParallel", lambda network: network)
+    training.join(6)
     assert training.microbatch == 4
     with pytest.raises(RuntimeError, match="iteration 6 and 9"):
-        training.agree(9)
+        training.join(9)

@@ -1,14 +1,11 @@
 """Whole trainings in this process, without Ray: resumption, averages, schedules, and what is reported."""
 
-import io
 import json
 import logging
 import re
 import struct
 import sysconfig
-from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,91 +20,21 @@ from atw import config
 from atw.data import sampling
 from atw.data.augment import Box, Crop
 from atw.data.reader import Shards
-from atw.datasets import Dataset, Split
+from atw.datasets import Split
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
-from atw.train import arithmetic, loop, memory
-from atw.train.modelfile import load_model, save_model
+from atw.model.modelfile import load_model
+from atw.train import devices, loop
+from atw.train.devices import Worker
 from tests.conftest import OtherUser
 from tests.unit.lists import dataset as list_dataset
+from tests.unit.trainings import CPU, WriteShard, assert_equal, run_training, task_of, with_seed, write_trained
 
-WriteShard = Callable[..., Any]
-State = dict[str, Any]
-CPU = torch.device("cpu")
-VIDEOS = {"a/1.avi": 9, "a/2.avi": 12, "a/3.avi": 6, "b/1.avi": 7, "b/2.avi": 14, "b/3.avi": 9}
-LISTS = "path,label,subset\n" + "".join(
-    f"{video},{video[0]},{'test' if '3' in video else 'train'}\n" for video in VIDEOS
-)
-PLAIN: dict[str, Any] = {
-    "preprocess": {"width": 32, "height": 24},
-    "sampling": {"segments": 2, "stack": 3},
-    "augment": {"input_size": 16, "scales": [1.0, 0.875]},
-    "model": {"backbone": "tiny", "weights": None, "dropout": 0.5, "partial_bn": "none", "attention_init": "ones"},
-    "train": {"iterations": 7, "batch": 5, "learning_rate": 0.02, "steps": [4], "lr_multipliers": "uniform"},
-    "evaluate": {"crop": 24, "crops": 10},
-    "compute": {"gpus": 0, "loaders": 0, "microbatch": 3, "checkpoint_every": 3},
-}
 EVERYTHING: dict[str, Any] = {
     "train": {"schedule": "cosine", "warmup": 2, "label_smoothing": 0.1, "mixup": 0.4, "ema": 0.6},
     "compute": {"precision": "bf16", "channels_last": False},
 }
-
-
-def task_of(folder: Path, write_shard: WriteShard, stream: str = "flow", **changes: dict[str, Any]) -> loop.Task:
-    """A training whose settings are `PLAIN` with sections changed, on a shard that is written once."""
-    lists = folder / "split1.csv"
-    lists.write_text(LISTS, encoding="utf-8")
-    sections = {name: PLAIN[name] | changes.get(name, {}) for name in PLAIN}
-    given = {"kind": "folder", "root": str(folder), "lists": str(folder / "split{split}.csv")}
-    loaded = config.load({"datasets": {"mine": given}, **sections})
-    shard = folder / stream / "00000.h5"
-    if not shard.exists():
-        write_shard(shard, stream, VIDEOS, width=32, height=24)
-    split = Dataset(config.location(loaded, "mine")).split("split1")
-    settings = config.train_settings(loaded, "mine", stream, "", split="split1", videos=split.digest())
-    compute = config.effective(loaded, "mine", stream).compute
-    return loop.Task(settings, compute, split, [shard], None)
-
-
-def with_seed(task: loop.Task, seed: int) -> loop.Task:
-    return replace(task, settings=task.settings.model_copy(update={"seed": seed}))
-
-
-def trained(
-    task: loop.Task, history: Path, *, state: State | None = None
-) -> tuple[list[dict[str, Any]], dict[int, State]]:
-    """History without waiting times, and the checkpoints by iteration, each as a file gives it back."""
-    checkpoints = {}
-
-    def save(state: State) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        buffer.seek(0)
-        checkpoints[state["iteration"]] = torch.load(buffer, weights_only=True)
-
-    torch.manual_seed(12345)  # whatever was drawn before must not matter
-    loop.run(task, device=CPU, rank=0, world=1, state=state, history_path=history, save=save)
-    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        assert row.pop("data_wait_seconds") >= 0
-    return rows, checkpoints
-
-
-def assert_equal(one: Any, two: Any) -> None:
-    """Equal to the last bit, through dictionaries and lists."""
-    assert type(one) is type(two)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, two)
-    elif isinstance(one, dict):
-        assert one.keys() == two.keys()
-        for key in one:
-            assert_equal(one[key], two[key])
-    elif isinstance(one, list):
-        for left, right in zip(one, two, strict=True):
-            assert_equal(left, right)
-    else:
-        assert one == two
 
 
 @pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
@@ -115,7 +42,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
     tmp_path: Path, write_shard: WriteShard, changes: dict[str, Any]
 ) -> None:
     task = task_of(tmp_path, write_shard, **changes)
-    whole, states = trained(task, tmp_path / "whole.jsonl")
+    whole, states = run_training(task, tmp_path / "whole.jsonl")
     assert [row["iteration"] for row in whole] == [1, 2, 3, 4, 5, 6, 7]
     assert list(states) == [3, 6, 7]
     assert len({row["loss"] for row in whole}) == 7
@@ -123,7 +50,7 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
     history = tmp_path / "interrupted.jsonl"
     lines = (tmp_path / "whole.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     history.write_text("".join(lines[:5]), encoding="utf-8")
-    resumed, later = trained(task, history, state=states[3])
+    resumed, later = run_training(task, history, state=states[3])
     assert resumed == whole
     assert list(later) == [6, 7]
     assert_equal(later[7], states[7])
@@ -131,19 +58,14 @@ def test_an_interrupted_training_goes_on_to_the_same_result(
 
 def test_another_seed_gives_another_training(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"iterations": 2})
-    one, _ = trained(task, tmp_path / "one.jsonl")
-    two, _ = trained(with_seed(task, 1), tmp_path / "two.jsonl")
+    one, _ = run_training(task, tmp_path / "one.jsonl")
+    two, _ = run_training(with_seed(task, 20261122), tmp_path / "two.jsonl")  # a date is a seed, too
     assert one[0]["loss"] != two[0]["loss"]
-
-
-def test_a_date_is_a_seed(tmp_path: Path, write_shard: WriteShard) -> None:
-    task = with_seed(task_of(tmp_path, write_shard, train={"iterations": 1}), 20261122)
-    assert len(trained(task, tmp_path / "history.jsonl")[0]) == 1
 
 
 def test_the_moving_average_by_hand_is_what_is_kept(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"ema": 0.6, "iterations": 5}, compute={"checkpoint_every": 1})
-    _, states = trained(task, tmp_path / "h.jsonl")
+    _, states = run_training(task, tmp_path / "h.jsonl")
     expected = {name: value.double() for name, value in states[1]["network"].items()}
     for iteration in range(2, 6):
         for name, value in states[iteration]["network"].items():
@@ -162,18 +84,18 @@ def test_the_moving_average_by_hand_is_what_is_kept(tmp_path: Path, write_shard:
 
 
 def test_the_average_leaves_the_training_itself_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
-    with_average, one = trained(task_of(tmp_path, write_shard, train={"ema": 0.6}), tmp_path / "one.jsonl")
-    without, two = trained(task_of(tmp_path, write_shard), tmp_path / "two.jsonl")
+    with_average, one = run_training(task_of(tmp_path, write_shard, train={"ema": 0.6}), tmp_path / "one.jsonl")
+    without, two = run_training(task_of(tmp_path, write_shard), tmp_path / "two.jsonl")
     assert with_average == without
     assert_equal(one[7]["network"], two[7]["network"])
     assert_equal(loop.final_parameters(two[7]), two[7]["network"])
 
 
 def test_the_history_has_the_learning_rates_of_the_schedule(tmp_path: Path, write_shard: WriteShard) -> None:
-    steps, _ = trained(task_of(tmp_path, write_shard), tmp_path / "s.jsonl")
+    steps, _ = run_training(task_of(tmp_path, write_shard), tmp_path / "s.jsonl")
     assert [row["learning_rate"] for row in steps] == pytest.approx([0.02] * 4 + [0.002] * 3)
     changed = {"schedule": "cosine", "warmup": 2}
-    cosine, states = trained(task_of(tmp_path, write_shard, train=changed), tmp_path / "c.jsonl")
+    cosine, states = run_training(task_of(tmp_path, write_shard, train=changed), tmp_path / "c.jsonl")
     expected = [0.01 * (1 + np.cos(np.pi * i / 7)) * min(1, (i + 1) / 2) for i in range(7)]
     assert [row["learning_rate"] for row in cosine] == pytest.approx(expected)
     for group in states[7]["optimizer"]["param_groups"]:
@@ -182,8 +104,10 @@ def test_the_history_has_the_learning_rates_of_the_schedule(tmp_path: Path, writ
 
 def test_each_option_changes_the_training(tmp_path: Path, write_shard: WriteShard) -> None:
     losses = set()
-    for number, train in enumerate([{}, {"label_smoothing": 0.1}, {"mixup": 0.4}]):
-        rows, _ = trained(task_of(tmp_path, write_shard, train=train | {"iterations": 1}), tmp_path / f"{number}.jsonl")
+    for number, option in enumerate([{}, {"label_smoothing": 0.1}, {"mixup": 0.4}]):
+        rows, _ = run_training(
+            task_of(tmp_path, write_shard, train=option | {"iterations": 1}), tmp_path / f"{number}.jsonl"
+        )
         losses.add(rows[0]["loss"])
     assert len(losses) == 3
 
@@ -198,7 +122,7 @@ def test_speed_settings_change_rounding_only(tmp_path: Path, write_shard: WriteS
         "bf16": {"precision": "bf16"},
     }.items():
         task = task_of(tmp_path, write_shard, model=model, compute=compute)
-        rows, states = trained(task, tmp_path / f"{name}.jsonl")
+        rows, states = run_training(task, tmp_path / f"{name}.jsonl")
         results[name] = (np.array([row["loss"] for row in rows]), states[7]["network"])
     losses, network = results["plain"]
     start = loop.build_network(task).state_dict()
@@ -213,7 +137,7 @@ def test_speed_settings_change_rounding_only(tmp_path: Path, write_shard: WriteS
 def test_the_layout_in_memory_is_the_one_asked_for(tmp_path: Path, write_shard: WriteShard) -> None:
     for channels_last in (True, False):
         task = task_of(tmp_path, write_shard, compute={"channels_last": channels_last})
-        weight = loop.Training(task, CPU).network.backbone.body.conv1.weight
+        weight = loop.Training(task, Worker(CPU)).network.backbone.body.conv1.weight
         assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
 
 
@@ -232,12 +156,12 @@ def test_curves_for_tensorboard_and_the_progress_line(
 ) -> None:
     task, board = task_of(tmp_path, write_shard), tmp_path / "board"
     path = tmp_path / "history.jsonl"
-    states: list[State] = []
+    states: list[loop.State] = []
     with caplog.at_level(logging.INFO, logger="atw"):
-        loop.run(task, device=CPU, rank=0, world=1, state=None, history_path=path, save=states.append, board=board)
+        loop.run(task, Worker(CPU), state=None, history_path=path, save=states.append, board=board)
     assert re.search(r"7 of 7 \(100%\), .* videos/s loss \d.* accuracy \d.* waiting for data \d+%", caplog.text)
     # A run that was interrupted after the first checkpoint, and had gone on beyond it.
-    loop.run(task, device=CPU, rank=0, world=1, state=states[0], history_path=path, save=states.append, board=board)
+    loop.run(task, Worker(CPU), state=states[0], history_path=path, save=states.append, board=board)
     first, second = sorted(board.glob("events.out.tfevents.*"), key=lambda path: path.suffix)
     curves: dict[str, dict[int, float]] = {}
     for event in [*events_of(first), *events_of(second)]:
@@ -253,9 +177,9 @@ def test_curves_for_tensorboard_and_the_progress_line(
 @pytest.mark.parametrize("loaders", [0, 1])
 def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: WriteShard, loaders: int) -> None:
     train = {"held_out": 0.5, "ema": 0.6}
-    without, _ = trained(task_of(tmp_path, write_shard, train=train), tmp_path / "a.jsonl")
+    without, _ = run_training(task_of(tmp_path, write_shard, train=train), tmp_path / "a.jsonl")
     compute = {"validate_every": 2, "loaders": loaders}
-    rows, states = trained(task_of(tmp_path, write_shard, train=train, compute=compute), tmp_path / "b.jsonl")
+    rows, states = run_training(task_of(tmp_path, write_shard, train=train, compute=compute), tmp_path / "b.jsonl")
     seen = {row["iteration"]: {name: row.pop(name) for name in list(row) if "validation" in name} for row in rows}
     assert rows == without
     assert [iteration for iteration, found in seen.items() if found] == [2, 4, 6, 7]
@@ -264,10 +188,7 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
     task = task_of(tmp_path, write_shard, train=train)
     network = loop.build_network(task).eval()
     network.load_state_dict(loop.final_parameters(states[7]))
-    labels = {
-        listed.video: task.split.classes.index(listed.label)
-        for listed in loop.held_out_videos(task.split, task.settings)
-    }
+    labels = task.labels(held_out=True)
     assert len(labels) == 2
     shards = Shards(task.shard_paths, task.settings.shards)
     losses = []
@@ -281,46 +202,39 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
 
 def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, compute={"precision": "fp16"})
-    with pytest.raises(InputError, match="fp16, which needs a GPU"):
-        loop.run(task, device=CPU, rank=0, world=1, state=None, history_path=tmp_path / "h", save=lambda state: None)
+    with pytest.raises(InputError, match=r"compute.precision is fp16, which needs a GPU: take fp32 or bf16"):
+        run_training(task, tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
 
-def test_compiling_without_a_compiler_is_refused(
+def test_compiling_needs_a_compiler_and_on_a_gpu_pythons_headers(
     tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = task_of(tmp_path, write_shard, compute={"compile": True})
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CXX", raising=False)
-    with pytest.raises(InputError, match=r"compute.compile needs a C\+\+ compiler"):
-        loop.Training(task, CPU)
-
-
-def test_compiling_for_a_gpu_needs_a_c_compiler_and_pythons_headers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Triton builds a small C program on its first use, which is long after the training has begun."""
+    """On a GPU Triton builds a small C program on its first use, long after the training has begun."""
     made: list[str] = []
     network: Any = SimpleNamespace(compile=lambda: made.append("compiled"))
     gpu = torch.device("cuda")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "include").mkdir()
     monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
+    with pytest.raises(InputError, match=r"compute.compile needs a C\+\+ compiler on the CPU"):
+        loop.Training(task_of(tmp_path, write_shard, compute={"compile": True}), Worker(CPU))
     for program in ("g++", "gcc"):
         with pytest.raises(InputError, match=r"a C compiler on a GPU, and there is no gcc or clang here"):
-            arithmetic.compile_network(network, gpu)
+            devices.compile_network(network, gpu)
         (tmp_path / program).write_text("")
         (tmp_path / program).chmod(0o755)
     with pytest.raises(InputError, match=r"include/Python\.h is not there.*python3-dev"):
-        arithmetic.compile_network(network, gpu)
+        devices.compile_network(network, gpu)
     (tmp_path / "include/Python.h").write_text("")
     monkeypatch.setenv("CC", "elsewhere -m64")
     with pytest.raises(InputError, match=r"no elsewhere here"):
-        arithmetic.compile_network(network, gpu)
+        devices.compile_network(network, gpu)
     monkeypatch.setenv("CC", "gcc -m64")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
-    arithmetic.compile_network(network, gpu)
+    devices.compile_network(network, gpu)
     assert made == ["compiled"]
 
 
@@ -333,7 +247,7 @@ def test_nothing_compiled_is_taken_from_a_folder_that_others_can_write_to(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(planted))
     network: Any = SimpleNamespace(compile=None)
     with pytest.raises(InputError, match=f"others can write to {planted.resolve()}: let TORCHINDUCTOR_CACHE_DIR name"):
-        arithmetic.compile_network(network, CPU)
+        devices.compile_network(network, CPU)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +255,7 @@ def test_nothing_compiled_is_taken_from_a_folder_that_others_can_write_to(
     [
         (80.0, "fp32", 1, 32),
         (16.0, "fp32", 1, 32),
-        (12.0, "fp32", 1, 16),  # the 32 videos that were the default hold 11.0 GB, and more comes and goes
+        (12.0, "fp32", 1, 16),  # 32 videos hold 11.0 GB, and more comes and goes
         (6.0, "fp32", 1, 8),
         (0.5, "fp32", 1, 1),
         (0.5, "fp32", 2, 2),
@@ -352,13 +266,13 @@ def test_auto_is_what_fits_into_free_memory(
     free_gb: float, precision: str, least: int, videos: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counted = {"fp32": 343_672_432, "bf16": 175_081_072}  # of resnet50 with 4 snippets, by the function itself
-    monkeypatch.setattr(memory, "free_bytes", lambda device: int(free_gb * 1e9))
-    monkeypatch.setattr(memory, "activation_bytes", lambda network, video, precision, device: counted[precision])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gb * 1e9), 0))
+    monkeypatch.setattr(devices, "activation_bytes", lambda network, video, precision, device: counted[precision])
     network: Any = torch.nn.Linear(25_000_000, 1, bias=False, device="meta")
     options = {"video": (4, 3, 224, 224), "precision": precision, "least": least}
-    assert memory.micro_batch("auto", network, device=torch.device("cuda"), **options) == videos
-    assert memory.micro_batch("auto", network, device=CPU, **options) == 32
-    assert memory.micro_batch(5, network, device=torch.device("cuda"), **options) == 5
+    assert devices.choose_microbatch("auto", network, device=torch.device("cuda"), **options) == videos
+    assert devices.choose_microbatch("auto", network, device=CPU, **options) == 32
+    assert devices.choose_microbatch(5, network, device=torch.device("cuda"), **options) == 5
 
 
 def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
@@ -366,11 +280,11 @@ def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: P
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.manual_seed(5)
     drawn = torch.random.get_rng_state()
-    one = memory.activation_bytes(network, (2, 6, 32, 32), "fp32", CPU)
-    assert memory.activation_bytes(network, (4, 6, 32, 32), "fp32", CPU) == pytest.approx(2 * one, rel=0.01)
+    one = devices.activation_bytes(network, (2, 6, 32, 32), "fp32", CPU)
+    assert devices.activation_bytes(network, (4, 6, 32, 32), "fp32", CPU) == pytest.approx(2 * one, rel=0.01)
     first = 2 * 6 * 32 * 32 * 4  # the normalised input alone
     assert first < one < 100 * first
-    assert 0.4 * one < memory.activation_bytes(network, (2, 6, 32, 32), "bf16", CPU) < 0.9 * one
+    assert 0.4 * one < devices.activation_bytes(network, (2, 6, 32, 32), "bf16", CPU) < 0.9 * one
     assert torch.equal(torch.random.get_rng_state(), drawn)
     assert not network.training
     for name, value in network.state_dict().items():
@@ -379,14 +293,14 @@ def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: P
 
 def test_what_auto_chose_stays_with_the_training(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, compute={"microbatch": "auto"})
-    training = loop.Training(task, CPU)
+    training = loop.Training(task, Worker(CPU))
     assert training.microbatch == 32
     training.microbatch = 4
     state = training.state(3)
-    other = loop.Training(task, CPU)
+    other = loop.Training(task, Worker(CPU))
     other.resume(state)
     assert other.microbatch == 4
-    asked = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 3}), CPU)
+    asked = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 3}), Worker(CPU))
     asked.resume(state)
     assert asked.microbatch == 3
 
@@ -396,24 +310,24 @@ def test_too_little_shared_memory_is_said_before_anything_is_read(
 ) -> None:
     batch = 3 * 2 * 6 * 16 * 16  # videos, snippets, channels and the sides of a crop
     for free, room in ((5 * batch, True), (5 * batch - 1, False)):  # two loaders have two ready, and one is in use
-        monkeypatch.setattr(memory.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
+        monkeypatch.setattr(devices.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
         with nullcontext() if room else pytest.raises(InputError, match=r"/dev/shm has 0 MiB.*--shm-size.*loaders"):
-            memory.check_shared(2, batch, processes=1)
-    memory.check_shared(0, batch, processes=1)
+            devices.check_shared_memory(2, batch, processes=1)
+    devices.check_shared_memory(0, batch, processes=1)
     with pytest.raises(InputError, match="2 loaders need 1 MiB"):
-        trained(task_of(tmp_path, write_shard, compute={"loaders": 2}), tmp_path / "history.jsonl")
+        run_training(task_of(tmp_path, write_shard, compute={"loaders": 2}), tmp_path / "history.jsonl")
     assert not (tmp_path / "history.jsonl").exists()
 
 
 def test_a_full_gpu_is_one_message(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> None:
     def update(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 392.00 MiB")
+        raise torch.OutOfMemoryError("CUDA out of devices. Tried to allocate 392.00 MiB")
 
     monkeypatch.setattr(loop, "update", update)
     for given, words in ((3, "compute.microbatch to a number below 3"), (1, r"of the GPU: end what else")):
         task = task_of(tmp_path, write_shard, compute={"microbatch": given})
         with pytest.raises(InputError, match=words):
-            trained(task, tmp_path / "history.jsonl")
+            run_training(task, tmp_path / "history.jsonl")
 
 
 def test_a_closed_rectifier_is_reported_once_and_trains_on(
@@ -421,7 +335,7 @@ def test_a_closed_rectifier_is_reported_once_and_trains_on(
 ) -> None:
     closed = {"attention_bias": -1000.0}
     with caplog.at_level(logging.WARNING, logger="atw"):
-        rows, states = trained(task_of(tmp_path, write_shard, model=closed), tmp_path / "h.jsonl")
+        rows, states = run_training(task_of(tmp_path, write_shard, model=closed), tmp_path / "h.jsonl")
     [message] = caplog.messages
     assert message.startswith("iteration 1: the attention's rectifier is closed for every snippet of the batch")
     assert "raise model.attention_bias" in message
@@ -451,7 +365,7 @@ def test_nothing_is_reported_where_no_rectifier_is_closed(
     tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture, model: dict[str, Any]
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="atw"):
-        trained(task_of(tmp_path, write_shard, model=model, train={"iterations": 2, "steps": [1]}), tmp_path / "h")
+        run_training(task_of(tmp_path, write_shard, model=model, train={"iterations": 2, "steps": [1]}), tmp_path / "h")
     assert caplog.messages == []
 
 
@@ -472,7 +386,7 @@ def test_steps_that_are_never_reached_are_named(
     messages: list[str],
 ) -> None:
     with caplog.at_level(logging.WARNING, logger="atw"):
-        trained(task_of(tmp_path, write_shard, train=train | {"iterations": 2}), tmp_path / "h.jsonl")
+        run_training(task_of(tmp_path, write_shard, train=train | {"iterations": 2}), tmp_path / "h.jsonl")
     assert caplog.messages == messages
 
 
@@ -485,15 +399,9 @@ def by_hand(scores: np.ndarray, weight: np.ndarray, bias: float) -> tuple[np.nda
 
 def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"learning_rate": 0.05, "iterations": 12})
-    _, states = trained(task, tmp_path / "h.jsonl")
+    _, states = run_training(task, tmp_path / "h.jsonl")
     model = tmp_path / "model.pt"
-    provenance = {
-        "shard_settings": task.settings.shards.to_dict(),
-        "hardware": "",
-        "compute": task.compute.model_dump() | {"microbatch": 3},
-    }
-    record, parameters = loop.build_network(task).to_record(), loop.final_parameters(states[12])
-    save_model(model, task, record, parameters, provenance, tmp_path / "h.jsonl")
+    write_trained(model, task, states[12], tmp_path / "h.jsonl")
     dataset = list_dataset("folder", tmp_path / "split1.csv", tmp_path)
     split: Split = task.split
     score_videos(
@@ -511,7 +419,7 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
         ),
         dataset,
         task.shard_paths,
-        config.Compute(gpus=0, microbatch=3),  # 6 snippets at a time through the backbone
+        config.Compute(gpus=0, loaders=0, microbatch=3),  # 6 snippets at a time through the backbone
         threads=1,
         gpus=0,
     )

@@ -9,16 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from atw.config import Train
+from atw.config import Model, Train
 from atw.data.reader import micro_batches
 from atw.files import InputError
-from atw.model import consensus
-from atw.model.consensus import AttentionOptions
-from atw.model.network import Output, VideoNetwork
-from atw.train.arithmetic import allow_tf32, autocast, full_fp32, memory_format, scaler_of
+from atw.model.consensus import CONSENSUSES
+from atw.model.network import Output
+from atw.train.devices import allow_tf32, autocast, full_fp32, loss_scaler
 from atw.train.update import Cut, cut_batch, mix, mixup_share, update
+from tests.unit.trainings import CPU, network_of
 
-CPU = torch.device("cpu")
 B, N, K = 128, 3, 4
 
 
@@ -30,8 +29,8 @@ class Plain(nn.Module):
         torch.manual_seed(0)
         self.conv = nn.Conv2d(2, 5, 3)
         self.classifier = nn.Linear(5, K)
-        options = AttentionOptions(init="ones", bias=bias)
-        self.consensus = consensus.build("attention", classes=K, features=5, segments=N, attention=options)
+        model = Model(attention_init="ones", attention_bias=bias)
+        self.consensus: Any = CONSENSUSES["attention"](model, classes=K, features=5, segments=N)
         self.seen: list[Tensor] = []
 
     def forward(self, snippets: Tensor) -> Output:
@@ -66,7 +65,7 @@ def one_update(
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     options: dict[str, Any] = {"share": 1.0, "precision": "fp32", "device": CPU}
     cut = Cut(batch=sum(sizes), world=1, pieces=len(sizes))
-    scaler = scaler or scaler_of("fp32", CPU)
+    scaler = scaler or loss_scaler("fp32", CPU)
     return update(model, optimizer, scaler, in_pieces(sizes), train=train, cut=cut, **options | changes)
 
 
@@ -136,18 +135,7 @@ def test_a_mixture_by_hand() -> None:
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 @pytest.mark.parametrize("backbone", ["tiny", "resnet18"])
 def test_mixing_levels_is_mixing_normalised_inputs(backbone: str, stream: str) -> None:
-    network = VideoNetwork(
-        backbone=backbone,
-        stream=stream,
-        classes=K,
-        stack=1,
-        dropout=0,
-        weights=None,
-        consensus="average",
-        segments=1,
-        attention=AttentionOptions(),
-        partial_bn="none",
-    )
+    network = network_of(stream, backbone=backbone, stack=1)
     levels = np.random.default_rng(0).integers(1, 256, (4, 1, network.channels, 8, 8), dtype=np.uint8)
     levels[0, 0, :, 0, 0] = levels[3, 0, :, 0, 0] = 128
     snippets = torch.from_numpy(levels)
@@ -222,19 +210,7 @@ def test_bf16_computes_the_backbone_in_bf16_and_differs_by_rounding() -> None:
 
 
 def test_only_the_body_of_a_backbone_runs_under_autocast() -> None:
-    attention = AttentionOptions(on="features")
-    network = VideoNetwork(
-        backbone="tiny",
-        stream="rgb",
-        classes=K,
-        stack=1,
-        dropout=0.5,
-        weights=None,
-        consensus="attention",
-        segments=N,
-        attention=attention,
-        partial_bn="none",
-    )
+    network = network_of("rgb", classes=K, dropout=0.5, attention_on="features")
     seen: dict[str, set[torch.dtype]] = {}
 
     def watch(name: str, module: nn.Module) -> None:
@@ -286,15 +262,8 @@ def test_tf32_is_for_convolutions_of_a_training_alone() -> None:
             flag.fp32_precision = value
 
 
-def test_fp16_is_refused_without_a_gpu() -> None:
-    with pytest.raises(InputError, match=r"compute.precision is fp16, which needs a GPU: take fp32 or bf16"):
-        autocast("fp16", CPU)
-
-
 def test_the_loss_is_scaled_for_fp16_alone() -> None:
-    assert scaler_of("fp16", CPU).is_enabled()
-    assert not scaler_of("bf16", CPU).is_enabled()
-    assert not scaler_of("fp32", CPU).is_enabled()
+    assert [loss_scaler(name, CPU).is_enabled() for name in ("fp16", "bf16", "fp32")] == [True, False, False]
 
 
 def test_a_scaled_loss_gives_the_same_update() -> None:
@@ -336,8 +305,3 @@ def test_a_closed_rectifier_averages_and_leaves_the_attention_as_it_is() -> None
     assert model.consensus.bias.item() == -1000
     alive = one_update(Plain(), [64, 64])
     assert (alive["positive_energies"], alive["flat_attention"]) == (1, 0)
-
-
-def test_memory_formats() -> None:
-    assert memory_format(channels_last=True) is torch.channels_last
-    assert memory_format(channels_last=False) is torch.contiguous_format

@@ -14,9 +14,10 @@ from atw.data.reader import Shards
 from atw.datasets import Dataset
 from atw.evaluate.result import write_result
 from atw.evaluate.score import score_videos
+from atw.model.modelfile import TrainedModel, save_model, training_record
 from atw.preprocess.shard import make
 from atw.train import loop
-from atw.train.modelfile import save_model
+from tests.unit.trainings import provenance
 
 Image = NDArray[np.uint8]
 LABELS = ("left", "up")
@@ -74,31 +75,19 @@ class Trained:
         split = self.dataset.split("split1")
         common = {"split": "split1", "videos": split.digest()}
         settings = config.train_settings(self.config, "mine", stream, "", **common)
-        task = loop.Task(settings, CPU, split, [self.shards[stream]], None)
+        task = loop.TrainingTask(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)
         network.backbone.classifier.weight.data.mul_(300)  # scores, and so attention, that differ
+        shards = Shards([self.shards[stream]], settings.shards)
+        origin = provenance(4, shards=shards.digests, shard_settings=shards.settings.to_dict())
         history = self.split / stream / "history.jsonl"
         history.parent.mkdir(parents=True)
-        losses = [
-            {
-                "iteration": number + 1,
-                "loss": 60.0 - number,
-                "accuracy": 0.5,
-                "data_wait_seconds": 1.0,
-                "learning_rate": 0.1,
-            }
-            for number in range(60)
-        ]
-        history.write_text("".join(json.dumps(row) + "\n" for row in losses), encoding="utf-8")
-        shards = Shards([self.shards[stream]], settings.shards)
-        provenance = {
-            "shards": shards.digests,
-            "shard_settings": shards.settings.to_dict(),
-            "hardware": "CPU",
-            "compute": CPU.model_dump(),
-        }
+        row = {"accuracy": 0.5, "data_wait_seconds": 1.0, "learning_rate": 0.1}
+        rows = [{"iteration": number + 1, "loss": 60.0 - number, **row} for number in range(60)]
+        history.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         model = self.split / stream / "model.pt"
-        save_model(model, task, network.to_record(), network.state_dict(), provenance, history)
+        trained = TrainedModel(network, split.classes, settings, training_record(history), origin)
+        save_model(model, trained, network.state_dict())
         asked = config.score_settings(self.config, "mine", stream, "", **common)
         out = self.split / stream / "scores.h5"
         score_videos(out, model, asked, self.dataset, [self.shards[stream]], CPU, threads=1, gpus=0)

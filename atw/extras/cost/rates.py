@@ -33,7 +33,7 @@ from atw.preprocess.backend import job_backend
 from atw.shards import Entry
 from atw.terminal import meter
 from atw.train import loop
-from atw.train.arithmetic import full_fp32
+from atw.train.devices import Worker, full_fp32
 from atw.train.update import Cut, update
 from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 
@@ -150,8 +150,8 @@ def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """Measure a video of a training step, on the device that the job would use."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    task = loop.Task(settings, compute, split, [], None)
-    made = loop.Training(task, device)
+    task = loop.TrainingTask(settings, compute, split, [], None)
+    made = loop.Training(task, Worker(device))
     made.network.train()
     videos = min(made.microbatch, settings.train.batch, 4 if device.type == "cpu" else made.microbatch)
     snippets = _random_snippets(settings, videos * settings.sampling.segments)
@@ -181,7 +181,7 @@ def scoring(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """Measure a snippet of a crop of a test video; `settings` are those of the training."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    network: VideoNetwork = loop.build_network(loop.Task(settings, compute, split, [], None)).to(device)
+    network: VideoNetwork = loop.build_network(loop.TrainingTask(settings, compute, split, [], None)).to(device)
     snippets = _random_snippets(settings, _SNIPPETS)[None]
 
     def step() -> None:

@@ -10,7 +10,7 @@ from atw.config import RECIPES, STREAMS, Evaluate, Fusion
 from atw.evaluate.fuse import Addend
 from atw.evaluate.result import Result, read_result
 from atw.files import InputError
-from atw.train.modelfile import TrainedModel, load_model
+from atw.model.modelfile import TrainedModel, load_model
 
 log = logging.getLogger("atw")
 _FRAMES = {"width", "height", "max_pixels", "picture_stream"}

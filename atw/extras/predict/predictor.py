@@ -20,10 +20,10 @@ from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
 from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.files import InputError
+from atw.model.modelfile import TrainedModel
 from atw.preprocess.backend import backend_with
 from atw.terminal import meter
-from atw.train.arithmetic import full_fp32
-from atw.train.modelfile import TrainedModel
+from atw.train.devices import full_fp32
 from atw.videos.decode import Audit, BadVideoError
 from atw.videos.times import USUAL_FPS
 

@@ -1,1 +1,1 @@
-"""Ray for trainings with several workers: private clusters, shared ones, and where their workers meet."""
+"""Ray for trainings with several workers: private clusters, shared ones, and the rendezvous of the workers."""

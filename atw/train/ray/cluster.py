@@ -1,4 +1,4 @@
-"""A Ray of one's own on this machine: on loopback, known to nobody else, and gone with the process that started it."""
+"""A private Ray on this machine: on loopback, closed to other users, and ended with the process that started it."""
 
 import errno
 import logging
@@ -21,15 +21,15 @@ from atw.files import InputError
 from atw.train.ray.folder import last_errors, own_folder, places
 
 log = logging.getLogger("atw")
-OWNER = "ATW_RAY_STARTED_BY"  # in the environment of all that belongs to a Ray: who started it
+OWNER = "ATW_RAY_STARTED_BY"  # in the environment of all processes of a Ray: the process that started it
 _STOP_SECONDS = 20.0
 _KILL_SECONDS = 10.0
 _CONNECT_SECONDS = 10.0
 _MOMENT_SECONDS = 0.05
 _PROC = Path("/proc")
 _BOOT = _PROC / "sys/kernel/random/boot_id"
-PATIENCE_SECONDS = 180  # for each step of a start, where Ray has 30 or 60
-_PATIENT = {
+PATIENCE_SECONDS = 180  # for each step of a start; Ray's own limits are 30 or 60
+_LONG_WAITS = {
     "RAY_gcs_server_port_wait_time_s": str(PATIENCE_SECONDS),
     "RAY_DASHBOARD_STARTUP_TIMEOUT_S": str(PATIENCE_SECONDS),
     "RAY_raylet_start_wait_time_s": str(PATIENCE_SECONDS),
@@ -47,18 +47,18 @@ _QUIET = {
 
 
 def joined_address() -> str | None:
-    """The address of the Ray cluster that a job is to join, if any."""
+    """Return the address of the Ray cluster that a job has to join, if any."""
     return os.environ.get("RAY_ADDRESS") or None
 
 
 def check_reachable(address: str) -> None:
-    """Connect once to where a cluster should be; Ray itself takes two minutes, and then ends the process.
+    """Connect once to a cluster's address; Ray itself takes two minutes to fail, and then ends the process.
 
     Raises:
-        InputError: nobody answers there.
+        InputError: nothing answers there.
     """
     host, _, port = address.rpartition(":")
-    if port.isdigit():  # else `auto`, and what else Ray may know
+    if port.isdigit():  # else `auto` or another form that Ray knows
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
         except (OSError, OverflowError) as error:
@@ -69,12 +69,12 @@ def check_reachable(address: str) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Variables that a process needs before it imports Ray; its children inherit them.
+    """Return the variables that a process needs before it imports Ray; its children inherit them.
 
-    No usage reports and no metrics server, unless the user says otherwise. Where no cluster is to be joined also a
-    token that only these processes know, and the one switch that keeps Ray's servers on loopback.
+    They turn usage reports and the metrics server off, unless the user has set them. If no cluster is to be joined,
+    there is also a token that only these processes know, and the one switch that keeps Ray's servers on loopback.
     """
-    variables = {name: value for name, value in (_QUIET | _PATIENT).items() if name not in os.environ}
+    variables = {name: value for name, value in (_QUIET | _LONG_WAITS).items() if name not in os.environ}
     if joined_address() is None:
         variables |= {
             "RAY_AUTH_MODE": "token",
@@ -86,7 +86,7 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that started a Ray, told from a later one of the same number by when it began."""
+    """The process that started a Ray; its start time tells it from a later process of the same number."""
 
     host: str
     pid: int
@@ -99,7 +99,7 @@ class Owner:
 
     @classmethod
     def of(cls, process: psutil.Process) -> "Owner | None":
-        """Who started the Ray that a process belongs to; None where that is nobody's, or cannot be seen."""
+        """Return the owner of the Ray that a process belongs to; None if there is none or it cannot be read."""
         with suppress(psutil.Error, OSError, ValueError):
             host, pid, began = process.environ().get(OWNER, "").rsplit(":", 2)
             return cls(host, int(pid), began)
@@ -114,14 +114,15 @@ class Owner:
 
 
 def birth(pid: int) -> str:
-    """When a process began, by a clock that nobody sets; empty where there is none, or no more than its exit status.
+    """Return when a process began, by a clock that nobody can set; "" if it has ended.
 
-    Linux counts from the boot, to which psutil adds the time of day; other systems write that down when one begins.
+    Linux counts from the boot. psutil adds the time of day to that, which may change; other systems record the time of
+    day once, when a process begins.
     """
     with suppress(OSError, psutil.Error):
         if sys.platform != "linux":
             return str(psutil.Process(pid).create_time())
-        # After the name, which may have any character, from the third field of `man proc_pid_stat` on.
+        # The fields of `man proc_pid_stat` from the third on: the name before them may have any character.
         fields = (_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
         if fields[0] not in "ZX":
             return f"{_BOOT.read_text().strip()}+{fields[19]}"
@@ -130,25 +131,25 @@ def birth(pid: int) -> str:
 
 @contextmanager
 def own_ray(*, cpus: int, gpus: int | None) -> Iterator[str]:
-    """Start a Ray, give its address, and end it with every process of it and its folder.
+    """Start a Ray, yield its address, and then end all its processes and remove its folder.
 
-    It ends when this process does, however that happens, for it watches a pipe that only this process holds open.
+    It also ends when this process does, however that happens: it watches a pipe that only this process holds open.
 
     Args:
-        cpus: that it hands out.
-        gpus: that it hands out; None for all that are visible.
+        cpus: number that it hands out.
+        gpus: number that it hands out; None for all that are visible.
 
     Raises:
         InputError: it did not start, twice, or there is no folder for it.
     """
-    found = places()
+    folders = places()
     with ExitStack() as stack:
         try:
-            address = stack.enter_context(_started(found[0], cpus, gpus))
+            address = stack.enter_context(_started(folders[0], cpus, gpus))
         except (_NotStartedError, OSError) as error:
             log.warning("Ray did not start, trying again: %s", error)
             try:
-                address = stack.enter_context(_started((found[1:] or found)[0], cpus, gpus))
+                address = stack.enter_context(_started((folders[1:] or folders)[0], cpus, gpus))
             except (_NotStartedError, OSError) as again:
                 raise InputError(f"Ray did not start, twice: {again}") from None
         yield address
@@ -166,7 +167,7 @@ def _started(place: Path, cpus: int, gpus: int | None) -> Iterator[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for whoever uses the Ray, which ends after them
+            start_new_session=True,  # Ctrl-C must not reach the Ray before the processes that use it
             pass_fds=[folder.lock],
             env=os.environ | {OWNER: str(Owner.current())},
         )
@@ -187,7 +188,7 @@ def _started(place: Path, cpus: int, gpus: int | None) -> Iterator[str]:
 
 
 def _explain(head: "subprocess.Popen[str]", reason: str, folder: Path) -> str:
-    """What ended a Ray that did not start: in its own words, and in those of its logs, which are gone with it."""
+    """Say why a Ray did not start, with the last errors of its logs, which are removed with it."""
     status = head.wait()
     if status < 0:
         reason = f"signal {-status} ({signal.strsignal(-status)}) ended it: look whether memory has room"
@@ -197,7 +198,7 @@ def _explain(head: "subprocess.Popen[str]", reason: str, folder: Path) -> str:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all that descend from it; nothing if it has ended."""
+    """Return a process and its descendants; none if it has ended."""
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -205,7 +206,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def end(processes: list[psutil.Process], *, patience_seconds: float) -> None:
-    """Wait for processes to end, and kill those that have not after `patience_seconds`."""
+    """Wait for processes to end, and kill those that are left after `patience_seconds`."""
     alive = still_there(processes, patience_seconds)
     for process in alive:
         with suppress(psutil.NoSuchProcess):
@@ -214,10 +215,10 @@ def end(processes: list[psutil.Process], *, patience_seconds: float) -> None:
 
 
 def still_there(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait at most so long for processes to end; those that have not.
+    """Wait so many seconds for processes to end, and return those that are left.
 
-    psutil's own waiting fails where it meets a process in the moment of its end, which Linux then says ENOENT or EINVAL
-    about (https://github.com/giampaolo/psutil/issues/2715).
+    psutil's own waiting fails if a process ends at that moment: Linux answers ENOENT or EINVAL
+    (https://github.com/giampaolo/psutil/issues/2715).
     """
     waited_for, until = list(processes), time.monotonic() + seconds
     while True:

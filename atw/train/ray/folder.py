@@ -1,7 +1,7 @@
-"""Folders for sockets, whose names have an end; that of a Ray is of this user alone, and gone with the Ray.
+"""Folders for sockets, whose paths have a limited length. That of a Ray is for this user alone, and ends with the Ray.
 
-Ray makes what it keeps there writable by everyone, on purpose, so the folder around it is closed to others. Nothing
-heavy is imported, for the workflow asks before it begins.
+Ray makes its own folder writable by everyone, on purpose, so the folder around it is closed to others. The workflow
+imports this module before it begins, so it imports little.
 """
 
 import fcntl
@@ -23,26 +23,26 @@ from pathlib import Path
 
 from atw.files import InputError, exchangeable
 
-INSIDE = "r"  # Ray's own folder, which it opens to everyone
+INSIDE = "r"  # Ray's own folder, which it makes writable by everyone
 _HELD = "held"
 _COMMON = ("/tmp", "/var/tmp", "/dev/shm")
-_PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # another host's locks may not be seen here
+_PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # locks of other hosts may not be visible here
 _RANDOM_BYTES = 8  # that mkdtemp adds
-# A socket's name has an end; the longest below Ray's folder is that of a part of its dashboard.
+# The system limits the path of a socket; the longest below Ray's folder belongs to its dashboard.
 _SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 _LONGEST_SOCKET = "session_2026-11-28_04-50-00_993906_4194304/sockets/dash_MetricsHead"
 _PLACE_BYTES = _SOCKET_BYTES - len(f"/{_PREFIX}/{INSIDE}/{_LONGEST_SOCKET}") - _RANDOM_BYTES
 _PYTHONS_SOCKET = "/pymp-12345678/listener-12345678"  # of `multiprocessing`
-_ROOM_BYTES = 50_000_000
-# Those that end a start come first; those of Ray's servers in C++ say the most in `.out`.
+_FREE_BYTES = 50_000_000
+# The servers that can end a start come first; Ray's servers in C++ write their errors to `.out`.
 _LOGS = [f"{server}.{kind}" for server in ("raylet", "gcs_server") for kind in ("out", "err")]
 _LOGS += ["dashboard.err", "dashboard.log", "runtime_env_agent.log", "dashboard_agent.log"]
-_ERROR = re.compile(r"^\[[-\d :,]+ [ECF] |\bERROR\b|^[\w.]+(Error|Exception)\b")  # of servers in C++, and in Python
-_LINES = 3
+_ERROR = re.compile(r"^\[[-\d :,]+ [ECF] |\bERROR\b|^[\w.]+(Error|Exception)\b")  # of servers in C++ and in Python
+_SHOWN_LINES = 3
 
 
 def require_place(*, workers: int) -> None:
-    """Say now that a training of so many workers will find no place for its sockets, and not after hours.
+    """Check before a workflow begins that a training of so many workers has a place for its sockets.
 
     Raises:
         InputError: there is none.
@@ -53,16 +53,17 @@ def require_place(*, workers: int) -> None:
 
 
 def places() -> list[Path]:
-    """Where the folder of a Ray can be made, the best place first: in TMPDIR, else in what every system has.
+    """List the places in which the folder of a Ray can be made, the best first: TMPDIR, then those of every system.
 
     Raises:
-        InputError: nowhere.
+        InputError: there is none.
     """
-    names = [os.environ.get("TMPDIR"), *_COMMON, os.environ.get("XDG_RUNTIME_DIR")]  # the last goes when one logs out
-    found = {place: _unfit(place) for place in (Path(name).resolve() for name in names if name)}
-    fit = [place for place, reason in found.items() if not reason]
+    # XDG_RUNTIME_DIR comes last because it is removed at logout.
+    names = [os.environ.get("TMPDIR"), *_COMMON, os.environ.get("XDG_RUNTIME_DIR")]
+    reasons = {place: _unfit(place) for place in (Path(name).resolve() for name in names if name)}
+    fit = [place for place, reason in reasons.items() if not reason]
     if not fit:
-        refused = "; ".join(f"{place} {reason}" for place, reason in found.items())
+        refused = "; ".join(f"{place} {reason}" for place, reason in reasons.items())
         raise InputError(
             f"there is no folder for Ray's sockets and logs ({refused}): let TMPDIR name a folder of yours on a local "
             f"disk whose path has at most {_PLACE_BYTES} bytes"
@@ -71,7 +72,7 @@ def places() -> list[Path]:
 
 
 def _unfit(place: Path) -> str:
-    """Why a Ray cannot have its folder there; empty if it can."""
+    """Say why a Ray cannot have its folder there; "" if it can."""
     length = len(os.fsencode(place))
     if length > _PLACE_BYTES:
         return f"has {length} bytes, of at most {_PLACE_BYTES}"
@@ -80,8 +81,8 @@ def _unfit(place: Path) -> str:
             return "is no folder"
         if not os.access(place, os.W_OK | os.X_OK):
             return "cannot be written to"
-        if shutil.disk_usage(place).free < _ROOM_BYTES:
-            return f"has less than {_ROOM_BYTES // 1_000_000} MB left"
+        if shutil.disk_usage(place).free < _FREE_BYTES:
+            return f"has less than {_FREE_BYTES // 1_000_000} MB left"
         if folder := exchangeable(place, writers=stat.S_IWGRP | stat.S_IWOTH):
             return f"could be exchanged by others, who may write to {folder}"
     except OSError as error:
@@ -90,17 +91,17 @@ def _unfit(place: Path) -> str:
 
 
 def _is_long(folder: str) -> bool:
-    """Whether Python's own processes cannot have their sockets below a folder."""
+    """Whether a folder's path is too long for the sockets of Python's own processes."""
     return len(os.fsencode(folder)) > _SOCKET_BYTES - len(_PYTHONS_SOCKET)
 
 
 def forkserver() -> ForkServerContext:
-    """Fresh processes, for a fork would copy threads in whatever state they are, also where TMPDIR is long.
+    """Return the context for fresh processes, because a fork would copy running threads; a long TMPDIR does not matter.
 
-    Python makes one folder for the sockets of a process and of those that it starts, in TMPDIR.
+    Python makes one folder in TMPDIR for the sockets of a process and of those that it starts.
 
     Raises:
-        InputError: TMPDIR is too long, and nothing else will do.
+        InputError: TMPDIR is too long, and there is no other place.
     """
     usual = tempfile.gettempdir()
     if _is_long(usual):
@@ -114,11 +115,11 @@ def forkserver() -> ForkServerContext:
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that is held.
+    """A locked folder.
 
     Args:
-        path: of mode 0700; Ray's own is `INSIDE` it.
-        lock: a descriptor; as long as a process has it open, nobody removes the folder as a leftover.
+        path: of mode 0700; Ray's own folder is `INSIDE` it.
+        lock: a descriptor; as long as a process has it open, the folder is not removed as a leftover.
     """
 
     path: Path
@@ -127,14 +128,14 @@ class Folder:
 
 @contextmanager
 def own_folder(place: Path) -> Iterator[Folder]:
-    """A new folder at a place, and none that killed processes left there."""
+    """Make a new folder at a place, after removing those that killed processes left there."""
     _remove_leftovers(place)
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with suppress(OSError):  # where there are no locks, leftovers stay
+        with suppress(OSError):  # without locks, leftovers stay
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (path / _HELD).touch()  # not before it is locked: what has this mark and no lock is a leftover
+            (path / _HELD).touch()  # after locking: a folder with this mark and no lock is a leftover
         (path / INSIDE).mkdir()
         yield Folder(path, lock)
     finally:
@@ -156,12 +157,12 @@ def _remove_leftovers(place: Path) -> None:
 
 
 def last_errors(folder: Path) -> str:
-    """The last errors of a Ray that failed, from the first log that has any; empty if none has."""
+    """Return the last errors of a Ray that failed, from the first log that has any; "" if none has."""
     for name in _LOGS:
         for path in folder.glob(f"{INSIDE}/session_2*/logs/{name}"):  # not its link, session_latest
             with suppress(OSError):
                 lines = [line.strip() for line in path.read_text(errors="replace").splitlines() if line.strip()]
                 errors = [line for line in lines if _ERROR.search(line)]
                 if errors or (lines and path.suffix == ".err"):
-                    return f"its {name} says: {' | '.join((errors or lines)[-_LINES:])}"
+                    return f"its {name} says: {' | '.join((errors or lines)[-_SHOWN_LINES:])}"
     return ""

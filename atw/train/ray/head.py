@@ -1,6 +1,6 @@
 """`python -m atw.train.ray.head FOLDER CPUS GPUS`: a Ray on this machine that lasts until its standard input is closed.
 
-Standard output has its address; or an empty line, and why it did not start. Started by `atw.train.ray.cluster`, which
+It prints its address, or an empty line and the reason why it did not start. `atw.train.ray.cluster` starts it, and
 prepares the folder and the environment.
 """
 
@@ -22,24 +22,24 @@ from typing import Any, NoReturn
 import psutil
 import ray
 import ray._private.services
-from ray._raylet import persist_port  # type: ignore[attr-defined]  # mypy does not see what is compiled
+from ray._raylet import persist_port  # type: ignore[attr-defined]  # mypy does not see compiled names
 
 from atw.train.ray.cluster import PATIENCE_SECONDS
 from atw.train.ray.folder import INSIDE
 
 _LOOK_SECONDS = 0.5
 _SERVERS = ("gcs_server", "raylet")
-_BY_FILE = "dashboard_agent_listen_port"
-_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", _BY_FILE)
-_PORTS = range(20000, 32768)  # above those that Ray gives its workers, below those that Linux gives out by itself
-_OBJECT_STORE_BYTES = 100_000_000  # DDP does not use it; the default is a third of the memory
+_LISTEN_PORT = "dashboard_agent_listen_port"
+_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", _LISTEN_PORT)
+_PORTS = range(20000, 32768)  # above the ports of Ray's workers, below those that Linux assigns by itself
+_OBJECT_STORE_BYTES = 100_000_000  # trainings do not use it; the default is a third of the memory
 
 
 def main(folder: Path, cpus: int, gpus: int | None) -> None:
-    """Start a Ray that hands out `cpus` and `gpus` (None: all that are visible), and end it at the end of stdin."""
+    """Start a Ray that hands out `cpus` and `gpus` (None: all that are visible), and end it when stdin is closed."""
     started = threading.Event()
     threading.Thread(target=_fail_with_servers, args=(started,), daemon=True).start()
-    ray._private.services.get_node = patient(ray._private.services.get_node)
+    ray._private.services.get_node = waiting(ray._private.services.get_node)
     ray._private.services.start_raylet = with_ports(ray._private.services.start_raylet)
     ray._private.services.start_api_server = in_short_tmpdir(ray._private.services.start_api_server, folder)
     try:
@@ -58,20 +58,16 @@ def main(folder: Path, cpus: int, gpus: int | None) -> None:
         _fail(f"{type(error).__name__}: {error}")
     started.set()
     try:
-        with suppress(BrokenPipeError):  # nobody waits any longer
+        with suppress(BrokenPipeError):  # the process that started this has ended
             print(context.address_info["gcs_address"], flush=True)
             sys.stdin.read()
     finally:
         ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)  # whoever started this may have been killed
+        shutil.rmtree(folder, ignore_errors=True)  # the process that started this may have been killed
 
 
-def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray waits 30 s until its node is known, by a number in the midst of a function: a longer wait within that one.
-
-    Args:
-        get_node: raises RuntimeError while the node is unknown.
-    """
+def waiting(get_node: Callable[..., Any]) -> Callable[..., Any]:
+    """Make `get_node` wait until the node is known, and not raise RuntimeError: Ray's own 30 s cannot be set."""
 
     def wait(*arguments: Any) -> Any:
         until = time.monotonic() + PATIENCE_SECONDS
@@ -87,20 +83,20 @@ def patient(get_node: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_ports(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray's raylet ends itself where its agents take 15 s to tell it their ports: let it know these beforehand."""
+    """Tell raylet the ports of its agents beforehand: it ends itself if they take 15 s to tell it."""
 
     def start(*arguments: Any, **options: Any) -> Any:
         ports = dict(zip(_AGENT_PORTS, _free_ports(), strict=True))
         given = inspect.signature(start_raylet).bind(*arguments, **options | ports).arguments
-        # What raylet takes for the agent's own message; it knows the other ports from its command line.
-        persist_port(given["session_dir"], given["node_id"], _BY_FILE, ports[_BY_FILE])
+        # raylet takes this file for the agent's own message; it gets the other ports on its command line.
+        persist_port(given["session_dir"], given["node_id"], _LISTEN_PORT, ports[_LISTEN_PORT])
         return start_raylet(*arguments, **options | ports)
 
     return start
 
 
 def in_short_tmpdir(start_api_server: Callable[..., Any], folder: Path) -> Callable[..., Any]:
-    """Ray's dashboard makes sockets in its TMPDIR, which may be too long for their names; others keep theirs."""
+    """Start the dashboard with `folder` as TMPDIR: the path of the usual one may be too long for its sockets."""
 
     def start(*arguments: Any, **options: Any) -> Any:
         usual = os.environ.get("TMPDIR")
@@ -116,16 +112,16 @@ def in_short_tmpdir(start_api_server: Callable[..., Any], folder: Path) -> Calla
 
 
 def _free_ports() -> list[int]:
-    found: list[int] = []
-    while len(found) < len(_AGENT_PORTS):
-        port = _PORTS.start + secrets.randbelow(len(_PORTS))
+    ports: list[int] = []
+    while len(ports) < len(_AGENT_PORTS):
+        port = secrets.choice(_PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-    return found
+            ports.append(port)
+    return ports
 
 
 def _fail_with_servers(started: threading.Event) -> None:
-    """Ray itself waits to the end of its patience for servers that have ended."""
+    """End this process if one of Ray's servers ends during the start: Ray itself would wait until its limit."""
     while not started.wait(_LOOK_SECONDS):
         for child in psutil.Process().children():
             with suppress(psutil.Error, ChildProcessError):
@@ -143,7 +139,7 @@ def _status(ended: os.waitid_result) -> str:
 
 def _fail(reason: str) -> NoReturn:
     print(f"\n{reason}", flush=True)
-    os._exit(1)  # from any thread, and Ray's processes end with this one
+    os._exit(1)  # works in any thread; Ray's processes end with this one
 
 
 if __name__ == "__main__":

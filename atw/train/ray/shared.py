@@ -1,4 +1,4 @@
-"""`atw ray`: a command with one Ray for all trainings that it starts, each of which gets GPUs of its own."""
+"""`atw ray`: run a command with one Ray for all trainings that it starts; each gets GPUs of its own."""
 
 import logging
 import os
@@ -12,29 +12,29 @@ import psutil
 
 from atw.files import InputError
 from atw.train.ray.cluster import OWNER, Owner, end, environment, joined_address, own_ray, still_there
-from atw.train.stopping import caught_by
+from atw.train.stopping import handled_by
 
 log = logging.getLogger("atw")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FADE_SECONDS = 15.0  # what a killed `atw ray` leaves of Ray ends by itself within these
+_FADE_SECONDS = 15.0  # the Ray of a killed `atw ray` ends by itself in this time
 _GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
-_ROUNDS = 5  # what is being killed may start something in that moment
+_ROUNDS = 5  # processes may start others while they are being killed
 
 
 def run_with_ray(command: list[str], *, cpus: int, gpus: int | None) -> int:
     """Run a command with RAY_ADDRESS set to a Ray that is started for it, and leave no process behind.
 
-    SIGINT, SIGTERM and SIGHUP go to the command and all that it started in its process group. After the two latter it
-    has half a minute to end, before whatever is left is killed.
+    SIGINT, SIGTERM and SIGHUP are passed on to the command's process group. After SIGTERM and SIGHUP it has half a
+    minute to end; then all its processes are killed.
 
     Args:
         command: program and arguments.
-        cpus: that Ray hands out.
-        gpus: that Ray hands out; None for all that are visible.
+        cpus: number that Ray hands out.
+        gpus: number that Ray hands out; None for all that are visible.
 
     Returns:
-        The exit status of the command, 128 and the number of the signal where one ended it.
+        The exit status of the command; 128 plus the number of the signal that ended it.
 
     Raises:
         InputError: there is a cluster to join already, an earlier `atw ray` left processes, or no such command.
@@ -47,13 +47,13 @@ def run_with_ray(command: list[str], *, cpus: int, gpus: int | None) -> int:
     _refuse_leftovers()
     os.environ.update(environment())
     caught: queue.SimpleQueue[int] = queue.SimpleQueue()
-    with caught_by(caught.put, _SIGNALS):
+    with handled_by(caught.put, _SIGNALS):
         try:
             with own_ray(cpus=cpus, gpus=gpus) as address:
                 if not caught.empty():
                     return 128 + caught.get()
                 log.info("Ray is at %s, for %s", address, " ".join(command))
-                return _attend(_start(command, address), caught)
+                return _wait_for(_start(command, address), caught)
         finally:
             _end_own()
 
@@ -70,7 +70,7 @@ def _start(command: list[str], address: str) -> subprocess.Popen[bytes]:
         raise InputError(f"cannot run {command[0]}: {error.strerror}; give a command as you would without it") from None
 
 
-def _attend(child: subprocess.Popen[bytes], caught: "queue.SimpleQueue[int]") -> int:
+def _wait_for(child: subprocess.Popen[bytes], caught: "queue.SimpleQueue[int]") -> int:
     deadline = float("inf")
     while child.poll() is None:
         with suppress(queue.Empty):
@@ -88,13 +88,10 @@ def _attend(child: subprocess.Popen[bytes], caught: "queue.SimpleQueue[int]") ->
 
 
 def _owned() -> list[tuple[psutil.Process, Owner]]:
-    """Every process of this user on this machine that belongs to a Ray of ours, without this one."""
-    found = []
-    for process in psutil.process_iter():
-        owner = Owner.of(process) if process.pid != os.getpid() else None
-        if owner and owner.host == Owner.current().host:
-            found.append((process, owner))
-    return found
+    """Return every other process of this user on this machine that belongs to an `atw ray`, with its owner."""
+    owners = [(process, Owner.of(process)) for process in psutil.process_iter() if process.pid != os.getpid()]
+    host = Owner.current().host
+    return [(process, owner) for process, owner in owners if owner and owner.host == host]
 
 
 def _end_own() -> None:

@@ -1,13 +1,13 @@
 """model.pt, format 2: weights, architecture, classes and settings of one stream in one file that needs nothing else.
 
     format       2
-    network      what `VideoNetwork.to_record` gives: backbone, stream, classes, consensus and their options
+    network      `VideoNetwork.to_record`: backbone, stream, classes, consensus and their options
     parameters   the network's state by name
     classes      names, in the order of the logits
-    settings     what the training depended on (`atw.config.TrainSettings`); `shards` are the settings of frames,
-                 flow and warped flow, with which a new video is made into what the network knows
+    settings     what the training depended on (`atw.config.TrainSettings`); `shards` are the settings of frames, flow
+                 and warped flow, by which a new video becomes input of the network
     training     how it ended, see `training_record`
-    provenance   digests of the shards, hardware, compute, software
+    provenance   digests of the shards, hardware, compute, software, see `Provenance`
 
 It holds tensors and plain values only, so it loads with `weights_only=True` and no code of the file ever runs.
 """
@@ -19,96 +19,75 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from pydantic import BaseModel, ConfigDict, field_validator
+from torch import Tensor
 
 from atw.config import FieldShards, Section, TrainSettings
 from atw.files import InputError, atomic_path
 from atw.model import tensorfile
 from atw.model.network import VideoNetwork
-from atw.train.loop import Task
 
 FORMAT = 2
-_SUMMARISED = 50  # last iterations whose mean the training record gives: one update alone is noise
+_AVERAGED = 50  # the training record averages over so many last iterations: one update alone is noise
 _PARTS = {"network", "parameters", "classes", "settings", "training", "provenance"}
 _SOFTWARE = ("atw", "numpy", "ray", "torch", "torchvision")
 
 
-def save_model(
-    path: Path,
-    task: Task,
-    record: dict[str, Any],
-    parameters: dict[str, torch.Tensor],
-    provenance: dict[str, Any],
-    history: Path,
-) -> None:
-    """Write a trained network.
+def software() -> dict[str, str]:
+    """Versions of Python and of the libraries that a trained network depends on."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in _SOFTWARE}
+
+
+class Provenance(BaseModel):
+    """Where a network comes from. Entries of other versions are kept.
 
     Args:
-        path: of the file.
-        task: what was trained.
-        record: what `VideoNetwork.to_record` gives.
-        parameters: the network's state.
-        provenance: shard digests and settings, hardware.
-        history: the training's history.jsonl.
+        shards: digests of the shards, by name.
+        shard_settings: as the shards record them.
+        hardware: name of the GPU or CPU.
+        compute: the `compute` section, with the `microbatch` that was used.
+        software: versions.
     """
-    software = {"python": platform.python_version()}
-    software |= {name: importlib.metadata.version(name) for name in _SOFTWARE}
-    content = {
-        "format": FORMAT,
-        "network": record,
-        "parameters": parameters,
-        "classes": list(task.split.classes),
-        "settings": task.settings.to_dict(),
-        "training": training_record(history),
-        "provenance": provenance | {"software": software},
-    }
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        tensorfile.write(content, stream)
 
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
-def training_record(history: Path) -> dict[str, float]:
-    """How a training ended: `iterations`, and the mean over its last 50 of what history.jsonl has of the network.
+    shards: dict[str, str] = {}
+    shard_settings: dict[str, Any] = {}
+    hardware: str = ""
+    compute: dict[str, Any]
+    software: dict[str, str] = {}
 
-    That is the `loss`, the `accuracy` on training snippets, the state of the attention; times and rates are left out.
-    """
-    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
-    last = rows[-_SUMMARISED:]
-    means = {}
-    for name in filter(_is_outcome, last[0]):
-        known = [row[name] for row in last if row[name] is not None]  # an update that overflowed in fp16 has no norm
-        if known:
-            means[name] = sum(known) / len(known)
-    return {"iterations": rows[-1]["iteration"], **means}
-
-
-def _is_outcome(column: str) -> bool:
-    # A time would make the bytes of two equal trainings differ.
-    return column not in ("iteration", "learning_rate") and not column.endswith("_seconds")
+    @field_validator("compute")
+    @classmethod
+    def _microbatch_is_a_number_of_videos(cls, compute: dict[str, Any]) -> dict[str, Any]:
+        microbatch = compute.get("microbatch")
+        if not isinstance(microbatch, int) or microbatch < 1:
+            raise ValueError(f"a microbatch of {microbatch}")
+        return compute
 
 
 @dataclass(frozen=True, eq=False)
 class TrainedModel:
-    """A model file.
+    """The content of a model file.
 
     Args:
         network: in evaluation mode.
         classes: names, in the order of the logits.
         settings: what the training depended on.
         training: how it ended, see `training_record`.
-        provenance: digests of the shards, hardware, compute, software.
+        provenance: of the training.
     """
 
     network: VideoNetwork
     classes: tuple[str, ...]
     settings: TrainSettings
     training: dict[str, float]
-    provenance: dict[str, Any]
+    provenance: Provenance
 
     @property
     def microbatch(self) -> int:
         """Videos of a training's batch that fitted on its device at once."""
-        microbatch: int = self.provenance["compute"]["microbatch"]
-        return microbatch
+        return int(self.provenance.compute["microbatch"])
 
     @property
     def chunk(self) -> int:
@@ -123,15 +102,41 @@ class TrainedModel:
             "classes": list(self.classes),
             "settings": self.settings.to_dict(),
             "training": self.training,
-            "provenance": self.provenance,
+            "provenance": self.provenance.model_dump(),
         }
+
+
+def save_model(path: Path, model: TrainedModel, parameters: dict[str, Tensor]) -> None:
+    """Write a model file with these `parameters`, whatever the network of `model` holds."""
+    described = model.description()
+    content = {name: described.pop(name) for name in ("format", "network")} | {"parameters": parameters} | described
+    with atomic_path(path) as temporary, temporary.open("wb") as stream:
+        tensorfile.write(content, stream)
+
+
+def training_record(history: Path) -> dict[str, float]:
+    """Summarise a history.jsonl: `iterations`, and the mean over the last 50 of what it has of the network.
+
+    That is the `loss`, the `accuracy` on training snippets and the state of the attention. Times and rates are left
+    out: a time would make the bytes of two equal trainings differ.
+    """
+    rows = [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()]
+    means = {}
+    for name in rows[-_AVERAGED:][0]:
+        if name in ("iteration", "learning_rate") or name.endswith("_seconds"):
+            continue
+        # An update that overflowed in fp16 has no norm.
+        known = [row[name] for row in rows[-_AVERAGED:] if row[name] is not None]
+        if known:
+            means[name] = sum(known) / len(known)
+    return {"iterations": rows[-1]["iteration"], **means}
 
 
 def load_model(path: Path) -> TrainedModel:
     """Read a model file.
 
-    Settings that this version does not know are passed over. Those that an older one did not have may be missing, but
-    for what is read.
+    Unknown settings, of a newer version, are ignored. Settings that an older version did not have may be missing,
+    except those that scoring and prediction need.
 
     Raises:
         InputError: no model file, damaged, or of another format version.
@@ -143,33 +148,32 @@ def load_model(path: Path) -> TrainedModel:
     _require_format(path, content)
     parameters = content.pop("parameters")
     try:
-        # Before there is a network: the record may name any number of classes.
+        # Before a network is built: the record may name any number of classes.
         _require_fit(VideoNetwork.shapes(content["network"]), parameters, content["classes"])
         network = VideoNetwork.from_record(content["network"])
         network.load_state_dict(parameters)
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, InputError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged: weights and network do not fit ({reason}); train again") from None
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise InputError(
             f"{path} has weights that are not finite, so its training diverged; lower train.learning_rate and train "
             "the stream again"
         )
-    classes = tuple(content["classes"])
     try:
         settings = TrainSettings.model_validate(content["settings"], extra="ignore")
-        model = TrainedModel(network.eval(), classes, settings, content["training"], content["provenance"])
-        _require_read(settings)
-        if not isinstance(model.training, dict) or not isinstance(model.microbatch, int) or model.microbatch < 1:
-            raise ValueError(f"a microbatch of {model.microbatch}, and a training of {type(model.training).__name__}")
+        _require_needed(settings)
+        provenance = Provenance.model_validate(content["provenance"])
+        if not isinstance(content["training"], dict):
+            raise ValueError(f"a training of {type(content['training']).__name__}")
     except (LookupError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged: its settings are none ({reason}); train the stream again") from None
-    return model
+    return TrainedModel(network.eval(), tuple(content["classes"]), settings, content["training"], provenance)
 
 
-def _require_read(settings: TrainSettings) -> None:
-    """Raise ValueError where a setting is missing whose default would pass for what the network was trained with."""
+def _require_needed(settings: TrainSettings) -> None:
+    """Raise ValueError if a setting is missing whose default would pass for the one that the network was trained by."""
     sections: list[tuple[Section, set[str]]] = [
         (settings.sampling, {"segments", "stack"}),
         (settings.augment, {"input_size"}),
@@ -178,22 +182,19 @@ def _require_read(settings: TrainSettings) -> None:
     ]
     if isinstance(settings.shards, FieldShards):
         sections.append((settings.shards.flow, {"backend"}))
-    for section, read in sections:
-        if missing := sorted(read - section.model_fields_set):
+    for section, needed in sections:
+        if missing := sorted(needed - section.model_fields_set):
             raise ValueError(f"{missing[0]} is missing")
 
 
-def _require_fit(expected: dict[str, torch.Size], found: Any, classes: Any) -> None:
-    """Raise ValueError where the file's weights are not those of the network that it describes."""
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+def _require_fit(expected: tensorfile.Shapes, parameters: Any, classes: Any) -> None:
+    """Raise ValueError if the file's weights are not those of the network that it describes."""
+    if not tensorfile.is_state(parameters):
         raise ValueError("its parameters are no tensors by name")
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
-            raise ValueError(f"{name} is {'missing' if name in expected else 'unexpected'}")
-        if found[name].shape != expected[name]:
-            raise ValueError(f"{name} has shape {list(found[name].shape)}, not {list(expected[name])}")
+    if differences := tensorfile.differences(parameters, expected):
+        raise ValueError(differences[0])
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    if not named or len(classes) != len(found["backbone.classifier.bias"]):
+    if not named or len(classes) != len(parameters["backbone.classifier.bias"]):
         raise ValueError("its classes are not one name for each score")
 
 

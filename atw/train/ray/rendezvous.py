@@ -1,6 +1,6 @@
-"""Where the workers of a training meet: on loopback, unless they are on several nodes.
+"""The rendezvous address of a training's workers: on loopback, unless they are on several nodes.
 
-Ray has torch open a store for them that listens on every interface, also for a single worker, who meets nobody.
+Ray has torch open a store for them that listens on every interface, even for a single worker.
 """
 
 import os
@@ -18,17 +18,17 @@ _TorchBackend: Any = TorchConfig().backend_cls
 _listening: socket.socket | None = None
 
 
-class Meeting(TorchConfig):  # type: ignore[misc]  # Ray's classes are not typed
-    """What Ray's own TorchConfig is, for workers of one node that need no network."""
+class LoopbackTorchConfig(TorchConfig):  # type: ignore[misc]  # Ray's classes are not typed
+    """Ray's TorchConfig for workers that need no network if they are on one node."""
 
     @property
     def backend_cls(self) -> Any:
-        """What Ray asks to connect the workers, and to part them."""
-        return _Backend
+        """The class by which Ray connects and disconnects the workers."""
+        return _LoopbackBackend
 
 
-class _Backend(_TorchBackend):  # type: ignore[misc]
-    def on_start(self, worker_group: Any, backend_config: Meeting) -> None:
+class _LoopbackBackend(_TorchBackend):  # type: ignore[misc]
+    def on_start(self, worker_group: Any, backend_config: LoopbackTorchConfig) -> None:
         if len(set(worker_group.execute(ray.util.get_node_ip_address))) > 1:
             super().on_start(worker_group, backend_config)
         elif len(worker_group) > 1:
@@ -43,7 +43,7 @@ class _Backend(_TorchBackend):  # type: ignore[misc]
 
 
 def _listen() -> int:
-    """In the first worker: the port of a socket that its store will take over."""
+    """Open, in the first worker, the socket that its store will take over, and return its port."""
     global _listening
     _listening = socket.create_server((_LOOPBACK, 0))
     port: int = _listening.getsockname()[1]
@@ -51,7 +51,7 @@ def _listen() -> int:
 
 
 def _join(backend: str, port: int, rank: int, world: int, timeout_seconds: float) -> None:
-    """In every worker: meet the others, and talk to them on loopback only."""
+    """Connect a worker to the others, on loopback only."""
     interface = _loopback_interface()
     os.environ.update({"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": interface})
     timeout = timedelta(seconds=timeout_seconds)
