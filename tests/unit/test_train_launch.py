@@ -23,14 +23,23 @@ from tests.unit.trainings import CPU, WriteShard, task_of
 
 @pytest.fixture
 def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Train in this process, by functions that take the state to go on from and what keeps the next one, in turn."""
+    """Train in this process, by functions that take the state to go on from and what keeps the next one, in turn.
+
+    The first try gets the network that was built before, later ones build their own.
+    """
 
     def train(*tries: Any, retries: int = 0) -> list[int]:
         left = list(tries)
-        monkeypatch.setattr(loop, "run", lambda *_, state, save, **__: left.pop(0)(state, save))
+
+        def run(*_: Any, network: Any, state: Any, save: Any, **__: Any) -> None:
+            assert network is (built if len(left) == len(tries) else None)
+            left.pop(0)(state, save)
+
+        built: Any = object()
+        monkeypatch.setattr(loop, "run", run)
         task = SimpleNamespace(compute=Compute(retries=retries))
-        run = launch.Run(cast(loop.TrainingTask, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
-        caught = launch.train_here(run, None, on_gpu=False)
+        given = launch.Run(cast(loop.TrainingTask, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
+        caught = launch.train_here(given, built, on_gpu=False)
         assert left == []
         return caught
 
