@@ -74,7 +74,7 @@ def update(
     Args:
         model: the network, or the network under DistributedDataParallel.
         optimizer: whose learning rates are those of this iteration.
-        scaler: what `scaler_of` gave.
+        scaler: from `loss_scaler`.
         feed: micro-batches, snippets uint8 [B, N, C, S, S] and labels int64 [B]; `cut.pieces` are taken.
         train: label smoothing and the norm at which gradients are clipped.
         cut: of the batch.
