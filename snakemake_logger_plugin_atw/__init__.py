@@ -17,7 +17,7 @@ _SHOWN = (None, LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 
 
 class LogHandler(LogHandlerBase):
-    """Shows the run as it is, and above it whatever is wrong; all else is in Snakemake's log file."""
+    """Shows the running workflow, and above it warnings and errors; Snakemake's log file has the rest."""
 
     writes_to_stream = True
     writes_to_file = False
@@ -26,13 +26,13 @@ class LogHandler(LogHandlerBase):
     needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        """Show nothing before there are jobs: Snakemake may have been called for something else."""
+        """Prepare the view, which starts with the first jobs: some calls of Snakemake run none."""
         self._console = console(stderr=True, no_color=self.common_settings.nocolor or None)
         self._view = View()
         self._live = Live(self._view, console=self._console, refresh_per_second=1, transient=True)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take note of an event of Snakemake's, and print what people have to read."""
+        """Pass an event to the view, and print the messages that people have to read."""
         try:
             self._note(record)
             event = getattr(record, "event", None)
@@ -66,7 +66,7 @@ class LogHandler(LogHandlerBase):
             self._console.print(Text(text, style), soft_wrap=True)
 
     def close(self) -> None:
-        """Give the terminal back, with one line of what was done."""
+        """Stop the view, and print one line with what was done."""
         if self._live.is_started:
             self._live.stop()
             self._console.print(self._view.summary, highlight=False)

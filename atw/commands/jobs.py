@@ -188,6 +188,7 @@ def summary(
     from atw import config
     from atw.evaluate.result import write_summary
 
+    # The settings hold the recipe alone: a raised recipe makes Snakemake run the job again.
     config.RecipeSettings.from_json(settings)
     write_summary(out, fused)
 
@@ -256,5 +257,6 @@ results/demo/split1/quarantine.csv
     from atw import config
     from atw.extras.report.page import write_report
 
+    # The settings hold the recipe alone: a raised recipe makes Snakemake run the job again.
     config.RecipeSettings.from_json(settings)
     write_report(out, result, shards=shards, quarantine=quarantine, logs=logs)

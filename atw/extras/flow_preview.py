@@ -21,14 +21,14 @@ SUFFIXES = (".mp4", ".png")
 SHEET_FIELDS = 16
 _SHEET_COLUMNS = 4
 _PERCENTILE = 99.0
-_LEAST_FULL_PX = 1.0  # else the noise of a still video would shine
+_LEAST_FULL_PX = 1.0  # otherwise the noise of a still video would have full colours
 _FILM_HEIGHTS = (240, 720)
 _TILE_WIDTH = 300
 _HEADER_HEIGHT = 96
 
 
 def check_paths(video: Path, flow: Path, preview: Path | None) -> None:
-    """Raise InputError for a preview other than .mp4 or .png, or if a file to write is also another one."""
+    """Raise InputError if the preview is neither .mp4 nor .png, or if two of the files are the same."""
     if preview and preview.suffix.lower() not in SUFFIXES:
         raise InputError(f"the preview {preview} must be an {' or a '.join(SUFFIXES)} file; change its name")
     paths = [path.resolve() for path in (video, flow, preview) if path]
@@ -37,10 +37,10 @@ def check_paths(video: Path, flow: Path, preview: Path | None) -> None:
 
 
 def write_preview(video: Path, flow: Path, out: Path) -> None:
-    """Draw the flow of `video` that the shard `flow` holds as its first video.
+    """Draw the flow of a video, which is the first video of the shard `flow`.
 
-    An .mp4 shows every frame beside its field, a .png up to 16 pairs spread over the video, frame above field. A legend
-    says which length has the full colour: the 99th percentile over the video, at least 1 px.
+    An .mp4 shows every frame beside its field; a .png shows up to 16 frames, spread over the video, above their fields.
+    A legend says which length has the full colour: the 99th percentile over the video, at least 1 px.
     """
     with Shard(flow) as shard:
         full_px = full_length(shard)
@@ -53,10 +53,10 @@ def write_preview(video: Path, flow: Path, out: Path) -> None:
 
 
 def full_length(shard: Shard) -> float:
-    """The length (px, rounded up to tenths) that 99% of the vectors of the shard's first video do not exceed."""
+    """Return the length (px, rounded up to tenths) that 99% of the vectors of the first video do not exceed."""
     bound = float(shard.attributes["bound"])
     counts = np.zeros(4096, np.int64)
-    longest = 1.5 * bound  # the diagonal, 1.41 bounds, is inside
+    longest = 1.5 * bound  # more than the diagonal of 1.41 bounds
     for field in _fields(shard):
         counts += np.histogram(np.hypot(*field), len(counts), (0, longest))[0]
     bins = 1 + np.searchsorted(np.cumsum(counts), _PERCENTILE / 100 * counts.sum())
@@ -64,14 +64,14 @@ def full_length(shard: Shard) -> float:
 
 
 def _fields(shard: Shard) -> Iterator[NDArray[np.float32]]:
-    """The fields of the first video in px, [2, H, W]."""
+    """Yield the fields of the first video in px, [2, H, W]."""
     entry = shard.entries[0]
     for number in range(entry.count):
         yield dequantise(shard.fields(entry, [number])[0], shard.attributes["bound"])
 
 
 def _frames(video: Path, shard: Shard) -> Iterator[Frame]:
-    """The frames that the fields lead from and to."""
+    """Yield the frames that the fields were computed from."""
     _, height, width = shard.item_shape
     return decoded(video, width, height, shard.attributes["settings"]["preprocess"]["picture_stream"])
 
@@ -81,7 +81,7 @@ def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
 
 
 def _pairs(video: Path, shard: Shard, full_px: float) -> Iterator[Picture]:
-    """Each frame beside the field that leads from it."""
+    """Yield each frame beside the field that starts from it."""
     _, height, width = shard.item_shape
     rows = _even(np.clip(height, *_FILM_HEIGHTS))
     columns = _even(width * rows / height)
@@ -132,7 +132,7 @@ def _coloured(field: NDArray[np.float32], full_px: float) -> Picture:
 
 
 def _legend(side: int, full_px: float) -> Picture:
-    """The wheel on black with the length that its rim stands for."""
+    """Draw the wheel on black, with the length at its rim."""
     legend = np.ascontiguousarray(disc(side)[..., ::-1])
     _write(legend, f"{full_px:.1f} px", (side // 6, side // 2 + 4), scale=side / 200)
     return legend
@@ -143,7 +143,7 @@ def _paste(picture: Picture, patch: Picture, row: int, column: int) -> None:
 
 
 def _write(picture: Picture, text: str, place: tuple[int, int], *, scale: float = 0.5) -> None:
-    """White with a dark outline, legible on everything."""
+    """Write in white with a dark outline, which is legible on everything."""
     for colour, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
 
@@ -155,5 +155,5 @@ def _resized(image: Picture, columns: int, rows: int) -> Picture:
 
 
 def _even(side: float) -> int:
-    """H.264 with 4:2:0 chroma wants even sides."""
+    """Round to an even number, which H.264 with 4:2:0 chroma requires."""
     return max(2, 2 * round(side / 2))

@@ -1,8 +1,8 @@
 """Flow as colours: the direction of motion as hue, its length as saturation.
 
 The colour code of Baker et al., "A Database and Evaluation Methodology for Optical Flow" (2011), section 4.1 and its
-published code: 55 hues, more of them where the eye tells more apart, red for motion to the right, then clockwise over
-yellow (down), green and cyan (left), blue and magenta (up).
+published code: 55 hues, which are denser where the eye tells more of them apart. Red is motion to the right; clockwise
+follow yellow (down), green and cyan (left), blue and magenta (up).
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from atw.files import InputError
 
 Colours = NDArray[np.uint8]
 
-# Steps from each pure hue to the next, and which channels stay full and which one rises or falls meanwhile.
+# Steps from a pure hue to the next one, that hue, and the channel that rises or falls on the way.
 _ARCS = (
     (15, (255, 0, 0), 1, +1),  # red to yellow
     (6, (255, 255, 0), 0, -1),  # yellow to green
@@ -25,7 +25,7 @@ _BEYOND = 0.75  # brightness of motion longer than the full length
 
 
 def wheel() -> Colours:
-    """The 55 hues in RGB, uint8 [55, 3], clockwise from motion to the right."""
+    """Return the 55 hues in RGB, uint8 [55, 3], clockwise from motion to the right."""
     hues = []
     for steps, start, channel, sign in _ARCS:
         for step in range(steps):
@@ -36,12 +36,13 @@ def wheel() -> Colours:
 
 
 def flow_to_colours(flow: NDArray[np.float32], *, full_px: float) -> Colours:
-    """Colours of a field [2, H, W] or of many [..., 2, H, W], in px, x before y: RGB, uint8 [..., H, W, 3].
+    """Return the colours of fields [..., 2, H, W] in px, x before y, as RGB uint8 [..., H, W, 3].
 
     No motion is white, motion of `full_px` has its pure hue, longer motion is darker, and unknown motion (not finite)
     is black.
 
-    Raises InputError for another shape, and unless `full_px` is a positive number.
+    Raises:
+        InputError: `flow` has another shape, or `full_px` is not a positive number.
     """
     if flow.ndim < 3 or flow.shape[-3] != 2:
         raise InputError(f"flow of shape {flow.shape} has no colours; give fields [..., 2, height, width]")
@@ -51,7 +52,7 @@ def flow_to_colours(flow: NDArray[np.float32], *, full_px: float) -> Colours:
     known = np.isfinite(x) & np.isfinite(y)
     x, y = np.where(known, x, 0), np.where(known, y, 0)
     hues = wheel() / 255.0
-    # As in the published code the last hue stands at a full turn, where the first one is too.
+    # As in the published code, the last hue stands at a full turn, as the first one does.
     place = np.arctan2(y, x) / (2 * np.pi) % 1.0 * (len(hues) - 1)
     lower = place.astype(np.int64)
     share = (place - lower)[..., None]
@@ -62,9 +63,9 @@ def flow_to_colours(flow: NDArray[np.float32], *, full_px: float) -> Colours:
 
 
 def disc(side_px: int) -> Colours:
-    """The wheel itself as a picture: RGB, uint8 [side_px, side_px, 3], pure at its rim and white in the middle.
+    """Draw the wheel as RGB uint8 [side_px, side_px, 3], pure at its rim and white in the middle.
 
-    A point's colour is that of motion from the centre to it; outside of the disc it is black.
+    The colour of a point is that of motion from the centre to the point; outside the disc it is black.
     """
     across = (np.arange(side_px, dtype=np.float32) + 0.5) / side_px * 2 - 1
     field = np.stack(np.meshgrid(across, across))  # [2, side, side]
