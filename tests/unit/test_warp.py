@@ -13,7 +13,7 @@ from atw.errors import InputError
 from atw.flow import Compensated, estimate, estimate_warped
 from atw.flow.camera import transform
 from atw.flow.warp import Mask, compensate, each_image
-from tests.unit.textures import FAST, OPENCV4, VIDEOS
+from tests.unit.textures import FAST, OPENCV4, VIDEOS, texture
 
 HEIGHT, WIDTH, MARGIN_PX = 256, 340, 40
 OBJECT = np.s_[70:198, 90:260]  # a quarter of the image
@@ -36,16 +36,6 @@ def camera(zoom: float, roll_degrees: float, pan_px: tuple[float, float]) -> np.
     return homography
 
 
-def rendered(seed: int) -> np.ndarray:
-    """Rough and smooth texture, larger than the image on all sides, uint8."""
-    shape = (HEIGHT + 2 * MARGIN_PX, WIDTH + 2 * MARGIN_PX)
-    noise = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    layers = [cv2.GaussianBlur(noise, (0, 0), sigma_px) for sigma_px in (1.5, 3.0, 8.0)]
-    total = np.sum([layer / layer.std() for layer in layers], axis=0)
-    image: np.ndarray = np.clip(128 + 30 * total, 0, 255).astype(np.uint8)
-    return image
-
-
 def scenes() -> list[np.ndarray]:
     """Two views larger than the image: frames of real videos where they lie beside the repository, else rendered."""
     views = []
@@ -54,7 +44,11 @@ def scenes() -> list[np.ndarray]:
         if read:
             size = (WIDTH + 2 * MARGIN_PX, HEIGHT + 2 * MARGIN_PX)
             views.append(cv2.resize(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), size))
-    return views if len(views) == 2 else [rendered(0), rendered(7)]
+    return (
+        views
+        if len(views) == 2
+        else [texture(seed, HEIGHT + 2 * MARGIN_PX, WIDTH + 2 * MARGIN_PX).astype(np.uint8) for seed in (0, 7)]
+    )
 
 
 SCENE, OTHER = scenes()
