@@ -1,4 +1,4 @@
-"""The command line. A command imports what it calls when it is called, so that each needs only its own libraries."""
+"""The command line. A command imports its code only when it is called, so it needs only its own libraries."""
 
 import logging
 import os
@@ -15,9 +15,9 @@ from atw.errors import InputError, printable
 
 _HELP = (
     "Three-stream action recognition with temporal attention: raw videos in, a traceable accuracy out.\n\n"
-    "Exit status: 0 done; 1 it could not be done, or what was looked at is not in order; 2 wrong input or a wrong "
-    "command line, with one message that names it and the remedy; 74 a file or disk failed; 130 interrupted by Ctrl-C. "
-    "Else `atw run` and `atw ray` end with the status of what they run.\n\n"
+    "Exit status: 0 success; 1 failure, or the checked files are damaged; 2 wrong input or a wrong command line, with "
+    "one message that names the problem and the remedy; 74 a file or disk failed; 130 interrupted by Ctrl-C. `atw run` "
+    "and `atw ray` otherwise return the status of the command they run.\n\n"
     "Example: atw run results/demo/split1/fused.json"
 )
 
@@ -37,10 +37,10 @@ app.add_typer(jobs.app)
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and end")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
-    """What holds for every command."""
+    """Options of every command."""
 
 
 class _Lines(logging.Formatter):

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands share."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,18 +7,18 @@ import typer
 
 Out = Annotated[Path, typer.Argument(help="file to write", show_default=False)]
 SettingsText = Annotated[str, typer.Option("--settings", help="JSON of the settings that this stage depends on")]
-DatasetText = Annotated[str, typer.Option("--dataset", help="JSON that says where videos and lists are")]
+DatasetText = Annotated[str, typer.Option("--dataset", help="JSON with the places of videos and lists")]
 ComputeText = Annotated[str, typer.Option("--compute", help="JSON of the `compute` section")]
 Shards = Annotated[list[Path], typer.Argument(help="shards of the split's videos", show_default=False)]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
-UsableThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads; all cores unless given")]
+UsableThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
-AsJson = Annotated[bool, typer.Option("--json", help="for programs")]
-Configfile = Annotated[Path, typer.Option(help="the configuration, as for snakemake")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
+Configfile = Annotated[Path, typer.Option(help="configuration file, as for snakemake")]
 
 
 def complete_targets(incomplete: str) -> list[str]:
-    """Targets of the working folder's config.yaml, for the shell that completes a command line."""
+    """Return the targets of the working folder's config.yaml, for shell completion."""
     from atw import config, workflow
     from atw.files import InputError
 

@@ -1,6 +1,6 @@
 """The workflow's stages: each command makes one file, and gets exactly the settings it depends on as JSON.
 
-People have the workflow call them: the examples let it print the command lines.
+The workflow calls these commands; the examples make it print the command lines.
 """
 
 from dataclasses import replace
@@ -31,11 +31,9 @@ def render(out: Out, settings: SettingsText, threads: Threads = 1) -> None:
 def download(
     out: Out,
     dataset: DatasetText,
-    archives: Annotated[
-        str, typer.Option(help="JSON of the addresses or files to take instead of the official")
-    ] = "{}",
+    archives: Annotated[str, typer.Option(help="JSON of addresses or files that replace the official ones")] = "{}",
 ) -> None:
-    """Fetch and unpack the videos and lists of UCF-101 or HMDB-51, unless they are there.
+    """Download and unpack videos and lists of UCF-101 or HMDB-51, if they are missing.
 
     Example: atw run data/downloads/ucf101.json
     """
@@ -52,7 +50,7 @@ def shard(
     out: Out,
     settings: SettingsText,
     dataset: DatasetText,
-    flow: Annotated[Path | None, typer.Option(help="flow shard of the same videos (stream warped)")] = None,
+    flow: Annotated[Path | None, typer.Option(help="flow shard of the same videos, for the stream warped")] = None,
     threads: Threads = 1,
     gpus: Gpus = 0,
 ) -> None:
@@ -69,7 +67,7 @@ def shard(
 
 @app.command(rich_help_panel="Stages of the workflow")
 def audit(out: Out, shards: Shards, settings: SettingsText, dataset: DatasetText) -> None:
-    """List the quarantined and repaired videos of a split; refuse to go on when they are too many.
+    """List the quarantined and repaired videos of a split. Too many quarantined videos are an error.
 
     Example: atw run --dry-run results/demo/split1/quarantine.csv -- --printshellcmds
     """
@@ -99,12 +97,12 @@ def train(
     shards: Shards,
     settings: SettingsText,
     dataset: DatasetText,
-    audit: Annotated[str, typer.Option(help="JSON of the audit's settings, by which bad videos are judged first")],
+    audit: Annotated[str, typer.Option(help="JSON of the audit's settings, for a first check of bad videos")],
     compute: ComputeText,
     threads: Threads = 1,
     gpus: Gpus = 0,
 ) -> None:
-    """Train the network of one stream; history.jsonl is written beside the model.
+    """Train the network of one stream, and write history.jsonl beside the model.
 
     Example: atw run --dry-run results/demo/split1/rgb/model.pt -- --printshellcmds
     """
@@ -136,7 +134,7 @@ def score(
     compute: ComputeText,
     threads: Threads = 1,
     gpus: Gpus = 0,
-    held_out: Annotated[bool, typer.Option("--held-out", help="score the training videos that were held out")] = False,
+    held_out: Annotated[bool, typer.Option("--held-out", help="score the held-out training videos")] = False,
 ) -> None:
     """Score the test videos of one stream, or the held-out ones.
 
@@ -196,10 +194,10 @@ def summary(
 @app.command(rich_help_panel="Stages of the workflow")
 def table(
     out: Out,
-    inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4 a summary.json", show_default=False)],
+    inputs: Annotated[list[Path], typer.Argument(help="score files; for Table 4, a summary.json", show_default=False)],
     settings: SettingsText,
 ) -> None:
-    """Write a table of the paper, its numbers beside ours; CSV, HTML, LaTeX and Markdown are written beside the JSON.
+    """Write a table of the paper with its numbers beside ours, as JSON, CSV, HTML, LaTeX and Markdown.
 
     Example: atw run --dry-run results/demo/tables/table1.json -- --printshellcmds
     """
@@ -217,12 +215,14 @@ def attention(
     intervals: Annotated[
         Path | None, typer.Option(help="CSV with path, action_first, action_last (frames from 0)")
     ] = None,
-    video: Annotated[list[str] | None, typer.Option(help="id of a video to show; drawn unless given")] = None,
-    count: Annotated[int, typer.Option(min=1, max=50, help="videos to draw, of those classified correctly")] = 4,
-    stream: Annotated[str, typer.Option(help="whose weights stand above the frames; the first unless given")] = "",
+    video: Annotated[list[str] | None, typer.Option(help="id of a video to show; default: drawn at random")] = None,
+    count: Annotated[
+        int, typer.Option(min=1, max=50, help="number of random videos, among those classified correctly")
+    ] = 4,
+    stream: Annotated[str, typer.Option(help="stream whose weights are above the frames; default: the first")] = "",
     settings: SettingsText = "{}",
 ) -> None:
-    """Draw the attention of a split (.png), with its numbers beside it (.json).
+    """Draw the attention of a split (.png), and write its numbers (.json).
 
     Example: atw run --dry-run results/demo/split1/attention.png -- --printshellcmds
     """
@@ -241,15 +241,13 @@ def attention(
 @app.command(rich_help_panel="Stages of the workflow")
 def report(
     out: Out,
-    result: Annotated[
-        Path, typer.Option(help="fused.json, with the folders of its streams beside it", show_default=False)
-    ],
+    result: Annotated[Path, typer.Option(help="fused.json, with its streams' folders beside it", show_default=False)],
     shards: Annotated[Path, typer.Option(help="folder of the dataset's shards", show_default=False)],
     quarantine: Annotated[Path, typer.Option(help="quarantine.csv of the split", show_default=False)],
-    logs: Annotated[Path, typer.Option(help="folder of the workflow's logs, for times")] = Path("logs"),
+    logs: Annotated[Path, typer.Option(help="folder of the workflow's logs, which have the times")] = Path("logs"),
     settings: SettingsText = "{}",
 ) -> None:
-    """Write one page, which opens offline, that says whether to believe a result.
+    """Write the report of a result: one page that opens offline and helps to judge the result.
 
     Example: atw report report.html --result results/demo/split1/fused.json --shards shards/demo --quarantine \
 results/demo/split1/quarantine.csv

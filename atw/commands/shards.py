@@ -1,4 +1,4 @@
-"""`atw shards`: look into shards, check them, take videos out of them."""
+"""`atw shards`: inspect, verify and export shards."""
 
 import sys
 from pathlib import Path
@@ -10,14 +10,14 @@ from atw.commands.arguments import AsJson
 from atw.errors import printable
 from atw.files import json_text
 
-app = typer.Typer(no_args_is_help=True, help="Look into shards, check them, take videos out of them.")
+app = typer.Typer(no_args_is_help=True, help="Inspect, verify and export shards.")
 
 Paths = Annotated[list[Path], typer.Argument(help="shards, or folders of shards", show_default=False)]
 
 
 @app.command()
 def info(paths: Paths, as_json: AsJson = False) -> None:
-    """Say what shards hold: videos, items, settings, sizes. Status 1: one cannot be read.
+    """Print the contents of shards: videos, items, settings, sizes. Status 1: a shard cannot be read.
 
     Example: atw shards info shards/demo
     """
@@ -28,7 +28,7 @@ def info(paths: Paths, as_json: AsJson = False) -> None:
 
 @app.command()
 def verify(paths: Paths, as_json: AsJson = False) -> None:
-    """Check every byte of shards, and that streams are of the same files. Status 0: whole, 1: damage, with its remedy.
+    """Check every byte of shards, and that streams come from the same files. Status 1: damage, with its remedy.
 
     Example: atw shards verify shards
     """
@@ -46,17 +46,17 @@ def verify(paths: Paths, as_json: AsJson = False) -> None:
 def export(
     paths: Paths,
     out: Annotated[Path, typer.Option(help="folder to write to", show_default=False)],
-    video: Annotated[list[str] | None, typer.Option(help="id of a video; all unless given")] = None,
+    video: Annotated[list[str] | None, typer.Option(help="id of a video; default: all")] = None,
     form: Annotated[
         str | None,
         typer.Option("--format", help="frames: jpg (as stored) or png; flow: flo (px) or png-flow (stored levels)"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace an earlier export")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="keep the videos that are there, and go on with the others")
+        bool, typer.Option("--skip-existing", help="keep exported videos, and continue with the others")
     ] = False,
 ) -> None:
-    """Write frames or flow fields as files, a folder a video: OUT/dataset/stream/id.
+    """Write frames or flow fields as files, one folder per video: OUT/dataset/stream/id.
 
     Example: atw shards export shards/demo/flow --out flow
     """

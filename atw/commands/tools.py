@@ -1,4 +1,4 @@
-"""What people call themselves: new videos, results, networks for other programs, this machine."""
+"""Commands for people: runs, new videos, results, export, this machine."""
 
 import sys
 from pathlib import Path
@@ -15,10 +15,10 @@ _FURTHER = "atw.further"
 
 
 class _WithFurther(TyperCommand):
-    """Keeps what stands after `--` apart, where click would add it to the last argument."""
+    """Keeps arguments after `--` apart; click would add them to the last argument."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before `--`."""
+        """Parse the arguments before `--`."""
         place = args.index("--") if "--" in args else len(args)
         ctx.meta[_FURTHER] = args[place + 1 :]
         return super().parse_args(ctx, args[:place])
@@ -29,17 +29,15 @@ def run(
     context: typer.Context,
     targets: Annotated[
         list[str] | None,
-        typer.Argument(
-            help="files to make; the summary of every dataset unless given", autocompletion=complete_targets
-        ),
+        typer.Argument(help="files to make; default: the summary of every dataset", autocompletion=complete_targets),
     ] = None,
-    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; all unless given")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="say what would be done")] = False,
-    plain: Annotated[bool, typer.Option("--plain", help="Snakemake's own lines, on a terminal too")] = False,
+    cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; default: all")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only show what would be done")] = False,
+    plain: Annotated[bool, typer.Option("--plain", help="show Snakemake's own output, even on a terminal")] = False,
 ) -> None:
-    """Make results in the working folder, with a config.yaml of its own: Snakemake on the workflow in this package.
+    """Make results in the working folder, with its config.yaml: run Snakemake with the workflow of this package.
 
-    Further options of Snakemake stand after `--`. The exit status is Snakemake's, or 130 after Ctrl-C.
+    Give other options of Snakemake after `--`. The exit status is Snakemake's, or 130 after Ctrl-C.
 
     Example: atw run --cores 4 results/demo/split1/fused.json -- --keep-incomplete
     """
@@ -53,17 +51,17 @@ def run(
 @app.command()
 def predict(
     videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
-    model: Annotated[Path, typer.Option(help="folder of a split, as results/ucf101/split1", show_default=False)],
-    top: Annotated[int, typer.Option(min=1, help="classes to name")] = 5,
-    window: Annotated[float | None, typer.Option(help="seconds; classify each window of that length too")] = None,
-    stride: Annotated[float | None, typer.Option(help="seconds from window to window; half a window")] = None,
+    model: Annotated[Path, typer.Option(help="folder of a split, such as results/ucf101/split1", show_default=False)],
+    top: Annotated[int, typer.Option(min=1, help="number of classes to print")] = 5,
+    window: Annotated[float | None, typer.Option(help="seconds; also classify each window of this length")] = None,
+    stride: Annotated[float | None, typer.Option(help="seconds from window to window; default: half a window")] = None,
     render: Annotated[
-        Path | None, typer.Option(help=".png: frames, attention, labels; .mp4: drawn in the film")
+        Path | None, typer.Option(help=".png: frames, attention and labels; .mp4: the video with label and attention")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto (the GPU where there is one), cpu or cuda")] = "auto",
+    device: Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda")] = "auto",
     threads: UsableThreads = None,
 ) -> None:
-    """Classify new videos: a line of JSON each on stdout. Status 1: some could not be used.
+    """Classify new videos: print one line of JSON per video. Status 1: a video could not be used.
 
     Example: atw predict video.mp4 --model results/demo/split1 --render video.png
     """
@@ -87,19 +85,19 @@ def predict(
 @app.command()
 def flow(
     video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
-    out: Annotated[Path, typer.Option(help="shard to write: an HDF5 file, see docs/shards.md", show_default=False)],
+    out: Annotated[Path, typer.Option(help="shard to write, an HDF5 file (docs/shards.md)", show_default=False)],
     preview: Annotated[
-        Path | None, typer.Option(help=".mp4: frames beside flow in colours; .png: a sheet of 16 fields")
+        Path | None, typer.Option(help=".mp4: frames beside coloured flow; .png: a sheet of 16 fields")
     ] = None,
     preset: Annotated[str, typer.Option(help="opencv4, opencv24 or fast")] = "opencv4",
-    backend: Annotated[str, typer.Option(help="see `atw doctor`; auto takes the fastest usable one")] = "auto",
+    backend: Annotated[str, typer.Option(help="see `atw doctor`; auto uses the fastest backend that works")] = "auto",
     threads: UsableThreads = None,
-    width: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
-    height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; the video's unless given")] = None,
-    warped: Annotated[bool, typer.Option("--warped", help="take the camera's motion out")] = False,
+    width: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; default: the video's")] = None,
+    height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; default: the video's")] = None,
+    warped: Annotated[bool, typer.Option("--warped", help="remove the camera's motion")] = False,
     bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
     picture_stream: Annotated[
-        int, typer.Option(min=0, help="of a video with several streams of pictures, counted from 0")
+        int, typer.Option(min=0, help="video stream to use if the file has several, counted from 0")
     ] = 0,
 ) -> None:
     """Compute the optical flow of one video.
@@ -148,7 +146,7 @@ def compare(
     second: Annotated[Path, typer.Argument(help="another, on the same test videos", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Say whether two results differ: McNemar's exact test, and the interval of the difference.
+    """Test whether two results differ: McNemar's exact test, and the interval of the difference.
 
     Example: atw compare results/demo/split1 results/demo/experiments/average/split1
     """
@@ -183,11 +181,13 @@ def export(
 
 @app.command(context_settings={"allow_interspersed_args": False})
 def ray(
-    command: Annotated[list[str], typer.Argument(help="program and its arguments, as atw run ...", show_default=False)],
-    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray hands out; all cores unless given")] = None,
-    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that Ray hands out; all unless given")] = None,
+    command: Annotated[
+        list[str], typer.Argument(help="program and its arguments, such as atw run ...", show_default=False)
+    ],
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that Ray assigns; default: all cores")] = None,
+    gpus: Annotated[int | None, typer.Option(min=0, help="GPUs that Ray assigns; default: all")] = None,
 ) -> None:
-    """Run a command, `atw run` say, whose trainings share this machine's GPUs: each gets its own.
+    """Run a command, such as `atw run`, whose trainings share this machine's GPUs, each with its own.
 
     Example: atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8
     """
@@ -201,14 +201,16 @@ def ray(
 def plan(
     target: Annotated[
         str,
-        typer.Argument(help="as results/ucf101/split1/fused.json", show_default=False, autocompletion=complete_targets),
+        typer.Argument(
+            help="such as results/ucf101/split1/fused.json", show_default=False, autocompletion=complete_targets
+        ),
     ],
     configfile: Configfile = Path("config.yaml"),
-    cores: Annotated[int | None, typer.Option(min=1, help="as for snakemake; all cores unless given")] = None,
+    cores: Annotated[int | None, typer.Option(min=1, help="as for snakemake; default: all cores")] = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs that jobs may hold at the same time")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is left to do for a target, and what it takes: measured on this machine, nothing is made but lists.
+    """Estimate the work left for a target, measured on this machine. Only lists are written.
 
     Example: atw plan results/ucf101/split1/fused.json --cores 32 --gpus 3
     """
@@ -232,7 +234,7 @@ def config_(
     configfile: Configfile = Path("config.yaml"),
     as_json: AsJson = False,
 ) -> None:
-    """Print the settings that a target is made with, and where each comes from.
+    """Print the settings of a target, and where each value comes from.
 
     Example: atw config results/demo/experiments/average/split1/fused.json
     """
@@ -245,9 +247,9 @@ def config_(
 @app.command()
 def doctor(
     as_json: AsJson = False,
-    measure: Annotated[bool, typer.Option(help="time the flow backends, some seconds each")] = True,
+    measure: Annotated[bool, typer.Option(help="measure the flow backends, some seconds each")] = True,
 ) -> None:
-    """Say what this machine can do, and how fast it computes flow. Status 1: atw cannot work here.
+    """Report what this machine can do, and how fast it computes flow. Status 1: atw cannot work here.
 
     Example: atw doctor --no-measure
     """

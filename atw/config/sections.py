@@ -21,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     def part(self, section: type[_Part]) -> _Part:
-        """Those of these settings that `section` has."""
+        """Return the settings that `section` has."""
         return section(**{name: getattr(self, name) for name in section.model_fields})
 
 
@@ -31,11 +31,11 @@ class _Size(Section):
 
 
 class _Jpeg(Section):
-    jpeg_quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames; 95 takes 31 kB a frame")
+    jpeg_quality: int = Field(95, ge=1, le=100, description="JPEG quality of stored frames; 95 takes 31 kB per frame")
 
 
 class _Zstandard(Section):
-    zstd_level: int = Field(3, ge=1, le=19, description="Zstandard level of stored flow; 3 takes 11 kB a field")
+    zstd_level: int = Field(3, ge=1, le=19, description="Zstandard level of stored flow; 3 takes 11 kB per field")
 
 
 class _Decoding(Section):
@@ -43,16 +43,16 @@ class _Decoding(Section):
         16,
         ge=1,
         le=100_000,
-        description="shard files per stream; about 256 videos each is good, more than 512 files are not",
+        description="shard files per stream; best are about 256 videos per file and at most 512 files",
     )
-    max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine a video with more pixels a frame than this")
-    max_frames: int = Field(100_000, ge=2, description="quarantine a video with more frames than this")
+    max_pixels: int = Field(4096 * 2304, ge=256, description="quarantine videos with more pixels per frame")
+    max_frames: int = Field(100_000, ge=2, description="quarantine videos with more frames")
     picture_stream: int = Field(
         0,
         ge=0,
         le=1000,
-        description="which stream of pictures to take from files with several, counted from 0 without cover pictures; "
-        "quarantine a video that has it not",
+        description="video stream to use if a file has several, counted from 0 without cover pictures; a video "
+        "without this stream is quarantined",
     )
 
 
@@ -61,22 +61,22 @@ class _Judging(Section):
         0.05,
         ge=0,
         le=1,
-        description="nothing is trained when more than this share of a split's videos is quarantined; one always may "
-        "be, unless it is 0; videos that allow_missing lets be absent do not count; a change decodes nothing again",
+        description="if more than this share of a split's videos is quarantined, nothing is trained; one video is "
+        "always allowed, unless this is 0; videos missing under allow_missing do not count; a change decodes nothing",
     )
     identical: Literal["refuse", "allow"] = Field(
         "refuse",
-        description="whether one file, byte by byte, may be both a training and a test video of a split, or a video of "
-        "two classes; a change decodes nothing again",
+        description="whether the same file, byte by byte, may be in training and test of a split, or in two classes; "
+        "a change decodes nothing",
     )
 
 
 class FrameSettings(_Decoding, _Jpeg, _Size):
-    """What shards of frames depend on."""
+    """The settings that shards of frames depend on."""
 
 
 class FieldSettings(_Decoding, _Zstandard, _Size):
-    """What shards of flow and warped flow depend on, beside the flow."""
+    """The settings, apart from flow, that shards of flow and warped flow depend on."""
 
 
 class Preprocess(_Judging, _Decoding, _Zstandard, _Jpeg, _Size):
@@ -84,59 +84,69 @@ class Preprocess(_Judging, _Decoding, _Zstandard, _Jpeg, _Size):
 
 
 class Flow(Section):
-    """TV-L1 optical flow. A change recomputes flow and warped flow, and no frames."""
+    """TV-L1 optical flow. A change recomputes flow and warped flow, but no frames."""
 
-    preset: Literal["opencv4", "opencv24", "fast"] = Field("opencv4", description="base of the parameters below")
+    preset: Literal["opencv4", "opencv24", "fast"] = Field(
+        "opencv4", description="source of the parameters that are empty below"
+    )
     backend: Literal["auto", "cuda", "numba", "opencv-cuda", "opencv"] = Field(
-        "auto", description="auto takes the fastest usable one"
+        "auto", description="auto uses the fastest backend that works"
     )
     bound: float = Field(20.0, gt=0, le=1000, description="pixels; displacements beyond it are clipped when stored")
     tau: float | None = Field(None, ge=0.001, le=0.5, description="time step of the dual update; empty: the preset's")
     lambda_: float | None = Field(None, ge=1e-4, le=100, description="weight of the data term; empty: the preset's")
     theta: float | None = Field(None, ge=0.001, le=100, description="tightness of the coupling; empty: the preset's")
-    levels: int | None = Field(None, ge=1, le=20, description="pyramid levels at most; empty: the preset's")
+    levels: int | None = Field(None, ge=1, le=20, description="largest number of pyramid levels; empty: the preset's")
     scale_step: float | None = Field(None, ge=0.2, le=0.95, description="pyramid step; empty: the preset's")
-    warps: int | None = Field(None, ge=1, le=100, description="warps a level; empty: the preset's")
-    iterations: int | None = Field(None, ge=1, le=10_000, description="iterations a warp at most; empty: the preset's")
+    warps: int | None = Field(None, ge=1, le=100, description="warps per level; empty: the preset's")
+    iterations: int | None = Field(
+        None, ge=1, le=10_000, description="largest number of iterations per warp; empty: the preset's"
+    )
     epsilon: float | None = Field(
-        None, ge=0, le=10, description="stop when the update's rms is below, pixels; 0 never stops"
+        None,
+        ge=0,
+        le=10,
+        description="stop when the rms of the update, in pixels, is below this; 0: never; empty: the preset's",
     )
 
 
 class Warp(Section):
-    """Camera compensation by a homography per pair of frames. A change recomputes warped flow only."""
+    """Camera compensation by one homography per frame pair. A change recomputes warped flow only."""
 
     matches: Literal["tracks", "flow", "sift"] = Field(
         "tracks",
-        description="what the homography is fitted to: tracked corners; corners displaced by the flow; those and SIFT",
+        description="points for the homography: tracked corners; corners displaced by the flow; these and SIFT",
     )
     max_displacement: float = Field(50.0, ge=1, le=1000, description="pixels; matches further apart are dropped")
-    corners: int = Field(1000, ge=4, le=100_000, description="corners at most")
-    quality: float = Field(0.001, ge=1e-6, le=1, description="least corner quality relative to the best corner")
-    distance: float = Field(12.0, ge=1, le=1000, description="least distance between corners, pixels")
-    min_matches: int = Field(
-        50, ge=4, le=100_000, description="no homography is estimated from fewer matches or as many"
+    corners: int = Field(1000, ge=4, le=100_000, description="largest number of corners")
+    quality: float = Field(
+        0.001, ge=1e-6, le=1, description="smallest quality of a corner, relative to the best corner"
     )
-    min_inliers: int = Field(25, ge=4, le=100_000, description="a homography with as many inliers or fewer is not used")
+    distance: float = Field(12.0, ge=1, le=1000, description="smallest distance between corners, pixels")
+    min_matches: int = Field(50, ge=4, le=100_000, description="a homography needs more matches than this")
+    min_inliers: int = Field(25, ge=4, le=100_000, description="a homography needs more inliers than this")
     method: Literal["usac_fast", "usac_default", "usac_accurate", "usac_prosac", "usac_magsac", "ransac", "lmeds"] = (
-        Field("usac_fast", description="robust fit, one of OpenCV's")
+        Field("usac_fast", description="OpenCV's method of the robust fit")
     )
-    threshold: float = Field(1.0, ge=0.01, le=100, description="up to so many pixels off a match is an inlier")
+    threshold: float = Field(1.0, ge=0.01, le=100, description="largest error of an inlier, pixels")
     still: float = Field(
-        0.25, ge=0, le=100, description="the camera stands still where no corner of the image moves more, pixels"
+        0.25, ge=0, le=100, description="the camera counts as still if no corner of the image moves by more pixels"
     )
     border: int = Field(
-        5, ge=0, le=1000, description="pixels whose source is this near the border keep the first frame"
+        5,
+        ge=0,
+        le=1000,
+        description="a pixel whose source is this near to the border, in pixels, keeps the first frame",
     )
     masks: str | None = Field(
         None,
         min_length=1,
-        description="folder of masks that keep people out of the matches, docs/datasets.md; empty: none",
+        description="folder of masks that keep people out of the matches (docs/datasets.md); empty: none",
     )
 
 
 class Sampling(Section):
-    """How many snippets of what length a video gives in training."""
+    """Number and length of the snippets of a training video."""
 
     segments: int = Field(4, ge=1, le=64, description="N: equal parts of a video, one snippet from each")
     stack: int = Field(5, ge=1, le=64, description="consecutive flow fields in a snippet of flow or warped")
@@ -160,26 +170,30 @@ class Model(Section):
 
     backbone: str = Field(
         "resnet50",
-        description="bninception, a classification network of torchvision by its name there (docs/networks.md), or "
-        "tiny, the demo's",
+        description="bninception, the name of a classification network of torchvision (docs/networks.md), or tiny, "
+        "the demo's",
     )
     weights: str | None = Field(
         imagenet.DEFAULT_WEIGHTS,
-        description="file of ImageNet weights; {backbone} is filled in; the default also stands for the published file "
-        "in torchvision's cache, if that is there; empty: from scratch",
+        description="file of ImageNet weights; {backbone} is filled in; with the default, the published file in "
+        "torchvision's cache will do, too; empty: from scratch",
     )
     dropout: float = Field(0.8, ge=0, lt=1, description="dropout before the classifier")
     partial_bn: Literal["none", "first", "all"] = Field(
-        "first", description="batch norms that stay frozen: none, all but the first, or all"
+        "first", description="frozen batch norms: none, all but the first, or all"
     )
     consensus: Literal["attention", "average", "max", "weighted"] = Field(
-        "attention", description="how the snippets of a video become one score"
+        "attention", description="how the scores of a video's snippets are combined"
     )
-    attention_on: Literal["scores", "features"] = Field("scores", description="what the attention weight looks at")
-    attention_activation: Literal["relu", "tanh", "sigmoid", "none"] = Field("relu", description="of the energies")
+    attention_on: Literal["scores", "features"] = Field("scores", description="input of the attention")
+    attention_activation: Literal["relu", "tanh", "sigmoid", "none"] = Field(
+        "relu", description="activation of the energies"
+    )
     attention_init: Literal["gaussian", "ones", "mean"] = Field("gaussian", description="initial weights; mean is 1/N")
     attention_std: float = Field(0.001, gt=0, description="standard deviation of the gaussian initialisation")
-    attention_bias: float = Field(6.0, description="initial bias; 0 is the paper's and can die, 6 keeps ReLU open")
+    attention_bias: float = Field(
+        6.0, description="initial bias; with 0, the paper's, the ReLUs can close for ever; 6 keeps them open"
+    )
 
     @property
     def weights_path(self) -> str | None:
@@ -194,20 +208,20 @@ class Model(Section):
 
 
 class Train(Section):
-    """The optimisation of one stream. A change trains again and touches no shard."""
+    """The optimisation of one stream. A change trains again and changes no shard."""
 
     iterations: int = Field(3500, ge=1, description="updates in total")
-    batch: int = Field(128, ge=1, description="videos an update, over all workers")
+    batch: int = Field(128, ge=1, description="videos per update, over all workers")
     learning_rate: float = Field(0.001, gt=0, description="initial learning rate")
     schedule: Literal["step", "cosine"] = Field(
-        "step", description="of the learning rate: multiplied by 0.1 at `steps`, or half a cosine down to 0 at the end"
+        "step", description="of the learning rate: factor 0.1 at `steps`, or half a cosine down to 0 at the end"
     )
     steps: int | Annotated[tuple[int, ...], Field(strict=False)] = Field(
         2000,
-        description="iterations at which the learning rate is multiplied by 0.1: a list, or one number for every so "
-        "many; of the step schedule",
+        description="for the step schedule: iterations at which the learning rate is multiplied by 0.1, as a list, or "
+        "as one number for a regular interval",
     )
-    warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate, of either schedule")
+    warmup: int = Field(0, ge=0, description="iterations of linear warm-up of the learning rate, in both schedules")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="of SGD")
     clip: float = Field(40.0, gt=0, description="global norm at which gradients are clipped")
@@ -218,22 +232,22 @@ class Train(Section):
     mixup: float | None = Field(
         None,
         gt=0,
-        description="alpha of the beta distribution of the share with which two videos of a micro-batch, and their "
-        "labels, are mixed; one share an update; empty: no mixing",
+        description="two videos of a micro-batch, and their labels, are mixed; this is alpha of the beta distribution "
+        "of the share, which is drawn once per update; empty: no mixing",
     )
     ema: float | None = Field(
         None,
         gt=0,
         lt=1,
-        description="decay an update of the moving average of weights and batch norm's statistics, which is then what "
-        "is saved and scored; .999 averages over about the last 1000 updates; empty: the last weights",
+        description="decay per update of a moving average of weights and batch norm's statistics; the average is saved "
+        "and scored; .999 averages over about the last 1000 updates; empty: the last weights",
     )
     held_out: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        description="share of each class's training videos, at most, that is not trained on: whole groups where the "
-        "lists have groups, drawn by the seed, the same for all streams; for fusion.choose",
+        description="largest share of each class's training videos that is kept out of the training, for "
+        "fusion.choose: whole groups if the lists have groups, drawn by the seed, the same for all streams",
     )
 
     @field_validator("steps")
@@ -248,25 +262,27 @@ class Train(Section):
 class Evaluate(Section):
     """Scoring of the test videos. A change scores again and trains nothing."""
 
-    snippets: int = Field(80, ge=1, le=1000, description="snippets a video, uniformly spread; attention sees all")
-    crops: Literal[1, 5, 10] = Field(1, description="1 centre, 5 with the corners, 10 with their mirror images")
+    snippets: int = Field(80, ge=1, le=1000, description="snippets per video, evenly spread; attention sees all")
+    crops: Literal[1, 5, 10] = Field(
+        1, description="1: centre; 5: centre and corners; 10: these and their mirror images"
+    )
     crop: int = Field(224, ge=16, le=4096, description="side of a test crop in pixels, resized to the input size")
 
 
 class Fusion(Section):
-    """How the streams' scores become one."""
+    """How the streams' scores are fused."""
 
     weights: dict[Stream, Annotated[float, Field(ge=0)]] = Field(
         {"rgb": 1.0, "flow": 1.0, "warped": 0.5},
-        description="weight of each stream; one that is 0 or not named is left out, and not trained",
+        description="weight of each stream; a stream with weight 0 or without a weight is left out and not trained",
     )
     add: Literal["logits", "probabilities"] = Field(
         "logits", description="what is added: class scores, or their softmax"
     )
     choose: Literal["none", "held_out"] = Field(
         "none",
-        description="none takes `weights` as they are; held_out takes those of a grid that are best on the videos of "
-        "train.held_out, from the streams that have a weight above 0",
+        description="none: use `weights`; held_out: use the weights of a grid that are best on the videos of "
+        "train.held_out, for the streams with a weight above 0",
     )
 
     @field_validator("weights")
@@ -278,70 +294,69 @@ class Fusion(Section):
 
 
 class Compute(Section):
-    """What a stage may use. It is there for speed, so a change reruns nothing.
+    """The resources of a stage. They change the speed, so a change reruns nothing.
 
-    Shards do not depend on it, networks and scores by rounding only; but where dropout, unfrozen batch norm or mixing
-    see a part of the batch at a time, a network depends on `workers` and `microbatch`. It is recorded with each model.
+    Shards do not depend on them; networks and scores change by rounding only. But if dropout, unfrozen batch norm or
+    mixup see only a part of the batch at a time, the network depends on `workers` and `microbatch`. Each model records
+    these settings.
     """
 
-    preprocess_threads: int = Field(4, ge=1, description="threads of one job that decodes videos or computes flow")
-    train_threads: int = Field(4, ge=1, description="CPU threads of one training or scoring job")
+    preprocess_threads: int = Field(4, ge=1, description="CPU threads of a job that decodes videos or computes flow")
+    train_threads: int = Field(4, ge=1, description="CPU threads of a training or scoring job")
     workers: int = Field(
         1,
         ge=1,
-        description="training processes of one stream; each takes its share of the batch; 1 is the job's own process",
+        description="training processes per stream; each takes its share of the batch; 1 is the job's own process",
     )
     min_workers: int | None = Field(
         None,
         ge=1,
-        description="workers to go on with, from the last checkpoint, when a machine of a Ray cluster is lost, until "
-        "another joins; with another number of workers dropout falls differently, and so do results; empty: wait for "
-        "another machine",
+        description="if a machine of a Ray cluster is lost, resume from the last checkpoint with at least so many "
+        "workers until another machine joins; another number of workers draws other dropout, so results differ; "
+        "empty: wait for another machine",
     )
     gpus: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
         "auto",
-        description="GPUs a stream, one for each worker; auto takes them where there are some, 0 stays on the CPU",
+        description="GPUs per stream, one per worker; auto: use GPUs if there are any; 0: use the CPU",
     )
-    loaders: int = Field(2, ge=0, description="processes that read shards for each worker; 0 reads in the worker")
+    loaders: int = Field(2, ge=0, description="processes per worker that read shards; 0: the worker reads")
     microbatch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
-        description="videos at once on a device; gradients are summed up to the batch; auto is 32, and on a GPU whose "
-        "memory is short 16, 8, 4, 2 or 1; a training that goes on keeps its number, and scoring takes the training's",
+        description="videos on a device at a time; gradients are summed over the batch; auto is 32, or 16, 8, 4, 2 or "
+        "1 if a GPU's memory is short; a resumed training keeps its number, and scoring uses the training's",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="of the backbone in training, the weights being fp32 in any case; fp16 needs a GPU; scores are "
-        "computed in fp32, and so are classifier and attention",
+        description="precision of the backbone in training; fp16 needs a GPU; weights, classifier, attention and "
+        "scores are always fp32",
     )
     tf32: bool = Field(
         True,
         description="in training on NVIDIA GPUs, convolutions in fp32 round their inputs to TF32, 10 bits of mantissa, "
-        "which is several times as fast; false is fp32 in full, as scores are in any case",
+        "which is several times as fast; false: full fp32, which scores always use",
     )
     channels_last: bool = Field(
-        True, description="keep a pixel's channels together in memory, in training and scoring; faster convolutions"
+        True, description="store a pixel's channels together in training and scoring, for faster convolutions"
     )
     compile: bool = Field(
-        False, description="compile the network for training, which takes a minute and a C++ compiler, and pays later"
+        False, description="compile the network for training: faster, but needs a minute and a C++ compiler"
     )
-    checkpoint_every: int = Field(250, ge=1, description="iterations between resumable states")
+    checkpoint_every: int = Field(250, ge=1, description="iterations between checkpoints")
     checkpoint_minutes: float = Field(
-        10, gt=0, description="minutes after which a resumable state is kept even where checkpoint_every takes longer"
+        10, gt=0, description="save a checkpoint after so many minutes even if checkpoint_every takes longer"
     )
     validate_every: int | None = Field(
         None,
         ge=1,
-        description="iterations between looks at the videos of train.held_out, which go into history.jsonl and change "
-        "nothing; empty: never",
+        description="iterations between validations on the videos of train.held_out, recorded in history.jsonl; they "
+        "do not change the network; empty: never",
     )
-    tensorboard: bool = Field(
-        True, description="write the curves of a training below logs/tensorboard too, for TensorBoard"
-    )
+    tensorboard: bool = Field(True, description="also write training curves for TensorBoard, in logs/tensorboard")
     retries: int = Field(
         2,
         ge=0,
-        description="restarts of a training from its last checkpoint after a worker died or failed; where the only one "
-        "dies, which is the job's own process, Snakemake's --retries starts it again",
+        description="how often a training restarts from its last checkpoint after a worker died or failed; if the only "
+        "worker dies, which is the job's own process, Snakemake's --retries starts it again",
     )
 
 

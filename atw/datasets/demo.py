@@ -13,7 +13,9 @@ CLASSES = ("wave", "jack", "kick", "squat", "jump", "walk", "spin", "bow")
 class Demo(DatasetKind):
     """Each split has videos, and so shards, of its own."""
 
-    about: ClassVar[str] = "Short videos of eight actions, rendered into data/<name>; three splits that share no video."
+    about: ClassVar[str] = (
+        "Short videos of eight actions, rendered into `data/<name>`; three splits that share no video."
+    )
     caution: ClassVar[str] = (
         "The demo is eight rendered actions for trying the pipeline: what these rows differ by says nothing about "
         "real videos."

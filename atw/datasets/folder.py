@@ -37,23 +37,23 @@ class Folder(DatasetKind):
 
     kind: Literal["folder"]
     root: str = Field(
-        description="folder that the paths in the lists start from; without lists, that of the classes; "
+        description="folder that the paths in the lists start from; without lists, the folder of the classes; "
         "never written to"
     )
     lists: str | None = Field(
         None,
         min_length=1,
-        description="CSV file; {split} stands for the number of the split, 1, 2, ...; empty: drawn once from the "
-        "directories below `root`, as the keys below say, into lists/<name>/",
+        description="CSV file; {split} is replaced by the number of the split, 1, 2, ...; empty: the lists are drawn "
+        "once from the directories below `root`, by the keys below, into `lists/<name>/`",
     )
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
-    splits: int = Field(3, ge=1, le=100, description="splits to draw, each by itself")
+    splits: int = Field(3, ge=1, le=100, description="number of splits to draw")
     test_share: float = Field(0.3, gt=0, lt=1, description="share of test videos in each class")
-    split_seed: int = Field(0, ge=0, description="of the draw")
+    split_seed: int = Field(0, ge=0, description="seed of the draw")
     group: str = Field(
         "",
-        description="regular expression with one group in parentheses, searched in the file's name: videos of one "
-        "group never straddle train and test; empty: each video by itself",
+        description="regular expression with one group in parentheses, searched in the file's name: all videos of a "
+        "group are in the same subset; empty: no groups",
     )
     extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
         _EXTENSIONS, strict=False, min_length=1, description="endings of video files, in upper or lower case"

@@ -15,7 +15,7 @@ from atw.files import InputError
 
 Subset = Literal["train", "test"]
 ALLOW_MISSING = (
-    "quarantine listed videos that are not there, instead of refusing the list; they do not count towards "
+    "quarantine listed videos that do not exist, instead of refusing the list; they do not count towards "
     "preprocess.quarantine_limit"
 )
 
@@ -44,13 +44,13 @@ class Archives(Section):
         None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
     )
     videos_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
     )
     lists_from: str | None = Field(
         None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
     )
     lists_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that archive must have; empty: not checked"
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
     )
 
 
@@ -60,8 +60,8 @@ class DownloadableDataset(Archives, DatasetKind):
     about: ClassVar[str] = "UCF-101 or HMDB-51 with its official lists of three splits."
     addresses: ClassVar[Addresses]
 
-    root: str = Field(description="folder of the videos, one folder a class in it; never written to")
-    lists: str = Field(description="folder of the official list files, or their archive as it was downloaded")
+    root: str = Field(description="folder of the videos, with one folder per class; never written to")
+    lists: str = Field(description="folder of the official list files, or their downloaded archive")
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
 
     def archives(self) -> Archives:
@@ -174,11 +174,11 @@ class Kinetics(DatasetKind):
     )
     path: str = Field(
         "{label}/{id}_{start}_{end}.mp4",
-        description="where a clip is in `root`: {label} or {label_underscored}, {subset} as in the list, {id} and "
-        "{start}, {end} in seconds of six digits",
+        description="place of a clip in `root`: {label} or {label_underscored}, {subset} as in the list, {id}, and "
+        "{start} and {end} as seconds in six digits",
     )
-    test_on: Literal["validate", "test"] = Field("validate", description="the list that is tested on")
-    allow_missing: bool = Field(True, description=ALLOW_MISSING + "; clips vanish from the site they come from")
+    test_on: Literal["validate", "test"] = Field("validate", description="list of the test videos")
+    allow_missing: bool = Field(True, description=ALLOW_MISSING + "; clips vanish from their site")
 
     @field_validator("path")
     @classmethod
@@ -249,7 +249,7 @@ class SomethingV2(DatasetKind):
     about: ClassVar[str] = "Something-Something V2 with its official lists; one split, tested on the validation list."
 
     kind: Literal["somethingv2"]
-    root: str = Field(description="folder of the videos, <id>.webm; never written to")
+    root: str = Field(description="folder of the videos, `<id>.webm`; never written to")
     lists: str = Field(description="folder or archive with something-something-v2-{train,validation,labels}.json")
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
 

@@ -11,20 +11,20 @@ from atw.config import STREAM_DEFAULTS, Config, Settings, StreamOverrides, all_k
 
 _HEAD = """# Configuration
 
-Every setting there is, written by `atw settings` from the models in `atw/config/`. A key without a default is needed.
+All settings, written by `atw settings` from the models in `atw/config/`. A key without a default is required.
 
-Sections stand at the top of config.yaml for all datasets, under `streams:` for one stream, and likewise in a dataset
-or an experiment. Later ones win: defaults, config.yaml, its `streams:`, dataset, its `streams:`, experiment, its
-`streams:`.
+A section can be at the top of config.yaml, for all datasets, or under `streams:`, for one stream. Both are also
+possible in a dataset or an experiment. The later value wins, in this order: defaults, config.yaml, its `streams:`,
+dataset, its `streams:`, experiment, its `streams:`.
 
-`preprocess`, `flow` and `warp` are common to all streams and experiments, because these share their shards.
+`preprocess`, `flow` and `warp` are the same for all streams and experiments, because these share their shards.
 
 An experiment is a named set of sections under `experiments:`; its results are in
 `results/{dataset}/experiments/{name}`.
 
-Files are YAML 1.1 or JSON. Anchors, aliases and `<<` are legal, up to 100,000 values once aliases are replaced. A key
-that stands twice is refused, and so are `010` (octal) and `1:30` (base 60). Write `0.001` or `1.0e-3`, for `1e-3` is
-text, and put quotes around names such as `"no"` and `"2026"`. Messages name file, line and column.
+Files are YAML 1.1 or JSON. Anchors, aliases and `<<` are allowed, up to 100,000 values once aliases are replaced.
+Repeated keys, `010` (octal) and `1:30` (base 60) are refused. Write `0.001` or `1.0e-3`, because `1e-3` is text, and
+put quotes around names such as `"no"` and `"2026"`. Error messages name file, line and column.
 """
 
 
@@ -58,7 +58,7 @@ def _table(model: type[BaseModel], left_out: set[str], section: str = "") -> str
 
 def _default(field: FieldInfo, section: str, name: str) -> str:
     if field.is_required():
-        return "needed"
+        return "required"
     of_flow = STREAM_DEFAULTS["flow"].get(section, {}).get(name)
     return _value(field.default) + (f"; flow, warped: {_value(of_flow)}" if of_flow is not None else "")
 
