@@ -73,7 +73,7 @@ class Plan:
         """Settings of the rendered videos of a split, numbered from 1."""
         return self.demos[dataset].render_settings(split=int(split), seed=self.config.seed)
 
-    def shard_settings(self, dataset: str, stream: str, shard: str) -> config.ShardSettings:
+    def shard_settings(self, dataset: str, stream: Stream, shard: str) -> config.ShardSettings:
         """Settings of a shard, with a digest of the names and contents of its videos."""
         settings = config.shard_settings(self.config, dataset, stream)
         count = settings.preprocess.shards
@@ -236,7 +236,7 @@ class Plan:
             for row in paper.TABLES[number].rows
         }
 
-    def compute(self, run: str, stream: str) -> Compute:
+    def compute(self, run: str, stream: Stream) -> Compute:
         """The resources that a job may use."""
         dataset, experiment = _names(run)
         return config.effective(self.config, dataset, stream, experiment).compute

@@ -15,54 +15,28 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
-from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from atw.config.sections import SECTIONS, Section, Settings, Stream
+from atw.config.sections import Sections, Stream
 from atw.files import InputError
 
 
-class Overrides(Section):
-    """Sections in which any subset of the keys may stand."""
-
-    preprocess: dict[str, Any] = {}
-    flow: dict[str, Any] = {}
-    warp: dict[str, Any] = {}
-    sampling: dict[str, Any] = {}
-    augment: dict[str, Any] = {}
-    model: dict[str, Any] = {}
-    train: dict[str, Any] = {}
-    evaluate: dict[str, Any] = {}
-    fusion: dict[str, Any] = {}
-    compute: dict[str, Any] = {}
-
-    @field_validator(*SECTIONS)
-    @classmethod
-    def _section_is_valid(cls, given: dict[str, Any], info: Any) -> dict[str, Any]:
-        # Every key has a default, so a part of a section validates like the whole; errors keep their place.
-        Settings.model_fields[info.field_name].annotation.model_validate(given)  # type: ignore[union-attr]
-        return given
-
-    def sections(self) -> dict[str, dict[str, Any]]:
-        """The overriding keys by section."""
-        return {name: getattr(self, name) for name in SECTIONS}
-
-
-class StreamOverrides(Overrides):
+class StreamOverrides(Sections):
     """Overrides for all streams, and under `streams:` for single ones."""
 
-    streams: dict[Stream, Overrides] = {}
+    streams: dict[Stream, Sections] = {}
 
     @model_validator(mode="after")
     def _frames_are_common(self) -> Self:
         for stream, overrides in self.streams.items():
             for section in ("preprocess", "flow", "warp", "fusion"):
-                if getattr(overrides, section):
+                if getattr(overrides, section).model_fields_set:
                     raise ValueError(
                         f"streams.{stream} cannot change {section}: frame i must be frame i in every stream; "
                         "set it for all streams"
                     )
-            if "held_out" in overrides.train:
+            if "held_out" in overrides.train.model_fields_set:
                 raise ValueError(
                     f"streams.{stream} cannot change train.held_out: all streams hold out the same videos; "
                     "set it for all streams"

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from atw.config.datasets import Overrides, StreamOverrides, find_kind
-from atw.config.sections import Settings
+from atw.config.datasets import StreamOverrides, find_kind
+from atw.config.sections import Sections
 from atw.config.yaml_files import Document
 
 _NUMBER = ("int_type", "float_type")
@@ -154,7 +154,7 @@ def _allowed(raw: Mapping[str, Any], model: Any, place: Sequence[int | str]) -> 
             model = find_kind(raw["datasets"][next(parts)]["kind"])
         elif part in ("experiments", "streams"):
             next(parts)
-            model = StreamOverrides if part == "experiments" else Overrides
+            model = StreamOverrides if part == "experiments" else Sections
         else:
-            model = Settings.model_fields[str(part)].annotation
+            model = Sections.model_fields[str(part)].annotation
     return "allowed here: " + ", ".join(model.model_fields)

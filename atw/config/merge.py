@@ -6,7 +6,7 @@ sections of the dataset, its `streams:`, the sections of the experiment, its `st
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
@@ -14,7 +14,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
-from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Settings
+from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Model, Sections, Settings, Stream
 from atw.config.yaml_files import Document
 from atw.files import InputError
 
@@ -25,7 +25,7 @@ class Experiment(StreamOverrides):
     @model_validator(mode="after")
     def _shards_are_shared(self) -> "Experiment":
         for section in ("preprocess", "flow", "warp"):
-            if getattr(self, section):
+            if getattr(self, section).model_fields_set:
                 raise ValueError(
                     f"an experiment cannot change {section}: all experiments read the same shards; "
                     "make it a dataset of its own instead"
@@ -138,10 +138,7 @@ def load_json(text: str) -> dict[str, Any]:
     return content
 
 
-Sections = dict[str, dict[str, Any]]
-
-
-def effective(config: Config, dataset: str, stream: str, experiment: str = "") -> Settings:
+def effective(config: Config, dataset: str, stream: Stream, experiment: str = "") -> Settings:
     """The settings of one stream of a dataset in an experiment ("" is none), merged in the documented order.
 
     Raises:
@@ -157,7 +154,7 @@ def effective(config: Config, dataset: str, stream: str, experiment: str = "") -
         raise InputError(f"{config.file} is not valid:\n  {place}: {message}") from None
 
 
-def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> dict[str, dict[str, str]]:
+def sources(config: Config, dataset: str, stream: Stream, experiment: str = "") -> dict[str, dict[str, str]]:
     """The source of each setting of `effective`, by section and key: a place in config.yaml, or a default."""
     merged = _merged(config, dataset, stream, experiment)
     return {
@@ -166,27 +163,29 @@ def sources(config: Config, dataset: str, stream: str, experiment: str = "") -> 
     }
 
 
-def _merged(config: Config, dataset: str, stream: str, experiment: str) -> dict[str, dict[str, tuple[Any, str]]]:
+def _merged(config: Config, dataset: str, stream: Stream, experiment: str) -> dict[str, dict[str, tuple[Any, str]]]:
     """By section and key, the winning value and its source; settings that no layer names are left out."""
     merged: dict[str, dict[str, tuple[Any, str]]] = {name: {} for name in SECTIONS}
-    for source, sections in _layers(config, dataset, stream, experiment):
-        for name, keys in sections.items():
-            merged[name].update({key: (value, source) for key, value in keys.items()})
+    for source, layer in _layers(config, dataset, stream, experiment):
+        for name in SECTIONS:
+            section = getattr(layer, name)
+            merged[name].update({key: (getattr(section, key), source(name)) for key in section.model_fields_set})
     return merged
 
 
-def _layers(config: Config, dataset: str, stream: str, experiment: str) -> Iterator[tuple[str, Sections]]:
-    """Yield sections with their source, the most general first."""
-    yield f"default of {stream}", STREAM_DEFAULTS[stream]
+def _layers(
+    config: Config, dataset: str, stream: Stream, experiment: str
+) -> Iterator[tuple[Callable[[str], str], Sections]]:
+    """Yield each layer, the most general first, with a function that names the source of its sections."""
+    yield lambda _: f"default of {stream}", STREAM_DEFAULTS[stream]
     if experiment in paper.BACKBONES:
-        yield f"the paper's backbone of {experiment}", {"model": {"backbone": paper.BACKBONES[experiment]}}
+        backbone = Sections(model=Model(backbone=paper.BACKBONES[experiment]))
+        yield lambda _: f"the paper's backbone of {experiment}", backbone
     named: list[tuple[str, StreamOverrides]] = [("", config), (f"datasets.{dataset}.", config.dataset(dataset))]
     if experiment:
         named.append((f"experiments.{experiment}.", config.experiment(experiment)))
     for prefix, overrides in named:
         file = "atw/config/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else config.file
-        for name, keys in overrides.sections().items():
-            yield f"{file}: {prefix}{name}", {name: keys}
+        yield f"{file}: {prefix}".__add__, overrides
         if stream in overrides.streams:
-            for name, keys in overrides.streams[stream].sections().items():
-                yield f"{file}: {prefix}streams.{stream}.{name}", {name: keys}
+            yield f"{file}: {prefix}streams.{stream}.".__add__, overrides.streams[stream]

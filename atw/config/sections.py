@@ -1,6 +1,6 @@
 """The sections of config.yaml: every setting with its type, unit, limits and default, which is the paper's."""
 
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -360,8 +360,8 @@ class Compute(Section):
     )
 
 
-class Settings(Section):
-    """Every section, complete, as one dataset, stream and experiment see them."""
+class Sections(Section):
+    """All sections. As a layer of config.yaml it has the settings that `model_fields_set` of its sections names."""
 
     preprocess: Preprocess = Preprocess()
     flow: Flow = Flow()
@@ -373,6 +373,10 @@ class Settings(Section):
     evaluate: Evaluate = Evaluate()
     fusion: Fusion = Fusion()
     compute: Compute = Compute()
+
+
+class Settings(Sections):
+    """The complete settings of one dataset, stream and experiment."""
 
     @model_validator(mode="after")
     def _every_worker_has_its_share(self) -> "Settings":
@@ -435,11 +439,11 @@ class Settings(Section):
         return self
 
 
-SECTIONS = tuple(Settings.model_fields)
+SECTIONS = tuple(Sections.model_fields)
 # The paper's recipe per stream; what it leaves open is TSN's (docs/decisions.md lists each such choice).
-_FLOW_RECIPE = {
-    "augment": {"scales": (1.0, 0.875, 0.75)},
-    "model": {"dropout": 0.7},
-    "train": {"learning_rate": 0.005, "iterations": 18_000, "steps": (12_000, 18_000), "clip": 20.0},
-}
-STREAM_DEFAULTS: dict[str, dict[str, Any]] = {"rgb": {}, "flow": _FLOW_RECIPE, "warped": _FLOW_RECIPE}
+_FLOW_RECIPE = Sections(
+    augment=Augment(scales=(1.0, 0.875, 0.75)),
+    model=Model(dropout=0.7),
+    train=Train(learning_rate=0.005, iterations=18_000, steps=(12_000, 18_000), clip=20.0),
+)
+STREAM_DEFAULTS: dict[Stream, Sections] = {"rgb": Sections(), "flow": _FLOW_RECIPE, "warped": _FLOW_RECIPE}

@@ -301,7 +301,7 @@ def _read(kinds: TypeAdapter[_Stage], text: str) -> _Stage:
         raise _not_of_a_stage(error) from None
 
 
-def shard_settings(config: Config, dataset: str, stream: str) -> ShardSettings:
+def shard_settings(config: Config, dataset: str, stream: Stream) -> ShardSettings:
     """Settings of the shards of `stream`."""
     settings = effective(config, dataset, stream)
     # Warped flow is computed from the flow shard, so both recipes count.

@@ -20,7 +20,7 @@ _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """The place of a value.
 
     Args:
@@ -46,7 +46,7 @@ class Document:
     content: dict[str, Any]
     root: yaml.MappingNode | None
 
-    def place(self, keys: Sequence[int | str], value: object) -> Place | None:
+    def place(self, keys: Sequence[int | str], value: object) -> Position | None:
         """The place of the setting with these keys, if this file sets it to `value` or its key is the fault."""
         found: Any = self.content
         for key in keys:
@@ -58,9 +58,9 @@ class Document:
             return None
         node = self._node(keys)
         if node is None:
-            return Place(self.name, "")
+            return Position(self.name, "")
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
-        return Place(_where(self.name, node.start_mark), node.value if plain else "")
+        return Position(_where(self.name, node.start_mark), node.value if plain else "")
 
     def _node(self, keys: Sequence[int | str]) -> yaml.Node | None:
         node: Any = self.root

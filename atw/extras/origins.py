@@ -76,7 +76,7 @@ def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterato
 
 
 def _of_stream(
-    loaded: config.Config, dataset: str, stream: str, experiment: str, used: config.ShardSettings | None
+    loaded: config.Config, dataset: str, stream: config.Stream, experiment: str, used: config.ShardSettings | None
 ) -> Iterator[Origin]:
     settings = config.effective(loaded, dataset, stream, experiment)
     preset = PRESETS[settings.flow.preset]

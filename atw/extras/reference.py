@@ -44,7 +44,7 @@ def markdown() -> str:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema of config.yaml for editors; it lacks the sections inside datasets and experiments."""
+    """Return the JSON schema of config.yaml, for editors."""
     return Config.model_json_schema()
 
 
@@ -59,7 +59,7 @@ def _table(model: type[BaseModel], left_out: set[str], section: str = "") -> str
 def _default(field: FieldInfo, section: str, name: str) -> str:
     if field.is_required():
         return "required"
-    of_flow = STREAM_DEFAULTS["flow"].get(section, {}).get(name)
+    of_flow = STREAM_DEFAULTS["flow"].model_dump(exclude_unset=True).get(section, {}).get(name)
     return _value(field.default) + (f"; flow, warped: {_value(of_flow)}" if of_flow is not None else "")
 
 
