@@ -6,11 +6,11 @@
 #   results/{run}/{split}/{stream}/model.pt       a network, with history.jsonl, scores.h5 and, on demand, held_out.h5
 #   results/{dataset}/{split}/quarantine.csv      bad videos; results/{dataset}/quarantine.csv covers all splits
 #   results/{run}/{split}/fused.json              the three streams together: the result
-#   results/{run}/{split}/attention.png           where each stream's attention is high, with its numbers in attention.json
+#   results/{run}/{split}/attention.png           where each stream's attention is high; attention.json has numbers
 #   results/{run}/{split}/report.html             one page that helps to judge the result; it opens offline
 #   results/{run}/summary.json                    the mean over the splits
-#   results/{dataset}/tables/table{1,2,3,4}.json  the paper's tables, its numbers beside ours; also as .csv, .html, .tex and .md
-#   logs/{rule}/...                               one log per job; checkpoints/ has training states, .atw/ digests of videos
+#   results/{dataset}/tables/table{1,2,3,4}.json  the paper's tables, also as .csv, .html, .tex and .md
+#   logs/{rule}/...                               one log per job; checkpoints/ is for resumption, .atw/ for digests
 #
 # {run} is {dataset} or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, ...
 
