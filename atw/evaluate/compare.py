@@ -6,7 +6,6 @@ with both outcomes. Neither says how much another training of the same networks 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -101,14 +100,6 @@ def _class_of(results: Outcomes, key: tuple[str, str]) -> str:
     return f"a video of {results[key][0]}" if key in results else "not listed"
 
 
-@dataclass(frozen=True)
-class _Splits:
-    """The results of one or more splits, and the outcomes of the fusion and by stream over all of them."""
-
-    results: list[Result]
-    outcomes: dict[str, Outcomes]
-
-
 def compare_results(first: Path, second: Path) -> ComparedResults:
     """Compare two results by their score files.
 
@@ -120,8 +111,8 @@ def compare_results(first: Path, second: Path) -> ComparedResults:
         InputError: one is no result, its score files are not those it was made from, or the two are of different
             datasets or videos.
     """
-    left, right = _read(first), _read(second)
-    one, other = left.results[0], right.results[0]
+    (one, *more), first_outcomes = _read(first)
+    (other, *_), second_outcomes = _read(second)
     if one.dataset != other.dataset:
         raise InputError(
             f"{first} is of dataset {one.dataset} and {second} of {other.dataset}; "
@@ -131,16 +122,17 @@ def compare_results(first: Path, second: Path) -> ComparedResults:
         dataset=one.dataset,
         first=one.experiment,
         second=other.experiment,
-        splits=[result.split for result in left.results],
+        splits=[result.split for result in (one, *more)],
         results={
-            name: compare(left.outcomes[name], right.outcomes[name], seed=one.seed)
-            for name in left.outcomes
-            if name in right.outcomes
+            name: compare(videos, second_outcomes[name], seed=one.seed)
+            for name, videos in first_outcomes.items()
+            if name in second_outcomes
         },
     )
 
 
-def _read(path: Path) -> _Splits:
+def _read(path: Path) -> tuple[list[Result], dict[str, Outcomes]]:
+    """The results of one or more splits, and the outcomes of the fusion and by stream over all of them."""
     results, by_split = [], []
     for one in _paths_in(path):
         result = read_result(one)
@@ -152,7 +144,7 @@ def _read(path: Path) -> _Splits:
     for name in by_split[0]:
         if all(name in seen for seen in by_split):
             merged[name] = {key: outcome for seen in by_split for key, outcome in seen[name].items()}
-    return _Splits(results, merged)
+    return results, merged
 
 
 def _paths_in(path: Path) -> Sequence[Path]:
@@ -183,8 +175,9 @@ def result_outcomes(
     by_name = {stream: outcomes(scores[stream].video_logits, scores[stream]) for stream in result.fusion.weights}
     by_name["fused"] = outcomes(fused, next(iter(scores.values())))
     for name, videos in by_name.items():
-        told = result.accuracy if name == "fused" else result.streams.get(name)
-        if told is None or (sum(right for _, right in videos.values()), len(videos)) != (told.correct, told.total):
+        stated = result.accuracy if name == "fused" else result.streams.get(name)
+        counted = sum(right for _, right in videos.values()), len(videos)
+        if stated is None or counted != (stated.correct, stated.total):
             raise InputError(
                 f"{path} was not made from the score files beside it: they differ in {name}; run the workflow for it"
             )

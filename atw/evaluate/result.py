@@ -176,7 +176,7 @@ def _require_both(scores: dict[str, Scores], held_out: dict[str, Scores], settin
             f"{', '.join(held_out) or 'no stream'}; give both of every stream"
         )
     for stream, one in scores.items():
-        had, has = (each.told(str, "model", "sha256") for each in (one, held_out[stream]))
+        had, has = (each.recorded(str, "model", "sha256") for each in (one, held_out[stream]))
         if had != has:
             raise InputError(
                 f"test and held-out videos of {stream} were scored by different networks; run the workflow, which "

@@ -48,8 +48,8 @@ _ARRAYS = {
     "attention_logits": np.float32,
     "positions": np.int32,
 }
-_TOLD: dict[str, type] = {"train_videos": int, "train_quarantined": list}
-Told = TypeVar("Told")
+_RECORDED: dict[str, type] = {"train_videos": int, "train_quarantined": list}
+Recorded = TypeVar("Recorded")
 _SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 
@@ -76,7 +76,7 @@ class Scores:
     provenance: dict[str, Any]
     subset: Subset = "test"
 
-    def told(self, kind: type[Told], *keys: str) -> Told:
+    def recorded(self, kind: type[Recorded], *keys: str) -> Recorded:
         """The value of the provenance under `keys`, each of which is within the one before.
 
         Raises:
@@ -254,7 +254,7 @@ def _check(scores: Scores) -> None:
     if (scores.positions < 0).any():
         raise ValueError("a snippet begins before its video")
     told: Any = scores.provenance
-    for name, kind in _TOLD.items():
+    for name, kind in _RECORDED.items():
         if not isinstance(told, dict) or not isinstance(told.get(name), kind):
             raise ValueError(f"{name} of its provenance is no {kind.__name__}")
     if not isinstance(told.get("held_out_videos", 0), int):

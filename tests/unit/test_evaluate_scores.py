@@ -328,5 +328,5 @@ def test_a_pipe_is_no_score_file(tmp_path: Path) -> None:
 def test_what_a_file_of_somebody_else_does_not_say_is_named(provenance: dict[str, object]) -> None:
     foreign = scores(provenance=provenance)
     with pytest.raises(InputError, match=r"of rgb, split1 of \w+, does not say .* what model.sha256 is; score"):
-        foreign.told(str, "model", "sha256")
-    assert scores(provenance={"model": {"sha256": "ab"}}).told(str, "model", "sha256") == "ab"
+        foreign.recorded(str, "model", "sha256")
+    assert scores(provenance={"model": {"sha256": "ab"}}).recorded(str, "model", "sha256") == "ab"

@@ -27,13 +27,6 @@ from atw.model.network import VideoNetwork
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    from tests.conftest import _moving_frames, _write_mjpeg
-
-    return Trained(tmp_path_factory.mktemp("forward"), _moving_frames, _write_mjpeg)
-
-
 def scored(trained: Trained, folder: Path, **compute: Any) -> Scores:
     given = Compute(gpus=0, **{"loaders": 0, "microbatch": 4, **compute})
     videos = trained.dataset.split("split1").digest()

@@ -77,7 +77,7 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     """
     scored = scores.get(stream)
     first = scored or next(iter(scores.values()))
-    digests = first.told(dict, "shards")
+    digests = first.recorded(dict, "shards")
     stored: dict[str, StoredVideo] = {}
     for name in sorted(digests):
         with Shard(folder / f"{Path(name).name}.h5") as shard:
@@ -112,7 +112,7 @@ def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[n
     first = scores.positions.astype(np.int64)
     last = first
     if scores.stream != "rgb":
-        stack = scores.told(int, "settings", "train", "sampling", "stack")
+        stack = scores.recorded(int, "settings", "train", "sampling", "stack")
         last = first + np.minimum(stack, frames - 1)
     beyond = ((first < 0) | (last >= frames)).any(axis=1)
     if beyond.any():

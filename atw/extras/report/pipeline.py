@@ -214,7 +214,7 @@ def _logs(inputs: ReportInputs) -> Iterator[tuple[str, list[str]]]:
     experiment = f"/experiments/{first.experiment}" if first.experiment else ""
     place = f"{first.dataset}{experiment}/{first.split}"
     for stream, rule in _RULES.items():
-        shards = sorted((inputs.scores.get(stream) or first).told(dict, "shards"))
+        shards = sorted((inputs.scores.get(stream) or first).recorded(dict, "shards"))
         if stream in inputs.stored:
             yield rule, [f"{rule}/{first.dataset}/{Path(name).name}" for name in shards]
     for rule in ("train", "score"):

@@ -74,7 +74,7 @@ def flat_shares(inputs: ReportInputs) -> dict[str, float]:
     return {
         stream: float(flat_attention(one.attention).mean())
         for stream, one in inputs.scores.items()
-        if one.told(str, "settings", "train", "model", "consensus") == "attention"
+        if one.recorded(str, "settings", "train", "model", "consensus") == "attention"
     }
 
 

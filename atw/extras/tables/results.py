@@ -140,13 +140,13 @@ def _run(
 def _origin(scores: Scores) -> StreamOrigin:
     model = ("settings", "train", "model")
     return StreamOrigin(
-        backbone=scores.told(str, *model, "backbone"),
-        weights_sha256=scores.told(dict, "model").get("weights"),
-        consensus=scores.told(str, *model, "consensus"),
-        seed=scores.told(int, "seed"),
-        flat_attention=scores.told(float, "flat_attention"),
-        model_sha256=scores.told(str, "model", "sha256"),
-        settings_digest=digest(scores.told(dict, "settings")),
+        backbone=scores.recorded(str, *model, "backbone"),
+        weights_sha256=scores.recorded(dict, "model").get("weights"),
+        consensus=scores.recorded(str, *model, "consensus"),
+        seed=scores.recorded(int, "seed"),
+        flat_attention=scores.recorded(float, "flat_attention"),
+        model_sha256=scores.recorded(str, "model", "sha256"),
+        settings_digest=digest(scores.recorded(dict, "settings")),
     )
 
 

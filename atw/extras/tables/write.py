@@ -124,8 +124,8 @@ def _printed(table: TableContent) -> tuple[list[str], list[list[str]]]:
         before = (name, group)
     headings = ["", "", "", *(f"paper, {name}" for name in table.published_on), f"ours, {table.dataset}"]
     headings += ["difference (p)"] if compared else []
-    told = [len(columns) > 1, any(row.group for row in table.rows)] + [True] * (len(headings) - 2)
-    return list(compress(headings, told)), [list(compress(line, told)) for line in lines]
+    shown = [len(columns) > 1, any(row.group for row in table.rows)] + [True] * (len(headings) - 2)
+    return list(compress(headings, shown)), [list(compress(line, shown)) for line in lines]
 
 
 def _with_rules(lines: list[list[str]]) -> list[Any]:
