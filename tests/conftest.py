@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from hypothesis import settings as hypothesis_settings
 from numpy.typing import NDArray
 
 from atw import config
-from atw.shards import ZERO, Entry, create, encode_field, encode_frame
+from atw.shards import ZERO, Entry, Header, create, encode_field, encode_frame
 
 Image = NDArray[np.uint8]
 
@@ -100,20 +100,20 @@ def _write_shard(
         "evaluate": {"crop": 16},
     }
     settings = config.shard_settings(config.load(raw), dataset, stream).of_shard(path.stem, "digest")
-    attributes = {
-        "stream": stream,
-        "dataset": dataset,
-        "shard": path.stem,
-        "width": sizes["width"],
-        "height": sizes["height"],
-        "settings": settings.to_dict(),
-        "software": {"atw": "1"},
-    }
+    header = Header(
+        stream=stream,
+        dataset=dataset,
+        shard=path.stem,
+        width=sizes["width"],
+        height=sizes["height"],
+        settings=settings.to_dict(),
+        software={"atw": "1"},
+    )
     if not isinstance(settings, config.FrameShards):
-        attributes |= {"bound": settings.flow.bound, "zero": ZERO}
+        header = replace(header, bound=settings.flow.bound, zero=ZERO)
     rng = np.random.default_rng(seed)
     stored = {}
-    with create(path, attributes) as writer:
+    with create(path, header) as writer:
         for video in sorted(videos):
             shape = (videos[video], sizes["height"], sizes["width"], 3)
             if stream == "rgb":

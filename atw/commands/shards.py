@@ -21,9 +21,9 @@ def info(paths: Paths, as_json: AsJson = False) -> None:
 
     Example: atw shards info shards/demo
     """
-    from atw.shards import inspect
+    from atw.shards import tools
 
-    _exit_with(inspect.info(paths, as_json=as_json))
+    _exit_with(tools.info(paths, as_json=as_json))
 
 
 @app.command()
@@ -32,9 +32,9 @@ def verify(paths: Paths, as_json: AsJson = False) -> None:
 
     Example: atw shards verify shards
     """
-    from atw.shards import inspect
+    from atw.shards import tools
 
-    count, damage = inspect.verify(paths)
+    count, damage = tools.verify(paths)
     if as_json:
         print(json_text({"shards": count, "damage": damage}))
         sys.exit(1 if damage else 0)
@@ -60,9 +60,9 @@ def export(
 
     Example: atw shards export shards/demo/flow --out flow
     """
-    from atw.shards.export import export as write_files
+    from atw.shards import tools
 
-    exported = write_files(paths, out, videos=video or (), form=form, overwrite=overwrite, skip_existing=skip_existing)
+    exported = tools.export(paths, out, videos=video or (), form=form, overwrite=overwrite, skip_existing=skip_existing)
     there = f", {len(exported.kept)} of them from before" if exported.kept else ""
     print(f"{len(exported.written) + len(exported.kept)} videos in {out}{there}")
 

@@ -70,7 +70,7 @@ class Shards:
         asked = expected.to_dict()
         for number, path in enumerate(self._paths):
             with Shard(path) as shard:
-                made_with = dict(shard.attributes["settings"])
+                made_with = dict(shard.header.settings)
                 for name in _OWN:
                     del made_with[name]
                 if made_with != asked:

@@ -54,7 +54,7 @@ def write_preview(video: Path, flow: Path, out: Path) -> None:
 
 def full_length(shard: Shard) -> float:
     """Return the length (px, rounded up to tenths) that 99% of the vectors of the first video do not exceed."""
-    bound = float(shard.attributes["bound"])
+    bound = shard.header.bound
     counts = np.zeros(4096, np.int64)
     longest = 1.5 * bound  # more than the diagonal of 1.41 bounds
     for field in _fields(shard):
@@ -67,13 +67,13 @@ def _fields(shard: Shard) -> Iterator[NDArray[np.float32]]:
     """Yield the fields of the first video in px, [2, H, W]."""
     entry = shard.entries[0]
     for number in range(entry.count):
-        yield dequantise(shard.fields(entry, [number])[0], shard.attributes["bound"])
+        yield dequantise(shard.fields(entry, [number])[0], shard.header.bound)
 
 
 def _frames(video: Path, shard: Shard) -> Iterator[Frame]:
     """Yield the frames that the fields were computed from."""
-    _, height, width = shard.item_shape
-    return decoded(video, width, height, shard.attributes["settings"]["preprocess"]["picture_stream"])
+    height, width = shard.header.height, shard.header.width
+    return decoded(video, width, height, shard.header.settings["preprocess"]["picture_stream"])
 
 
 def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
@@ -82,7 +82,7 @@ def _write_film(video: Path, shard: Shard, out: Path, full_px: float) -> None:
 
 def _pairs(video: Path, shard: Shard, full_px: float) -> Iterator[Picture]:
     """Yield each frame beside the field that starts from it."""
-    _, height, width = shard.item_shape
+    height, width = shard.header.height, shard.header.width
     rows = _even(np.clip(height, *_FILM_HEIGHTS))
     columns = _even(width * rows / height)
     legend = _legend(max(48, rows // 5), full_px)
@@ -94,7 +94,7 @@ def _pairs(video: Path, shard: Shard, full_px: float) -> Iterator[Picture]:
 
 def _sheet(video: Path, shard: Shard, full_px: float) -> Picture:
     entry = shard.entries[0]
-    _, height, width = shard.item_shape
+    height, width = shard.header.height, shard.header.width
     shown = sorted(set(np.linspace(0, entry.count - 1, SHEET_FIELDS).round().astype(int).tolist()))
     rows = max(1, round(_TILE_WIDTH * height / width))
     tiles = []
@@ -112,12 +112,12 @@ def _sheet(video: Path, shard: Shard, full_px: float) -> Picture:
 
 
 def _header(shard: Shard, shown: int, width: int, full_px: float) -> Picture:
-    entry, used = shard.entries[0], shard.attributes["flow"]
+    entry, used = shard.entries[0], shard.header.flow
     header = np.zeros((_HEADER_HEIGHT, width, 3), np.uint8)
     lines = (
         entry.video.encode("ascii", "replace").decode(),
         f"{shard.stream}, {shown} of {entry.count} fields",
-        f"{shard.attributes['width']} x {shard.attributes['height']} px, {used['backend']}",
+        f"{shard.header.width} x {shard.header.height} px, {used['backend']}",
         f"full colour: {full_px:.1f} px",
     )
     for number, line in enumerate(lines):

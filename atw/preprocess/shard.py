@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +26,7 @@ from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.backend import job_backend
 from atw.preprocess.spool import Spool
-from atw.shards import ZERO, Encoded, Entry, Shard, create
+from atw.shards import ZERO, Encoded, Entry, Header, Shard, create
 from atw.terminal import meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 from atw.videos.times import NO_TIMES
@@ -89,7 +88,7 @@ def _write(
     members = dataset.members(_name(settings), settings.preprocess.shards)
     what = f"{settings.stream} of shard {settings.shard} of {dataset.name}"
     with (
-        create(out, attributes(settings, dataset.name, backend)) as writer,
+        create(out, header(settings, dataset.name, backend)) as writer,
         meter(what, "pairs" if backend else "frames", len(members)) as progress,
         _prompt_collection() as collect,
     ):
@@ -135,21 +134,21 @@ def _prompt_collection() -> Iterator[Callable[[], object]]:
         gc.unfreeze()
 
 
-def attributes(settings: ShardSettings, dataset: str, backend: str | None) -> dict[str, Any]:
-    """What a shard says of itself; `backend` is the one in effect, None for rgb."""
-    found = {
-        "stream": settings.stream,
-        "dataset": dataset,
-        "shard": _name(settings),
-        "width": settings.preprocess.width,
-        "height": settings.preprocess.height,
-        "settings": settings.to_dict(),
-        "software": {name: importlib.metadata.version(name) for name in _SOFTWARE},
-    }
-    if backend and not isinstance(settings, FrameShards):
-        used = asdict(tvl1.parameters(settings.flow))
-        found |= {"bound": settings.flow.bound, "zero": ZERO, "flow": used | {"backend": backend}}
-    return found
+def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header:
+    """Return what a shard says of itself; `backend` is the one in effect, None for rgb."""
+    found = Header(
+        stream=settings.stream,
+        dataset=dataset,
+        shard=_name(settings),
+        width=settings.preprocess.width,
+        height=settings.preprocess.height,
+        settings=settings.to_dict(),
+        software={name: importlib.metadata.version(name) for name in _SOFTWARE},
+    )
+    if isinstance(settings, FrameShards):
+        return found
+    flow = asdict(tvl1.parameters(settings.flow)) | {"backend": backend}
+    return replace(found, bound=settings.flow.bound, zero=ZERO, flow=flow)
 
 
 _SOFTWARE = ("atw", "av", "numba", "numpy", "opencv-contrib-python-headless")

@@ -10,7 +10,7 @@ from atw.config import RECIPES, FieldSettings, Flow, FlowShards, Preprocess, War
 from atw.files import InputError
 from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess import streams
-from atw.preprocess.shard import attributes, describe
+from atw.preprocess.shard import describe, header
 from atw.preprocess.spool import Spool
 from atw.shards import SINGLE, Entry, create
 from atw.terminal import meter
@@ -79,7 +79,7 @@ def write_flow(video: Path, out: Path, choice: Choice, *, size: tuple[int, int] 
     entry = Entry(video=video.name, label="")
     describe(entry, audit)
     with (
-        create(out, attributes(settings, SINGLE, backend)) as writer,
+        create(out, header(settings, SINGLE, backend)) as writer,
         meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,
     ):
         job = streams.Job(

@@ -1,4 +1,4 @@
-"""Reading a shard, which may be damaged, or come from someone who means harm: nothing in it is believed unchecked."""
+"""Reading a shard. It may be damaged, or come from someone who means harm: nothing in it is believed unchecked."""
 
 import struct
 import zlib
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import hdf5plugin
@@ -17,23 +17,21 @@ from numpy.typing import NDArray
 
 from atw.files import InputError, digest
 from atw.hdf5 import DAMAGE, dataset, filters, open_file, read_attribute, read_whole
-from atw.shards.layout import (
+from atw.shards.format import (
     FORMAT,
     Entry,
+    Header,
     checksum,
     decode_field,
     decode_frame,
     places_of,
     read_attributes,
+    times_digest,
 )
-from atw.shards.times import read_times
 from atw.videos.times import Times
 
 Numbers = Sequence[int] | NDArray[np.integer]
 REMEDY = "delete the file, and the workflow makes it again"
-_STREAMS = ("rgb", "flow", "warped")
-_MARK = "shard"  # the attribute that every version of the format has, and score files have not
-_LARGEST_SIDE_PX = 4096  # as in the configuration
 _END_OF_IMAGE = b"\xff\xd9"
 
 
@@ -44,8 +42,15 @@ class Shard:
 
     Args:
         path: of the file.
-        seal: what `seal` was when the shard was opened before. Its index is then not read and checked again, which is
+        seal: what `seal` was when the shard was opened before. The index is then not read and checked again, which is
             most of the time that opening takes, and `entries` is empty.
+
+    Attributes:
+        header: what its maker says of it.
+        entries: the rows of the index, sorted by video id.
+        digest: SHA-256 over items, index and times, as the writer recorded it.
+        times_digest: SHA-256 over the times, as the writer recorded it.
+        seal: digest of the attributes, among them a checksum of the index and the SHA-256 of the items.
 
     Raises:
         InputError: not a shard, of another format version, damaged, or not the one that was opened before; names the
@@ -55,56 +60,49 @@ class Shard:
     def __init__(self, path: Path, *, seal: str | None = None) -> None:
         self.path = path
         self.entries: list[Entry] = []
-        self._times: dict[str, Times] | None = None
+        self._times: dict[str, Times] = {}
         with self._reading():
-            file = self._file = open_file(path)
-        try:
-            with self._reading():
-                self._open(file, seal)
-        except BaseException:
-            file.close()
-            raise
+            self._file = open_file(path)
+            try:
+                self._open(seal)
+            except BaseException:
+                self._file.close()
+                raise
 
-    def _open(self, file: h5py.File, seal: str | None) -> None:
+    def _open(self, seal: str | None) -> None:
+        file = self._file
         found = read_attribute(file, "format") if "format" in file.attrs else None
         if found != FORMAT:
             raise InputError(f"shard {self.path} has format {found}, this version reads {FORMAT}; {REMEDY}")
-        self.attributes = read_attributes(file)
+        attributes = read_attributes(file)
+        self.seal = digest(attributes)
         if seal is None:
-            self.entries = _entries(file)
+            self.entries = _read_index(file)
             # HDF5 itself would believe a wrong label, range or setting.
-            if self.attributes["checksum"] != checksum(self.attributes, self.entries):
+            if attributes["checksum"] != checksum(attributes, self.entries):
                 raise ValueError("the checksum of attributes and index differs")
         elif seal != self.seal:
             raise InputError(f"shard {self.path} was replaced or damaged while it was in use; start this job again")
-        self._check_attributes()
-        items = int(self.attributes["items"])
+        self.header = Header.read(attributes)
+        self.digest = str(attributes["digest"])
+        self.times_digest = str(attributes["times"])
+        items = int(attributes["items"])
         self._checksums = read_whole(file, "crc32", np.uint32, (items,))
         self._data = dataset(file, "data")
-        self._offsets = self._checked_offsets(file, items) if self.stream == "rgb" else None
+        self._offsets = self._read_offsets(items) if self.stream == "rgb" else None
         if self.stream != "rgb":
             self._check_fields(items)
         if seal is None:
             self._check_ranges(items)
 
     @property
-    def seal(self) -> str:
-        """Digest of the attributes, among them a checksum of the index and the SHA-256 of the items."""
-        return digest(self.attributes)
-
-    @property
     def stream(self) -> str:
         """rgb, flow or warped."""
-        return str(self.attributes["stream"])
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over index and items, as the writer recorded it."""
-        return str(self.attributes["digest"])
+        return self.header.stream
 
     @property
     def files(self) -> dict[str, str]:
-        """SHA-256 of the file that each video was read from, "" of none that could be read."""
+        """SHA-256 of the file that each video was read from, "" if none could be read."""
         return {entry.video: entry.sha256 for entry in self.entries}
 
     @contextmanager
@@ -117,53 +115,37 @@ class Shard:
             reason = str(error).strip() or type(error).__name__
             raise InputError(f"shard {self.path} is damaged or no shard ({reason}); {REMEDY}") from None
 
-    def _check_attributes(self) -> None:
-        if self.stream not in _STREAMS:
-            raise ValueError(f"its stream is {self.stream!r}")
-        for name, largest in (("width", _LARGEST_SIDE_PX), ("height", _LARGEST_SIDE_PX), ("items", 1 << 40)):
-            value = self.attributes[name]
-            if not isinstance(value, int) or not 0 <= value <= largest:
-                raise ValueError(f"its {name} is {value!r}")
-        if not isinstance(self.attributes["digest"], str) or not isinstance(self.attributes["settings"], dict):
-            raise ValueError("its digest or its settings are no such thing")
-        if self.stream != "rgb" and not self.attributes["bound"] > 0:
-            raise ValueError(f"its bound is {self.attributes['bound']!r}")
-
-    def _checked_offsets(self, file: h5py.File, items: int) -> NDArray[Any]:
-        offsets = read_whole(file, "offset", np.int64, (items + 1,))
+    def _read_offsets(self, items: int) -> NDArray[Any]:
+        offsets = read_whole(self._file, "offset", np.int64, (items + 1,))
         data = self._data
         if data.dtype != np.uint8 or data.ndim != 1 or data.chunks or data.id.get_storage_size() != len(data):
             raise ValueError("data is not a block of bytes")
-        if offsets[0] != 0 or offsets[-1] != len(data) or (np.diff(offsets) < 0).any():
+        if not _rises(offsets, len(data)):
             raise ValueError("the offsets of the images are impossible")
         return offsets
 
     def _check_fields(self, items: int) -> None:
-        data = self._data
-        form = (data.dtype, data.chunks, filters(data))
-        if form != (np.uint8, (1, *self.item_shape), [hdf5plugin.Zstd.filter_id]):
-            raise ValueError("data is not chunks of a field each, compressed with Zstandard")
-        if data.shape != (items, *self.item_shape):
+        data, shape = self._data, self.header.item_shape
+        if (data.dtype, data.chunks, filters(data)) != (np.uint8, (1, *shape), [hdf5plugin.Zstd.filter_id]):
+            raise ValueError("data does not have one chunk per field, compressed with Zstandard")
+        if data.shape != (items, *shape):
             raise ValueError(f"{items} items promised, data has the shape {data.shape}")
 
     def _check_ranges(self, items: int) -> None:
         listed = sum(entry.count for entry in self.entries)
         if items != listed:
             raise ValueError(f"{items} items promised, {listed} in the index")
-        if len({entry.video for entry in self.entries}) < len(self.entries):
+        if len(self.files) < len(self.entries):
             raise ValueError("a video is listed twice")
-        firsts = [*(entry.first for entry in self.entries), items]
-        for entry, (first, following) in zip(self.entries, pairwise(firsts), strict=True):
-            if entry.count < 0 or first + entry.count != following or first < 0:
-                raise ValueError(f"{entry.video!r} has the impossible items {first} to {first + entry.count - 1}")
-
-    @property
-    def item_shape(self) -> tuple[int, ...]:
-        """Shape of a field: (2, H, W)."""
-        return (2, int(self.attributes["height"]), int(self.attributes["width"]))
+        expected = 0
+        for entry in self.entries:
+            if entry.count < 0 or entry.first != expected:
+                last = entry.first + entry.count - 1
+                raise ValueError(f"{entry.video!r} has the impossible items {entry.first} to {last}")
+            expected += entry.count
 
     def stored(self, entry: Entry, number: int) -> bytes:
-        """The bytes of an item of a video as they are in the file, checked: a JPEG image, or a Zstandard frame.
+        """Return the bytes of an item as they are in the file, checked: a JPEG image, or a Zstandard frame.
 
         Raises:
             InputError: damaged; names the file, the item, the video and the remedy.
@@ -174,7 +156,7 @@ class Shard:
 
     def _item(self, entry: Entry, number: int) -> bytes:
         item = entry.first + number
-        name = f"{'frame' if self.stream == 'rgb' else 'field'} {number} of {entry.video}"
+        name = self._name(entry, number)
         if self._offsets is not None:
             stored: bytes = self._data[self._offsets[item] : self._offsets[item + 1]].tobytes()
         else:
@@ -184,10 +166,10 @@ class Shard:
                 raise ValueError(f"{name} is not compressed")
         if zlib.crc32(stored) != self._checksums[item]:
             raise ValueError(f"the checksum of {name} differs")
-        # A decoder would take memory for whatever size the item says.
-        _, height, width = self.item_shape
+        height, width = self.header.height, self.header.width
+        # A decoder takes memory for whatever size the item declares.
         if self._offsets is not None:
-            fits = _has_size(stored, height, width)
+            fits = _declares_size(stored, height, width)
         else:
             fits = zstandard.frame_content_size(stored) == 2 * height * width
         if not fits:
@@ -197,92 +179,98 @@ class Shard:
             raise ValueError(f"{name} is cut off")
         return stored
 
-    def items(self, entry: Entry, numbers: Numbers) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
-        """Frames [H, W, 3] in RGB, or quantised fields [2, H, W], of a video; the array may be read-only.
+    def _name(self, entry: Entry, number: int) -> str:
+        return f"{'frame' if self.stream == 'rgb' else 'field'} {number} of {entry.video}"
 
-        Each that is wanted is decoded once, in the order of the file, and comes with its places in `numbers`.
+    def items(self, entry: Entry, numbers: Numbers) -> Iterator[tuple[list[int], NDArray[np.uint8]]]:
+        """Yield frames [H, W, 3] in RGB, or quantised fields [2, H, W], of a video; the array may be read-only.
+
+        Each one is decoded once, in the order of the file, and comes with its places in `numbers`.
         """
         _check_numbers(entry, numbers)
         for number, places in places_of(numbers).items():
             with self._reading():
-                item = self._frame(entry, number) if self.stream == "rgb" else self._field(entry, number)
+                item = self._decoded(entry, number)
             yield places, item
 
-    def _frame(self, entry: Entry, number: int) -> NDArray[np.uint8]:
+    def _decoded(self, entry: Entry, number: int) -> NDArray[np.uint8]:
         stored = self._item(entry, number)
+        name = self._name(entry, number)
+        if self.stream != "rgb":
+            try:
+                return decode_field(stored, self.header.item_shape)
+            except zstandard.ZstdError as error:
+                raise ValueError(f"{name} cannot be unpacked: {error}") from None
         try:
             image = decode_frame(stored)
         except ValueError:
-            raise ValueError(f"frame {number} of {entry.video} is no image") from None
-        if image.shape != (*self.item_shape[1:], 3):
-            raise ValueError(f"frame {number} of {entry.video} has the shape {image.shape} when decoded")
+            raise ValueError(f"{name} is no image") from None
+        if image.shape != self.header.item_shape:
+            raise ValueError(f"{name} has the shape {image.shape} when decoded")
         return image
 
-    def _field(self, entry: Entry, number: int) -> NDArray[np.uint8]:
-        try:
-            return decode_field(self._item(entry, number), self.item_shape)
-        except zstandard.ZstdError as error:
-            raise ValueError(f"field {number} of {entry.video} cannot be unpacked: {error}") from None
-
     def frames(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
-        """Frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
-        return self._gathered(entry, numbers, (*self.item_shape[1:], 3))
+        """Return frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""
+        return self._gathered(entry, numbers)
 
     def fields(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
-        """Quantised fields of a video: uint8 [len(numbers), 2, H, W]."""
-        return self._gathered(entry, numbers, self.item_shape)
+        """Return quantised fields of a video: uint8 [len(numbers), 2, H, W]."""
+        return self._gathered(entry, numbers)
 
-    def _gathered(self, entry: Entry, numbers: Numbers, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        out = np.empty((len(numbers), *shape), np.uint8)
+    def _gathered(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
+        out = np.empty((len(numbers), *self.header.item_shape), np.uint8)
         for places, item in self.items(entry, numbers):
-            for place in places:
-                out[place] = item
+            out[places] = item
         return out
 
     def times(self, entry: Entry) -> Times:
-        """When each frame of a video is shown; of a flow stream too, whose field i leads from frame i to frame i + 1.
+        """Return when each frame of a video is shown; field i of a flow stream leads from frame i to frame i + 1.
 
         The shard was opened without a seal.
 
         Raises:
             InputError: damaged; names the file and the remedy.
         """
-        if self._times is None:
+        if not self._times:
             with self._reading():
-                self._times = read_times(self._file, self.attributes, self.entries)
+                self._times = self._read_times()
         return self._times[entry.video]
+
+    def _read_times(self) -> dict[str, Times]:
+        offsets = read_whole(self._file, "time_offset", np.int64, (len(self.entries) + 1,))
+        edges = read_whole(self._file, "time", np.float64, (None,))
+        if times_digest(offsets, edges) != self.times_digest:
+            raise ValueError("the checksum of the times differs")
+        if not _rises(offsets, len(edges)):
+            raise ValueError("the offsets of the times are impossible")
+        found = {}
+        for entry, (first, end) in zip(self.entries, pairwise(offsets.tolist()), strict=True):
+            frames = entry.count + (self.stream != "rgb") if entry.count else 0
+            own = edges[first:end]
+            if not _are_possible(own, frames) or not 0 <= entry.fps < np.inf:
+                raise ValueError(f"the times of {entry.video} are impossible")
+            found[entry.video] = Times.of(own, frames=frames, fps=entry.fps)
+        return found
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def __enter__(self) -> "Shard":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def is_other(path: Path) -> str | None:
-    """What an HDF5 file without the mark of a shard is, in words; None of a shard, and of what cannot be opened."""
-    try:
-        with open_file(path) as file:
-            names = set(file.attrs)
-    except DAMAGE:
-        return None
-    if _MARK in names:
-        return None
-    return "a score file" if "subset" in names else "an HDF5 file of another kind"
-
-
 def _check_numbers(entry: Entry, numbers: Numbers) -> None:
-    """Beyond the items of one video lie those of the next."""
+    """Refuse items beyond those of one video, which are those of the next."""
     for number in numbers:
         if not 0 <= number < entry.count:
             raise IndexError(f"{entry.video} has {entry.count} items, and no item {number}")
 
 
-def _entries(file: h5py.File) -> list[Entry]:
+def _read_index(file: h5py.File) -> list[Entry]:
     rows = len(dataset(file, "index/video"))
     columns = {}
     for column in fields(Entry):
@@ -292,8 +280,23 @@ def _entries(file: h5py.File) -> list[Entry]:
     return [Entry(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
 
 
-def _has_size(image: bytes, height: int, width: int) -> bool:
-    """Whether a JPEG image declares this size."""
+def _rises(offsets: NDArray[np.int64], end: int) -> bool:
+    return bool(offsets[0] == 0 and offsets[-1] == end and (np.diff(offsets) >= 0).all())
+
+
+def _are_possible(edges: NDArray[np.float64], frames: int) -> bool:
+    if not len(edges):
+        return True
+    if not frames or len(edges) != frames + 1 or not np.isfinite(edges).all():
+        return False
+    return bool(edges[0] == 0 and edges[-1] > 0 and (np.diff(edges) >= 0).all())
+
+
+def _declares_size(image: bytes, height: int, width: int) -> bool:
+    """Say whether a JPEG image declares this size.
+
+    Pillow finds the size too, but takes twenty times as long, and skips bytes between markers that others may not skip.
+    """
     place = 2
     while image[:2] == b"\xff\xd8" and place + 9 <= len(image) and image[place] == 0xFF:
         marker, length = image[place + 1], int.from_bytes(image[place + 2 : place + 4], "big")

@@ -34,7 +34,8 @@ def measure(material: Material, stream: str, samples: list[Sample], *, repeats: 
         stored = {
             (entry.video, number): shard.stored(entry, number) for _, entry, numbers in wanted for number in numbers
         }
-        items = {key: decoded(stream, content, shard.item_shape) for key, content in stored.items()}
+        shape = shard.header.item_shape
+        items = {key: decoded(stream, content, shape) for key, content in stored.items()}
         keys = [(entry.video, number) for _, entry, numbers in wanted for number in numbers]
 
         def fetch() -> None:
@@ -45,17 +46,15 @@ def measure(material: Material, stream: str, samples: list[Sample], *, repeats: 
         def cut() -> None:
             for sample, entry, numbers in wanted:
                 placed = (([place], items[entry.video, number]) for place, number in enumerate(numbers))
-                shape = (1, len(numbers))
-                if stream == "rgb":
-                    shape = (len(numbers), 1)
-                augment.cut_snippets(placed, [sample.crop], shape=shape, size=SIZE_PX, stream=stream)
+                stacks = (len(numbers), 1) if stream == "rgb" else (1, len(numbers))
+                augment.cut_snippets(placed, [sample.crop], shape=stacks, size=SIZE_PX, stream=stream)
 
         checksums = cpu_seconds(lambda: run(zlib.crc32, (stored[key] for key in keys)), repeats=repeats)
         return {
             "HDF5": cpu_seconds(fetch, repeats=repeats) - checksums,
             "checksum": checksums,
             "decoding": cpu_seconds(
-                lambda: run(lambda content: decoded(stream, content, shard.item_shape), (stored[key] for key in keys)),
+                lambda: run(lambda content: decoded(stream, content, shape), (stored[key] for key in keys)),
                 repeats=repeats,
             ),
             "crop, resize, mirror": cpu_seconds(cut, repeats=repeats),

@@ -8,7 +8,7 @@ import numpy as np
 
 from atw import config
 from atw.datasets import Dataset
-from atw.preprocess.shard import attributes
+from atw.preprocess.shard import header
 from atw.shards import Entry, create, encode_frame
 
 NAME, STREAM = "synthetic", "rgb"
@@ -67,7 +67,7 @@ def write_shards(folder: Path, *, videos: int, a_shard: int) -> list[Path]:
         name = f"{first // a_shard:05d}"
         paths.append(folder / f"{name}.h5")
         own = settings.of_shard(name, "")
-        with create(paths[-1], attributes(own, NAME, None)) as writer:
+        with create(paths[-1], header(own, NAME, None)) as writer:
             for number in range(first, min(first + a_shard, videos)):
                 video = video_id(number)
                 row = Entry(video, video.partition("/")[0], decoded=FRAMES, declared=FRAMES, fps=25.0)

@@ -95,7 +95,7 @@ def test_flow_is_opencvs(shards: dict[str, Shard], collection: tuple[Path, dict[
             pair = [frame[None] for frame in frames[number : number + 2]]
             reference = estimate(*pair, config.Flow(preset="fast", backend="opencv"))[0]
             assert np.abs(stored - np.clip(reference, -20, 20)).mean() < 0.5 * step
-    assert shards["flow"].attributes["flow"]["iterations"] == PRESETS["fast"].iterations
+    assert shards["flow"].header.flow["iterations"] == PRESETS["fast"].iterations
 
 
 @pytest.mark.timeout(600)

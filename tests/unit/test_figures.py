@@ -22,7 +22,6 @@ from atw.shards import Shard, create
 from tests.unit.scored import write_scores
 from tests.unit.trained import TEST_VIDEOS, Trained
 
-MADE_BY_WRITER = {"format", "items", "times", "digest", "checksum"}
 STREAMS = ("rgb", "flow", "warped")
 
 
@@ -154,8 +153,7 @@ def test_seconds_are_those_at_which_frames_are_shown(trained: Trained, tmp_path:
     path.parent.mkdir()
     with Shard(trained.shards["rgb"]) as shard:
         edges = {entry.video: np.cumsum([0.0, *(0.04 + 0.1 * (np.arange(entry.count) % 3))]) for entry in shard.entries}
-        given = {name: shard.attributes[name] for name in shard.attributes if name not in MADE_BY_WRITER}
-        with create(path, given) as writer:
+        with create(path, shard.header) as writer:
             for entry in shard.entries:
                 items = [shard.stored(entry, number) for number in range(entry.count)]
                 writer.add(dataclasses.replace(entry), items, edges[entry.video])

@@ -108,7 +108,7 @@ def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped
         assert shard.entries == [entry]
         assert shard.stream == ("warped" if warped else "flow")
         assert np.array_equal(shard.fields(entry, range(8)), quantise(expected, 5.0))
-        settings = shard.attributes["settings"]
+        settings = shard.header.settings
     assert (entry.video, entry.label, entry.decoded, entry.width, entry.height) == ("one.avi", "", 9, 64, 48)
     assert entry.clipped == np.mean(np.abs(expected) > 5.0)
     assert (settings["flow"]["preset"], settings["preprocess"]["width"]) == ("fast", 48)
@@ -138,10 +138,10 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
         with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
             assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))
             for name in ("preprocess", "flow", "recipes", "warp"):
-                given, planned = ours.attributes["settings"].get(name), theirs.attributes["settings"].get(name)
+                given, planned = ours.header.settings.get(name), theirs.header.settings.get(name)
                 assert given == planned
-            assert ours.attributes["flow"] == theirs.attributes["flow"]
-            assert ours.attributes["software"] == theirs.attributes["software"]
+            assert ours.header.flow == theirs.header.flow
+            assert ours.header.software == theirs.header.software
 
 
 def test_neither_threads_nor_blocks_change_a_byte(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

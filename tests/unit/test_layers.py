@@ -70,9 +70,8 @@ RESERVED = {
     },
     "h5py": {
         "atw.hdf5",
-        "atw.shards.layout",
+        "atw.shards.format",
         "atw.shards.reader",
-        "atw.shards.times",
         "atw.shards.writer",
         "atw.evaluate.scores",
     },

@@ -101,10 +101,10 @@ def test_frames_of_every_good_video(project: Project) -> None:
             for frame, image in zip(shard.frames(entry, range(count)), project.frames(video), strict=True):
                 encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
                 assert np.array_equal(frame, np.asarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR))[..., ::-1])
-        assert shard.attributes["settings"] == project.settings("rgb").to_dict()
-        assert (shard.attributes["dataset"], shard.attributes["shard"]) == ("mine", SHARD)
-        assert (shard.attributes["width"], shard.attributes["height"]) == (48, 40)
-        assert {"atw", "av", "numpy"} <= set(shard.attributes["software"])
+        assert shard.header.settings == project.settings("rgb").to_dict()
+        assert (shard.header.dataset, shard.header.shard) == ("mine", SHARD)
+        assert (shard.header.width, shard.header.height) == (48, 40)
+        assert {"atw", "av", "numpy"} <= set(shard.header.software)
 
 
 def test_flow_is_that_of_the_decoded_frames(project: Project) -> None:
@@ -191,7 +191,7 @@ def test_displacements_beyond_the_bound_are_counted(project: Project) -> None:
     project.raw["flow"] = {**FLOW, "bound": 1.0}
     with Shard(project.make("flow")) as shard:
         entry = entries(shard)[GOOD[0]]
-        assert shard.attributes["bound"] == 1.0
+        assert shard.header.bound == 1.0
         greys = project.greys(GOOD[0])
         fields = tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW))
         assert entry.clipped == np.mean(np.abs(fields) > 1.0)

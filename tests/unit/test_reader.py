@@ -241,7 +241,7 @@ def test_digests_and_settings_are_those_of_the_shards(tmp_path: Path, write_shar
         with Shard(path) as shard:
             assert shards.digests[path.stem] == shard.digest
             own = {"shard": path.stem, "members": "digest"}
-            assert shards.settings.to_dict() | own == shard.attributes["settings"]
+            assert shards.settings.to_dict() | own == shard.header.settings
     assert shards.digests.keys() == {"00000", "00001"}
     assert "shard" not in shards.settings
 

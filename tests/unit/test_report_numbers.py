@@ -188,7 +188,7 @@ def test_the_surest_errors_come_first(tmp_path: Path, write_shard: WriteShard) -
     assert len(worst.frames) == len(worst.flow.pictures) == MISTAKE_PICTURES
     path, entry = inputs.stored["flow"]["video 0"]
     with Shard(path) as shard:
-        fields = dequantise(shard.fields(entry, spread(FRAMES - 1, 4)), shard.attributes["bound"])
+        fields = dequantise(shard.fields(entry, spread(FRAMES - 1, 4)), shard.header.bound)
     assert worst.flow.full_px == pytest.approx(np.percentile(np.hypot(fields[:, 0], fields[:, 1]), 99))
     assert worst.flow.pictures[0].address == jpeg_address(flow_to_colours(fields[0], full_px=worst.flow.full_px))
 

@@ -133,7 +133,7 @@ def health(inputs: ReportInputs) -> Health:
         if stream in inputs.stored:
             entries = [video.entry for video in inputs.stored[stream].values()]
             with Shard(next(iter(inputs.stored[stream].values())).path) as shard:
-                bound_px = float(shard.attributes["bound"])
+                bound_px = shard.header.bound
             streams[stream] = _quality(stream, entries, bound_px)
             figures[f"health-{stream}"] = _quality_figure(stream, entries)
     more = max(0, len(inputs.findings) - FINDINGS)

@@ -224,7 +224,7 @@ def _flow_pictures(inputs: ReportInputs, video: str) -> FlowPictures | None:
     numbers = spread(entry.count, MISTAKE_PICTURES)
     with Shard(path) as shard:
         times = shard.times(entry)
-        fields = dequantise(shard.fields(entry, numbers), shard.attributes["bound"])
+        fields = dequantise(shard.fields(entry, numbers), shard.header.bound)
     lengths = np.hypot(fields[:, 0], fields[:, 1])
     full_px = max(_LEAST_FULL_PX, float(np.percentile(lengths, _PERCENTILE)))
     pictures = [
