@@ -106,12 +106,12 @@ def flow(
     """
     from atw.extras.flow_preview import check_paths, write_preview
     from atw.machine import usable_cores
-    from atw.preprocess.single import Choice, write_flow
+    from atw.preprocess.single import FlowOptions, write_flow
 
     if (width is None) != (height is None):
         raise InputError("only one of --width and --height is given; give both, or none for the size of the video")
     check_paths(video, out, preview)
-    choice = Choice(
+    options = FlowOptions(
         preset=preset,
         backend=backend,
         bound=bound,
@@ -119,7 +119,7 @@ def flow(
         warped=warped,
         threads=threads or usable_cores(),
     )
-    write_flow(video, out, choice, size=(width, height) if width and height else None)
+    write_flow(video, out, options, size=(width, height) if width and height else None)
     if preview:
         write_preview(video, out, preview)
 

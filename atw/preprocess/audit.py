@@ -1,4 +1,4 @@
-"""What is wrong with the videos of a split, as its shards recorded it, and whether too many are to train on."""
+"""What is wrong with the videos of a split, as its shards recorded it, and whether too many are bad to train on."""
 
 import csv
 import logging
@@ -21,14 +21,7 @@ _COPIES_NAMED = 4  # of one file
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """A row of quarantine.csv.
-
-    Args:
-        video: id.
-        label: class name.
-        verdict: quarantined is left out, repaired is used all the same.
-        reason: why, in words.
-    """
+    """A row of quarantine.csv; `verdict` is quarantined, left out, or repaired, used all the same."""
 
     video: str
     label: str
@@ -40,22 +33,17 @@ _COLUMNS = [column.name for column in fields(Finding)]
 
 
 def allowed(videos: int, limit: float) -> int:
-    """How many of `videos` may be quarantined: the share `limit` rounded down, but one, unless the limit is 0."""
+    """Return how many of `videos` may be quarantined: the share `limit` rounded down, at least 1 unless it is 0."""
     return max(1, math.floor(videos * limit + _ROUNDING)) if limit else 0
 
 
 def audit(out: Path, shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) -> None:
-    """Write quarantine.csv of a split from what `judge` finds.
-
-    Args:
-        out: path of the CSV file.
-        shard_paths, settings, dataset: for `judge`.
-    """
+    """Write what `judge` finds as quarantine.csv of a split."""
     _write(out, judge(shard_paths, settings, dataset))
 
 
 def judge(shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) -> list[Finding]:
-    """The quarantined and repaired videos of a split with the reasons, sorted by id.
+    """Return the quarantined and repaired videos of a split with the reasons, sorted by id.
 
     Args:
         shard_paths: shards of one stream with all of the split's videos; the decoder's verdict is the same in each.
@@ -64,8 +52,8 @@ def judge(shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) ->
 
     Raises:
         InputError: more videos are quarantined than the limit allows, a video is in none of the shards, or one file is
-            in both subsets or in two classes and may not be. Where the dataset allows videos to be missing, those that
-            are do not count, neither as bad nor as videos.
+            in both subsets or in two classes and may not be. If the dataset allows videos to be missing, missing ones
+            do not count, neither as bad nor as videos.
     """
     entries: dict[str, Entry] = {}
     for path in shard_paths:
@@ -101,61 +89,53 @@ def _findings(entries: Iterable[Entry]) -> Iterable[Finding]:
 
 
 def _check_limit(findings: list[Finding], videos: int, settings: AuditSettings) -> None:
-    bad = [finding for finding in findings if finding.verdict == "quarantined"]
-    limit = settings.quarantine_limit
-    if len(bad) <= allowed(videos, limit):
+    bad = [f"{finding.video}: {finding.reason}" for finding in findings if finding.verdict == "quarantined"]
+    most = allowed(videos, settings.quarantine_limit)
+    if len(bad) <= most:
         return
-    raise InputError(
-        "\n".join(
-            (
-                f"{len(bad)} of the {videos} videos of {settings.dataset}, {settings.split}, cannot be used, and "
-                f"preprocess.quarantine_limit is {limit:g}, so {allowed(videos, limit)} may be left out:",
-                *_named([f"{finding.video}: {finding.reason}" for finding in bad]),
-                "Replace these files or take them from the lists; to train without them, raise "
-                f"datasets.{settings.dataset}.preprocess.quarantine_limit in config.yaml to "
-                f"{math.ceil(len(bad) / videos * 1000) / 1000:g} or more",
-            )
-        )
+    first = (
+        f"{len(bad)} of the {videos} videos of {settings.dataset}, {settings.split}, cannot be used, and "
+        f"preprocess.quarantine_limit is {settings.quarantine_limit:g}, so {most} may be left out:"
     )
+    last = (
+        "Replace these files or take them from the lists; to train without them, raise "
+        f"datasets.{settings.dataset}.preprocess.quarantine_limit in config.yaml to "
+        f"{math.ceil(len(bad) / videos * 1000) / 1000:g} or more"
+    )
+    raise InputError("\n".join((first, *_named(bad), last)))
 
 
 def _check_copies(listed: Sequence[ListedVideo], entries: dict[str, Entry], settings: AuditSettings) -> None:
-    """Refuse one file under several names where a network would be tested on what it learnt, or taught two classes."""
+    """Refuse one file under several names if a network would be tested on what it learnt, or taught two classes."""
     by_content: dict[str, list[ListedVideo]] = {}
     for row in listed:
         by_content.setdefault(entries[row.video].sha256, []).append(row)
-    wrong: list[list[ListedVideo]] = []
+    wrong = []
     harmless = 0
     for rows in by_content.values():
         if len({(row.subset, row.label) for row in rows}) > 1:
-            wrong.append(rows)
+            wrong.append(_same(rows))
         else:
             harmless += len(rows) - 1
     if harmless:
         log.info("%d videos are copies, byte by byte, of others of their class and subset", harmless)
-    if not wrong:
+    for names in wrong:
+        log.warning("the same file: %s", names)
+    if not wrong or settings.identical == "allow":
         return
-    named = [_same(rows) for rows in wrong]
-    for text in named:
-        log.warning("the same file: %s", text)
-    if settings.identical == "allow":
-        return
-    name = settings.dataset
-    raise InputError(
-        "\n".join(
-            (
-                f"identical files of {name}, {settings.split}, {len(wrong)} in all, are both training and test "
-                "videos, or videos of several classes:",
-                *_named(named),
-                "A result on such a split says too much or too little. Take the copies from the lists, or, if they are "
-                f"meant, set datasets.{name}.preprocess.identical in config.yaml to allow",
-            )
-        )
+    first = (
+        f"identical files of {settings.dataset}, {settings.split}, {len(wrong)} in all, are both training and test "
+        "videos, or videos of several classes:"
     )
+    last = (
+        "A result on such a split says too much or too little. Take the copies from the lists, or, if they are "
+        f"meant, set datasets.{settings.dataset}.preprocess.identical in config.yaml to allow"
+    )
+    raise InputError("\n".join((first, *_named(wrong), last)))
 
 
 def _same(rows: Sequence[ListedVideo]) -> str:
-    """The names of one file, at first those that differ from the first one in subset or class."""
+    """Name the copies of one file, those that differ from the first one in subset or class before the others."""
     first, *others = rows
     others.sort(key=lambda row: (row.subset, row.label) == (first.subset, first.label))
     shown = [f"{row.video} ({row.subset}, {row.label})" for row in (first, *others[: _COPIES_NAMED - 1])]
@@ -173,6 +153,6 @@ def _write(out: Path, findings: Iterable[Finding]) -> None:
 
 
 def read_findings(path: Path) -> list[Finding]:
-    """The content of a quarantine.csv."""
+    """Read a quarantine.csv."""
     with path.open(newline="", encoding="utf-8") as file:
         return [Finding(**row) for row in csv.DictReader(file)]

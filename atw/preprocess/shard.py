@@ -1,17 +1,16 @@
 """One shard from its videos: decoding, computing and encoding in threads over videos, one writer in order of ids.
 
-The threads work on videos; where fewer videos are left than threads, on several pairs of frames of each.
+The threads work on videos; if fewer videos are left than threads, on several pairs of frames of each.
 """
 
 import gc
 import importlib.metadata
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -19,21 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FlowShards, FrameShards, ListedVideo, ShardSettings
+from atw.config import FrameShards, ListedVideo, ShardSettings
 from atw.datasets import Dataset
 from atw.datasets.contents import UNREAD
 from atw.files import InputError
-from atw.preprocess import streams
-from atw.preprocess.backend import job_backend
-from atw.preprocess.spool import Spool
+from atw.preprocess.resources import Cores, Resources, Spool, job_backend
+from atw.preprocess.streams import Items, fill_in, to_items
 from atw.shards import ZERO, Encoded, Entry, Header, Shard, create
 from atw.terminal import meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 from atw.videos.times import NO_TIMES
 
 log = logging.getLogger("atw")
-_Made = tuple[Entry, Encoded, NDArray[np.float64]]  # a row, its items, and when frames are shown
+_Done = tuple[Entry, Encoded, NDArray[np.float64]]  # row of the index, items, and when frames are shown
 _AHEAD = 2  # finished videos that may wait for the writer, per thread
+_SOFTWARE = ("atw", "av", "numba", "numpy", "opencv-contrib-python-headless")
 
 
 def make(
@@ -82,58 +81,6 @@ def _require_planned(dataset: Dataset, settings: ShardSettings, members: str) ->
         )
 
 
-def _write(
-    out: Path, settings: ShardSettings, dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
-) -> None:
-    members = dataset.members(_name(settings), settings.preprocess.shards)
-    what = f"{settings.stream} of shard {settings.shard} of {dataset.name}"
-    with (
-        create(out, header(settings, dataset.name, backend)) as writer,
-        meter(what, "pairs" if backend else "frames", len(members)) as progress,
-        _prompt_collection() as collect,
-    ):
-        cores = Cores(threads)
-        used = settings if isinstance(settings, FrameShards) or backend is None else settings.on(backend)
-        job = streams.Job(cores.share, progress.count, lambda: Spool(out.parent))
-        known = {entry.video: entry for entry in flow.entries} if flow else {}
-        files = []
-        noted: dict[str, list[str]] = {}
-        for entry, items, edges in _in_order(members, used, job, _Sources(dataset.root, flow, known), cores):
-            writer.add(entry, items, edges)
-            files.append((entry.video, entry.label, entry.sha256))
-            collect()
-            progress.advance()
-            if entry.quarantined:
-                log.warning("quarantined %s: %s", entry.video, entry.quarantined)
-            elif entry.repaired:
-                log.info("repaired %s: %s", entry.video, entry.repaired)
-            if entry.notes:
-                noted.setdefault(entry.notes, []).append(entry.video)
-        _say(noted, len(members))
-        # A drive that vanished midway makes missing files of good videos; a file may have been replaced meanwhile.
-        _require_planned(dataset, settings, dataset.made_from(files))
-
-
-def _say(noted: dict[str, list[str]], count: int) -> None:
-    """Each note once: a collection has it mostly in many of its videos."""
-    for note, videos in noted.items():
-        log.info("%s: %d of %d videos, first %s", note, len(videos), count, videos[0])
-
-
-@contextmanager
-def _prompt_collection() -> Iterator[Callable[[], object]]:
-    """Gives what frees the decoded frames of finished videos.
-
-    A frame of PyAV and its side data refer to each other, so it stays until Python looks for such pairs, which it does
-    rarely. What was there before the first video is not looked through each time.
-    """
-    gc.freeze()
-    try:
-        yield gc.collect
-    finally:
-        gc.unfreeze()
-
-
 def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header:
     """Return what a shard says of itself; `backend` is the one in effect, None for rgb."""
     found = Header(
@@ -151,58 +98,66 @@ def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header
     return replace(found, bound=settings.flow.bound, zero=ZERO, flow=flow)
 
 
-_SOFTWARE = ("atw", "av", "numba", "numpy", "opencv-contrib-python-headless")
+def _write(
+    out: Path, settings: ShardSettings, dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
+) -> None:
+    members = dataset.members(_name(settings), settings.preprocess.shards)
+    used = settings if isinstance(settings, FrameShards) or backend is None else settings.on(backend)
+    title = f"{settings.stream} of shard {settings.shard} of {dataset.name}"
+    cores = Cores(threads)
+    with (
+        create(out, header(settings, dataset.name, backend)) as writer,
+        meter(title, "pairs" if backend else "frames", len(members)) as progress,
+        _prompt_collection() as collect,
+    ):
+        resources = Resources(cores.share, progress.count, lambda: Spool(out.parent))
+        known = {entry.video: entry for entry in flow.entries} if flow else {}
+
+        def work(listed: ListedVideo) -> _Done:
+            with cores.one_video():
+                return _one_video(listed, used, resources, dataset.root, flow, known.get(listed.video))
+
+        files = []
+        noted: dict[str, list[str]] = {}
+        for entry, items, edges in _in_order(work, members, threads):
+            writer.add(entry, items, edges)
+            files.append((entry.video, entry.label, entry.sha256))
+            collect()
+            progress.advance()
+            if entry.quarantined:
+                log.warning("quarantined %s: %s", entry.video, entry.quarantined)
+            elif entry.repaired:
+                log.info("repaired %s: %s", entry.video, entry.repaired)
+            if entry.notes:
+                noted.setdefault(entry.notes, []).append(entry.video)
+        for note, videos in noted.items():  # each once: a collection has it mostly in many of its videos
+            log.info("%s: %d of %d videos, first %s", note, len(videos), len(members), videos[0])
+        # A drive that vanished midway makes missing files of good videos; a file may have been replaced meanwhile.
+        _require_planned(dataset, settings, dataset.made_from(files))
 
 
-class Cores:
-    """The threads of a job, shared out among the videos in work."""
+@contextmanager
+def _prompt_collection() -> Iterator[Callable[[], object]]:
+    """Give a function that frees the decoded frames of finished videos.
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
-        self._videos = 0
-        self._lock = threading.Lock()
-
-    @contextmanager
-    def one_video(self) -> Iterator[None]:
-        """For as long as a video is worked on."""
-        with self._lock:
-            self._videos += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._videos -= 1
-
-    def share(self) -> int:
-        """Threads that a video may use at the moment, at least 1."""
-        with self._lock:
-            return max(1, self.threads // max(self._videos, 1))
+    A frame of PyAV and its side data refer to each other, so it stays until Python looks for such pairs, which it does
+    rarely. What was there before the first video is not looked through each time.
+    """
+    gc.freeze()
+    try:
+        yield gc.collect
+    finally:
+        gc.unfreeze()
 
 
-@dataclass(frozen=True)
-class _Sources:
-    """Where the videos of a shard come from: their folder, and for warped flow the flow shard of the same videos."""
-
-    root: Path
-    flow: Shard | None
-    known: dict[str, Entry]
-
-
-def _in_order(
-    members: Sequence[ListedVideo], settings: ShardSettings, job: streams.Job, sources: _Sources, cores: Cores
-) -> Iterator[_Made]:
+def _in_order(work: Callable[[ListedVideo], _Done], members: Sequence[ListedVideo], threads: int) -> Iterator[_Done]:
     """Work on several videos at once, yielding them in order; only a few finished ones wait in memory."""
-
-    def work(listed: ListedVideo) -> _Made:
-        with cores.one_video():
-            return _one_video(listed, settings, job, sources)
-
-    waiting: deque[Future[_Made]] = deque()
-    with ThreadPoolExecutor(cores.threads) as pool:
+    waiting: deque[Future[_Done]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
         try:
             for listed in members:
                 waiting.append(pool.submit(work, listed))
-                if len(waiting) > cores.threads * _AHEAD:
+                if len(waiting) > threads * _AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -210,38 +165,36 @@ def _in_order(
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(listed: ListedVideo, settings: ShardSettings, job: streams.Job, sources: _Sources) -> _Made:
-    flow, known = sources.flow, sources.known.get(listed.video)
+def _one_video(
+    listed: ListedVideo,
+    settings: ShardSettings,
+    resources: Resources,
+    root: Path,
+    flow: Shard | None,
+    known: Entry | None,
+) -> _Done:
+    """Encode a video; `known` is its row in the flow shard."""
     if flow and known is None:
         raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
     if known and known.quarantined:
         return replace(known, first=0, count=0), [], NO_TIMES
     audit = Audit()
-    frames = read_as_configured(sources.root / listed.video, audit, settings.preprocess)
+    frames = read_as_configured(root / listed.video, audit, settings.preprocess)
     entry = Entry(video=listed.video, label=listed.label)
     try:
-        if isinstance(settings, FrameShards):
-            items = streams.frames_to_items(frames, settings, job)
-        elif isinstance(settings, FlowShards):
-            items = streams.flow_to_items(frames, settings, job)
+        if flow and known:
+            own, shard = known, flow
+            frames = _of_same_file(frames, audit, own, shard)
+            items = to_items(frames, settings, resources, own, lambda numbers: shard.fields(own, numbers))
         else:
-            assert flow and known
-            items = streams.warped_to_items(_of_same_file(frames, audit, known, flow), settings, job, flow, known)
+            items = to_items(frames, settings, resources, entry)
     except BadVideoError as reason:
         if flow and known:
             _require_same_file(audit, known, flow)
-        items = streams.Items([])
+        items = Items([])
         entry.quarantined = str(reason)
-    describe(entry, audit)
-    items.describe(entry)
+    fill_in(entry, audit, items)
     return entry, items.encoded, audit.edges
-
-
-def describe(entry: Entry, audit: Audit) -> None:
-    """Copy to a row of the index what the decoder found."""
-    entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
-    entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
-    entry.start, entry.repaired, entry.notes = audit.start, "; ".join(audit.repaired), "; ".join(audit.notes)
 
 
 def _of_same_file(frames: Iterator[Frame], audit: Audit, known: Entry, flow: Shard) -> Iterator[Frame]:

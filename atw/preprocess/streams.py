@@ -4,158 +4,178 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FieldShards, FrameShards, WarpedShards
+from atw.config import FieldShards, FrameShards, ShardSettings, WarpedShards
+from atw.files import InputError
 from atw.flow.pairs import each_pair
-from atw.preprocess.masks import read_masks
-from atw.shards import Encoded, Entry, dequantise, encode_field, encode_frame, quantise
-from atw.videos.decode import Frame
+from atw.preprocess.resources import Resources, Spool
+from atw.shards import Entry, dequantise, encode_field, encode_frame, quantise
+from atw.videos.decode import Audit, Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
 _BLOCK_PIXELS = 1 << 22
-_NOTHING = np.empty((0, 0), np.uint8)
+_NO_IMAGE = np.empty((0, 0), np.uint8)
 
-
-class Room(Encoded, Protocol):
-    """Where encoded items are collected."""
-
-    def extend(self, items: Iterable[bytes], /) -> None:
-        """Add items at the end."""
-
-
-class StoredFlow(Protocol):
-    """Where the fields of a video are known from: a shard, or what has been computed of a new video."""
-
-    def fields(self, entry: Entry, numbers: Sequence[int], /) -> NDArray[np.uint8]:
-        """Quantised fields of a video: uint8 [len(numbers), 2, H, W]."""
+StoredFlow = Callable[[Sequence[int]], NDArray[np.uint8]]
+"""Returns known quantised fields of a video by their numbers: uint8 [len(numbers), 2, H, W]."""
 
 
 @dataclass
 class Items:
-    """The encoded items of one video and what the index says about them beside the decoder's audit."""
+    """The encoded items of one video, and what the index says about them, see `Entry`."""
 
-    encoded: Room
+    encoded: Spool | list[bytes]
     clipped: float = 0.0
     accepted: float = 0.0
     still: float = 0.0
     inliers: float = 0.0
     residual: float = 0.0
 
-    def describe(self, entry: Entry) -> None:
-        """Copy to a row of the index what it says about them."""
-        entry.clipped, entry.accepted, entry.still = self.clipped, self.accepted, self.still
-        entry.inliers, entry.residual = self.inliers, self.residual
+
+def fill_in(entry: Entry, audit: Audit, items: Items) -> None:
+    """Copy what the decoder found, and what is known of the items, to a row of the index."""
+    entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
+    entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
+    entry.start, entry.repaired, entry.notes = audit.start, "; ".join(audit.repaired), "; ".join(audit.notes)
+    entry.clipped, entry.accepted, entry.still = items.clipped, items.accepted, items.still
+    entry.inliers, entry.residual = items.inliers, items.residual
 
 
-@dataclass(frozen=True)
-class Job:
-    """What the videos of a shard share: cores, progress, and room.
-
-    Args:
-        threads: says how many a video may use at the moment.
-        count: is told of each number of items finished.
-        room: makes the place for the items of a video.
-    """
-
-    threads: Callable[[], int] = lambda: 1
-    count: Callable[[int], None] = lambda _: None
-    room: Callable[[], Room] = list
+def to_items(
+    frames: Iterable[Frame], settings: ShardSettings, resources: Resources, entry: Entry, flow: StoredFlow | None = None
+) -> Items:
+    """Encode a video for the stream of the settings; `entry` and `flow` as in `warped_to_items`."""
+    if isinstance(settings, FrameShards):
+        return frames_to_items(frames, settings, resources)
+    if isinstance(settings, WarpedShards):
+        return warped_to_items(frames, settings, resources, entry, flow)
+    return flow_to_items(frames, settings, resources)
 
 
-def frames_to_items(frames: Iterable[Frame], settings: FrameShards, job: Job) -> Items:
-    """rgb: every frame as a JPEG image."""
-    items = Items(job.room())
+def frames_to_items(frames: Iterable[Frame], settings: FrameShards, resources: Resources) -> Items:
+    """Encode every frame as a JPEG image (rgb)."""
+    items = Items(resources.storage())
     for frame in frames:
         items.encoded.extend([encode_frame(frame, settings.preprocess.jpeg_quality)])
-        job.count(1)
+        resources.count(1)
     return items
 
 
-def flow_to_items(frames: Iterable[Frame], settings: FieldShards, job: Job) -> Items:
-    """flow: TV-L1 from each frame to the next."""
-    packer = _FieldPacker(settings, job)
-    for previous, following in _pairs(frames, job.threads):
-        packer.add(tvl1.estimate(previous, following, settings.flow, threads=job.threads()))
-    return packer.items
+def flow_to_items(frames: Iterable[Frame], settings: FieldShards, resources: Resources) -> Items:
+    """Compute TV-L1 from each frame to the next (flow)."""
+    fields = (
+        tvl1.estimate(previous, following, settings.flow, threads=resources.threads())
+        for previous, following in _pairs(frames, resources)
+    )
+    return _pack(fields, settings, resources)
 
 
 def warped_to_items(
-    frames: Iterable[Frame], settings: WarpedShards, job: Job, flow: StoredFlow | None, entry: Entry
+    frames: Iterable[Frame], settings: WarpedShards, resources: Resources, entry: Entry, flow: StoredFlow | None
 ) -> Items:
-    """warped: TV-L1 again after the camera's motion, found with the help of the stored flow if so set, is taken out.
+    """Take the camera's motion out of each pair of frames, then compute TV-L1 again (warped).
 
-    `flow` holds the flow of the video, whose row is `entry`; matches of the kind "tracks" do without.
+    The motion is found with the help of `flow` unless `warp.matches` is "tracks". `entry` is the row of the video, from
+    which the paths and sizes of its masks follow.
     """
-    packer = _FieldPacker(settings, job)
-    warp = settings.warp
-    cameras = []
-    first = 0
-    for previous, following in _pairs(frames, job.threads):
-        count = len(previous)
-        known = None
-        if flow and warp.matches != "tracks":
-            known = dequantise(flow.fields(entry, range(first, first + count)), settings.flow.bound)
-        mask = None
-        if warp.masks is not None:
-            excluded = read_masks(Path(warp.masks), entry, first, count + 1, following.shape[1:])
-            mask = (excluded[:-1], excluded[1:])
-        fields, found = tvl1.estimate_warped(
-            previous, following, known, settings.flow, warp, mask=mask, threads=job.threads()
-        )
-        packer.add(fields)
-        # Without the images, of which a long video has too many.
-        cameras += [replace(camera, warped=_NOTHING) for camera in found]
-        first += count
-    _summarise(cameras, packer.items)
-    return packer.items
+    cameras: list[tvl1.Compensated] = []
 
+    def compensated() -> Iterator[NDArray[np.float32]]:
+        warp = settings.warp
+        for previous, following in _pairs(frames, resources):
+            first, count = len(cameras), len(previous)
+            known = mask = None
+            if flow and warp.matches != "tracks":
+                known = dequantise(flow(range(first, first + count)), settings.flow.bound)
+            if warp.masks is not None:
+                excluded = read_masks(Path(warp.masks), entry, first, count + 1, following.shape[1:])
+                mask = (excluded[:-1], excluded[1:])
+            fields, found = tvl1.estimate_warped(
+                previous, following, known, settings.flow, warp, mask=mask, threads=resources.threads()
+            )
+            # Without the images, of which a long video has too many.
+            cameras.extend(replace(camera, warped=_NO_IMAGE) for camera in found)
+            yield fields
 
-def _summarise(cameras: list[tvl1.Compensated], items: Items) -> None:
+    items = _pack(compensated(), settings, resources)
     accepted = [camera for camera in cameras if camera.accepted]
     items.accepted = len(accepted) / max(len(cameras), 1)
     items.still = sum(camera.still for camera in cameras) / max(len(cameras), 1)
     if accepted:
         items.inliers = float(np.mean([camera.inliers / camera.matches for camera in accepted]))
         items.residual = float(np.mean([camera.residual_px for camera in accepted]))
+    return items
 
 
-class _FieldPacker:
-    """Quantises and compresses fields as they come, and keeps count of clipped displacements."""
-
-    def __init__(self, settings: FieldShards, job: Job) -> None:
-        self._job, self._level = job, settings.preprocess.zstd_level
-        self._bound = settings.flow.bound
-        self._clipped = self._values = 0
-        self.items = Items(job.room())
-
-    def add(self, fields: NDArray[np.float32]) -> None:
-        encoded: dict[int, bytes] = {}
-
-        def encode(index: int) -> None:
-            levels = quantise(fields[index], self._bound)
-            encoded[index] = encode_field(levels, self._level)
-
-        each_pair(encode, len(fields), self._job.threads())
-        self.items.encoded.extend(encoded[index] for index in range(len(fields)))
-        self._clipped += int(np.count_nonzero(np.abs(fields) > self._bound))
-        self._values += fields.size
-        self.items.clipped = self._clipped / self._values
-        self._job.count(len(fields))
-
-
-def _pairs(
-    frames: Iterable[Frame], threads: Callable[[], int]
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Consecutive grey frames in blocks: (previous, next), each uint8 [pairs, H, W], enough for all threads."""
+def _pairs(frames: Iterable[Frame], resources: Resources) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """Yield consecutive grey frames in blocks: (previous, next), each uint8 [pairs, H, W], enough for all threads."""
     greys = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
     last = list(islice(greys, 1))
-    while more := list(islice(greys, max(threads(), _BLOCK_PIXELS // last[0].size))):
+    while more := list(islice(greys, max(resources.threads(), _BLOCK_PIXELS // last[0].size))):
         images = np.stack(last + more)
         yield images[:-1], images[1:]
         last = more[-1:]
+
+
+def _pack(blocks: Iterable[NDArray[np.float32]], settings: FieldShards, resources: Resources) -> Items:
+    """Quantise and compress blocks of fields [pairs, 2, H, W], and count clipped displacements."""
+    items = Items(resources.storage())
+    bound, level = settings.flow.bound, settings.preprocess.zstd_level
+    clipped = values = 0
+    for fields in blocks:
+        items.encoded.extend(_encode(fields, bound, level, resources.threads()))
+        clipped += int(np.count_nonzero(np.abs(fields) > bound))
+        values += fields.size
+        resources.count(len(fields))
+    items.clipped = clipped / max(values, 1)
+    return items
+
+
+def _encode(fields: NDArray[np.float32], bound: float, level: int, threads: int) -> list[bytes]:
+    encoded = [b""] * len(fields)
+
+    def encode(index: int) -> None:
+        encoded[index] = encode_field(quantise(fields[index], bound), level)
+
+    each_pair(encode, len(fields), threads)
+    return encoded
+
+
+def read_masks(folder: Path, entry: Entry, first: int, count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Read masks of `count` frames of a video from number `first` on: bool [count, H, W], True if excluded.
+
+    The camera's motion must not be looked for where a mask is nonzero (usually on people). The mask of frame i is
+    `folder`/<video id>/<i, at least five digits>.png, of the working size `shape` (H, W) or of the video's own, resized
+    to the nearest pixel. If it has several channels, a pixel is excluded by any of the colours.
+
+    Raises:
+        InputError: a file is missing, no image, or of another size.
+    """
+    paths = (folder / entry.video / f"{number:05d}.png" for number in range(first, first + count))
+    return np.stack([_read_mask(path, entry, shape) for path in paths])
+
+
+def _read_mask(path: Path, entry: Entry, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    if not path.is_file():
+        raise InputError(
+            f"mask {path} of {entry.video} is missing; warp.masks needs one PNG for each frame of each video, "
+            "counted from 00000.png"
+        )
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"mask {path} is no image that can be read; write it as PNG, nonzero where excluded")
+    height, width = shape
+    if image.shape[:2] not in (shape, (entry.height, entry.width)):
+        found = f"{image.shape[1]} x {image.shape[0]}"
+        raise InputError(
+            f"mask {path} is {found} px; give it the size of the video, {entry.width} x {entry.height} px, "
+            f"or the working size, {width} x {height} px"
+        )
+    excluded = image.any(axis=2).astype(np.uint8)
+    resized = cv2.resize(excluded, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.asarray(resized, bool)

@@ -1,6 +1,5 @@
-"""Which quarantined videos count towards the limit."""
+"""Which videos are listed as bad, which of them count towards the limit, and copies of one file."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -9,29 +8,11 @@ from atw import config
 from atw.config import AuditSettings
 from atw.datasets import Dataset
 from atw.files import InputError
-from atw.preprocess.audit import audit
+from atw.preprocess.audit import Finding, allowed, audit, merge, read_findings
 from atw.preprocess.shard import make
-from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
-
-
-@pytest.fixture
-def shard(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> Path:
-    """The shard of ten listed videos: seven sound ones, two that are not there, and an empty file."""
-    for number in range(7):
-        write_mjpeg(tmp_path / "videos" / f"{number}.avi", moving_frames(4, seed=number))
-    (tmp_path / "videos" / "9.avi").touch()
-    rows = [f"{number}.avi,x,{'test' if number % 2 else 'train'}" for number in range(10)]
-    (tmp_path / "list.csv").write_text("\n".join(["path,label,subset", *rows]) + "\n")
-    mine = dataset(tmp_path, allow_missing=True)
-    given = config.shard_settings(config.load(raw(tmp_path)), "mine", "rgb")
-    make(
-        tmp_path / "0.h5",
-        given.of_shard("00000", mine.members_digest("00000", 1)),
-        mine,
-        flow_path=None,
-        threads=1,
-    )
-    return tmp_path / "0.h5"
+from atw.shards import Entry, create
+from tests.unit.preprocessed import MovingFrames, WriteMjpeg
+from tests.unit.stored import header
 
 
 def raw(folder: Path) -> dict[str, object]:
@@ -50,6 +31,14 @@ def dataset(folder: Path, *, allow_missing: bool) -> Dataset:
 def settings(limit: float, **changes: object) -> AuditSettings:
     given = {"recipe": 1, "dataset": "mine", "split": "split1", "videos": "", "identical": "refuse"}
     return AuditSettings.model_validate(given | {"quarantine_limit": limit} | changes)
+
+
+def make_shard(folder: Path) -> Path:
+    mine = dataset(folder, allow_missing=True)
+    given = config.shard_settings(config.load(raw(folder)), "mine", "rgb")
+    given = given.of_shard("00000", mine.members_digest("00000", 1))
+    make(folder / "0.h5", given, mine, flow_path=None, threads=1)
+    return folder / "0.h5"
 
 
 # The content of each video by its name, "" of nothing, and where it is listed.
@@ -86,11 +75,7 @@ def audit_copies(
             path.write_text(content)
     rows = [f"{name},{label},{subset}" for name, (_, label, subset) in videos.items()]
     (folder / "list.csv").write_text("\n".join(["path,label,subset", *rows]) + "\n")
-    mine = dataset(folder, allow_missing=True)
-    given = config.shard_settings(config.load(raw(folder)), "mine", "rgb")
-    given = given.of_shard("00000", mine.members_digest("00000", 1))
-    make(folder / "0.h5", given, mine, flow_path=None, threads=1)
-    audit(folder / "quarantine.csv", [folder / "0.h5"], settings(1.0, **keys), mine)
+    audit(folder / "quarantine.csv", [make_shard(folder)], settings(1.0, **keys), dataset(folder, allow_missing=True))
     return (folder / "quarantine.csv").read_text().splitlines()
 
 
@@ -144,25 +129,43 @@ def test_a_message_names_twenty_files_at_most(
     assert "x19.avi (train, x) = y19.avi (train, y)\n  and 2 more, all in the log of this job\n" in str(error.value)
 
 
-def test_missing_videos_that_are_allowed_do_not_count_but_are_listed(tmp_path: Path, shard: Path) -> None:
-    out = tmp_path / "quarantine.csv"
+def test_which_bad_videos_count(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> None:
+    # Ten listed videos: seven sound ones, two that are not there, and an empty file.
+    for number in range(7):
+        write_mjpeg(tmp_path / "videos" / f"{number}.avi", moving_frames(4, seed=number))
+    (tmp_path / "videos" / "9.avi").touch()
+    rows = [f"{number}.avi,x,{'test' if number % 2 else 'train'}" for number in range(10)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,subset", *rows]) + "\n")
+    out, shard = tmp_path / "quarantine.csv", make_shard(tmp_path)
     # One of eight is the empty file; with the missing ones it would be three of ten.
     audit(out, [shard], settings(0.125), dataset(tmp_path, allow_missing=True))
-    with out.open(newline="") as file:
-        assert [(row["video"], row["reason"]) for row in csv.DictReader(file)] == [
-            ("7.avi", "missing file"),
-            ("8.avi", "missing file"),
-            ("9.avi", "empty file"),
-        ]
-
-
-def test_missing_videos_count_where_they_are_not_allowed(tmp_path: Path, shard: Path) -> None:
+    findings = [
+        *(Finding(f"{number}.avi", "x", "quarantined", "missing file") for number in (7, 8)),
+        Finding("9.avi", "x", "quarantined", "empty file"),
+    ]
+    assert read_findings(out) == findings
     with pytest.raises(InputError, match=r"3 of the 10 videos of mine, split1, cannot be used"):
-        audit(tmp_path / "quarantine.csv", [shard], settings(0.125), dataset(tmp_path, allow_missing=False))
-
-
-def test_other_bad_videos_count_beside_allowed_missing_ones(tmp_path: Path, shard: Path) -> None:
+        audit(out, [shard], settings(0.125), dataset(tmp_path, allow_missing=False))
     with pytest.raises(InputError, match=r"1 of the 8 videos of mine.*limit is 0, so 0 may") as error:
-        audit(tmp_path / "quarantine.csv", [shard], settings(0), dataset(tmp_path, allow_missing=True))
+        audit(out, [shard], settings(0), dataset(tmp_path, allow_missing=True))
     assert "9.avi: empty file" in str(error.value)
     assert "missing file" not in str(error.value)
+    merge(tmp_path / "all.csv", [out, out])
+    assert read_findings(tmp_path / "all.csv") == findings
+    (tmp_path / "list.csv").write_text("path,label,subset\n1.avi,x,train\nnew.avi,x,test\n")
+    with pytest.raises(InputError, match=r"new.avi is in the list but in none of the shards, .*0.h5 and so on"):
+        audit(out, [shard], settings(1), dataset(tmp_path, allow_missing=True))
+
+
+def test_repaired_videos_are_listed_and_do_not_count(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("path,label,subset\n1.avi,x,train\n2.avi,x,test\n")
+    with create(tmp_path / "0.h5", header()) as writer:
+        writer.add(Entry("1.avi", "x", sha256="1", repaired="header declares 9 frames"), [])
+        writer.add(Entry("2.avi", "x", sha256="2"), [])
+    audit(tmp_path / "out.csv", [tmp_path / "0.h5"], settings(0), dataset(tmp_path, allow_missing=False))
+    assert read_findings(tmp_path / "out.csv") == [Finding("1.avi", "x", "repaired", "header declares 9 frames")]
+
+
+@pytest.mark.parametrize(("videos", "limit", "most"), [(100, 0.07, 7), (10, 0.05, 1), (1000, 0.0, 0)])
+def test_the_limit_is_a_share_and_at_least_one_video(videos: int, limit: float, most: int) -> None:
+    assert allowed(videos, limit) == most

@@ -20,7 +20,7 @@ from atw.preprocess.shard import make
 from atw.shards import Shard
 from tests.unit.archives import TAR_BOMBS, needs, write_tar_bomb
 from tests.unit.lists import ODD_NAMES, write, write_hmdb51, write_ucf101
-from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
+from tests.unit.preprocessed import MovingFrames, WriteMjpeg
 
 HEADER = "label,youtube_id,time_start,time_end,split,is_cc"
 TRAIN = ["massaging person's head,--abc_DEF12,7,17,train,0", '"petting animal (not cat)",1234567890a,110,120,train,0']

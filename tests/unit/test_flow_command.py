@@ -20,7 +20,7 @@ from atw.extras.drawing.flow_wheel import flow_to_colours
 from atw.extras.flow_preview import check_paths, full_length, write_preview
 from atw.files import InputError
 from atw.preprocess import streams
-from atw.preprocess.single import Choice, write_flow
+from atw.preprocess.single import FlowOptions, write_flow
 from atw.shards import Shard, dequantise, quantise
 
 Image = NDArray[np.uint8]
@@ -81,7 +81,7 @@ def test_a_bad_video_leaves_an_old_file_alone(tmp_path: Path) -> None:
     out = tmp_path / "flow.h5"
     out.write_bytes(b"old")
     with pytest.raises(InputError, match="missing file"):
-        write_flow(tmp_path / "none.avi", out, Choice())
+        write_flow(tmp_path / "none.avi", out, FlowOptions())
     assert out.read_bytes() == b"old"
 
 
@@ -93,7 +93,7 @@ def test_one_of_width_and_height_is_not_enough(video: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("warped", [False, True])
 def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped: bool) -> None:
-    choice = Choice(preset="fast", bound=5.0, warped=warped)
+    choice = FlowOptions(preset="fast", bound=5.0, warped=warped)
     entry = write_flow(video, tmp_path / "flow.h5", choice, size=(48, 40))
     images = greys(video, (48, 40))
     expected = tvl1.estimate(images[:-1], images[1:], config.Flow(preset="fast"))
@@ -134,7 +134,7 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
         plan = plan.of_shard("00000", dataset.members_digest("00000", 1))
         flow = tmp_path / "flow.h5" if warped else None
         make(tmp_path / f"{stream}.h5", plan, dataset, flow_path=flow, threads=1)
-        write_flow(video, tmp_path / "single.h5", Choice(preset="fast", warped=warped), size=(48, 40))
+        write_flow(video, tmp_path / "single.h5", FlowOptions(preset="fast", warped=warped), size=(48, 40))
         with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
             assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))
             for name in ("preprocess", "flow", "recipes", "warp"):
@@ -145,10 +145,10 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
 
 
 def test_neither_threads_nor_blocks_change_a_byte(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_flow(video, tmp_path / "one.h5", Choice(preset="fast"))
-    write_flow(video, tmp_path / "three.h5", Choice(preset="fast", threads=3))
+    write_flow(video, tmp_path / "one.h5", FlowOptions(preset="fast"))
+    write_flow(video, tmp_path / "three.h5", FlowOptions(preset="fast", threads=3))
     monkeypatch.setattr(streams, "_BLOCK_PIXELS", 1)
-    write_flow(video, tmp_path / "blocks.h5", Choice(preset="fast"))
+    write_flow(video, tmp_path / "blocks.h5", FlowOptions(preset="fast"))
     content = (tmp_path / "one.h5").read_bytes()
     assert (tmp_path / "three.h5").read_bytes() == content
     assert (tmp_path / "blocks.h5").read_bytes() == content
@@ -165,7 +165,7 @@ def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(streams, "_BLOCK_PIXELS", 3 * 64 * 48)
     for threads, pairs in ((1, 3), (2, 3), (5, 5)):
         with pytest.raises(InputError, match="enough"):
-            write_flow(video, video.parent / "flow.h5", Choice(threads=threads))
+            write_flow(video, video.parent / "flow.h5", FlowOptions(threads=threads))
         assert seen.pop() == pairs
     assert not (video.parent / "flow.h5").exists()
 
@@ -181,7 +181,7 @@ def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_impossible_choices_are_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Choice(**given)
+        FlowOptions(**given)
 
 
 def test_a_video_too_small_for_flow_is_refused(
@@ -189,12 +189,12 @@ def test_a_video_too_small_for_flow_is_refused(
 ) -> None:
     video = write_mjpeg(tmp_path / "small.avi", moving_frames(4, width=64, height=8))
     with pytest.raises(InputError, match="at 64 x 8 px is not possible; choose a width and a height of at least 16 px"):
-        write_flow(video, tmp_path / "flow.h5", Choice())
+        write_flow(video, tmp_path / "flow.h5", FlowOptions())
 
 
 @pytest.fixture
 def flow(video: Path, tmp_path: Path) -> Path:
-    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    write_flow(video, tmp_path / "flow.h5", FlowOptions(preset="fast"))
     return tmp_path / "flow.h5"
 
 
@@ -212,7 +212,7 @@ def test_the_full_length_is_the_99th_percentile(flow: Path, write_shard: Callabl
 
 def test_a_still_video_is_shown_as_still(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> None:
     video = write_mjpeg(tmp_path / "still.avi", moving_frames(1) * 5)
-    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    write_flow(video, tmp_path / "flow.h5", FlowOptions(preset="fast"))
     with Shard(tmp_path / "flow.h5") as shard:
         assert full_length(shard) == 1.0
 
@@ -254,7 +254,7 @@ def test_the_sheet_shows_sixteen_pairs_spread_over_the_video(
 ) -> None:
     images = [np.full((48, 64, 3), 5 * number, np.uint8) for number in range(32)]
     video = write_mjpeg(tmp_path / "ramp.avi", images)
-    write_flow(video, tmp_path / "flow.h5", Choice(preset="fast"))
+    write_flow(video, tmp_path / "flow.h5", FlowOptions(preset="fast"))
     write_preview(video, tmp_path / "flow.h5", tmp_path / "sheet.png")
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None

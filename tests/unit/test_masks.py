@@ -1,7 +1,6 @@
 """Mask files: where they are looked for, their sizes, and that they reach the warped shard."""
 
 from pathlib import Path
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -11,9 +10,9 @@ from atw import config
 from atw import flow as tvl1
 from atw.config import WarpedShards
 from atw.files import InputError
-from atw.preprocess import streams
-from atw.preprocess.masks import read_masks
-from atw.shards import Entry, Shard, encode_field, quantise
+from atw.preprocess.resources import Resources
+from atw.preprocess.streams import read_masks, warped_to_items
+from atw.shards import Entry, encode_field, quantise
 
 ENTRY = Entry(video="run/a b.avi", label="run", width=20, height=10)
 SHAPE = (8, 16)
@@ -53,22 +52,16 @@ def test_any_colour_excludes_and_transparency_does_not(tmp_path: Path) -> None:
     assert np.argwhere(read_masks(tmp_path, ENTRY, 0, 1, SHAPE)[0]).tolist() == [[2, 5]]
 
 
-def test_a_missing_mask_is_named(tmp_path: Path) -> None:
+def test_unusable_masks_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "00000.png", np.zeros((8, 17), np.uint8))
+    with pytest.raises(InputError, match=r"00000.png is 17 x 8 px; give it .* 20 x 10 px, or the .* 16 x 8 px"):
+        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
+    path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"00000.png is no image that can be read; write it as PNG"):
+        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
     write(tmp_path, "00000.png", np.zeros(SHAPE, np.uint8))
     with pytest.raises(InputError, match=r"a b.avi/00001.png of run/a b.avi is missing; warp.masks needs one PNG"):
         read_masks(tmp_path, ENTRY, 0, 2, SHAPE)
-
-
-def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "00000.png", np.zeros((8, 17), np.uint8))
-    with pytest.raises(InputError, match=r"00000.png is 17 x 8 px; give it .* 20 x 10 px, or the .* 16 x 8 px"):
-        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
-
-
-def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "00000.png", np.zeros(SHAPE, np.uint8)).write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"00000.png is no image that can be read; write it as PNG"):
-        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
 
 
 CROWD = Entry(video="crowd/1.avi", label="crowd", width=200, height=160)
@@ -114,18 +107,14 @@ def write_masks(folder: Path, count: int) -> None:
 def test_masked_people_do_not_move_the_camera(tmp_path: Path) -> None:
     frames = crowd(36)  # more than are in memory at once
     write_masks(tmp_path, 36)
-    no_flow = Mock(spec=Shard)
-    misled = streams.warped_to_items(frames, settings(None), streams.Job(), no_flow, CROWD)
-    masked = streams.warped_to_items(frames, settings(tmp_path), streams.Job(), no_flow, CROWD)
+    misled = warped_to_items(frames, settings(None), Resources(), CROWD, None)
+    masked = warped_to_items(frames, settings(tmp_path), Resources(), CROWD, None)
     assert (misled.accepted, misled.still) == (1.0, 0.0)
     assert (masked.accepted, masked.still) == (1.0, 1.0)
     greys = np.stack([cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames])
     plain = quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FAST)), 20.0)
     assert masked.encoded == [encode_field(field, 3) for field in plain]
     assert misled.encoded != masked.encoded
-
-
-def test_a_mask_that_is_missing_late_in_a_video_is_named(tmp_path: Path) -> None:
-    write_masks(tmp_path, 35)
+    (tmp_path / CROWD.video / "00035.png").unlink()
     with pytest.raises(InputError, match=r"crowd/1.avi/00035.png of crowd/1.avi is missing"):
-        streams.warped_to_items(crowd(36), settings(tmp_path), streams.Job(), Mock(spec=Shard), CROWD)
+        warped_to_items(frames, settings(tmp_path), Resources(), CROWD, None)

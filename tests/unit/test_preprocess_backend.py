@@ -1,4 +1,4 @@
-"""Which backend a job works with, how GPUs are reserved, and how threads are shared out."""
+"""Which flow backend a job works with, and how GPUs are reserved."""
 
 from pathlib import Path
 from typing import Any
@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from atw import plan as plan_module
+from atw.config import ON_GPU
 from atw.files import InputError
 from atw.flow import cuda, engine
 from atw.plan import Plan
-from atw.preprocess import backend as backend_module
-from atw.preprocess.backend import job_backend
-from atw.preprocess.shard import Cores
+from atw.preprocess.resources import job_backend
 
 
 @pytest.mark.parametrize("name", ["cuda", "opencv-cuda"])
@@ -43,7 +42,7 @@ def test_a_backend_by_name_needs_no_gpu_on_the_cpu() -> None:
     for wanted in ("numba", "opencv"):
         with job_backend(wanted, 0) as name:
             assert name == wanted
-    assert set(backend_module.ON_GPU) < set(engine.BACKENDS)
+    assert set(ON_GPU) < set(engine.BACKENDS)
 
 
 @pytest.mark.parametrize(
@@ -66,29 +65,3 @@ def test_jobs_of_flow_reserve_a_gpu_where_they_will_use_one(
     monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda _: found)
     plan = Plan({"datasets": {"demo": {"kind": "demo"}}, "flow": {"backend": backend}})
     assert plan.flow_gpus("demo") == gpus
-
-
-def test_threads_go_to_the_videos_in_work() -> None:
-    cores = Cores(8)
-    assert cores.share() == 8
-    with cores.one_video():
-        assert cores.share() == 8
-        with cores.one_video():
-            assert cores.share() == 4
-            with cores.one_video():
-                assert cores.share() == 2
-    many = Cores(2)
-    with many.one_video(), many.one_video(), many.one_video():
-        assert many.share() == 1
-
-
-def test_a_video_that_fails_gives_its_threads_back() -> None:
-    cores = Cores(4)
-
-    def fail() -> None:
-        with cores.one_video():
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert cores.share() == 4

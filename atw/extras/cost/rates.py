@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -28,8 +27,8 @@ from atw.datasets import Dataset, Split
 from atw.extras.demo.render import write_dataset
 from atw.files import InputError
 from atw.model.network import VideoNetwork, channels
-from atw.preprocess import streams
-from atw.preprocess.backend import job_backend
+from atw.preprocess.resources import Resources, job_backend
+from atw.preprocess.streams import to_items
 from atw.shards import Entry
 from atw.terminal import meter
 from atw.train import loop
@@ -41,7 +40,6 @@ _SAMPLED = 32
 _KEPT_VIDEOS, _KEPT_FRAMES = 4, 24
 _SNIPPETS = 16
 _RUNS = 3
-Encode = Callable[[list[Frame]], streams.Items]
 
 
 @dataclass(frozen=True)
@@ -125,23 +123,22 @@ def preprocessing(settings: ShardSettings, sample: VideoSample, *, gpus: int) ->
         sample: of the dataset.
         gpus: number that a job reserves.
     """
-    job = streams.Job()
     if isinstance(settings, FrameShards):
-        return _encoding(partial(streams.frames_to_items, settings=settings, job=job), sample, on_gpu=False)
+        return _encoding(settings, sample, on_gpu=False)
     with job_backend(settings.flow.backend, gpus) as backend:
-        here = settings.on(backend)
-        if isinstance(here, WarpedShards):
-            entry = Entry(video="", label="")
-            encode = partial(streams.warped_to_items, settings=here.without_masks(), job=job, flow=None, entry=entry)
-        else:
-            encode = partial(streams.flow_to_items, settings=here, job=job)
-        return _encoding(encode, sample, on_gpu=backend in ON_GPU)
+        used = settings.on(backend)
+        if isinstance(used, WarpedShards):
+            used = used.without_masks()
+        return _encoding(used, sample, on_gpu=backend in ON_GPU)
 
 
-def _encoding(encode: Encode, sample: VideoSample, *, on_gpu: bool) -> Rate:
+def _encoding(settings: ShardSettings, sample: VideoSample, *, on_gpu: bool) -> Rate:
+    def encode(clip: list[Frame]) -> list[int]:
+        return [len(item) for item in to_items(clip, settings, Resources(), Entry(video="", label="")).encoded]
+
     encode(sample.clips[0])  # compiles and allocates memory
     begin = time.perf_counter()
-    items = [len(item) for clip in sample.clips for item in encode(clip).encoded]
+    items = [size for clip in sample.clips for size in encode(clip)]
     seconds = (time.perf_counter() - begin) / len(items)
     return Rate(seconds + sample.decoding_seconds, sum(items) / len(items), on_gpu)
 

@@ -6,16 +6,18 @@ each frame and field of the video. In memory are the frames of one block of pair
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import FrameShards, ShardSettings, WarpedShards
+from atw.config import ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
 from atw.flow import SMALLEST_SIDE_PX
-from atw.preprocess import streams
+from atw.preprocess.resources import Resources
+from atw.preprocess.streams import flow_to_items, to_items
 from atw.shards import Entry, decode_field, decode_frame, places_of
 from atw.terminal import Meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read
@@ -46,7 +48,7 @@ class VideoItems:
         self._video = video
         self._settings = settings
         self._preprocess = next(iter(settings.values())).preprocess  # all streams have frames of one size
-        self._job = streams.Job(threads=lambda: threads)
+        self._resources = Resources(threads=lambda: threads)
         self._file = file
         self._places: dict[tuple[str, int], tuple[int, int]] = {}
 
@@ -122,14 +124,11 @@ class VideoItems:
             place += len(item)
 
     def _encoded(self, settings: ShardSettings, frames: Sequence[Frame]) -> Iterable[bytes]:
-        if isinstance(settings, FrameShards):
-            return streams.frames_to_items(frames, settings, self._job).encoded
-        if not isinstance(settings, WarpedShards):
-            return streams.flow_to_items(frames, settings, self._job).encoded
         flow = None
-        if settings.warp.matches != "tracks":
-            flow = _FlowOfBlock(list(streams.flow_to_items(frames, settings, self._job).encoded), frames[0].shape[:2])
-        return streams.warped_to_items(frames, settings, self._job, flow, Entry(video="", label="")).encoded
+        if isinstance(settings, WarpedShards) and settings.warp.matches != "tracks":
+            encoded = list(flow_to_items(frames, settings, self._resources).encoded)
+            flow = partial(_decode_fields, encoded, (2, *frames[0].shape[:2]))
+        return to_items(frames, settings, self._resources, Entry(video="", label=""), flow).encoded
 
     def _item(self, stream: str, number: int) -> NDArray[np.uint8]:
         place, length = self._places[stream, number]
@@ -140,14 +139,9 @@ class VideoItems:
         return decode_field(item, (2, self._preprocess.height, self._preprocess.width))
 
 
-class _FlowOfBlock:
-    """The flow of one block, as warped flow asks for it."""
-
-    def __init__(self, encoded: Sequence[bytes], size: tuple[int, ...]) -> None:
-        self._encoded, self._size = encoded, size
-
-    def fields(self, _: Entry, numbers: Sequence[int], /) -> NDArray[np.uint8]:
-        return np.stack([decode_field(self._encoded[number], (2, *self._size)) for number in numbers])
+def _decode_fields(encoded: Sequence[bytes], shape: tuple[int, ...], numbers: Sequence[int]) -> NDArray[np.uint8]:
+    """Return fields of one block, as warped flow asks for them."""
+    return np.stack([decode_field(encoded[number], shape) for number in numbers])
 
 
 def blocks_of(wanted: Mapping[str, Iterable[int]], *, longest: int = _BLOCK_PAIRS) -> Iterator[Block]:

@@ -21,7 +21,7 @@ from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPr
 from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.model.modelfile import TrainedModel
-from atw.preprocess.backend import backend_with
+from atw.preprocess.resources import backend_with
 from atw.terminal import meter
 from atw.train.devices import full_fp32
 from atw.videos.decode import Audit, BadVideoError
