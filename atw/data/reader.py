@@ -1,4 +1,4 @@
-"""Videos of a split in their shards: which sample stands at which place of the training, and reading it.
+"""The videos of a split in their shards: reading snippets, and which sample stands at which place of the training.
 
 What is drawn for a place (epoch, video, snippets, crop, flip) follows from the seed and the place alone. So the number
 of workers, loaders and accumulation steps, and an interruption, change nothing of what the network sees.
@@ -7,7 +7,7 @@ of workers, loaders and accumulation steps, and an interruption, change nothing 
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils import data as torch_data
 
-from atw.config import ShardSettings, TrainSettings
+from atw.config import STREAMS, ShardSettings, TrainSettings
 from atw.data import augment, sampling
 from atw.data.augment import Crop
-from atw.files import InputError
-from atw.shards import Entry, Shard
+from atw.datasets import Dataset, Split
+from atw.datasets.contents import file_content
+from atw.files import InputError, digest
+from atw.shards import Entry, Shard, differing
 
 log = logging.getLogger("atw")
 MOST_OPEN = 512
@@ -31,13 +33,13 @@ MOST_OPEN = 512
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a video is stored, and why not: what a process keeps in memory of each video of a split.
+    """Where the items of a video are stored; a process keeps one for each video of a split.
 
     Args:
         shard: number of its shard.
         first: its first item there.
-        count: its items.
-        quarantined: why it is left out, "" when it is not.
+        count: how many items it has.
+        quarantined: why it is left out, "" if it is not.
     """
 
     shard: int
@@ -49,11 +51,11 @@ class Place:
 class Shards:
     """The shards of one stream, opened when read in each process; an HDF5 handle never crosses a fork.
 
-    However many shards there are, the `MOST_OPEN` that were read last are open: systems allow a process 1024 files.
+    At most `MOST_OPEN` shards are open, those that were read last: systems allow a process 1024 files.
 
     Args:
         paths: of the shards.
-        expected: with which they were made; the shards may come from another folder or person.
+        expected: the settings that they must have been made with; they may come from another folder or person.
 
     Raises:
         InputError: a shard is damaged, or made with other settings.
@@ -71,7 +73,7 @@ class Shards:
         for number, path in enumerate(self._paths):
             with Shard(path) as shard:
                 made_with = dict(shard.header.settings)
-                for name in _OWN:
+                for name in ("shard", "members"):  # what differs from shard to shard
                     del made_with[name]
                 if made_with != asked:
                     raise InputError(
@@ -85,7 +87,7 @@ class Shards:
                     self.places[entry.video] = Place(number, entry.first, entry.count, entry.quarantined)
 
     def __getitem__(self, number: int) -> Shard:
-        """An open shard, to be used before the next one is asked for."""
+        """Return an open shard, to be used before the next one is asked for."""
         if self._pid != os.getpid():
             self._open, self._pid = OrderedDict(), os.getpid()
         if number not in self._open:
@@ -99,7 +101,7 @@ class Shards:
         return self.__dict__ | {"_open": OrderedDict()}
 
     def find(self, videos: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-        """The videos that can be used, and (video, reason) of the quarantined ones."""
+        """Return the videos that can be used, and (video, reason) of the quarantined ones."""
         usable, quarantined = [], []
         for video in videos:
             if video not in self.places:
@@ -115,20 +117,20 @@ class Shards:
         return usable, quarantined
 
     def positions(self, video: str) -> int:
-        """Frames of a video in rgb, fields in flow and warped."""
+        """Count the frames of a video in rgb, its fields in flow and warped."""
         return self.places[video].count
 
     def entry(self, video: str) -> Entry:
-        """What of a video's row of the index its items are read by."""
+        """Return as much of a video's row of the index as reading its items needs."""
         place = self.places[video]
         return Entry(video, label="", first=place.first, count=place.count)
 
     def snippets(
         self, video: str, starts: NDArray[np.int64], stack: int, crops: Sequence[Crop], size: int
     ) -> NDArray[np.uint8]:
-        """Crops of the snippets of a video, `size` px a side: uint8 [len(crops), N, C, S, S], see `augment`.
+        """Read crops of the snippets of a video, `size` px a side: uint8 [len(crops), N, C, S, S], see `augment`.
 
-        `starts` [N] are their first positions. A video with fewer fields than the stack repeats its last one.
+        `starts` [N] are the first positions of the snippets. A video with fewer fields than the stack repeats its last.
         """
         shard = self[self.places[video].shard]
         stacks = sampling.stack_indices(starts, stack=stack, positions=self.positions(video))  # [N, stack]
@@ -136,11 +138,8 @@ class Shards:
         return augment.cut_snippets(items, crops, shape=stacks.shape, size=size, stream=shard.stream)
 
 
-_OWN = ("shard", "members")  # of a shard's settings: what differs from shard to shard
-
-
-def _difference(made_with: dict[str, Any], expected: dict[str, Any], place: str = "") -> str:
-    """The first setting that differs, with both values."""
+def _difference(made_with: Mapping[str, Any], expected: Mapping[str, Any], place: str = "") -> str:
+    """Name the first setting that differs, with both values."""
     for name in sorted(made_with.keys() | expected.keys(), key=lambda name: (name != "stream", name)):
         had, has = made_with.get(name), expected.get(name)
         if isinstance(had, dict) and isinstance(has, dict) and had != has:
@@ -150,8 +149,8 @@ def _difference(made_with: dict[str, Any], expected: dict[str, Any], place: str 
     return "none"
 
 
-class TrainingSnippets(Dataset[tuple[Tensor, int]]):
-    """Training samples by place: place p of the run is video p mod n of a permutation drawn for epoch p // n.
+class TrainingSnippets(torch_data.Dataset[tuple[Tensor, int]]):
+    """Training samples by place: place p of the training is video p mod n of a permutation drawn for epoch p // n.
 
     A sample is uint8 [N, C, S, S] with N snippets of the video, and the index of its class.
     """
@@ -186,7 +185,7 @@ class TrainingSnippets(Dataset[tuple[Tensor, int]]):
 
 
 def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[str]:
-    """The videos too short for one stack, whose last field is repeated; said aloud, never silent."""
+    """Warn of the videos that are too short for one stack, whose last field is repeated, and return them."""
     short = [video for video in videos if sampling.is_repeated(shards.positions(video), stack=stack)]
     for video in short:
         log.warning("%s has %d of %d fields: its last is repeated", video, shards.positions(video), stack)
@@ -194,7 +193,7 @@ def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[st
 
 
 def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, micro: int) -> Iterator[list[int]]:
-    """Places of one worker's micro-batches from iteration `start` to `stop`, in order.
+    """Yield the places of one worker's micro-batches from iteration `start` to `stop`, in order.
 
     Iteration i covers places i batch .. (i + 1) batch - 1; worker r of w takes every w-th of them from the r-th, in
     pieces of at most `micro`.
@@ -203,3 +202,55 @@ def micro_batches(*, start: int, stop: int, batch: int, rank: int, world: int, m
         places = list(range(iteration * batch + rank, (iteration + 1) * batch, world))
         for first in range(0, len(places), micro):
             yield places[first : first + micro]
+
+
+def sources(paths: Sequence[Path], split: Split, dataset: Dataset) -> str:
+    """Compute the digest of the files, id and SHA-256, that the shards of a stream were made from for a split.
+
+    All streams must have been made from the same ones, or nothing is trained and scored. Snakemake makes shards again
+    whose videos changed, but it knows nothing of shards from elsewhere, and a file may be replaced during a run.
+
+    Args:
+        paths: shards of one stream; those of the others lie in the folders beside.
+        split: whose videos count.
+        dataset: where the videos are.
+
+    Raises:
+        InputError: a shard of another stream was made from another file of a video, and it is not just outdated: the
+            file that these shards were made from is gone.
+    """
+    listed = {row.video for row in (*split.train, *split.test)}
+    files: dict[str, str] = {}
+    for path in paths:
+        with Shard(path) as shard:
+            own = {video: content for video, content in shard.files.items() if video in listed}
+        for other in _of_other_streams(path):
+            _require_same(path, own, other, dataset)
+        files |= own
+    return digest(sorted(files.items()))
+
+
+def _of_other_streams(path: Path) -> list[Path]:
+    folder = path.absolute().parent
+    others = (folder.parent / stream / path.name for stream in STREAMS if stream != folder.name)
+    return [other for other in others if other.is_file()]
+
+
+def _require_same(path: Path, own: Mapping[str, str], other: Path, dataset: Dataset) -> None:
+    try:
+        with Shard(other) as shard:
+            theirs = shard.files
+    except InputError:
+        return  # damaged or old: its own reader reports that
+    video = next(iter(differing(own, theirs)), None)
+    if video is None:
+        return
+    now = file_content(dataset.root / video)
+    if now == own[video]:
+        log.warning("shard %s is outdated: it was made from another file of %s than there is now", other, video)
+        return
+    outdated = f"{path}, and the workflow makes it" if now == theirs[video] else "both, and the workflow makes them"
+    raise InputError(
+        f"shards {path} and {other} were made from different files of {video}, so the streams would show different "
+        f"videos; delete {outdated} again from the file that is there now"
+    )

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from atw.config import Compute, ScoreSettings
 from atw.data import augment, sampling
-from atw.data.reader import Shards, report_repeats
-from atw.data.sources import sources
+from atw.data.reader import Shards, report_repeats, sources
 from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer

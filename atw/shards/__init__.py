@@ -18,7 +18,7 @@ frame i to frame i + 1. Displacements are quantised to 1..255 with zero at 128, 
 canonical JSON form of the list of the other attributes and the rows of the index; nothing in the file depends on when,
 where or how fast it was written.
 
-`format` holds the data model, `writer` and `reader` the file access, `tools` the commands of `atw shards`.
+`format` holds the data model, `writing` and `reading` the access to files, `tools` the commands of `atw shards`.
 """
 
 from atw.shards.format import (
@@ -36,8 +36,8 @@ from atw.shards.format import (
     places_of,
     quantise,
 )
-from atw.shards.reader import Shard
-from atw.shards.writer import Encoded, Writer, create
+from atw.shards.reading import Shard
+from atw.shards.writing import Encoded, Writer, create
 
 __all__ = [
     "FORMAT",

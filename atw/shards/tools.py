@@ -19,7 +19,7 @@ from rich.table import Table
 from atw.files import InputError, atomic_folder, json_text
 from atw.hdf5 import DAMAGE, open_file
 from atw.shards.format import SINGLE, Entry, dequantise, differing, index_bytes
-from atw.shards.reader import REMEDY, Shard
+from atw.shards.reading import REMEDY, Shard
 from atw.terminal import console, meter
 
 log = logging.getLogger("atw")

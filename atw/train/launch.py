@@ -27,8 +27,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from atw.config import Compute, TrainSettings
-from atw.data.reader import Shards
-from atw.data.sources import sources
+from atw.data.reader import Shards, sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
 from atw.locks import locked

@@ -71,8 +71,8 @@ RESERVED = {
     "h5py": {
         "atw.hdf5",
         "atw.shards.format",
-        "atw.shards.reader",
-        "atw.shards.writer",
+        "atw.shards.reading",
+        "atw.shards.writing",
         "atw.evaluate.scores",
     },
     "pydantic": {
