@@ -9,8 +9,7 @@ import pytest
 
 from atw.data import reader
 from atw.data.augment import Box, Crop
-from atw.data.reader import Shards
-from atw.data.sources import sources
+from atw.data.reader import Shards, sources
 from atw.files import InputError
 from atw.shards import Shard
 from tests.unit.lists import dataset as list_dataset
