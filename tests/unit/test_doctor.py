@@ -17,11 +17,6 @@ from atw.flow.engine import BACKENDS, FlowBackend
 from atw.machine import memory_bytes, processor, usable_cores
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "atw", "doctor", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
-
-
 def program(folder: Path, name: str, content: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{content}\n")
@@ -33,21 +28,17 @@ def write(path: Path, content: str) -> None:
     path.write_text(content)
 
 
-def test_programs_get_json() -> None:
-    done = run("--json", "--no-measure")
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
-    assert report["works"] is True
-    assert set(report["flow"]["backends"]) == set(BACKENDS)
-    assert report["flow"]["backends"]["numba"] == {"what": "on the CPU", "unusable": None, "pairs_per_second": None}
-    assert report["flow"]["auto"] in BACKENDS
-    assert report["machine"]["cores"] >= 1
-
-
-def test_people_get_lines_and_terminals_a_table(
+def test_programs_get_json_people_lines_and_terminals_a_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = doctor.examine(measure=False)
+    doctor.show(report, as_json=True)
+    content = json.loads(capsys.readouterr().out)
+    assert content["works"] is True
+    assert set(content["flow"]["backends"]) == set(BACKENDS)
+    assert content["flow"]["backends"]["numba"] == {"what": "on the CPU", "unusable": None, "pairs_per_second": None}
+    assert content["flow"]["auto"] in BACKENDS
+    assert content["machine"]["cores"] >= 1
     doctor.show(report, as_json=False)
     shown = capsys.readouterr().out
     lines = dict(line.split("  ", 1) for line in shown.splitlines())
@@ -65,7 +56,8 @@ def test_people_get_lines_and_terminals_a_table(
 def test_a_library_that_is_broken_costs_its_part_and_the_verdict(tmp_path: Path) -> None:
     write(tmp_path / "numba" / "__init__.py", "raise ImportError('numba needs something that is not there')\n")
     write(tmp_path / "av" / "__init__.py", "raise OSError('libavcodec.so: cannot open')\n")
-    done = run("--no-measure", PYTHONPATH=str(tmp_path))
+    command = [sys.executable, "-m", "atw", "doctor", "--no-measure"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1, done.stderr
     assert "FAILS: ImportError: numba needs something that is not there" in done.stdout
     assert "FAILS: OSError: libavcodec.so: cannot open" in done.stdout
