@@ -186,6 +186,13 @@ def test_only_the_flow_of_snippets_is_computed(
     assert len(stored) == 7 + 21 + 21
 
 
+def test_long_runs_of_pairs_are_cut_and_change_nothing(place: Path, predictor: Any, write_mjpeg: Any) -> None:
+    """Windows want all 59 fields, in two blocks that share a frame; the whole video alone wants some of them."""
+    video = write_mjpeg(place / "run.avi", _moving_frames(60))
+    with_windows, whole = predictor.predict(video, window_seconds=0.4), predictor.predict(video)
+    assert np.allclose(with_windows.probabilities, whole.probabilities, atol=1e-6)
+
+
 def test_json(trained: Trained, predictor: Any) -> None:
     prediction = predictor.predict(trained.root / "left/1.avi", window_seconds=0.5)
     content = json.loads(json.dumps(prediction.to_json(top=1)))

@@ -242,6 +242,11 @@ def test_table4_has_every_published_row_and_the_summary(tmp_path: Path) -> None:
         write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings.model_copy(update={"dataset": "theirs"}))
     with pytest.raises(InputError, match=r"is not a summary\.json of format 2"):
         write_table(tmp_path / "t.json", [fused[0]], settings)
+    damaged = summary.to_dict()
+    damaged["accuracy"]["top1"]["mean"] = None
+    (tmp_path / "summary.json").write_text(json.dumps(damaged))
+    with pytest.raises(InputError, match="has no mean accuracy"):
+        write_table(tmp_path / "t.json", [tmp_path / "summary.json"], settings)
 
 
 @pytest.mark.parametrize(
