@@ -1,8 +1,8 @@
-"""What is in the files of a dataset: their SHA-256, taken once and kept beside size and times.
+"""The contents of a dataset's files: their SHA-256, computed once and kept beside size and times.
 
-A file is read again when its size, or the time of its last modification or change, is another one than before. Digests
-of each shard's videos are in a file of their own, so that a job elsewhere reads no more than it needs. Where nothing
-can be kept, files are read each time, and the digests are the same.
+A file is read again if its size changes, or the time of its last modification or change. The digests of each shard's
+videos are in a file of their own, so that a job elsewhere reads no more than it needs. If nothing can be kept, files
+are read each time, and the digests are the same.
 """
 
 import json
@@ -19,18 +19,18 @@ from typing import NamedTuple
 from atw.files import InputError, file_digest, write_json
 
 KEPT = Path(".atw/digests")
-"""Where digests are kept, seen from the working folder."""
+"""Folder of the kept digests, below the working folder."""
 ABSENT = ""
-"""The digest of what is no file or cannot be read; shards say the same of it."""
+"""Stands for the digest of a file that does not exist or cannot be read, here and in shards."""
 UNREAD = "of videos as the job finds them"
-"""Stands for the digest of a shard's members where the shard is only planned: nothing is read for that."""
+"""Stands for the digest of a shard's members while the shard is only planned: nothing is read for that."""
 _READERS = 4
 _TELL_SECONDS = 10.0
 log = logging.getLogger("atw")
 
 
-class _Look(NamedTuple):
-    """What a file looks like from outside; the time of change follows renaming, too, and nobody can set it."""
+class _Status(NamedTuple):
+    """A file's size and times; renaming, too, changes the time of change, and nobody can set it."""
 
     size_bytes: int
     modified_ns: int
@@ -55,34 +55,35 @@ class Contents:
         self._told: float | None = None
 
     def digests(self, videos: Iterable[str], shard: str) -> dict[str, str]:
-        """SHA-256 (hexadecimal) of the file of each video of a shard, as it is now; `ABSENT` where there is none."""
+        """Return the SHA-256 (hexadecimal) of each video of a shard, as its file is now; `ABSENT` if there is none."""
         path = self._kept and self._kept / self._name / f"{shard}.json"
         known = _load(path) if path else {}
-        looks = {video: _look(f"{self._root}/{video}") for video in videos}
-        found = {video: known[video][1] for video, look in looks.items() if video in known and known[video][0] == look}
-        new = [video for video, look in looks.items() if look and video not in found]
+        statuses = {video: _status(f"{self._root}/{video}") for video in videos}
+        same = [video for video, status in statuses.items() if video in known and known[video][0] == status]
+        digests = {video: known[video][1] for video in same}
+        new = [video for video, status in statuses.items() if status and video not in digests]
         if new:
             with ThreadPoolExecutor(_READERS) as pool:
-                found |= zip(new, pool.map(self._read, new), strict=True)
+                digests |= zip(new, pool.map(self._read, new), strict=True)
             if path:
-                # A file that is still being written has no digest yet that could be kept.
-                still = {video: look for video, look in looks.items() if look == _look(f"{self._root}/{video}")}
-                self._keep(path, {video: (look, found[video]) for video, look in still.items() if found.get(video)})
-        return {video: found.get(video, ABSENT) for video in looks}
+                # The digest of a file that is still being written is not kept.
+                still = [video for video, status in statuses.items() if status == _status(f"{self._root}/{video}")]
+                self._keep(path, {video: (statuses[video], digests[video]) for video in still if digests.get(video)})
+        return {video: digests.get(video, ABSENT) for video in statuses}
 
     def _read(self, video: str) -> str:
         path = f"{self._root}/{video}"
-        content, look = file_content(Path(path)), _look(path)
+        content, status = file_content(Path(path)), _status(path)
         with self._lock:
             now = time.monotonic()
             self._told = self._told or now
-            self._read_bytes += look.size_bytes if look else 0
+            self._read_bytes += status.size_bytes if status else 0
             if now - self._told > _TELL_SECONDS:
                 self._told = now
-                log.warning("looking at what is in the videos of %s: %.1f GB", self._name, self._read_bytes / 1e9)
+                log.warning("reading the videos of %s: %.1f GB", self._name, self._read_bytes / 1e9)
         return content
 
-    def _keep(self, path: Path, rows: dict[str, tuple[_Look | None, str]]) -> None:
+    def _keep(self, path: Path, rows: dict[str, tuple[_Status | None, str]]) -> None:
         try:
             write_json(path, rows)
         except (InputError, OSError) as error:
@@ -91,26 +92,26 @@ class Contents:
 
 
 def file_content(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file as it is now; `ABSENT` of what is no file or cannot be read."""
+    """Return the SHA-256 (hexadecimal) of a file as it is now; `ABSENT` if it is no file or cannot be read."""
     try:
-        return file_digest(path) if _look(str(path)) else ABSENT
+        return file_digest(path) if _status(str(path)) else ABSENT
     except OSError:
         return ABSENT
 
 
-def _look(path: str) -> _Look | None:
+def _status(path: str) -> _Status | None:
     try:
-        found = os.stat(path)  # noqa: PTH116 - a Path for every video takes longer than the question
+        status = os.stat(path)  # noqa: PTH116 - a Path for every video takes longer than the question
     except OSError:
         return None
-    # Of a pipe there is no end.
-    return _Look(found.st_size, found.st_mtime_ns, found.st_ctime_ns) if stat.S_ISREG(found.st_mode) else None
+    # A pipe would be read without end.
+    return _Status(status.st_size, status.st_mtime_ns, status.st_ctime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
-def _load(path: Path) -> dict[str, tuple[_Look, str]]:
-    """What was kept; nothing where the file is damaged, for then all is read again."""
+def _load(path: Path) -> dict[str, tuple[_Status, str]]:
+    """Return the kept digests; none if the file is damaged, and then all videos are read again."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
-        return {video: (_Look(*look), str(content)) for video, (look, content) in rows.items()}
+        return {video: (_Status(*status), str(content)) for video, (status, content) in rows.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

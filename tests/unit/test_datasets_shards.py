@@ -193,7 +193,7 @@ def test_long_reading_is_told(
     monkeypatch.setattr(contents, "_TELL_SECONDS", -1)
     (tmp_path / "a.mp4").touch()
     look(tmp_path)
-    assert "looking at what is in the videos of mine: 0.0 GB" in caplog.text
+    assert "reading the videos of mine: 0.0 GB" in caplog.text
 
 
 def test_moving_the_videos_changes_no_digest(tmp_path: Path) -> None:
