@@ -13,7 +13,7 @@ from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
 from tests.unit.lists import ODD_NAMES, dataset, write, write_hmdb51, write_ucf101
-from tests.unit.test_preprocess import MovingFrames, WriteMjpeg
+from tests.unit.preprocessed import MovingFrames, WriteMjpeg
 
 OFFICIAL_LISTS = Path(__file__).parents[3] / "shared" / "data" / "official_lists"
 
