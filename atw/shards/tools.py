@@ -111,18 +111,10 @@ def _describe(path: Path) -> dict[str, Any]:
     """Return what `atw shards info --json` prints of a shard."""
     with Shard(path) as shard:
         header, entries = shard.header, shard.entries
-        known = {
-            "stream": header.stream,
-            "dataset": header.dataset,
-            "shard": header.shard,
-            "width": header.width,
-            "height": header.height,
-            "bound": header.bound,
-            "zero": header.zero,
-        }
+        known = {name: value for name, value in vars(header).items() if value and not isinstance(value, dict)}
         return {
             "path": str(path),
-            **{name: value for name, value in known.items() if value},
+            **known,
             "items": sum(entry.count for entry in entries),
             "digest": shard.digest,
             **({"flow": header.flow} if header.flow else {}),

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from atw import config
 from atw.data.augment import Box, Crop
-from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
+from atw.data.reader import TrainingSnippets, micro_batches, report_repeats
 from atw.files import InputError
 from atw.shards import Shard
 from tests.unit.configured import of_split
+from tests.unit.opened import opened
 
 WriteShard = Callable[..., dict[str, NDArray[np.uint8]]]
 Stored = dict[str, NDArray[np.uint8]]
@@ -31,16 +32,6 @@ def write(folder: Path, write_shard: WriteShard, stream: str) -> tuple[list[Path
     paths = [folder / stream / "00000.h5", folder / stream / "00001.h5"]
     stored = write_shard(paths[0], stream, FIRST, seed=1) | write_shard(paths[1], stream, SECOND, seed=2)
     return paths, stored
-
-
-def opened(paths: list[Path], stream: str, **preprocess: Any) -> Shards:
-    """The shards, as a configuration reads them that asks for the settings of the fixture's."""
-    raw = {
-        "datasets": {"mine": {"kind": "folder", "root": "elsewhere", "lists": "l.csv"}},
-        "preprocess": {"width": 32, "height": 24, **preprocess},
-        "evaluate": {"crop": 16},
-    }
-    return Shards(paths, config.shard_settings(config.load(raw), "mine", stream))
 
 
 def settings_of(stream: str, **changes: Any) -> config.TrainSettings:

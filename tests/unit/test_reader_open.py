@@ -13,8 +13,8 @@ from atw.data.reader import Shards, sources
 from atw.files import InputError
 from atw.shards import Shard
 from tests.unit.lists import dataset as list_dataset
+from tests.unit.opened import opened
 from tests.unit.stored import Stored, WriteShard
-from tests.unit.test_reader import opened
 
 COUNT = 6
 CROP = Crop(Box(0, 0, 16, 16), False)
