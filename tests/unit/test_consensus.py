@@ -53,10 +53,10 @@ def test_the_names_are_those_of_the_configuration() -> None:
 
 
 def test_a_class_registers_itself() -> None:
-    class Median(SnippetConsensus, name="median"):
+    class Registered(SnippetConsensus, name="of this test"):
         pass
 
-    assert CONSENSUSES.pop("median") is Median
+    assert CONSENSUSES.pop("of this test") is Registered
 
 
 @pytest.mark.parametrize("activation", options_of("attention_activation"))
