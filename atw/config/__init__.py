@@ -4,7 +4,7 @@ The workflow imports this package, `atw.plan` and `atw.datasets` again in every 
 """
 
 from atw.config.datasets import DatasetKind, ListedVideo, Location, StreamOverrides, all_kinds, find_kind
-from atw.config.merge import TABLE_EXPERIMENTS, Config, effective, load, load_json, sources
+from atw.config.merge import TABLE_EXPERIMENTS, Config, effective, load, sources
 from atw.config.sections import (
     ON_GPU,
     SECTIONS,
@@ -108,7 +108,6 @@ __all__ = [
     "find_kind",
     "fuse_settings",
     "load",
-    "load_json",
     "location",
     "read",
     "read_all",

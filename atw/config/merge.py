@@ -4,7 +4,6 @@ The layers, each of which overrides those before it: the defaults, the sections 
 sections of the dataset, its `streams:`, the sections of the experiment, its `streams:`.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -125,17 +124,6 @@ def load(
         return Config.model_validate(raw, context=file)
     except ValidationError as error:
         raise InputError(explain(error, raw, Config, documents, given)) from None
-
-
-def load_json(text: str) -> dict[str, Any]:
-    """The settings object of a stage's `--settings`."""
-    try:
-        content = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--settings is not JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"--settings must be a JSON object, not {text[:40]!r}")
-    return content
 
 
 def effective(config: Config, dataset: str, stream: Stream, experiment: str = "") -> Settings:

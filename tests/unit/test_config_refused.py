@@ -169,18 +169,6 @@ def test_unknown_names_list_the_known_ones() -> None:
         effective(load(), "rgb", "max")
 
 
-@pytest.mark.parametrize("text", ["{", "", "nonsense"])
-def test_settings_that_are_no_json_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="--settings is not JSON"):
-        config.load_json(text)
-
-
-@pytest.mark.parametrize("text", ["[1]", "3", "null", '"text"'])
-def test_settings_that_are_no_object_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match="must be a JSON object"):
-        config.load_json(text)
-
-
 @pytest.mark.parametrize(
     "changes", [{"compute": {"microbatch": 1}}, {"train": {"batch": 2}, "compute": {"workers": 2}}]
 )
