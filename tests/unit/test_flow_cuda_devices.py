@@ -54,10 +54,12 @@ def test_a_claim_decides_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(cuda, "visible_devices", lambda: ["GPU-0", "GPU-1"])
     seen = []
-    with cuda.claim() as outer, cuda.claim() as inner:
-        worker = threading.Thread(target=lambda: seen.append(cuda.current_device()))
-        worker.start()
-        worker.join()
+    with cuda.claim() as outer:
+        with cuda.claim() as inner:
+            worker = threading.Thread(target=lambda: seen.append(cuda.current_device()))
+            worker.start()
+            worker.join()
+        assert cuda.current_device() == 0  # the claim that is left
     assert (outer, inner, seen) == ("GPU-0", "GPU-1", [1])
     assert (tmp_path / f"atw-gpu-{os.getuid()}").stat().st_mode & 0o777 == 0o700
 
