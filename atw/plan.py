@@ -35,7 +35,7 @@ class Plan:
 
     def __init__(
         self,
-        raw: dict[str, Any],
+        raw: config.RawConfig,
         documents: Sequence[config.Document] = (),
         command_line: Mapping[str, Any] | None = None,
     ) -> None:

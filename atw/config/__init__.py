@@ -55,7 +55,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.yaml_files import Document, read, read_all
+from atw.config.yaml_files import Document, RawConfig, read, read_all
 
 __all__ = [
     "ON_GPU",
@@ -83,6 +83,7 @@ __all__ = [
     "Location",
     "Model",
     "Preprocess",
+    "RawConfig",
     "RecipeSettings",
     "RenderSettings",
     "RunsTableSettings",

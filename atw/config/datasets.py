@@ -116,7 +116,7 @@ class DatasetKind(StreamOverrides):
         """Whether listed videos may be missing: they are quarantined, and count towards no limit."""
         return bool(getattr(self, "allow_missing", False))
 
-    def location_settings(self) -> dict[str, Any]:
+    def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists, as plain values."""
         return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields))
 
@@ -140,7 +140,7 @@ class Location:
         """Return the location with other values of some of its settings."""
         return type(self)(self.name, self.settings.model_copy(update=settings))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values."""
         return {"name": self.name, "root": self.root, **self.settings.location_settings()}
 
@@ -262,7 +262,7 @@ class _OneOfTheKinds:
     def __get_pydantic_core_schema__(self, *_: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(_of_its_kind)
 
-    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+    def __get_pydantic_json_schema__(self, _: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, object]:
         kinds: Any = Union[tuple(kind for _, kind in all_kinds())]  # noqa: UP007 - the kinds are known only here
         union: TypeAdapter[Any] = TypeAdapter(Annotated[kinds, Field(discriminator="kind")])
         return handler(union.core_schema)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from atw.config.datasets import StreamOverrides, find_kind
 from atw.config.sections import Sections
-from atw.config.yaml_files import Document
+from atw.config.yaml_files import Document, RawConfig
 
 _NUMBER = ("int_type", "float_type")
 _TYPE = re.compile(r"\[key\]|int|(constrained-|literal\[|tuple\[).*")
@@ -50,7 +50,7 @@ def explain(
     return "\n".join(lines)
 
 
-def with_nulls_read(raw: dict[str, Any], command_line: Mapping[str, Any]) -> dict[str, Any]:
+def with_nulls_read(raw: RawConfig, command_line: Mapping[str, Any]) -> RawConfig:
     """`raw` with each `null` of the command line, which Snakemake leaves a text, as None."""
     read = dict(raw)
     for key, value in command_line.items():
@@ -61,7 +61,7 @@ def with_nulls_read(raw: dict[str, Any], command_line: Mapping[str, Any]) -> dic
     return read
 
 
-def with_texts_read(raw: dict[str, Any], command_line: Mapping[str, Any], error: ValidationError) -> dict[str, Any]:
+def with_texts_read(raw: RawConfig, command_line: Mapping[str, Any], error: ValidationError) -> RawConfig:
     """`raw` with texts of the command line that were refused as texts, read as YAML reads them in a file."""
     mended = copy.deepcopy(raw)
     for problem in error.errors():

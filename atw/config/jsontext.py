@@ -36,7 +36,7 @@ def parse(text: str, place: str) -> Any:
         ) from None
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
         raise _RepeatedError(Counter(name for name, _ in pairs).most_common(1)[0][0])

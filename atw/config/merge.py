@@ -14,7 +14,7 @@ from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
 from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Model, Sections, Settings, Stream
-from atw.config.yaml_files import Document
+from atw.config.yaml_files import Document, RawConfig
 from atw.files import InputError
 
 
@@ -100,9 +100,7 @@ class Config(StreamOverrides):
         return found
 
 
-def load(
-    raw: dict[str, Any], documents: Sequence[Document] = (), command_line: Mapping[str, Any] | None = None
-) -> Config:
+def load(raw: RawConfig, documents: Sequence[Document] = (), command_line: Mapping[str, Any] | None = None) -> Config:
     """Validate the content of config.yaml.
 
     Args:

@@ -4,7 +4,7 @@ Snakemake reruns a stage if its settings change, so a setting is in those of a s
 """
 
 import json
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
@@ -63,7 +63,7 @@ class StageSettings(Section):
         except ValidationError as error:
             raise _not_of_a_stage(error) from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The settings as plain values, for files."""
         return self.model_dump(mode="json", by_alias=True)
 
@@ -86,8 +86,8 @@ class _Shards(StageSettings):
     members: str | None = None
 
     @model_serializer(mode="wrap")
-    def _one_shard_comes_last(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        values: dict[str, Any] = dump(self)
+    def _one_shard_comes_last(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = dump(self)
         own = {name: values.pop(name) for name in ("shard", "members")}
         return values | {name: value for name, value in own.items() if value is not None}
 
@@ -165,7 +165,7 @@ class TrainSettings(StageSettings):
         """These settings with a file of first weights; None starts from random ones."""
         return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The settings as plain values, without `train.held_out` if it is 0: as before there was such a setting."""
         unused = {"train": {"held_out"}} if not self.train.held_out else None
         return self.model_dump(mode="json", exclude=unused)
@@ -219,7 +219,7 @@ class FuseSettings(AttentionSettings):
 
     choose: Literal["none", "held_out"] = "none"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The settings as plain values, without `choose` if it is none: as before there was such a setting."""
         return self.model_dump(mode="json", by_alias=True, exclude={"choose"} if self.choose == "none" else None)
 

@@ -18,6 +18,9 @@ _MAX_NODES = 100_000  # once every alias is replaced by what it stands for
 _MERGE = "tag:yaml.org,2002:merge"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 
+# The content of a configuration file before validation.
+RawConfig = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Position:
@@ -43,7 +46,7 @@ class Document:
     """
 
     name: str
-    content: dict[str, Any]
+    content: RawConfig
     root: yaml.MappingNode | None
 
     def place(self, keys: Sequence[int | str], value: object) -> Position | None:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -77,7 +77,7 @@ class Folder(DatasetKind):
             raise ValueError(f"{needless[0]} is for splits that are drawn; leave out it, or `lists`")
         return self
 
-    def location_settings(self) -> dict[str, Any]:
+    def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists; those of the draw only where they are drawn."""
         settings = super().location_settings()
         return {name: value for name, value in settings.items() if not self.lists or name not in _DRAWN}
@@ -182,7 +182,7 @@ class Folder(DatasetKind):
                 *(name, len(content.empty), self.root, known, shown(content.empty)),
             )
 
-    def _draw_settings(self) -> dict[str, Any]:
+    def _draw_settings(self) -> dict[str, object]:
         return self.model_dump(mode="json", include=set(_DRAWN))
 
     def _write_lists(self, folder: Path, videos: list[str]) -> None:

@@ -68,7 +68,7 @@ class DownloadableDataset(Archives, DatasetKind):
         """Return the archives alone, which no result depends on."""
         return Archives.model_validate(self.model_dump(include=set(Archives.model_fields)))
 
-    def location_settings(self) -> dict[str, Any]:
+    def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists."""
         settings = super().location_settings()
         return {name: value for name, value in settings.items() if name not in Archives.model_fields}

@@ -270,7 +270,7 @@ def mean_over_splits(results: Sequence[Result]) -> Summary:
     )
 
 
-def _shared(result: Result) -> dict[str, Any]:
+def _shared(result: Result) -> dict[str, object]:
     """What has to agree between splits: which streams there are, not their numbers; what was set, not chosen."""
     fusion, search = result.fusion, result.fusion.held_out
     set_weights = {"on": fusion.on, "chosen from": search.configured.weights} if search else fusion.to_dict()

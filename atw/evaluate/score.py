@@ -7,7 +7,6 @@ weight 1. Here the softmax of the attention sees all snippets of a crop together
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -174,7 +173,7 @@ def _score(
 
 def _provenance(
     model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards, flat: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Where the scores come from, as JSON."""
     held_out = held_out_videos(split, model.settings)
     return {

@@ -65,7 +65,7 @@ def find(target: str, configfile: Path) -> TargetSettings:
     return TargetSettings(target, document.name, dataset, experiment, settings)
 
 
-def _common(loaded: config.Config, raw: dict[str, Any], dataset: str) -> Iterator[Origin]:
+def _common(loaded: config.Config, raw: config.RawConfig, dataset: str) -> Iterator[Origin]:
     for key in ("seed", "shards"):
         yield Origin("", key, getattr(loaded, key), f"{loaded.file}: {key}" if key in raw else "default")
     given = loaded.dataset(dataset)

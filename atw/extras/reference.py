@@ -43,7 +43,7 @@ def markdown() -> str:
     return "\n".join(parts)
 
 
-def schema() -> dict[str, Any]:
+def schema() -> dict[str, object]:
     """Return the JSON schema of config.yaml, for editors."""
     return Config.model_json_schema()
 

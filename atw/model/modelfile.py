@@ -59,7 +59,7 @@ class Provenance(BaseModel):
 
     @field_validator("compute")
     @classmethod
-    def _microbatch_is_a_number_of_videos(cls, compute: dict[str, Any]) -> dict[str, Any]:
+    def _microbatch_is_a_number_of_videos(cls, compute: dict[str, Any]) -> dict[str, object]:
         microbatch = compute.get("microbatch")
         if not isinstance(microbatch, int) or microbatch < 1:
             raise ValueError(f"a microbatch of {microbatch}")
@@ -94,7 +94,7 @@ class TrainedModel:
         """Snippets that fit on a device at once, as in training."""
         return self.microbatch * self.settings.sampling.segments
 
-    def description(self) -> dict[str, Any]:
+    def description(self) -> dict[str, object]:
         """The file's content without its tensors."""
         return {
             "format": FORMAT,

@@ -94,7 +94,7 @@ class VideoNetwork(nn.Module):
         network.backbone.weights_sha256 = record["weights_sha256"]
         return network
 
-    def to_record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, object]:
         """Give as plain JSON values what rebuilds this network, and the digest of the weights file it started from."""
         return {
             "backbone": self._model.backbone,

@@ -13,17 +13,19 @@ from atw.files import InputError, open_plain
 from atw.model import tensorfile
 from atw.train.devices import Worker
 
+# What a training resumes from, as its file holds it.
+State = dict[str, Any]
 _STATE = "state.pt"
 
 
-def read_state(folder: Path) -> dict[str, Any] | None:
+def read_state(folder: Path) -> State | None:
     """Read the last state that `write_state` kept in the folder of a training; None if there is none yet.
 
     Raises:
         InputError: its file is damaged.
     """
     try:
-        state: dict[str, Any] = tensorfile.read(folder / _STATE)
+        state: State = tensorfile.read(folder / _STATE)
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -31,7 +33,7 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def write_state(folder: Path, state: dict[str, Any]) -> None:
+def write_state(folder: Path, state: State) -> None:
     """Replace the last state by this one at once. Only worker 0 of the training that holds the folder does so.
 
     Raises:

@@ -34,7 +34,7 @@ from atw.locks import locked
 from atw.machine import processor
 from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
 from atw.model.network import VideoNetwork
-from atw.train.checkpoints import read_state, write_state
+from atw.train.checkpoints import State, read_state, write_state
 from atw.train.devices import Worker, own_gpus, use_gpu
 from atw.train.ray.rendezvous import LoopbackTorchConfig
 from atw.train.stopping import StoppedError, finish_or_stop, stop_file
@@ -124,7 +124,7 @@ def _task(settings: TrainSettings, dataset: Dataset, shard_paths: list[Path], co
     return loop.TrainingTask(settings, compute, split, [path.absolute() for path in shard_paths], weights)
 
 
-def _train_to_the_end(run: Run, network: VideoNetwork, *, threads: int, gpus: int) -> loop.State:
+def _train_to_the_end(run: Run, network: VideoNetwork, *, threads: int, gpus: int) -> State:
     """Train, and return the last state; end this process if a signal stopped the training before."""
     try:
         if run.task.compute.workers == 1 and not cluster.joined_address():
@@ -296,7 +296,7 @@ def _train(run: Run, device: torch.device, network: VideoNetwork | None) -> None
     context = ray.train.get_context()
     worker = Worker(device, context.get_world_rank(), context.get_world_size())
 
-    def save(state: loop.State) -> None:
+    def save(state: State) -> None:
         if worker.rank == 0:
             write_state(run.folder, state | {"hardware": _hardware(device)})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from atw.files import InputError
 from atw.model.network import VideoNetwork
 from atw.terminal import Meter, meter
 from atw.train import devices
-from atw.train.checkpoints import Checkpoints
+from atw.train.checkpoints import Checkpoints, State
 from atw.train.devices import Worker
 from atw.train.history import History, Row
 from atw.train.optim import build_optimizer, learning_rate_factor
@@ -37,7 +37,6 @@ from atw.train.validate import CentreSnippets, Validation
 
 log = logging.getLogger("atw")
 Feed = Iterator[tuple[Tensor, Tensor]]
-State = dict[str, Any]
 _SEED_STRIDE = 1_000_003  # keeps the dropout of neighbouring seeds, iterations and ranks apart
 _DEAD = (
     "iteration %d: the attention's rectifier is closed for every snippet of the batch, so the network averages and its "

@@ -26,6 +26,7 @@ from atw.evaluate.scores import read_scores
 from atw.files import InputError
 from atw.model.modelfile import load_model
 from atw.train import devices, loop
+from atw.train.checkpoints import State
 from atw.train.devices import Worker
 from tests.conftest import OtherUser
 from tests.unit.lists import dataset as list_dataset
@@ -156,7 +157,7 @@ def test_curves_for_tensorboard_and_the_progress_line(
 ) -> None:
     task, board = task_of(tmp_path, write_shard), tmp_path / "board"
     path = tmp_path / "history.jsonl"
-    states: list[loop.State] = []
+    states: list[State] = []
     with caplog.at_level(logging.INFO, logger="atw"):
         loop.run(task, Worker(CPU), state=None, history_path=path, save=states.append, board=board)
     assert re.search(r"7 of 7 \(100%\), .* videos/s loss \d.* accuracy \d.* waiting for data \d+%", caplog.text)

@@ -15,6 +15,7 @@ from atw.datasets import Dataset, Split
 from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
 from atw.model.network import VideoNetwork
 from atw.train import loop
+from atw.train.checkpoints import State
 from atw.train.devices import Worker
 from tests.unit.configured import load
 
@@ -81,12 +82,12 @@ def with_seed(task: loop.TrainingTask, seed: int) -> loop.TrainingTask:
 
 
 def run_training(
-    task: loop.TrainingTask, history: Path, *, state: loop.State | None = None, **options: Any
-) -> tuple[list[dict[str, Any]], dict[int, loop.State]]:
+    task: loop.TrainingTask, history: Path, *, state: State | None = None, **options: Any
+) -> tuple[list[dict[str, Any]], dict[int, State]]:
     """History without waiting times, and the checkpoints by iteration, each as a file gives it back."""
     checkpoints = {}
 
-    def save(state: loop.State) -> None:
+    def save(state: State) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
         buffer.seek(0)
@@ -106,7 +107,7 @@ def provenance(microbatch: int, **parts: Any) -> Provenance:
     return Provenance.model_validate({"hardware": "CPU", "compute": compute, "software": software()} | parts)
 
 
-def write_trained(path: Path, task: loop.TrainingTask, state: loop.State, history: Path) -> None:
+def write_trained(path: Path, task: loop.TrainingTask, state: State, history: Path) -> None:
     """The model file of a training that ended with a state."""
     origin = provenance(3, shard_settings=task.settings.shards.to_dict())
     network = loop.build_network(task)

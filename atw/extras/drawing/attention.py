@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,7 +143,7 @@ def _snippets_shown(
     return rising[::-1][:SHOWN], rising[:SHOWN]
 
 
-def _as_json(video: VideoAttention) -> dict[str, Any]:
+def _as_json(video: VideoAttention) -> dict[str, object]:
     def described(frames: Sequence[ShownFrame]) -> list[dict[str, float]]:
         return [{"frame": one.number, "seconds": one.seconds, "weight": one.weight} for one in frames]
 

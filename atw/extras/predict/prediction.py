@@ -1,7 +1,6 @@
 """The prediction for a video, for programs and as JSON."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +80,7 @@ class Prediction:
         """The most probable class."""
         return self.classes[int(self.probabilities.argmax())]
 
-    def to_json(self, *, top: int = 5) -> dict[str, Any]:
+    def to_json(self, *, top: int = 5) -> dict[str, object]:
         """Plain values, with the `top` most probable classes each."""
         return {
             "format": FORMAT,
@@ -118,7 +117,7 @@ class Prediction:
         }
 
 
-def top_labels(classes: tuple[str, ...], probabilities: NDArray[np.float64], top: int) -> list[dict[str, Any]]:
+def top_labels(classes: tuple[str, ...], probabilities: NDArray[np.float64], top: int) -> list[dict[str, str | float]]:
     """The most probable classes in falling order; equal ones in the order of `classes`."""
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [{"label": classes[k], "probability": round(float(probabilities[k]), _DIGITS)} for k in order]

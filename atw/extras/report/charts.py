@@ -45,19 +45,19 @@ def chart(traces: list[Any], *, height_px: int, **layout: Any) -> go.Figure:
     return go.Figure(traces, general | layout)
 
 
-def axis(title: str = "", **more: Any) -> dict[str, Any]:
+def axis(title: str = "", **more: Any) -> dict[str, object]:
     """Return a horizontal or vertical axis."""
     lines = {"gridcolor": "var(--line)", "zerolinecolor": "var(--line)", "linecolor": "var(--line)"}
     return {"title": {"text": title, "font": {"size": 13}}, **lines, "fixedrange": True, **more}
 
 
-def class_axis(names: list[str], title: str = "", **more: Any) -> dict[str, Any]:
+def class_axis(names: list[str], title: str = "", **more: Any) -> dict[str, object]:
     """Return an axis of classes that shortens long labels; its traces name the classes as `plain` does."""
     aliases = {plain(name): plain(shortened(name)) for name in names if shortened(name) != name}
     return axis(title, type="category", automargin=True, labelalias=aliases, **more)
 
 
-def stream_line(stream: str, **more: Any) -> dict[str, Any]:
+def stream_line(stream: str, **more: Any) -> dict[str, object]:
     """Return the line of a stream, with its colour and its dashes."""
     return {"color": STREAM_COLOURS[stream], "dash": DASHES[stream], "width": 2, **more}
 

@@ -94,7 +94,7 @@ def _line(points: list[WeightPoint], used: WeightPoint) -> go.Figure:
     )
 
 
-def _star(used: WeightPoint, **more: Any) -> dict[str, Any]:
+def _star(used: WeightPoint, **more: Any) -> dict[str, object]:
     return {
         "mode": "markers",
         "name": "weights of the result",

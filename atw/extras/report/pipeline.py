@@ -22,7 +22,7 @@ _WORST = 8
 _BINS = 20
 _RULES = {"rgb": "frames", "flow": "flow", "warped": "warped"}
 _HELD_OUT = {"loss": "validation_loss", "accuracy": "validation_accuracy"}
-_PANELS: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+_PANELS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("loss", "loss", "loss", {}),
     ("accuracy", "accuracy", "accuracy of the training", {"tickformat": PERCENT, "range": [0, 1.02]}),
     ("learning-rate", "learning_rate", "learning rate", {"rangemode": "tozero"}),
@@ -70,7 +70,7 @@ def curve(rows: Sequence[HistoryRow], key: str) -> tuple[list[float], list[float
     return means[:, 0].tolist(), means[:, 1].tolist()
 
 
-def _panel(inputs: ReportInputs, key: str, title: str, vertical: dict[str, Any]) -> go.Figure:
+def _panel(inputs: ReportInputs, key: str, title: str, vertical: dict[str, object]) -> go.Figure:
     traces = []
     for stream, rows in inputs.histories.items():
         for name, column, mode in ((stream, key, "lines"), (f"{stream}, held out", _HELD_OUT.get(key), "markers")):
