@@ -39,7 +39,7 @@ def download(
     """
     from atw.config import Location
     from atw.datasets.official import Archives
-    from atw.extras.download.dataset import download as fetch_and_unpack
+    from atw.extras.download.prepare import download as fetch_and_unpack
 
     fetch_and_unpack(out, Location.from_json(dataset), Archives.model_validate_json(archives))
 

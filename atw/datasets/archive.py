@@ -57,7 +57,7 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArchiveEntry:
     """An entry of an archive. `name` is as the archive has it, `open` gives its content, once."""
 
     name: str
@@ -66,7 +66,7 @@ class Entry:
     open: Callable[[], IO[bytes] | None]
 
 
-Handle = Callable[[Entry], None]
+Handle = Callable[[ArchiveEntry], None]
 
 
 def read_entries(archive: Path, handle: Handle) -> None:
@@ -154,7 +154,7 @@ def _read_zip(archive: Path, handle: Handle) -> None:
             kind: Kind = "folder" if info.is_dir() else "file"
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 kind = "link" if stat.S_ISLNK(mode) else "device"
-            handle(Entry(info.filename, kind, info.file_size, functools.partial(opened.open, info)))
+            handle(ArchiveEntry(info.filename, kind, info.file_size, functools.partial(opened.open, info)))
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -192,7 +192,7 @@ def _read_tar(stream: IO[bytes], handle: Handle) -> None:
                 kind = "link"
             elif member.isreg() and not member.issparse():
                 kind = "file"
-            handle(Entry(member.name, kind, member.size, functools.partial(opened.extractfile, member)))
+            handle(ArchiveEntry(member.name, kind, member.size, functools.partial(opened.extractfile, member)))
             # The library keeps all entries, and there may be any number of them.
             opened.members.clear()  # type: ignore[attr-defined]
 
@@ -277,7 +277,7 @@ class _Guard:
             self._files.add(path)
         return self._folder / path
 
-    def write(self, entry: Entry) -> None:
+    def write(self, entry: ArchiveEntry) -> None:
         """Check an entry, then write it; the content of a refused one is not decompressed."""
         path = self.place(entry.name, entry.kind, entry.size_bytes)
         try:

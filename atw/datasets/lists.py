@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from atw.config import jsontext
-from atw.datasets.archive import Entry, UnreadableError, read_entries
+from atw.datasets.archive import ArchiveEntry, UnreadableError, read_entries
 from atw.files import InputError
 
 MAX_LISTS_BYTES = 512 * 2**20  # of all lists in an archive; those of Kinetics-700 have 40 MB
@@ -187,7 +187,7 @@ def _read_archive(archive: Path, _mtime_ns: int, _size: int) -> dict[str, bytes]
     lists: dict[str, bytes] = {}
     sizes: list[int] = []
 
-    def keep(entry: Entry) -> None:
+    def keep(entry: ArchiveEntry) -> None:
         if entry.kind != "file" or not _is_list(entry.name):
             return
         sizes.append(entry.size_bytes)

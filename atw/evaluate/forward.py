@@ -26,7 +26,7 @@ from atw.data.reader import Shards
 from atw.model.modelfile import load_model
 from atw.model.network import VideoNetwork
 from atw.train.devices import check_shared_memory, full_fp32, memory_format
-from atw.train.ray.folder import forkserver
+from atw.train.ray.sockets import forkserver
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from atw.train.checkpoints import Checkpoints, State
 from atw.train.devices import Worker
 from atw.train.history import History, Row
 from atw.train.optim import build_optimizer, learning_rate_factor
-from atw.train.ray.folder import forkserver
+from atw.train.ray.sockets import forkserver
 from atw.train.stopping import ignored_by_children
 from atw.train.update import cut_batch, mixup_share, update
 from atw.train.validate import CentreSnippets, Validation

@@ -13,7 +13,7 @@ from atw.data.reader import Shards
 from atw.model.network import Output, VideoNetwork
 from atw.train.devices import Worker
 from atw.train.history import Row
-from atw.train.ray.folder import forkserver
+from atw.train.ray.sockets import forkserver
 
 
 class CentreSnippets(Dataset[tuple[Tensor, int]]):

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from atw.train.ray.cluster import environment, own_ray, still_there
-from atw.train.ray.folder import _LONGEST_SOCKET, INSIDE
+from atw.train.ray.sockets import _LONGEST_SOCKET, INSIDE
 from tests.conftest import OtherUser
 from tests.rules.conftest import Workplace
 from tests.slow.processes import kill, tree

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from atw.extras import doctor
-from atw.extras.doctor import machine, software, speed
+from atw.extras.doctor import hardware, software, speed
 from atw.flow.engine import BACKENDS, FlowBackend
 from atw.machine import memory_bytes, processor, usable_cores
 
@@ -123,7 +123,7 @@ def test_vector_instructions_are_those_of_the_kernel() -> None:
     line = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     flags = set(line.partition(":")[2].split())
     for name in ("avx2", "fma", "avx512f"):
-        assert (name in machine.simd()) == (name in flags), name
+        assert (name in hardware.simd()) == (name in flags), name
 
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +135,7 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    found = machine.examine_gpus()
+    found = hardware.examine_gpus()
     assert found.content == {
         "devices": [
             {"name": "NVIDIA H200", "driver": "580.95.05", "memory_gib": 140.4, "compute_capability": "9.0"},
@@ -167,8 +167,8 @@ def test_why_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     else:
         monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(machine, "SMI_SECONDS", 0.2 if content == "exec sleep 20" else 10)
-    found = machine.examine_gpus()
+    monkeypatch.setattr(hardware, "SMI_SECONDS", 0.2 if content == "exec sleep 20" else 10)
+    found = hardware.examine_gpus()
     assert found.content["why_none"] == reason
     assert found.rows == [("GPU", f"none: {reason}")]
 

@@ -13,7 +13,7 @@ import pytest
 
 from atw.config import Location
 from atw.datasets.official import HMDB51, UCF101, Archives
-from atw.extras.download.dataset import download
+from atw.extras.download.prepare import download
 from atw.files import InputError, file_digest
 from atw.locks import locked
 from tests.conftest import OtherUser

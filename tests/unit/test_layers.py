@@ -164,7 +164,7 @@ def workflow_imports() -> set[str]:
 
 def test_the_workflow_imports_only_what_is_light() -> None:
     assert workflow_imports()
-    assert workflow_imports() <= {"atw.config", "atw.datasets", "atw.files", "atw.plan", "atw.train.ray.folder"}
+    assert workflow_imports() <= {"atw.config", "atw.datasets", "atw.files", "atw.plan", "atw.train.ray.sockets"}
 
 
 def loaded_after(statement: str) -> set[str]:

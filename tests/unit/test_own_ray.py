@@ -24,7 +24,7 @@ from atw import commands
 from atw.config import Compute
 from atw.files import InputError
 from atw.train import launch, stopping
-from atw.train.ray import cluster, folder, head, shared
+from atw.train.ray import cluster, head, shared, sockets
 from atw.train.ray.cluster import OWNER, Owner, birth
 from atw.train.stopping import StoppedError
 
@@ -171,8 +171,8 @@ def test_a_ray_that_starts_at_the_second_try_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ["test $(wc -l < starts) = 2 || { echo; echo too slow; exit 1; }", "echo 127.0.0.1:7", "cat"]
-    monkeypatch.setattr(folder, "_COMMON", ())
-    monkeypatch.setattr(folder, "_PLACE_BYTES", 999)
+    monkeypatch.setattr(sockets, "_COMMON", ())
+    monkeypatch.setattr(sockets, "_PLACE_BYTES", 999)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with a_ray_that(*lines, folder=tmp_path, monkeypatch=monkeypatch) as address:
         assert address == "127.0.0.1:7"

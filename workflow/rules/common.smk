@@ -6,7 +6,7 @@ import sys
 from atw.config import RECIPES, STREAMS, Location, RecipeSettings, StageSettings
 from atw.datasets import NoVideosError
 from atw.plan import Plan
-from atw.train.ray.folder import require_place
+from atw.train.ray.sockets import require_place
 
 
 def from_plan(method, *names):

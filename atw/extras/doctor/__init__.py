@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable
 
 from atw.errors import printable
-from atw.extras.doctor import machine, software
-from atw.extras.doctor.machine import Part
+from atw.extras.doctor import hardware, software
+from atw.extras.doctor.hardware import Part
 from atw.files import json_text
 from atw.machine import usable_cores
 
@@ -18,8 +18,8 @@ Report = dict[str, Part]
 def examine(*, measure: bool = True) -> Report:
     """Examine all parts of the machine; with `measure`, time the flow backends, which takes some seconds each."""
     parts: dict[str, Callable[[], Part]] = {
-        "machine": machine.examine_machine,
-        "gpus": machine.examine_gpus,
+        "machine": hardware.examine_machine,
+        "gpus": hardware.examine_gpus,
         "opencv": software.examine_opencv,
         "decoding": software.examine_decoding,
         "flow": lambda: _examine_flow(measure),

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from atw.extras.doctor.machine import Part
+from atw.extras.doctor.hardware import Part
 
 CODECS = ("h264", "hevc", "mpeg4", "mjpeg", "vp9", "av1")
 _COMMAND_SECONDS = 10

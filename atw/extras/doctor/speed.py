@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.config import ON_GPU, Flow
-from atw.extras.doctor.machine import Part
+from atw.extras.doctor.hardware import Part
 from atw.flow import estimate
 from atw.flow.engine import BACKENDS
 

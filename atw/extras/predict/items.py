@@ -27,7 +27,7 @@ _MAX_FRAMES = 86_400 * 60
 _BLOCK_PAIRS = 48
 
 
-class Block(NamedTuple):
+class PairBlock(NamedTuple):
     """Consecutive fields, or the pairs of frames that they are computed from."""
 
     first: int
@@ -144,12 +144,12 @@ def _decode_fields(encoded: Sequence[bytes], shape: tuple[int, ...], numbers: Se
     return np.stack([decode_field(encoded[number], shape) for number in numbers])
 
 
-def blocks_of(wanted: Mapping[str, Iterable[int]], *, longest: int = _BLOCK_PAIRS) -> Iterator[Block]:
+def blocks_of(wanted: Mapping[str, Iterable[int]], *, longest: int = _BLOCK_PAIRS) -> Iterator[PairBlock]:
     """The fields that any flow stream wants, by stream, as blocks of consecutive ones, `longest` at most."""
     positions = sorted({number for stream in ("flow", "warped") for number in wanted.get(stream, ())})
     first = 0
     for place in range(1, len(positions) + 1):
         ends = place == len(positions) or positions[place] != positions[place - 1] + 1
         if ends or place - first == longest:
-            yield Block(positions[first], place - first)
+            yield PairBlock(positions[first], place - first)
             first = place

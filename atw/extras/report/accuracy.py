@@ -18,7 +18,7 @@ from atw.extras.report.charts import (
     PERCENT,
     STREAM_COLOURS,
     SYMBOLS,
-    Section,
+    PageSection,
     axis,
     chart,
     class_axis,
@@ -56,7 +56,7 @@ class Addition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Headline(Section):
+class Headline(PageSection):
     """The result in numbers.
 
     Args:
@@ -216,7 +216,7 @@ class Confusion:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classes(Section):
+class Classes(PageSection):
     """Accuracies by class and the confusions of the fusion. The figure of the matrix is empty: the page fills it.
 
     Args:

@@ -68,7 +68,7 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Section:
+class PageSection:
     """A section of the page; `figures` are by the name of their place on the page."""
 
     figures: dict[str, go.Figure]

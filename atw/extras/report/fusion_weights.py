@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from atw.evaluate.fuse import count_correct, weight_grid
-from atw.extras.report.charts import COLOUR_BAR, COLOUR_SCALE, FUSED_COLOUR, PERCENT, Section, axis, chart
+from atw.extras.report.charts import COLOUR_BAR, COLOUR_SCALE, FUSED_COLOUR, PERCENT, PageSection, axis, chart
 from atw.extras.report.inputs import ReportInputs
 
 
@@ -19,7 +19,7 @@ class WeightPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FusionWeights(Section):
+class FusionWeights(PageSection):
     """How top-1 depends on the weights: every point of a grid, and the weights of the result, which sum to 1 here."""
 
     points: list[WeightPoint]

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 from atw.errors import printable
 from atw.extras.drawing import COLOURS, COLOURS_ON_DARK
 from atw.extras.report.accuracy import Classes, classes, headline
-from atw.extras.report.charts import Section
+from atw.extras.report.charts import PageSection
 from atw.extras.report.fusion_weights import fusion_weights
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.pipeline import health, stage_times, training
@@ -55,7 +55,7 @@ def render(inputs: ReportInputs, logs: Path) -> str:
     """Return the page as text."""
     flow_and_videos = health(inputs)
     by_class = classes(inputs)
-    sections: dict[str, Section] = {
+    sections: dict[str, PageSection] = {
         "headline": headline(inputs, flow_and_videos.streams),
         "classes": by_class,
         "training": training(inputs),

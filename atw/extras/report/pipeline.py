@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from atw.extras.report.charts import NO_TITLE_MARGIN, PERCENT, STREAM_COLOURS, Section, axis, chart, stream_line
+from atw.extras.report.charts import NO_TITLE_MARGIN, PERCENT, STREAM_COLOURS, PageSection, axis, chart, stream_line
 from atw.extras.report.inputs import HistoryRow, ReportInputs
 from atw.preprocess.audit import Finding
 from atw.shards import Entry, Shard
@@ -40,14 +40,14 @@ class TrainingEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Section):
+class TrainingCurves(PageSection):
     """The section about training: how each stream ended, and its curves."""
 
     last: dict[str, TrainingEnd]
     points: int
 
 
-def training(inputs: ReportInputs) -> Training:
+def training(inputs: ReportInputs) -> TrainingCurves:
     """Return the section about training, without figures that would be empty."""
     last = {}
     for stream, rows in inputs.histories.items():
@@ -56,7 +56,7 @@ def training(inputs: ReportInputs) -> Training:
         last[stream] = TrainingEnd(iterations, loss[-1] if loss else None, accuracy[-1] if accuracy else None)
     drawn = {f"training-{name}": _panel(inputs, key, title, vertical) for name, key, title, vertical in _PANELS}
     figures = {name: figure for name, figure in drawn.items() if figure.data}
-    return Training(last=last, points=POINTS, figures=figures)
+    return TrainingCurves(last=last, points=POINTS, figures=figures)
 
 
 def curve(rows: Sequence[HistoryRow], key: str) -> tuple[list[float], list[float]]:
@@ -117,7 +117,7 @@ class FlowQuality:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Health(Section):
+class Health(PageSection):
     """The section about flow and bad videos; `more` is the number of findings that are not shown."""
 
     streams: dict[str, FlowQuality]

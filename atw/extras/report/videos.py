@@ -14,8 +14,8 @@ from atw.extras.drawing.flow_wheel import disc, flow_to_colours
 from atw.extras.drawing.scored_videos import VideoSelection, attention_curves, select_rows
 from atw.extras.report.charts import (
     PERCENT,
+    PageSection,
     Picture,
-    Section,
     axis,
     chart,
     frame_pictures,
@@ -62,7 +62,7 @@ class AttentionVideo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attention(Section):
+class Attention(PageSection):
     """The section about attention; the figure `attention-0` belongs to the first video, and so on."""
 
     streams: dict[str, StreamAttention]

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from atw.files import InputError
-from atw.train.ray.folder import last_errors, own_folder, places
+from atw.train.ray.sockets import last_errors, own_folder, places
 
 log = logging.getLogger("atw")
 OWNER = "ATW_RAY_STARTED_BY"  # in the environment of all processes of a Ray: the process that started it

@@ -25,7 +25,7 @@ import ray._private.services
 from ray._raylet import persist_port  # type: ignore[attr-defined]  # mypy does not see compiled names
 
 from atw.train.ray.cluster import PATIENCE_SECONDS
-from atw.train.ray.folder import INSIDE
+from atw.train.ray.sockets import INSIDE
 
 _LOOK_SECONDS = 0.5
 _SERVERS = ("gcs_server", "raylet")

@@ -114,7 +114,7 @@ def forkserver() -> ForkServerContext:
 
 
 @dataclass(frozen=True)
-class Folder:
+class SocketFolder:
     """A locked folder.
 
     Args:
@@ -127,7 +127,7 @@ class Folder:
 
 
 @contextmanager
-def own_folder(place: Path) -> Iterator[Folder]:
+def own_folder(place: Path) -> Iterator[SocketFolder]:
     """Make a new folder at a place, after removing those that killed processes left there."""
     _remove_leftovers(place)
     path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
@@ -137,7 +137,7 @@ def own_folder(place: Path) -> Iterator[Folder]:
             fcntl.flock(lock, fcntl.LOCK_EX)
             (path / _HELD).touch()  # after locking: a folder with this mark and no lock is a leftover
         (path / INSIDE).mkdir()
-        yield Folder(path, lock)
+        yield SocketFolder(path, lock)
     finally:
         os.close(lock)
         shutil.rmtree(path, ignore_errors=True)
