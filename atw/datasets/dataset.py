@@ -110,11 +110,18 @@ class Dataset:
     def rows(self, name: str) -> tuple[ListedVideo, ...]:
         """Return the listed videos of a split, sorted by id; no video stands there twice, no group in both subsets."""
         if name not in self.split_names:
-            raise InputError(f"dataset {self.name} has no {name}; it has {', '.join(self.split_names)}")
-        root = str(self.root)
-        listed = self._kind.read_list(self.name, int(name.removeprefix("split")))
+            known = ", ".join(self.split_names) or "none: its kind finds no lists"
+            raise InputError(f"dataset {self.name} has no {name}; its splits are {known}")
+        root, place = str(self.root), f"dataset {self.name}, {name}"
+        try:
+            listed = self._kind.read_list(self.name, int(name.removeprefix("split")))
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{place}: its list cannot be read: {type(error).__name__}: {error}; correct the list, or the kind "
+                f"{self._kind.kind}, which should name the file and the line"
+            ) from error
         rows = sorted((_as_on_disk(row, root) for row in listed), key=lambda row: row.video)
-        _check(f"dataset {self.name}, {name}", rows)
+        _check(place, rows)
         return tuple(rows)
 
     @functools.cached_property
@@ -267,6 +274,8 @@ def _check(place: str, rows: Iterable[ListedVideo]) -> None:
     seen: set[str] = set()
     groups: dict[str, ListedVideo] = {}
     for row in rows:
+        if row.subset not in ("train", "test"):  # a kind of another distribution may have read anything
+            raise InputError(f"{place}: {row.video} is in the subset {row.subset!r}; it must be train or test")
         if row.video in seen:
             raise InputError(f"{place}: {row.video} is listed twice; keep one line of it")
         seen.add(row.video)

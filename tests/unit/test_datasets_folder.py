@@ -37,7 +37,7 @@ def test_numbered_lists_are_splits(tmp_path: Path) -> None:
         write_folder(tmp_path / name, *GOOD)
     mine = dataset("folder", tmp_path / "list{split}.csv")
     assert mine.split_names == ("split1", "split2")
-    with pytest.raises(InputError, match="has no split4; it has split1, split2"):
+    with pytest.raises(InputError, match="has no split4; its splits are split1, split2"):
         mine.rows("split4")
 
 

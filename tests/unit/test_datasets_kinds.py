@@ -187,3 +187,25 @@ def test_demo_videos_need_not_exist_to_be_planned() -> None:
     mine.require_videos()
     assert mine.members_digest("00000", 2) == demo().members_digest("00000", 2)
     assert mine.members_digest("00000", 2) != demo(test_per_class=9).members_digest("00000", 2)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("b.avi val", r"dataset mine, split1: b.avi is in the subset 'val'; it must be train or test"),
+        ("b.avi", r"dataset mine, split1: its list cannot be read: ValueError: .*correct the list, or the kind halves"),
+    ],
+)
+def test_wrong_lines_of_another_kind_are_errors(tmp_path: Path, install: Install, line: str, message: str) -> None:
+    install("halves", KIND.format(kind="halves"))
+    write(tmp_path / "half.txt", "a.avi train", line)
+    loaded = config.load({"datasets": {"mine": {"kind": "halves", "root": "videos"}}})
+    with pytest.raises(InputError, match=message):
+        Dataset(config.location(loaded, "mine")).rows("split1")
+
+
+def test_a_kind_without_lists_has_no_split(tmp_path: Path, install: Install) -> None:
+    install("nothing", KIND.format(kind="nothing").replace("return 1", "return 0"))
+    loaded = config.load({"datasets": {"mine": {"kind": "nothing", "root": "videos"}}})
+    with pytest.raises(InputError, match="dataset mine has no split1; its splits are none: its kind finds no lists"):
+        Dataset(config.location(loaded, "mine")).rows("split1")
