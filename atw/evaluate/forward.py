@@ -154,7 +154,7 @@ def _share_out(run: ScoringRun, world: int) -> Iterator[ScoredGroup]:
                     yield group
     finally:
         for results, worker in workers.items():
-            worker.terminate()
+            worker.kill()  # SIGTERM may be blocked: the server of a training's readers passes its mask on
             worker.join()
             results.close()
 
