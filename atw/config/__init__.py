@@ -52,6 +52,7 @@ from atw.config.stages import (
     read_table_settings,
     same_scores,
     score_settings,
+    shard_recipes,
     shard_settings,
     train_settings,
 )
@@ -116,6 +117,7 @@ __all__ = [
     "read_table_settings",
     "same_scores",
     "score_settings",
+    "shard_recipes",
     "shard_settings",
     "sources",
     "train_settings",

@@ -4,6 +4,7 @@ Snakemake reruns a stage if its settings change, so a setting is in those of a s
 """
 
 import json
+from collections.abc import Callable
 from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
@@ -58,10 +59,7 @@ class StageSettings(Section):
         Raises:
             InputError: it holds no settings of this stage.
         """
-        try:
-            return cls.model_validate_json(text)
-        except ValidationError as error:
-            raise _not_of_a_stage(error) from None
+        return _read(cls.model_validate_json, text)
 
     def to_dict(self) -> dict[str, object]:
         """The settings as plain values, for files."""
@@ -72,10 +70,13 @@ class StageSettings(Section):
         return json.dumps(self.to_dict())
 
 
-def _not_of_a_stage(error: ValidationError) -> InputError:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "JSON"
-    return InputError(f"--settings: {place}: {first['msg']}; let the workflow give them")
+def _read(validate_json: Callable[[str], _Stage], text: str) -> _Stage:
+    try:
+        return validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "JSON"
+        raise InputError(f"--settings: {place}: {first['msg']}; let the workflow give them") from None
 
 
 class _Shards(StageSettings):
@@ -228,6 +229,11 @@ class FuseSettings(AttentionSettings):
         """The streams with a weight above 0: only they take part in the fusion."""
         return [stream for stream, weight in self.weights.items() if weight]
 
+    @property
+    def used_weights(self) -> dict[str, float]:
+        """The weights of `streams`."""
+        return {stream: self.weights[stream] for stream in self.streams}
+
 
 class RecipeSettings(StageSettings):
     """Settings of the summary and of the page, which depend on their input files alone."""
@@ -282,7 +288,7 @@ def read_shard_settings(text: str) -> ShardSettings:
     Raises:
         InputError: they are of no shard.
     """
-    return _read(_SHARDS, text)
+    return _read(_SHARDS.validate_json, text)
 
 
 def read_table_settings(text: str) -> TableSettings:
@@ -291,21 +297,18 @@ def read_table_settings(text: str) -> TableSettings:
     Raises:
         InputError: they are of no table.
     """
-    return _read(_TABLES, text)
+    return _read(_TABLES.validate_json, text)
 
 
-def _read(kinds: TypeAdapter[_Stage], text: str) -> _Stage:
-    try:
-        return kinds.validate_json(text)
-    except ValidationError as error:
-        raise _not_of_a_stage(error) from None
+def shard_recipes(stream: Stream) -> dict[str, int]:
+    """Recipe numbers of the shards of a stream; warped flow is computed from the flow shard, so both count."""
+    return {name: RECIPES[name] for name in (("flow", "warped") if stream == "warped" else (stream,))}
 
 
 def shard_settings(config: Config, dataset: str, stream: Stream) -> ShardSettings:
     """Settings of the shards of `stream`."""
     settings = effective(config, dataset, stream)
-    # Warped flow is computed from the flow shard, so both recipes count.
-    recipes = {name: RECIPES[name] for name in (["flow", "warped"] if stream == "warped" else [stream])}
+    recipes = shard_recipes(stream)
     if stream == "rgb":
         return FrameShards(recipes=recipes, dataset=dataset, preprocess=settings.preprocess.part(FrameSettings))
     fields = settings.preprocess.part(FieldSettings)

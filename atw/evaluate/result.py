@@ -157,8 +157,7 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
     search = None
     if held_out or settings.choose == "held_out":
         _require_both(scores, held_out, settings)
-        configured: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
-        search = choose_weights(held_out, configured=configured, on=settings.add)
+        search = choose_weights(held_out, configured=settings.used_weights, on=settings.add)
     write_json(out, result_of(scores, settings, search).to_dict())
 
 
@@ -195,9 +194,7 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
     Raises:
         InputError: the streams cannot be fused, see `fuse`.
     """
-    weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
-    if search:
-        weights = search.chosen.weights
+    weights = search.chosen.weights if search else settings.used_weights
     fused = fuse(scores, weights=weights, on=settings.add)
     two_fused = pairs(scores, weights=weights, on=settings.add)
     first = next(iter(scores.values()))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atw import flow as tvl1
-from atw.config import RECIPES, FieldSettings, Flow, FlowShards, Preprocess, Warp, WarpedShards
+from atw.config import FieldSettings, Flow, FlowShards, Preprocess, Warp, WarpedShards, shard_recipes
 from atw.files import InputError
 from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess.resources import Resources, Spool
@@ -54,7 +54,7 @@ class FlowOptions:
         """Return settings as those of a dataset's shards, apart from the digest of members, of which there are none."""
         preprocess = FieldSettings(width=width, height=height, shards=1, picture_stream=self.picture_stream)
         flow = Flow.model_validate({"preset": self.preset, "backend": self.backend, "bound": self.bound})
-        recipes = {name: RECIPES[name] for name in (("flow", "warped") if self.warped else ("flow",))}
+        recipes = shard_recipes("warped" if self.warped else "flow")
         common = {"dataset": SINGLE, "shard": SINGLE, "recipes": recipes, "preprocess": preprocess, "flow": flow}
         if self.warped:
             return WarpedShards.model_validate(common | {"warp": Warp()})
