@@ -18,8 +18,8 @@ from atw.plan import Plan
 from atw.terminal import console
 
 _NOT_COUNTED = (
-    "not counted: starting processes, and some 20 s of Ray for each training; whatever else this machine does while it "
-    "is measured makes the estimate too high"
+    "not counted: starting processes, and some 20 s of Ray for each training with several workers; whatever else this "
+    "machine does while it is measured makes the estimate too high"
 )
 
 
