@@ -212,7 +212,7 @@ class Dataset:
         videos = self._kind.draw_splits(self.name)
         if not videos:
             return
-        listed = {row.video for name in self.split_names for row in self.rows(name)}
+        listed = self._listed()
         new = [video for video in videos if video not in listed]
         if new:
             log.warning(
@@ -221,12 +221,15 @@ class Dataset:
                 *(self.name, len(new), new[0], self.name),
             )
 
+    def _listed(self) -> set[str]:
+        return {row.video for name in self.split_names for row in self.rows(name)}
+
     def missing_videos(self) -> tuple[list[str], int]:
         """Return the listed videos that are not in the root, and how many are listed.
 
         A dataset that allows videos to be missing misses none, unless it misses all.
         """
-        listed = {row.video for name in self.split_names for row in self.rows(name)}
+        listed = self._listed()
         missing = sorted(listed - existing(str(self.root), listed))
         allowed = self.allow_missing and len(missing) < len(listed)
         return [] if allowed else missing, len(listed)
