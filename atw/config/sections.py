@@ -1,6 +1,6 @@
 """The sections of config.yaml: every setting with its type, unit, limits and default, which is the paper's."""
 
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,6 +19,12 @@ class Section(BaseModel):
     """A group of settings; unknown keys are errors."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    later: ClassVar[tuple[str, ...]] = ()
+    """Settings that are newer than files of their stage: at its default, files and jobs' JSON do not name such one."""
+
+    def unused(self) -> set[str]:
+        """Return the `later` settings that have their defaults."""
+        return {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
 
     def part(self, section: type[_Part]) -> _Part:
         """Return the settings that `section` has."""
@@ -168,6 +174,8 @@ class Augment(Section):
 class Model(Section):
     """The network of a stream."""
 
+    later: ClassVar = ("attention_hidden", "attention_gate", "topk_divisor")
+
     backbone: str = Field(
         "resnet50",
         description="bninception, the name of a classification network of torchvision (docs/networks.md), or tiny, "
@@ -182,8 +190,8 @@ class Model(Section):
     partial_bn: Literal["none", "first", "all"] = Field(
         "first", description="frozen batch norms: none, all but the first, or all"
     )
-    consensus: Literal["attention", "average", "max", "weighted"] = Field(
-        "attention", description="how the scores of a video's snippets are combined"
+    consensus: Literal["attention", "average", "max", "weighted", "gated", "sigmoid", "lse", "topk"] = Field(
+        "attention", description="how the scores of a video's snippets are combined (docs/attention.md)"
     )
     attention_on: Literal["scores", "features"] = Field("scores", description="input of the attention")
     attention_activation: Literal["relu", "tanh", "sigmoid", "none"] = Field(
@@ -193,6 +201,14 @@ class Model(Section):
     attention_std: float = Field(0.001, gt=0, description="standard deviation of the gaussian initialisation")
     attention_bias: float = Field(
         6.0, description="initial bias; with 0, the paper's, the ReLUs can close for ever; 6 keeps them open"
+    )
+    attention_hidden: int = Field(32, ge=1, le=4096, description="hidden units of the consensus gated")
+    attention_gate: bool = Field(True, description="whether gated has its gate; without it, tanh alone")
+    topk_divisor: int = Field(
+        8,
+        ge=1,
+        le=1000,
+        description="of N snippets, the consensus topk averages the N / topk_divisor highest, rounded up",
     )
 
     @property
@@ -210,6 +226,8 @@ class Model(Section):
 class Train(Section):
     """The optimisation of one stream. A change trains again and changes no shard."""
 
+    later: ClassVar = ("held_out", "head_lr", "average_first")
+
     iterations: int = Field(3500, ge=1, description="updates in total")
     batch: int = Field(128, ge=1, description="videos per update, over all workers")
     learning_rate: float = Field(0.001, gt=0, description="initial learning rate")
@@ -226,6 +244,19 @@ class Train(Section):
     weight_decay: float = Field(5e-4, ge=0, description="of SGD")
     clip: float = Field(40.0, gt=0, description="global norm at which gradients are clipped")
     lr_multipliers: Literal["tsn", "uniform"] = Field("tsn", description="learning rates per group of parameters")
+    head_lr: float = Field(
+        1.0,
+        gt=0,
+        le=1000,
+        description="learning rate of the head, classifier and consensus, relative to that of the backbone",
+    )
+    average_first: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of the iterations, from the first one on, in which the snippets are averaged and the "
+        "consensus gets no gradient",
+    )
     label_smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of each label that is spread evenly over all classes"
     )

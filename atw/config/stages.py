@@ -5,7 +5,7 @@ Snakemake reruns a stage if its settings change, so a setting is in those of a s
 
 import json
 from collections.abc import Callable
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
 
@@ -62,8 +62,9 @@ class StageSettings(Section):
         return _read(cls.model_validate_json, text)
 
     def to_dict(self) -> dict[str, object]:
-        """The settings as plain values, for files."""
-        return self.model_dump(mode="json", by_alias=True)
+        """The settings as plain values, for files; without `later` ones that have their defaults."""
+        unused = {name: part.unused() for name, part in self if isinstance(part, Section)}
+        return self.model_dump(mode="json", by_alias=True, exclude=unused | dict.fromkeys(self.unused(), True))
 
     def to_json(self) -> str:
         """Write the text that `from_json` reads. Keep the order of keys: Snakemake compares texts."""
@@ -166,11 +167,6 @@ class TrainSettings(StageSettings):
         """These settings with a file of first weights; None starts from random ones."""
         return self.model_copy(update={"model": self.model.model_copy(update={"weights": weights})})
 
-    def to_dict(self) -> dict[str, object]:
-        """The settings as plain values, without `train.held_out` if it is 0: as before there was such a setting."""
-        unused = {"train": {"held_out"}} if not self.train.held_out else None
-        return self.model_dump(mode="json", exclude=unused)
-
 
 class ScoreSettings(StageSettings):
     """Settings of the scores of a split; `split`, `videos` and `shards` as in `TrainSettings`."""
@@ -218,11 +214,9 @@ class AttentionSettings(StageSettings):
 class FuseSettings(AttentionSettings):
     """Settings of fused.json."""
 
-    choose: Literal["none", "held_out"] = "none"
+    later: ClassVar = ("choose",)
 
-    def to_dict(self) -> dict[str, object]:
-        """The settings as plain values, without `choose` if it is none: as before there was such a setting."""
-        return self.model_dump(mode="json", by_alias=True, exclude={"choose"} if self.choose == "none" else None)
+    choose: Literal["none", "held_out"] = "none"
 
     @property
     def streams(self) -> list[Stream]:

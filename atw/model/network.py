@@ -86,7 +86,8 @@ class VideoNetwork(nn.Module):
             ValueError: an entry is not a valid setting.
         """
         attention = {f"attention_{name}": record["attention"][name] for name in _ATTENTION}
-        model = Model.model_validate({name: record[name] for name in _MODEL} | attention | {"weights": None})
+        later = {name: record[name] for name in Model.later if name in record}
+        model = Model.model_validate({name: record[name] for name in _MODEL} | attention | later | {"weights": None})
         sampling = Sampling.model_validate({name: record[name] for name in ("segments", "stack")})
         if record["stream"] not in STREAMS:
             raise ValueError(f"stream {record['stream']!r} is unknown")
@@ -107,6 +108,7 @@ class VideoNetwork(nn.Module):
             "partial_bn": self._model.partial_bn,
             "attention": {name: getattr(self._model, f"attention_{name}") for name in _ATTENTION},
             "weights_sha256": self.backbone.weights_sha256,
+            **self._model.model_dump(include=set(Model.later) - self._model.unused()),
         }
 
     def train(self, mode: bool = True) -> Self:
@@ -147,8 +149,7 @@ class VideoNetwork(nn.Module):
 
     def _conclude(self, features: Tensor, scores: Tensor) -> Output:
         """Features [B, N, D] and scores [B, N, K] to the videos' scores."""
-        with backbones.no_autocast(scores.device):
-            result: Consensus = self.consensus(scores, features)
+        result: Consensus = self.consensus(scores, features)
         return Output(*result, snippet_logits=scores)
 
     def _frozen_norms(self) -> list[nn.BatchNorm2d]:

@@ -184,6 +184,7 @@ class Training:
             train=train,
             cut=cut_batch(batch=train.batch, rank=worker.rank, world=worker.world, micro=self.microbatch),
             share=mixup_share(train.mixup, seed=settings.seed, iteration=iteration),
+            average=iteration < train.average_first * train.iterations,
             precision=self._task.compute.precision,
             device=worker.device,
         )

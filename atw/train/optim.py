@@ -3,8 +3,10 @@
 group          learning rate x     weight decay
 conv1_weight   1 (flow, warped 5)  yes            the first convolution, whose inputs differ most from ImageNet's
 conv1_bias     2 (flow, warped 10) no
-weight         1                   yes            every other convolution, linear layer and consensus
+weight         1                   yes            every other convolution and linear layer of the backbone
 bias           2                   no             of the same
+head_weight    head_lr             yes            the classifier and the consensus
+head_bias      2 head_lr           no             of the same
 batch_norm     1                   no             scale and shift of the batch norms that are not frozen
 """
 
@@ -16,17 +18,27 @@ import torch
 from torch import nn
 
 from atw.config import Train, TrainSettings
+from atw.model.network import VideoNetwork
 
 
-def build_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.SGD:
+def build_optimizer(network: VideoNetwork, settings: TrainSettings) -> torch.optim.SGD:
     """Build SGD over the groups above, at the learning rates of factor 1.
 
     Each trainable parameter is in one group; empty groups are left out. Each group has its `name`. If
-    `train.lr_multipliers` is `uniform`, every multiplier is 1.
+    `train.lr_multipliers` is `uniform`, every multiplier is 1, but the head's is `train.head_lr`.
     """
     train = settings.train
     conv1 = 1 if settings.stream == "rgb" else 5
-    multipliers = {"conv1_weight": conv1, "conv1_bias": 2 * conv1, "weight": 1, "bias": 2, "batch_norm": 1}
+    multipliers: dict[str, float] = {
+        "conv1_weight": conv1,
+        "conv1_bias": 2 * conv1,
+        "weight": 1,
+        "bias": 2,
+        "batch_norm": 1,
+    }
+    if train.lr_multipliers == "uniform":
+        multipliers = dict.fromkeys(multipliers, 1)
+    multipliers |= {f"head_{kind}": multipliers[kind] * train.head_lr for kind in ("weight", "bias")}
     members: dict[str, list[nn.Parameter]] = {name: [] for name in multipliers}
     for name, parameter in _named_groups(network):
         members[name].append(parameter)
@@ -34,8 +46,8 @@ def build_optimizer(network: nn.Module, settings: TrainSettings) -> torch.optim.
         {
             "name": name,
             "params": parameters,
-            "lr": train.learning_rate * (multipliers[name] if train.lr_multipliers == "tsn" else 1),
-            "weight_decay": train.weight_decay if name in ("conv1_weight", "weight") else 0.0,
+            "lr": train.learning_rate * multipliers[name],
+            "weight_decay": train.weight_decay if name.endswith("weight") else 0.0,
         }
         for name, parameters in members.items()
         if parameters
@@ -59,9 +71,10 @@ def learning_rate_factor(iteration: int, train: Train) -> float:
     return factor * min(1.0, (iteration + 1) / train.warmup) if train.warmup else factor
 
 
-def _named_groups(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+def _named_groups(network: VideoNetwork) -> Iterator[tuple[str, nn.Parameter]]:
     """Yield each trainable parameter with the name of its group."""
     conv1 = next((module for module in network.modules() if isinstance(module, nn.Conv2d)), None)
+    head = {*network.backbone.classifier.modules(), *network.consensus.modules()}
     for module in network.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
@@ -71,5 +84,7 @@ def _named_groups(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
                 yield "batch_norm", parameter
             elif module is conv1:
                 yield f"conv1_{kind}", parameter
+            elif module in head:
+                yield f"head_{kind}", parameter
             else:
                 yield kind, parameter

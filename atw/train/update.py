@@ -9,6 +9,7 @@ Mixup mixes two videos of a micro-batch, snippet by snippet, with one share for 
 Shapes: B videos of a micro-batch, N snippets, K classes.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -66,6 +67,7 @@ def update(
     train: Train,
     cut: Cut,
     share: float,
+    average: bool = False,
     precision: str,
     device: torch.device,
 ) -> dict[str, float | None]:
@@ -79,6 +81,7 @@ def update(
         train: label smoothing and the norm at which gradients are clipped.
         cut: of the batch.
         share: what `mixup_share` drew.
+        average: whether the snippets are averaged, whatever the consensus is.
         precision: of the forward pass.
         device: of the model.
 
@@ -86,7 +89,7 @@ def update(
         InputError: the loss became infinite or NaN.
     """
     optimizer.zero_grad(set_to_none=True)
-    totals = torch.zeros(4, device=device)
+    totals = torch.zeros(6, device=device)
     waited = 0.0
     for piece in range(cut.pieces):
         asked = time.perf_counter()
@@ -98,10 +101,12 @@ def update(
         with sync:
             with autocast(precision, device):
                 output: Output = model(snippets if share == 1 else mix(snippets, share))
-            loss, right = _compare(output.logits, labels, share=share, smoothing=train.label_smoothing)
+            # Times 0, the consensus gets gradients of 0: DistributedDataParallel waits for those of every parameter.
+            logits = output.snippet_logits.float().mean(1) + 0 * output.logits if average else output.logits
+            loss, right = _compare(logits, labels, share=share, smoothing=train.label_smoothing)
             # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
             scaler.scale(loss * (cut.world / cut.batch)).backward()  # type: ignore[no-untyped-call]
-        totals += torch.stack([loss.detach(), right, *_state_of_attention(output.energies)])
+        totals += torch.stack([loss.detach(), right, *_state_of_attention(output)])
     if cut.world > 1:
         torch.distributed.all_reduce(totals)
     mean = (totals / cut.batch).tolist()
@@ -113,6 +118,8 @@ def update(
         "gradient_norm": _apply(model, optimizer, scaler, train.clip),
         "flat_attention": mean[2],
         "positive_energies": mean[3],
+        "attention_entropy": mean[4],
+        "attention_peak": mean[5],
         "data_wait_seconds": waited,
     }
 
@@ -129,10 +136,17 @@ def _compare(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) 
     return torch.lerp(loss_of_others, loss, share), torch.lerp((found == others).float().sum(), right, share)
 
 
-def _state_of_attention(energies: Tensor) -> tuple[Tensor, Tensor]:
-    """Videos whose snippets all have the same energy, and the share of energies above 0, both summed over videos."""
+def _state_of_attention(output: Output) -> tuple[Tensor, ...]:
+    """What the history records of the attention, summed over videos.
+
+    Whether all snippets of a video have the same energy; the share of energies above 0; the entropy of the weights as a
+    share of log N, 1 if they are uniform; the largest weight as a multiple of their mean 1/N.
+    """
+    energies, weights = output.energies.detach(), output.weights.detach()
+    N = weights.shape[1]
     flat = energies.amax(1) == energies.amin(1)
-    return flat.sum(), (energies > 0).float().mean(1).sum()
+    entropy = torch.special.entr(weights).sum(1) / math.log(N) if N > 1 else torch.ones_like(weights[:, 0])
+    return flat.sum(), (energies > 0).float().mean(1).sum(), entropy.sum(), weights.amax(1).sum() * N
 
 
 def _apply(

@@ -42,6 +42,8 @@ PAPER: dict[str, tuple[Any, Any, Any]] = {
     "train.mixup": (None,) * 3,
     "train.ema": (None,) * 3,
     "train.held_out": (0.0,) * 3,
+    "train.head_lr": (1.0,) * 3,
+    "train.average_first": (0.0,) * 3,
     "train.momentum": (0.9,) * 3,
     "train.weight_decay": (5e-4,) * 3,
     "train.clip": (40.0, 20.0, 20.0),

@@ -60,6 +60,11 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("train.mixup", 0.2, TRAIN),
         ("train.ema", 0.999, TRAIN),
         ("train.held_out", 0.1, TRAIN),
+        ("train.head_lr", 10.0, TRAIN),
+        ("train.average_first", 0.3, TRAIN),
+        ("model.attention_hidden", 64, TRAIN),
+        ("model.attention_gate", False, TRAIN),
+        ("model.topk_divisor", 4, TRAIN),
         ("evaluate.snippets", 25, SCORE),
         ("evaluate.crops", 10, SCORE),
         ("fusion.weights", {"rgb": 1, "flow": 2}, {"fuse"}),
@@ -171,7 +176,8 @@ def test_rendering_depends_on_split_seed_and_sizes_alone() -> None:
     [
         {},
         {
-            "train": {"held_out": 0.2, "steps": [1, 2], "mixup": 0.3, "ema": 0.9},
+            "model": {"attention_hidden": 3, "attention_gate": False, "topk_divisor": 2},
+            "train": {"held_out": 0.2, "steps": [1, 2], "mixup": 0.3, "ema": 0.9, "head_lr": 2, "average_first": 0.1},
             "fusion": {"choose": "held_out", "weights": {"rgb": 1, "flow": 0.5}},
         },
     ],

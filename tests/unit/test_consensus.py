@@ -112,14 +112,120 @@ def test_one_snippet_at_a_time_is_not_attention() -> None:
     assert (together.logits - alone).abs().max() > 0.1
 
 
-def test_average_and_max_by_hand_report_uniform_weights() -> None:
+def gated(module: Any, scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    V, c, w = (tensor.double() for tensor in (module.hidden.weight, module.hidden.bias, module.energy.weight[0]))
+    energies = []
+    for h in features:
+        hidden = torch.tanh(V @ h + c)
+        if module.gate is not None:
+            hidden = hidden / (1 + torch.exp(-(module.gate.weight.double() @ h + module.gate.bias.double())))
+        energies.append((w * hidden).sum())
+    weights = torch.stack(energies).exp()
+    weights = weights / weights.sum()
+    return sum(weight * score for weight, score in zip(weights, scores, strict=True)), weights  # type: ignore[return-value]
+
+
+def sigmoid(module: Any, scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    energies = features @ module.energy.weight[0].double() + module.energy.bias.double()
+    weights = 1 / (1 + torch.exp(-energies))
+    weights = weights / weights.sum()
+    return (weights[:, None] * scores).sum(0), weights
+
+
+def lse(module: Any, scores: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    r = module.rho.double().exp()
+    logits = torch.log(torch.exp(r * scores).mean(0)) / r
+    weights = torch.exp(r * scores[:, logits.argmax()])
+    return logits, weights / weights.sum()
+
+
+def mean_of_highest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    logits = torch.stack([torch.stack(sorted(column)[-k:]).mean() for column in scores.T])
+    column = scores[:, logits.argmax()]
+    return logits, (column >= sorted(column)[-k]).double() / k
+
+
+REFERENCES: dict[str, Any] = {
+    "gated": gated,
+    "sigmoid": sigmoid,
+    "lse": lse,
+    "max": lambda module, scores, features: mean_of_highest(scores, 1),
+    "topk": lambda module, scores, features: mean_of_highest(scores, {1: 1, N: 2, 80: 27}[len(scores)]),
+    "average": lambda module, scores, features: (scores.mean(0), torch.full((len(scores),), 1 / len(scores))),
+}
+
+
+@pytest.mark.parametrize("snippets", [1, N, 80])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        *((name, {}) for name in REFERENCES if name != "topk"),
+        ("topk", {"topk_divisor": 3}),
+        ("gated", {"attention_gate": False, "attention_hidden": 5}),
+    ],
+)
+def test_values_and_gradients_are_those_of_the_formula_in_float64(
+    name: str, options: dict[str, Any], snippets: int
+) -> None:
+    torch.manual_seed(1)
+    model = Model.model_validate({"consensus": name} | options)
+    module = CONSENSUSES[name](model, classes=K, features=D, segments=N)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    given = [tensor.requires_grad_() for tensor in inputs(snippets)]
+    exact = [tensor.detach().double().requires_grad_() for tensor in given]
+    result = module(*given)
+    expected = [REFERENCES[name](module, scores, features) for scores, features in zip(*exact, strict=True)]
+    logits, weights = (torch.stack(parts).double() for parts in zip(*expected, strict=True))
+    torch.testing.assert_close(result.logits.double(), logits, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(result.weights.double(), weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(result.weights.sum(1), torch.ones(B))
+    downstream = torch.linspace(-1, 2, B * K).reshape(B, K)
+    (result.logits * downstream).sum().backward()
+    own = [parameter.grad.double() for parameter in module.parameters() if parameter.grad is not None]
+    assert len(own) == len(list(module.parameters()))
+    module.zero_grad()
+    (logits * downstream.double()).sum().backward()
+    for tensor, reference in zip(given, exact, strict=True):
+        if tensor.grad is not None:
+            assert reference.grad is not None
+            torch.testing.assert_close(tensor.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
+    for gradient, parameter in zip(own, module.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(gradient, parameter.grad.double(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gated", "sigmoid"])
+def test_soft_attention_starts_near_the_average_on_features_of_unit_size(name: str) -> None:
+    scores, features = inputs(80)
+    weights = build(name)(scores, features).weights
+    assert weights.max() < 2.5 / 80
+
+
+@pytest.mark.parametrize(("rho", "reference"), [(-9.0, "average"), (5.0, "max")])
+def test_log_sum_exp_goes_from_the_average_to_the_maximum(rho: float, reference: str) -> None:
+    scores, features = inputs(80)
+    module = build("lse")
+    with torch.no_grad():
+        module.rho.fill_(rho)
+    close = {"rtol": 0.0, "atol": 0.05}
+    torch.testing.assert_close(module(scores, features).logits, build(reference)(scores, features).logits, **close)
+
+
+def test_weights_of_far_negative_energies_still_sum_to_1() -> None:
+    module = build("sigmoid")
     scores, features = inputs()
-    table = scores.numpy()
-    for name, reference in (("average", table.sum(1) / N), ("max", table.max(1))):
-        result = build(name)(scores, features)
-        np.testing.assert_allclose(result.logits, reference, rtol=1e-5, atol=1e-6)
-        assert torch.equal(result.weights, torch.full((B, N), 1 / N))
-        assert torch.equal(result.energies, torch.zeros(B, N))
+    with torch.no_grad():
+        module.energy.bias.fill_(-500.0)
+    result = module(scores, features)
+    torch.testing.assert_close(result.weights.sum(1), torch.ones(B))
+    assert result.weights.min() > 0
+
+
+def test_of_equal_scores_one_snippet_is_taken() -> None:
+    scores, features = torch.ones(1, N, K), torch.zeros(1, N, D)
+    assert sorted(build("max")(scores, features).weights[0].tolist()) == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def assert_names_no_file(exported: Path) -> None:
     assert b".py" not in written
 
 
-@pytest.mark.parametrize("consensus", ["max", "weighted"])
+@pytest.mark.parametrize("consensus", ["weighted", "gated", "sigmoid", "lse", "topk"])
 def test_an_exported_program_is_the_network(tmp_path: Path, consensus: str) -> None:
     model = write_model(tmp_path, consensus=consensus)
     out = tmp_path / "network.pt2"
@@ -56,10 +56,15 @@ def test_an_exported_program_is_the_network(tmp_path: Path, consensus: str) -> N
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="the extra `export` is not installed")
 @pytest.mark.filterwarnings("ignore")  # of the exporter's own
-def test_onnx_is_the_network(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [{"attention_on": "features"}, *({"consensus": name} for name in ("gated", "sigmoid", "lse", "max", "topk"))],
+    ids=str,
+)
+def test_onnx_is_the_network(tmp_path: Path, options: dict[str, str]) -> None:
     import onnxruntime
 
-    model = write_model(tmp_path, on="features", stream="rgb")
+    model = write_model(tmp_path, stream="rgb", **options)
     out = tmp_path / "network.onnx"
     assert export_model(model, out, "onnx") <= TOLERANCE
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])

@@ -105,9 +105,16 @@ def test_partial_bn_freezes_statistics_and_affine_at_every_train(
     assert all(parameter.requires_grad for parameter in built.consensus.parameters())
 
 
+def test_a_record_from_before_a_setting_was_there_means_its_default() -> None:
+    record = network_of(consensus="gated").to_record()
+    assert not {"attention_hidden", "attention_gate", "topk_divisor"} & record.keys()
+    assert VideoNetwork.from_record(record).consensus.hidden.out_features == 32
+
+
 @pytest.mark.parametrize("consensus", CONSENSUSES)
 def test_a_record_survives_json_and_rebuilds_the_network_alone(consensus: str) -> None:
     attention = {"attention_on": "features", "attention_activation": "tanh", "attention_std": 0.2}
+    attention |= {"attention_hidden": 9, "attention_gate": False, "topk_divisor": 2}
     built = network_of(consensus=consensus, **attention, segments=3, partial_bn="first").eval()
     built.backbone.weights_sha256 = "ab" * 32
     record = json.loads(json.dumps(built.to_record()))

@@ -17,18 +17,22 @@ class Toy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention = nn.Parameter(torch.ones(3))
-        self.stem = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4))
-        self.second = nn.Conv2d(4, 4, 3)
-        self.classifier = nn.Linear(4, 2)
+        self.backbone = nn.Module()
+        self.backbone.stem = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3)), nn.BatchNorm2d(4))
+        self.backbone.second = nn.Conv2d(4, 4, 3)
+        self.backbone.classifier = nn.Linear(4, 2)
+        self.consensus = nn.Module()
+        self.consensus.weight = nn.Parameter(torch.ones(3))
 
 
 TABLE = {
-    "conv1_weight": ({"stem.0.0.weight"}, True),
-    "conv1_bias": ({"stem.0.0.bias"}, False),
-    "weight": ({"attention", "second.weight", "classifier.weight"}, True),
-    "bias": ({"second.bias", "classifier.bias"}, False),
-    "batch_norm": ({"stem.1.weight", "stem.1.bias"}, False),
+    "conv1_weight": ({"backbone.stem.0.0.weight"}, True),
+    "conv1_bias": ({"backbone.stem.0.0.bias"}, False),
+    "weight": ({"backbone.second.weight"}, True),
+    "bias": ({"backbone.second.bias"}, False),
+    "batch_norm": ({"backbone.stem.1.weight", "backbone.stem.1.bias"}, False),
+    "head_weight": ({"consensus.weight", "backbone.classifier.weight"}, True),
+    "head_bias": ({"backbone.classifier.bias"}, False),
 }
 
 
@@ -36,7 +40,7 @@ def with_train(stream: str, **train: Any) -> TrainSettings:
     return settings_of(stream).model_copy(update={"train": Train.model_validate(train)})
 
 
-def groups_of(network: nn.Module, settings: TrainSettings) -> dict[str, dict[str, Any]]:
+def groups_of(network: Any, settings: TrainSettings) -> dict[str, dict[str, Any]]:
     return {group["name"]: group for group in build_optimizer(network, settings).param_groups}
 
 
@@ -46,17 +50,19 @@ def names_in(group: dict[str, Any], network: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("stream", "lr_multipliers", "multipliers"),
+    ("stream", "changes", "multipliers"),
     [
-        ("rgb", "tsn", [1, 2, 1, 2, 1]),
-        ("flow", "tsn", [5, 10, 1, 2, 1]),
-        ("warped", "tsn", [5, 10, 1, 2, 1]),
-        ("flow", "uniform", [1, 1, 1, 1, 1]),
+        ("rgb", {}, [1, 2, 1, 2, 1, 1, 2]),
+        ("flow", {}, [5, 10, 1, 2, 1, 1, 2]),
+        ("warped", {}, [5, 10, 1, 2, 1, 1, 2]),
+        ("flow", {"lr_multipliers": "uniform"}, [1] * 7),
+        ("flow", {"head_lr": 10.0}, [5, 10, 1, 2, 1, 10, 20]),
+        ("flow", {"head_lr": 0.5, "lr_multipliers": "uniform"}, [1, 1, 1, 1, 1, 0.5, 0.5]),
     ],
 )
-def test_the_groups_by_table(stream: str, lr_multipliers: str, multipliers: list[int]) -> None:
+def test_the_groups_by_table(stream: str, changes: dict[str, Any], multipliers: list[float]) -> None:
     network = Toy()
-    groups = groups_of(network, with_train(stream, learning_rate=0.01, lr_multipliers=lr_multipliers))
+    groups = groups_of(network, with_train(stream, learning_rate=0.01, **changes))
     assert list(groups) == list(TABLE)
     for (name, (members, decays)), multiplier in zip(TABLE.items(), multipliers, strict=True):
         assert names_in(groups[name], network) == members
@@ -75,8 +81,8 @@ def test_each_trainable_parameter_of_a_network_is_in_one_group_and_no_frozen_one
     assert sorted(grouped) == sorted(id(p) for p in network.parameters() if p.requires_grad)
     [first] = groups["conv1_weight"]["params"]
     assert first.shape[1] == 10
-    assert names_in(groups["bias"], network) == {"backbone.classifier.bias", "consensus.bias"}
-    assert names_in(groups["weight"], network) >= {"backbone.classifier.weight", "consensus.weight"}
+    assert names_in(groups["head_bias"], network) == {"backbone.classifier.bias", "consensus.bias"}
+    assert names_in(groups["head_weight"], network) == {"backbone.classifier.weight", "consensus.weight"}
     norms = sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
     live = {"none": norms, "first": 1, "all": 0}[partial_bn]
     assert len(groups.get("batch_norm", {"params": []})["params"]) == 2 * live
@@ -84,14 +90,14 @@ def test_each_trainable_parameter_of_a_network_is_in_one_group_and_no_frozen_one
 
 def test_two_steps_are_sgd_with_momentum_by_hand() -> None:
     torch.manual_seed(0)
-    network = Toy().double()
+    network: Any = Toy().double()
     optimizer = build_optimizer(network, with_train("flow", learning_rate=0.1, momentum=0.9, weight_decay=0.01))
     expected = {}
     for name, (lr, decay) in {
-        "stem.0.0.weight": (0.5, 0.01),
-        "stem.0.0.bias": (1.0, 0.0),
-        "classifier.weight": (0.1, 0.01),
-        "classifier.bias": (0.2, 0.0),
+        "backbone.stem.0.0.weight": (0.5, 0.01),
+        "backbone.stem.0.0.bias": (1.0, 0.0),
+        "backbone.classifier.weight": (0.1, 0.01),
+        "backbone.classifier.bias": (0.2, 0.0),
     }.items():
         start = network.get_parameter(name).detach().clone()
         velocity = 1 + decay * start

@@ -331,6 +331,19 @@ def test_a_full_gpu_is_one_message(tmp_path: Path, write_shard: WriteShard, monk
             run_training(task, tmp_path / "history.jsonl")
 
 
+def test_the_consensus_stands_still_in_the_first_share_of_the_iterations(
+    tmp_path: Path, write_shard: WriteShard
+) -> None:
+    changes = {"model": {"consensus": "gated"}, "train": {"average_first": 0.5, "weight_decay": 0.0}}
+    task = task_of(tmp_path, write_shard, **changes)
+    _, states = run_training(task, tmp_path / "h.jsonl")
+    name = "consensus.energy.weight"
+    first = loop.build_network(task).state_dict()[name]
+    # Of seven iterations the first four average: 3 is less than half of 7, and 4 is not.
+    assert torch.equal(states[3]["network"][name], first)
+    assert not torch.equal(states[6]["network"][name], first)
+
+
 def test_a_closed_rectifier_is_reported_once_and_trains_on(
     tmp_path: Path, write_shard: WriteShard, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -59,14 +59,15 @@ def one_update(
     label_smoothing: float = 0.0,
     clip: float = 40.0,
     scaler: torch.amp.GradScaler | None = None,
+    feed: Iterator[tuple[Tensor, Tensor]] | None = None,
     **changes: Any,
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     train = Train(label_smoothing=label_smoothing, clip=clip)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     options: dict[str, Any] = {"share": 1.0, "precision": "fp32", "device": CPU}
     cut = Cut(batch=sum(sizes), world=1, pieces=len(sizes))
     scaler = scaler or loss_scaler("fp32", CPU)
-    return update(model, optimizer, scaler, in_pieces(sizes), train=train, cut=cut, **options | changes)
+    return update(model, optimizer, scaler, feed or in_pieces(sizes), train=train, cut=cut, **options | changes)
 
 
 def parameters(model: nn.Module) -> Tensor:
@@ -210,7 +211,7 @@ def test_bf16_computes_the_backbone_in_bf16_and_differs_by_rounding() -> None:
 
 
 def test_only_the_body_of_a_backbone_runs_under_autocast() -> None:
-    network = network_of("rgb", classes=K, dropout=0.5, attention_on="features")
+    network = network_of("rgb", classes=K, dropout=0.5, consensus="gated")
     seen: dict[str, set[torch.dtype]] = {}
 
     def watch(name: str, module: nn.Module) -> None:
@@ -227,7 +228,7 @@ def test_only_the_body_of_a_backbone_runs_under_autocast() -> None:
         "first": convolution,
         "last": last,
         "classifier": network.backbone.classifier,
-        "consensus": network.consensus,
+        "consensus": network.consensus.hidden,
     }.items():
         watch(name, module)
     with autocast("bf16", CPU):
@@ -294,6 +295,33 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         one_update(model, [8])
 
 
+def test_while_the_snippets_are_averaged_the_consensus_gets_gradients_of_0_and_the_rest_those_of_the_average() -> None:
+    model, plain = Plain(), Plain(bias=-1000.0)  # a closed rectifier averages
+    row, expected = (one_update(each, [64, 64], average=each is model) for each in (model, plain))
+    assert row["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert row["attention_entropy"] < 1  # the weights are still those of the attention
+    assert [parameter.grad.abs().max() for parameter in model.consensus.parameters()] == [0, 0]
+    for name in ("conv.weight", "classifier.weight", "classifier.bias"):
+        torch.testing.assert_close(model.get_parameter(name), plain.get_parameter(name))
+    one_update(model, [64, 64])
+    assert model.consensus.weight.grad.abs().max() > 0
+
+
+def test_entropy_and_peak_of_the_weights_by_hand() -> None:
+    model = Plain()
+    weights = model(batch()[0]).weights.detach().double().numpy()
+    row = one_update(model, [100, 28])
+    entropies = [-sum(w * np.log(w) for w in video) / np.log(N) for video in weights]
+    assert row["attention_entropy"] == pytest.approx(np.mean(entropies), rel=1e-5)
+    assert row["attention_peak"] == pytest.approx((weights.max(1) / weights.mean(1)).mean(), rel=1e-5)
+
+
+def test_one_snippet_has_uniform_weights() -> None:
+    levels, labels = batch()
+    row = one_update(Plain(), [B], feed=iter([(levels[:, :1], labels)]))
+    assert (row["attention_entropy"], row["attention_peak"]) == (1, 1)
+
+
 def test_a_closed_rectifier_averages_and_leaves_the_attention_as_it_is() -> None:
     model = Plain(bias=-1000.0)
     output = model(batch()[0])
@@ -301,6 +329,8 @@ def test_a_closed_rectifier_averages_and_leaves_the_attention_as_it_is() -> None
     torch.testing.assert_close(output.logits, output.snippet_logits.mean(1))
     row = one_update(model, [64, 64])
     assert (row["positive_energies"], row["flat_attention"]) == (0, 1)
+    assert row["attention_entropy"] == pytest.approx(1)
+    assert row["attention_peak"] == pytest.approx(1)
     assert torch.equal(model.consensus.weight, torch.ones(K))
     assert model.consensus.bias.item() == -1000
     alive = one_update(Plain(), [64, 64])

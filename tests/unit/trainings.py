@@ -115,9 +115,9 @@ def write_trained(path: Path, task: loop.TrainingTask, state: State, history: Pa
     save_model(path, model, loop.final_parameters(state))
 
 
-def write_model(folder: Path, *, consensus: str = "attention", on: str = "scores", stream: str = "flow") -> Path:
-    """The model file of a network of three classes at random weights."""
-    settings = settings_of(stream, consensus=consensus, attention_on=on)
+def write_model(folder: Path, *, stream: str = "flow", **model: Any) -> Path:
+    """The model file of a network of three classes at random weights, with changes of the section `model`."""
+    settings = settings_of(stream, **model)
     network = loop.build_network(
         loop.TrainingTask(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None)
     )

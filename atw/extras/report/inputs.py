@@ -26,7 +26,7 @@ class HistoryRow(BaseModel):
     loss: float | None = None
     accuracy: float | None = None
     learning_rate: float | None = None
-    flat_attention: float | None = None
+    attention_entropy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
 

@@ -26,7 +26,7 @@ _PANELS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("loss", "loss", "loss", {}),
     ("accuracy", "accuracy", "accuracy of the training", {"tickformat": PERCENT, "range": [0, 1.02]}),
     ("learning-rate", "learning_rate", "learning rate", {"rangemode": "tozero"}),
-    ("flat", "flat_attention", "videos with flat attention", {"tickformat": PERCENT, "range": [-0.02, 1.02]}),
+    ("entropy", "attention_entropy", "entropy of the attention", {"tickformat": PERCENT, "range": [-0.02, 1.02]}),
 )
 
 
