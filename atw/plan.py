@@ -179,7 +179,7 @@ class Plan:
         self._split(dataset, paper.SPLIT)
         paths = []
         for experiment in self._table_runs(dataset, int(number)).values():
-            run = f"{dataset}/experiments/{experiment}" if experiment else dataset
+            run = _run(dataset, experiment)
             for stream in self._table_streams(dataset, int(number)):
                 self.weights(run, stream)
                 paths.append(f"results/{run}/{paper.SPLIT}/{stream}/scores.h5")
@@ -216,6 +216,42 @@ class Plan:
             experiments=self._table_runs(dataset, int(number)),
         )
 
+    def consensus_table_settings(self, dataset: str) -> config.ConsensusTableSettings:
+        """Settings of the table `consensus`."""
+        fusion, table = self.fuse_settings(dataset), self.config.consensus_table
+        splits = self.dataset(dataset).split_names[: table.splits]
+        return config.ConsensusTableSettings(  # without `choose`: tables keep the configured weights
+            recipe=config.RECIPES["consensus_table"],
+            dataset=dataset,
+            kind=self.config.dataset(dataset).kind,
+            seed=fusion.seed,
+            weights=fusion.weights,
+            add=fusion.add,
+            splits=splits,
+            against=table.against,
+            rows={
+                name: (
+                    self._same_run(dataset, config.consensus_experiment(name), fusion.streams),
+                    *(config.consensus_experiment(name, repeat) for repeat in range(1, table.seeds)),
+                )
+                for name in table.rows
+            },
+        )
+
+    def consensus_table_audits(self, dataset: str) -> list[str]:
+        """The lists of quarantined videos that the table `consensus` needs."""
+        return [self.audit(dataset, split) for split in self.consensus_table_settings(dataset).splits]
+
+    def consensus_table_inputs(self, dataset: str) -> list[str]:
+        """The score files from which the table `consensus` is made."""
+        settings, paths = self.consensus_table_settings(dataset), list[str]()
+        for experiment in dict.fromkeys(name for names in settings.rows.values() for name in names):
+            run = _run(dataset, experiment)
+            for split in settings.splits:
+                streams = self.fused_streams(run, split)
+                paths += [f"results/{run}/{split}/{stream}/scores.h5" for stream in streams]
+        return paths
+
     def _table_streams(self, dataset: str, number: int) -> list[Stream]:
         weights = self.fuse_settings(dataset).weights
         needed = {stream for column in paper.TABLES[number].columns_of(weights) for stream in column.streams}
@@ -224,17 +260,17 @@ class Plan:
         return [stream for stream in STREAMS if stream in needed]
 
     def _table_runs(self, dataset: str, number: int) -> dict[str, str]:
-        """For each experiment of a table, the first experiment ("" is none) whose scores are the same."""
-        known = ["", *self.config.experiments, *config.TABLE_EXPERIMENTS]
+        """For each experiment of a table, the one whose scores serve for it."""
         streams = self._table_streams(dataset, number)
-        return {
-            row.experiment: next(
-                name
-                for name in known
-                if all(config.same_scores(self.config, dataset, stream, row.experiment, name) for stream in streams)
-            )
-            for row in paper.TABLES[number].rows
-        }
+        return {row.experiment: self._same_run(dataset, row.experiment, streams) for row in paper.TABLES[number].rows}
+
+    def _same_run(self, dataset: str, experiment: str, streams: Sequence[Stream]) -> str:
+        """The first experiment ("" is none) whose scores are the same."""
+        return next(
+            name
+            for name in ("", *self.config.experiments, *config.TABLE_EXPERIMENTS)
+            if all(config.same_scores(self.config, dataset, stream, experiment, name) for stream in streams)
+        )
 
     def compute(self, run: str, stream: Stream) -> Compute:
         """The resources that a job may use."""
@@ -265,6 +301,11 @@ class Plan:
     def _split(self, run: str, split: str) -> dict[str, str]:
         known = self.dataset(_names(run)[0]).split(split)
         return {"split": known.name, "videos": known.digest()}
+
+
+def _run(dataset: str, experiment: str) -> str:
+    """The run of an experiment ("" is none)."""
+    return f"{dataset}/experiments/{experiment}" if experiment else dataset
 
 
 def _names(run: str) -> tuple[str, str]:

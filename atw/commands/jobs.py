@@ -208,6 +208,22 @@ def table(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+def consensus(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each row, seed, split and stream")],
+    settings: SettingsText,
+) -> None:
+    """Compare the consensus functions on a dataset over seeds and splits, as JSON and Markdown.
+
+    Example: atw run --dry-run results/demo/tables/consensus.json -- --printshellcmds
+    """
+    from atw import config
+    from atw.extras.tables.consensus import write_consensus_table
+
+    write_consensus_table(out, scores, config.ConsensusTableSettings.from_json(settings))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
 def attention(
     out: Out,
     scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],

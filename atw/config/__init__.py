@@ -4,7 +4,7 @@ The workflow imports this package, `atw.plan` and `atw.datasets` again in every 
 """
 
 from atw.config.datasets import DatasetKind, ListedVideo, Location, StreamOverrides, all_kinds, find_kind
-from atw.config.merge import TABLE_EXPERIMENTS, Config, effective, load, sources
+from atw.config.merge import TABLE_EXPERIMENTS, Config, consensus_experiment, effective, load, sources
 from atw.config.sections import (
     ON_GPU,
     SECTIONS,
@@ -29,6 +29,7 @@ from atw.config.stages import (
     RECIPES,
     AttentionSettings,
     AuditSettings,
+    ConsensusTableSettings,
     FieldShards,
     FlowShards,
     FrameShards,
@@ -69,6 +70,7 @@ __all__ = [
     "AuditSettings",
     "Compute",
     "Config",
+    "ConsensusTableSettings",
     "DatasetKind",
     "Document",
     "Evaluate",
@@ -106,6 +108,7 @@ __all__ = [
     "all_kinds",
     "attention_settings",
     "audit_settings",
+    "consensus_experiment",
     "effective",
     "find_kind",
     "fuse_settings",

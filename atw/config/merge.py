@@ -6,16 +6,39 @@ sections of the dataset, its `streams:`, the sections of the experiment, its `st
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
-from atw.config.sections import SECTIONS, STREAM_DEFAULTS, STREAMS, Model, Sections, Settings, Stream
+from atw.config.sections import (
+    SECTIONS,
+    STREAM_DEFAULTS,
+    STREAMS,
+    Consensus,
+    ConsensusTable,
+    Model,
+    Sections,
+    Settings,
+    Stream,
+)
 from atw.config.yaml_files import Document, RawConfig
 from atw.files import InputError
+
+
+def consensus_experiment(name: Consensus, repeat: int = 0) -> str:
+    """Return the experiment of a consensus function in the table `consensus`, and of its n-th repetition."""
+    return f"consensus-{name}" + f"+seed{repeat}" * bool(repeat)
+
+
+def _base(experiment: str) -> tuple[str, int]:
+    """Return the experiment that `NAME+seedN` repeats, and N; without a repetition, N is 0."""
+    name, plus, repeat = experiment.partition("+seed")
+    if plus and not re.fullmatch("[1-9][0-9]{0,5}", repeat):
+        raise InputError(f"experiment {experiment!r}: after +seed comes a number from 1 on, as in {name}+seed1")
+    return name, int(repeat or 0)
 
 
 class Experiment(StreamOverrides):
@@ -32,8 +55,10 @@ class Experiment(StreamOverrides):
         return self
 
 
-# The experiments of the paper's tables, which no config.yaml has to list.
-TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in paper.EXPERIMENTS.items()}
+# The experiments of tables, which no config.yaml has to list.
+TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in paper.EXPERIMENTS.items()} | {
+    consensus_experiment(name): Experiment(model=Model(consensus=name)) for name in get_args(Consensus)
+}
 
 
 class Config(StreamOverrides):
@@ -43,6 +68,7 @@ class Config(StreamOverrides):
     shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
     datasets: dict[str, AnyDataset]
     experiments: dict[str, Experiment] = {}
+    consensus_table: ConsensusTable = ConsensusTable()
     _file: str = PrivateAttr("config.yaml")
 
     def model_post_init(self, context: Any) -> None:
@@ -68,9 +94,7 @@ class Config(StreamOverrides):
     @classmethod
     def _names_of_tables_are_taken(cls, named: dict[str, Experiment]) -> dict[str, Experiment]:
         for name in named.keys() & TABLE_EXPERIMENTS.keys():
-            raise ValueError(
-                f"{name} is an experiment of the paper's tables, see docs/evaluation.md; choose another name"
-            )
+            raise ValueError(f"{name} is an experiment of the tables, see docs/evaluation.md; choose another name")
         return named
 
     @model_validator(mode="after")
@@ -89,15 +113,23 @@ class Config(StreamOverrides):
         return self.datasets[name]
 
     def experiment(self, name: str) -> Experiment:
-        """The experiment of that name, of config.yaml or of the paper's tables; an unknown name is an error."""
+        """The experiment of that name, of config.yaml or of the tables; an unknown name is an error.
+
+        `NAME+seedN` is `NAME` with another seed, see `seed_of`.
+        """
+        name, _ = _base(name)
         found = self.experiments.get(name) or TABLE_EXPERIMENTS.get(name)
         if found is None:
             known = ", ".join(sorted(self.experiments)) or "none"
             raise InputError(
                 f"experiment {name!r} is not in {self.file} under `experiments:`; known experiments: {known}; "
-                "those of the paper's tables are in docs/evaluation.md"
+                "those of the tables are in docs/evaluation.md"
             )
         return found
+
+    def seed_of(self, experiment: str) -> int:
+        """The seed of the trainings of an experiment ("" is none): `seed`, and N more for `NAME+seedN`."""
+        return self.seed + _base(experiment)[1]
 
 
 def load(raw: RawConfig, documents: Sequence[Document] = (), command_line: Mapping[str, Any] | None = None) -> Config:
@@ -164,8 +196,8 @@ def _layers(
 ) -> Iterator[tuple[Callable[[str], str], Sections]]:
     """Yield each layer, the most general first, with a function that names the source of its sections."""
     yield lambda _: f"default of {stream}", STREAM_DEFAULTS[stream]
-    if experiment in paper.BACKBONES:
-        backbone = Sections(model=Model(backbone=paper.BACKBONES[experiment]))
+    if (name := _base(experiment)[0]) in paper.BACKBONES:
+        backbone = Sections(model=Model(backbone=paper.BACKBONES[name]))
         yield lambda _: f"the paper's backbone of {experiment}", backbone
     named: list[tuple[str, StreamOverrides]] = [("", config), (f"datasets.{dataset}.", config.dataset(dataset))]
     if experiment:

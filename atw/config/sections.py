@@ -171,6 +171,9 @@ class Augment(Section):
     flip: float = Field(0.5, ge=0, le=1, description="probability of a horizontal flip")
 
 
+Consensus = Literal["attention", "average", "max", "weighted", "gated", "sigmoid", "lse", "topk"]
+
+
 class Model(Section):
     """The network of a stream."""
 
@@ -190,7 +193,7 @@ class Model(Section):
     partial_bn: Literal["none", "first", "all"] = Field(
         "first", description="frozen batch norms: none, all but the first, or all"
     )
-    consensus: Literal["attention", "average", "max", "weighted", "gated", "sigmoid", "lse", "topk"] = Field(
+    consensus: Consensus = Field(
         "attention", description="how the scores of a video's snippets are combined (docs/attention.md)"
     )
     attention_on: Literal["scores", "features"] = Field("scores", description="input of the attention")
@@ -389,6 +392,28 @@ class Compute(Section):
         description="how often a training restarts from its last checkpoint after a worker died or failed; if the only "
         "worker dies, which is the job's own process, Snakemake's --retries starts it again",
     )
+
+
+class ConsensusTable(Section):
+    """The table `consensus`, of every dataset: one row per consensus function, each trained with several seeds."""
+
+    rows: tuple[Consensus, ...] = Field(
+        get_args(Consensus), strict=False, min_length=1, description="consensus functions to train"
+    )
+    against: tuple[Consensus, ...] = Field(
+        ("average", "max"), strict=False, description="rows that all others are compared with"
+    )
+    seeds: int = Field(3, ge=1, le=100, description="trainings per row, stream and split, with seeds from `seed` on")
+    splits: int | None = Field(None, ge=1, description="take so many splits, the first ones; empty: all")
+
+    @model_validator(mode="after")
+    def _rows_hold_what_they_are_compared_with(self) -> "ConsensusTable":
+        for name in self.against:
+            if name not in self.rows:
+                raise ValueError(f"against names {name}, which is not among the rows: add it there, or leave it out")
+        if len(set(self.rows)) < len(self.rows):
+            raise ValueError("rows name a consensus twice; keep one of them")
+        return self
 
 
 class Sections(Section):

@@ -14,6 +14,7 @@ from atw.config.merge import Config, effective
 from atw.config.sections import (
     STREAMS,
     Augment,
+    Consensus,
     Evaluate,
     FieldSettings,
     Flow,
@@ -39,6 +40,7 @@ RECIPES = {
     "fuse": 2,
     "summary": 2,
     "table": 1,
+    "consensus_table": 1,
     "attention": 3,
     "report": 2,
 }
@@ -271,6 +273,20 @@ TableSettings = Annotated[RunsTableSettings | SplitsTableSettings, Field(discrim
 _TABLES: TypeAdapter[RunsTableSettings | SplitsTableSettings] = TypeAdapter(TableSettings)
 
 
+class ConsensusTableSettings(StageSettings):
+    """Settings of the table `consensus`: the fusion, and for each row its experiments ("" is none), one per seed."""
+
+    recipe: int
+    dataset: str
+    kind: str
+    seed: int
+    weights: dict[Stream, float]
+    add: Literal["logits", "probabilities"] = Field(alias="on")
+    splits: tuple[str, ...]
+    against: tuple[Consensus, ...]
+    rows: dict[Consensus, tuple[str, ...]]
+
+
 def location(config: Config, dataset: str) -> Location:
     """Return where a dataset's videos and lists are."""
     return Location(dataset, config.dataset(dataset))
@@ -333,7 +349,7 @@ def train_settings(
         recipe=RECIPES["train"],
         dataset=dataset,
         stream=stream,
-        seed=config.seed,
+        seed=config.seed_of(experiment),
         sampling=settings.sampling,
         augment=settings.augment,
         model=settings.model,

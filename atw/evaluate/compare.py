@@ -75,25 +75,49 @@ def compare(first: Outcomes, second: Outcomes, *, seed: int) -> Comparison:
     Raises:
         InputError: the results are of different videos, or a video's class differs.
     """
+    return compare_repeated([first], [second], seed=seed)
+
+
+def compare_repeated(first: Sequence[Outcomes], second: Sequence[Outcomes], *, seed: int) -> Comparison:
+    """Compare two methods, each of which was trained R times: the n-th training of one with the n-th of the other.
+
+    The interval resamples videos, each with all its outcomes. McNemar's test counts every pair of outcomes; those of
+    one video are not independent, so with R above 1 its p is too small.
+
+    Args:
+        first: R outcomes of one method.
+        second: R outcomes of the other.
+        seed: of the bootstrap.
+
+    Raises:
+        InputError: the results are of different videos, or a video's class differs.
+    """
+    reference = first[0]
+    for other in (*first[1:], *second):
+        _require_same_videos(reference, other)
+    by_method = [[[one[key][1] for one in method] for key in sorted(reference)] for method in (first, second)]
+    right = np.array(by_method)  # [2, V, R]
+    only_first, only_second = (int((right[i] & ~right[1 - i]).sum()) for i in (0, 1))
+    first_accuracy, second_accuracy = right.mean(axis=(1, 2)).tolist()
+    disagreements = only_first + only_second
+    return Comparison(
+        videos=len(reference),
+        accuracy=(first_accuracy, second_accuracy),
+        difference=(only_second - only_first) / right[0].size,
+        difference_ci95=bootstrap_interval(right[1].mean(axis=1) - right[0].mean(axis=1), seed=seed),
+        only_first=only_first,
+        only_second=only_second,
+        p_value=float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0,
+    )
+
+
+def _require_same_videos(first: Outcomes, second: Outcomes) -> None:
     for key in sorted(first.keys() | second.keys()):
         if key not in first or key not in second or first[key][0] != second[key][0]:
             raise InputError(
                 f"the results cannot be compared: {' '.join(key)} is {_class_of(first, key)} in the first and "
                 f"{_class_of(second, key)} in the second; take two results on the same lists of test videos"
             )
-    right = np.array([[first[key][1], second[key][1]] for key in sorted(first)])  # [V, 2]
-    only_first, only_second = (int((right[:, i] & ~right[:, 1 - i]).sum()) for i in (0, 1))
-    first_accuracy, second_accuracy = right.mean(axis=0).tolist()
-    disagreements = only_first + only_second
-    return Comparison(
-        videos=len(right),
-        accuracy=(first_accuracy, second_accuracy),
-        difference=(only_second - only_first) / len(right),
-        difference_ci95=bootstrap_interval(right[:, 1].astype(int) - right[:, 0], seed=seed),
-        only_first=only_first,
-        only_second=only_second,
-        p_value=float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0,
-    )
 
 
 def _class_of(results: Outcomes, key: tuple[str, str]) -> str:

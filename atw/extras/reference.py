@@ -30,14 +30,16 @@ put quotes around names such as `"no"` and `"2026"`. Error messages name file, l
 
 def markdown() -> str:
     """Return the whole reference."""
-    parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *StreamOverrides.model_fields})]
+    sections = {name: field for name, field in Config.model_fields.items() if name == "consensus_table"}
+    sections |= Settings.model_fields
+    parts = [_HEAD, "## Top level\n", _table(Config, {"datasets", "experiments", *sections, "streams"})]
     kinds: dict[tuple[str, str], list[str]] = {}
     for name, kind in all_kinds():
         table = _table(kind, {"kind", *StreamOverrides.model_fields})
         kinds.setdefault((kind.about, table), []).append(f"`{name}`")  # some kinds have the same settings
     for (about, table), names in kinds.items():
         parts += [f"## A dataset of kind {' or '.join(names)}\n", f"{about}\n", table]
-    for name, section in Settings.model_fields.items():
+    for name, section in sections.items():
         model: Any = section.annotation
         parts += [f"## `{name}`\n", f"{inspect.getdoc(model)}\n", _table(model, set(), name)]
     return "\n".join(parts)

@@ -157,7 +157,7 @@ def test_a_table_whose_settings_do_not_fit_is_one_message(monkeypatch: pytest.Mo
 
 
 def test_a_tables_experiment_cannot_be_redefined() -> None:
-    with pytest.raises(InputError, match=r"table3-n5 is an experiment of the paper's tables.*another name"):
+    with pytest.raises(InputError, match=r"table3-n5 is an experiment of the tables.*another name"):
         config.load({"datasets": {"mine": FOLDER}, "experiments": {"table3-n5": {}}})
 
 

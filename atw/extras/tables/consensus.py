@@ -1,0 +1,194 @@
+"""The table `consensus`: every consensus function on a dataset, over seeds and splits, with its differences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tabulate import tabulate
+
+from atw.config import ConsensusTableSettings, find_kind
+from atw.config.sections import Consensus
+from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
+from atw.evaluate.fuse import fuse
+from atw.evaluate.metrics import Record, bootstrap_interval
+from atw.evaluate.scores import Scores, read_scores
+from atw.files import InputError, atomic_path, file_digest, write_json
+
+FORMAT = 1
+Repeats = list[Outcomes]
+"""Outcomes of all splits' test videos, one entry per seed."""
+
+
+class ConsensusCell(Record):
+    """The accuracy of a row in one column.
+
+    Args:
+        top1: mean over seeds and over the test videos of all splits.
+        top1_ci95: its interval: 10,000 resamples of the videos, each with the outcomes of all seeds.
+        top1_std: standard deviation over the seeds (n - 1 in the denominator), None for one seed.
+        differences: this row less the named row, see `compare_repeated`.
+    """
+
+    top1: float
+    top1_ci95: tuple[float, float]
+    top1_std: float | None
+    differences: dict[str, Comparison]
+
+
+class ConsensusRow(Record):
+    """A consensus function: its experiments, one per seed ("" is none), and its cells by the name of the column."""
+
+    consensus: str
+    experiments: list[str]
+    cells: dict[str, ConsensusCell]
+
+
+class ConsensusTableContent(Record):
+    """The content of consensus.json; the columns are the streams, and `fused`."""
+
+    format: int
+    dataset: str
+    splits: list[str]
+    seeds: list[int]
+    columns: list[str]
+    rows: list[ConsensusRow]
+    notes: list[str]
+    provenance: dict[str, Any]
+
+
+def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: ConsensusTableSettings) -> None:
+    """Write the table as JSON, and beside it as Markdown.
+
+    Args:
+        out: path of the JSON file.
+        score_paths: the score file of each experiment, split and stream of the settings.
+        settings: of the table.
+
+    Raises:
+        InputError: a score file is missing, or rows have scores of other test videos than the others.
+    """
+    paths = _by_run(score_paths, settings)
+    repeats = {
+        consensus: [_outcomes(experiment, paths, settings) for experiment in experiments]
+        for consensus, experiments in settings.rows.items()
+    }
+    columns = list(next(iter(repeats.values()))[0])
+    by_column = {
+        column: {consensus: [one[column] for one in every] for consensus, every in repeats.items()}
+        for column in columns
+    }
+    rows = [
+        ConsensusRow(
+            consensus=consensus,
+            experiments=list(experiments),
+            cells={column: _cell(consensus, by_column[column], settings) for column in columns},
+        )
+        for consensus, experiments in settings.rows.items()
+    ]
+    table = ConsensusTableContent(
+        format=FORMAT,
+        dataset=settings.dataset,
+        splits=list(settings.splits),
+        seeds=[settings.seed + repeat for repeat in range(len(rows[0].experiments))],
+        columns=columns,
+        rows=rows,
+        notes=_notes(rows, settings),
+        provenance={
+            "scores": {" ".join(place): file_digest(path) for place, path in paths.items()},
+            "settings": settings.to_dict(),
+        },
+    )
+    _write_markdown(out.with_suffix(".md"), table)
+    write_json(out, table.to_dict())
+
+
+_Place = tuple[str, str, str]
+"""Experiment, split and stream."""
+
+
+def _by_run(score_paths: Sequence[Path], settings: ConsensusTableSettings) -> dict[_Place, Path]:
+    paths: dict[_Place, Path] = {}
+    for path in score_paths:
+        one = read_scores(path)
+        if one.dataset != settings.dataset:
+            raise InputError(f"{path} has scores of {one.dataset}, the table is of {settings.dataset}; leave it out")
+        paths[one.experiment, one.split, one.stream] = path
+    return paths
+
+
+def _outcomes(experiment: str, paths: Mapping[_Place, Path], settings: ConsensusTableSettings) -> dict[str, Outcomes]:
+    """Outcomes of one seed's trainings on the test videos of all splits, by column."""
+    weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
+    merged: dict[str, Outcomes] = {}
+    for split in settings.splits:
+        scores: dict[str, Scores] = {}
+        for stream in weights:
+            if (experiment, split, stream) not in paths:
+                raise InputError(f"the table needs scores of {stream}, {split}, experiment {experiment!r}; give them")
+            scores[stream] = read_scores(paths[experiment, split, stream])
+        logits: dict[str, NDArray[np.floating]] = {stream: one.video_logits for stream, one in scores.items()}
+        if len(weights) > 1:
+            logits["fused"] = fuse(scores, weights=weights, on=settings.add)
+        first = next(iter(scores.values()))
+        for column, values in logits.items():
+            merged.setdefault(column, {}).update(outcomes(values, first))
+    return merged
+
+
+def _cell(
+    consensus: Consensus, repeats: Mapping[Consensus, Repeats], settings: ConsensusTableSettings
+) -> ConsensusCell:
+    own = repeats[consensus]
+    right = np.array([[one[key][1] for key in sorted(own[0])] for one in own])  # [seeds, V]
+    of_seeds = right.mean(axis=1)
+    return ConsensusCell(
+        top1=float(right.mean()),
+        top1_ci95=bootstrap_interval(right.mean(axis=0), seed=settings.seed),
+        top1_std=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
+        differences={
+            other: compare_repeated(repeats[other], own, seed=settings.seed)
+            for other in settings.against
+            if other != consensus
+        },
+    )
+
+
+def _notes(rows: Sequence[ConsensusRow], settings: ConsensusTableSettings) -> list[str]:
+    seeds = len(rows[0].experiments)
+    caution = find_kind(settings.kind).caution
+    return [
+        f"Top-1 accuracy in percent over the test videos of {', '.join(settings.splits)} of {settings.dataset}, "
+        f"{seeds} trainings per row, stream and split.",
+        "Intervals (95%, bootstrap) resample the test videos, each with the outcomes of all seeds. They do not say "
+        "what other training videos would change.",
+        "p is McNemar's exact test over all pairs of outcomes. With several seeds, a video counts several times, so p "
+        "is too small: believe the interval.",
+        *([caution] if caution else []),
+    ]
+
+
+def _write_markdown(path: Path, table: ConsensusTableContent) -> None:
+    against = list(
+        dict.fromkeys(name for row in table.rows for cell in row.cells.values() for name in cell.differences)
+    )
+    headings = ["", "consensus", "top-1", *(f"less {name} (p)" for name in against)]
+    lines = []
+    for column in table.columns:
+        for number, row in enumerate(table.rows):
+            cell = row.cells[column]
+            spread = "" if cell.top1_std is None else f" ± {100 * cell.top1_std:.1f}"
+            line = [column if number == 0 else "", row.consensus, f"{100 * cell.top1:.1f}{spread}"]
+            lines.append([*line, *(_difference(cell.differences.get(name)) for name in against)])
+    text = tabulate(lines, headings, tablefmt="github", disable_numparse=True)
+    said = "\n".join(f"- {note}" for note in table.notes)
+    with atomic_path(path) as temporary:
+        temporary.write_text(f"{text}\n\n{said}\n", encoding="utf-8")
+
+
+def _difference(test: Comparison | None) -> str:
+    if test is None:
+        return ""
+    low, high = test.difference_ci95
+    return f"{100 * test.difference:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] ({test.p_value:.2g})"
