@@ -92,12 +92,12 @@ def flow(
     preset: Annotated[str, typer.Option(help="opencv4, opencv24 or fast")] = "opencv4",
     backend: Annotated[str, typer.Option(help="see `atw doctor`; auto uses the fastest backend that works")] = "auto",
     threads: UsableThreads = None,
-    width: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; default: the video's")] = None,
-    height: Annotated[int | None, typer.Option(min=16, max=4096, help="pixels; default: the video's")] = None,
+    width: Annotated[int | None, typer.Option(help="pixels; default: the video's")] = None,
+    height: Annotated[int | None, typer.Option(help="pixels; default: the video's")] = None,
     warped: Annotated[bool, typer.Option("--warped", help="remove the camera's motion")] = False,
     bound: Annotated[float, typer.Option(help="pixels; displacements beyond it are clipped")] = 20.0,
     picture_stream: Annotated[
-        int, typer.Option(min=0, help="video stream to use if the file has several, counted from 0")
+        int, typer.Option(help="video stream to use if the file has several, counted from 0")
     ] = 0,
 ) -> None:
     """Compute the optical flow of one video.
@@ -116,10 +116,11 @@ def flow(
         backend=backend,
         bound=bound,
         picture_stream=picture_stream,
+        size=None if width is None or height is None else (width, height),
         warped=warped,
         threads=threads or usable_cores(),
     )
-    write_flow(video, out, options, size=(width, height) if width and height else None)
+    write_flow(video, out, options)
     if preview:
         write_preview(video, out, preview)
 

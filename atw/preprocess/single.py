@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from atw import flow as tvl1
-from atw.config import FieldSettings, Flow, FlowShards, Preprocess, Warp, WarpedShards, shard_recipes
+from atw.config import FlowShards, Preprocess, WarpedShards, shard_recipes
 from atw.files import InputError
 from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess.resources import Resources, Spool
@@ -17,7 +19,6 @@ from atw.terminal import meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read
 
 log = logging.getLogger("atw")
-_LARGEST_BOUND_PX = 1000.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,63 +26,65 @@ class FlowOptions:
     """How to compute and store the flow of a single video.
 
     Args:
-        preset: of TV-L1, one of `atw.flow.PRESETS`.
-        backend: of `atw.flow.estimate`.
+        preset: of TV-L1, as `flow.preset`.
+        backend: as `flow.backend`.
         bound: px; displacements beyond it are clipped.
         picture_stream: the one to take of several, counted from 0 without cover pictures.
+        size: working width and height in px; None for those of the video.
         warped: take the camera's motion out (stream `warped`).
         threads: pairs of frames worked on at the same time.
 
     Raises:
-        InputError: an impossible value, or a backend that cannot run here.
+        InputError: a value that the settings of the workflow do not allow, or a backend that cannot run here.
     """
 
     preset: str = "opencv4"
     backend: str = "auto"
     bound: float = 20.0
     picture_stream: int = 0
+    size: tuple[int, int] | None = None
     warped: bool = False
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.preset not in tvl1.PRESETS:
-            raise InputError(f"unknown flow preset {self.preset!r}; choose one of {', '.join(tvl1.PRESETS)}")
+        self.shard_settings(*self.size or (SMALLEST_SIDE_PX, SMALLEST_SIDE_PX))
         tvl1.resolve_backend(self.backend)
-        if not 0 < self.bound <= _LARGEST_BOUND_PX:
-            raise InputError(f"the bound is {self.bound} px; give a number above 0 and up to {_LARGEST_BOUND_PX:g}")
 
     def shard_settings(self, width: int, height: int) -> FlowShards | WarpedShards:
         """Return settings as those of a dataset's shards, apart from the digest of members, of which there are none."""
-        preprocess = FieldSettings(width=width, height=height, shards=1, picture_stream=self.picture_stream)
-        flow = Flow.model_validate({"preset": self.preset, "backend": self.backend, "bound": self.bound})
-        recipes = shard_recipes("warped" if self.warped else "flow")
-        common = {"dataset": SINGLE, "shard": SINGLE, "recipes": recipes, "preprocess": preprocess, "flow": flow}
-        if self.warped:
-            return WarpedShards.model_validate(common | {"warp": Warp()})
-        return FlowShards.model_validate(common)
+        values = {
+            "dataset": SINGLE,
+            "shard": SINGLE,
+            "recipes": shard_recipes("warped" if self.warped else "flow"),
+            "preprocess": {"width": width, "height": height, "shards": 1, "picture_stream": self.picture_stream},
+            "flow": {"preset": self.preset, "backend": self.backend, "bound": self.bound},
+        }
+        try:
+            return (
+                WarpedShards.model_validate(values | {"warp": {}}) if self.warped else FlowShards.model_validate(values)
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            name, message = first["loc"][-1], first["msg"].replace("Input should", "it should")
+            option = str(name).replace("_", "-")
+            raise InputError(f"{name} is {first['input']!r}, but {message}; change --{option}") from None
 
 
-def write_flow(video: Path, out: Path, options: FlowOptions, *, size: tuple[int, int] | None = None) -> Entry:
+def write_flow(video: Path, out: Path, options: FlowOptions) -> Entry:
     """Write the flow of `video` as a shard `out` that holds nothing else; return its row of the index.
 
-    `size` is the working width and height in px, None for that of the video. At equal size the fields are those of the
-    workflow's shards. The video is decoded twice, first to see whether all of it can be, and never whole in memory. A
-    file at `out` is replaced once the new one is whole.
+    At equal size the fields are those of the workflow's shards. The video is decoded twice, first to see whether all of
+    it can be, and never whole in memory. A file at `out` is replaced once the new one is whole.
 
     Raises:
-        InputError: the video cannot be used, with the reason, or the size is impossible.
+        InputError: the video cannot be used, with the reason, or it is too small or too large.
     """
     audit = Audit()
     for _ in _read(video, audit, SMALLEST_SIDE_PX, SMALLEST_SIDE_PX, options.picture_stream):
         pass
     for message in (*audit.repaired, *audit.notes):
         log.info("%s: %s", video.name, message)
-    width, height = size or (audit.width, audit.height)
-    if min(width, height) < SMALLEST_SIDE_PX:
-        raise InputError(
-            f"flow of {video} at {width} x {height} px is not possible; "
-            f"choose a width and a height of at least {SMALLEST_SIDE_PX} px"
-        )
+    width, height = options.size or (audit.width, audit.height)
     settings = options.shard_settings(width, height)
     entry = Entry(video=video.name, label="")
     with (

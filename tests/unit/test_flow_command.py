@@ -93,8 +93,8 @@ def test_one_of_width_and_height_is_not_enough(video: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("warped", [False, True])
 def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped: bool) -> None:
-    choice = FlowOptions(preset="fast", bound=5.0, warped=warped)
-    entry = write_flow(video, tmp_path / "flow.h5", choice, size=(48, 40))
+    choice = FlowOptions(preset="fast", bound=5.0, size=(48, 40), warped=warped)
+    entry = write_flow(video, tmp_path / "flow.h5", choice)
     images = greys(video, (48, 40))
     expected = tvl1.estimate(images[:-1], images[1:], config.Flow(preset="fast"))
     if warped:
@@ -134,7 +134,7 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
         plan = plan.of_shard("00000", dataset.members_digest("00000", 1))
         flow = tmp_path / "flow.h5" if warped else None
         make(tmp_path / f"{stream}.h5", plan, dataset, flow_path=flow, threads=1)
-        write_flow(video, tmp_path / "single.h5", FlowOptions(preset="fast", warped=warped), size=(48, 40))
+        write_flow(video, tmp_path / "single.h5", FlowOptions(preset="fast", size=(48, 40), warped=warped))
         with Shard(tmp_path / f"{stream}.h5") as theirs, Shard(tmp_path / "single.h5") as ours:
             assert np.array_equal(ours.fields(ours.entries[0], range(8)), theirs.fields(theirs.entries[0], range(8)))
             for name in ("preprocess", "flow", "recipes", "warp"):
@@ -173,10 +173,13 @@ def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"preset": "slow"}, "unknown flow preset 'slow'"),
-        ({"backend": "fpga"}, "unknown flow backend 'fpga'"),
-        ({"bound": 0.0}, "the bound is 0.0 px"),
-        ({"bound": float("nan")}, "the bound is nan px"),
+        ({"preset": "slow"}, "preset is 'slow', but it should be 'opencv4', 'opencv24' or 'fast'; change --preset"),
+        ({"backend": "fpga"}, "backend is 'fpga', but it should be 'auto', .*; change --backend"),
+        ({"bound": 0.0}, "bound is 0.0, but it should be greater than 0; change --bound"),
+        ({"bound": float("nan")}, "bound is nan, but it should be a finite number; change --bound"),
+        ({"size": (15, 48)}, "width is 15, but it should be greater than or equal to 16; change --width"),
+        ({"size": (64, 5000), "warped": True}, "height is 5000, but it should be less .* 4096; change --height"),
+        ({"picture_stream": -1}, "picture_stream is -1, but it should be .* 0; change --picture-stream"),
     ],
 )
 def test_impossible_choices_are_refused(given: dict[str, Any], message: str) -> None:
@@ -184,11 +187,13 @@ def test_impossible_choices_are_refused(given: dict[str, Any], message: str) -> 
         FlowOptions(**given)
 
 
-def test_a_video_too_small_for_flow_is_refused(
-    tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg
+@pytest.mark.parametrize(("width", "height"), [(64, 8), (4128, 16)])
+def test_a_video_too_small_or_too_large_for_flow_is_refused(
+    tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg, width: int, height: int
 ) -> None:
-    video = write_mjpeg(tmp_path / "small.avi", moving_frames(4, width=64, height=8))
-    with pytest.raises(InputError, match="at 64 x 8 px is not possible; choose a width and a height of at least 16 px"):
+    video = write_mjpeg(tmp_path / "odd.avi", moving_frames(4, width=width, height=height))
+    name, value = ("height", height) if height < 16 else ("width", width)
+    with pytest.raises(InputError, match=f"{name} is {value}, but it should be .*; change --{name}"):
         write_flow(video, tmp_path / "flow.h5", FlowOptions())
 
 
