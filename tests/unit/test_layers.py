@@ -90,6 +90,7 @@ RESERVED = {
         "atw.extras.tables.content",
         "atw.extras.reference",
         "atw.extras.report.inputs",
+        "atw.preprocess.single",
     },
     "jinja2": {"atw.extras.tables.write", "atw.extras.report.page"},
     "plotly": {"report"},
