@@ -7,8 +7,6 @@ from atw.config.datasets import DatasetKind, ListedVideo, Location, StreamOverri
 from atw.config.merge import TABLE_EXPERIMENTS, Config, consensus_experiment, effective, load, sources
 from atw.config.sections import (
     ON_GPU,
-    SECTIONS,
-    STREAM_DEFAULTS,
     STREAMS,
     Compute,
     Evaluate,
@@ -20,11 +18,11 @@ from atw.config.sections import (
     Preprocess,
     Sampling,
     Section,
-    Settings,
     Stream,
     Train,
     Warp,
 )
+from atw.config.settings import SECTIONS, STREAM_DEFAULTS, Settings
 from atw.config.stages import (
     RECIPES,
     AttentionSettings,

@@ -18,7 +18,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from atw.config.sections import Sections, Stream
+from atw.config.sections import Stream
+from atw.config.settings import Sections
 from atw.files import InputError
 
 

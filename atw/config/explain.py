@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from atw.config.datasets import StreamOverrides, find_kind
-from atw.config.sections import Sections
+from atw.config.settings import Sections
 from atw.config.yaml_files import Document, RawConfig
 
 _NUMBER = ("int_type", "float_type")

@@ -13,17 +13,8 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
-from atw.config.sections import (
-    SECTIONS,
-    STREAM_DEFAULTS,
-    STREAMS,
-    Consensus,
-    ConsensusTable,
-    Model,
-    Sections,
-    Settings,
-    Stream,
-)
+from atw.config.sections import STREAMS, Consensus, ConsensusTable, Model, Stream
+from atw.config.settings import SECTIONS, STREAM_DEFAULTS, Sections, Settings
 from atw.config.yaml_files import Document, RawConfig
 from atw.files import InputError
 

@@ -84,6 +84,7 @@ RESERVED = {
         "atw.datasets.official",
         "atw.extras.download.fetch",
         "atw.config.sections",
+        "atw.config.settings",
         "atw.config.stages",
         "atw.config.merge",
         "evaluate",
