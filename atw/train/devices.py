@@ -247,19 +247,27 @@ def _kept_bytes(network: VideoNetwork, shape: tuple[int, ...], precision: str, d
 
 
 @contextlib.contextmanager
-def explain_out_of_memory(doing: str, videos: int) -> Iterator[None]:
+def explain_out_of_memory(
+    doing: str, videos: int = 0, *, otherwise: str = "set compute.gpus to 0 to compute on the CPU"
+) -> Iterator[None]:
     """Turn torch's error about a GPU's full memory into one message.
 
+    Args:
+        doing: what does not fit.
+        videos: how many of them at once, if `compute.microbatch` limits them.
+        otherwise: how to do it on the CPU.
+
     Raises:
-        InputError: so many videos at once do not fit.
+        InputError: the memory is full.
     """
     try:
         yield
     except torch.OutOfMemoryError:
+        at_once = f" with {videos} videos at once" if videos else ""
         lower = f"set compute.microbatch to a number below {videos} in config.yaml, or " if videos > 1 else ""
         raise InputError(
-            f"{doing} with {videos} videos at once does not fit into the memory of the GPU: {lower}end what else "
-            "computes there (nvidia-smi lists it), or set compute.gpus to 0 to compute on the CPU"
+            f"{doing}{at_once} does not fit into the memory of the GPU: {lower}end what else computes there "
+            f"(nvidia-smi lists it), or {otherwise}"
         ) from None
 
 

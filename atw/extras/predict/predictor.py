@@ -1,10 +1,10 @@
 """Classifying new videos with the trained networks of a split."""
 
-import contextlib
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +23,12 @@ from atw.files import InputError
 from atw.model.modelfile import TrainedModel
 from atw.preprocess.resources import backend_with
 from atw.terminal import meter
-from atw.train.devices import full_fp32
+from atw.train.devices import explain_out_of_memory, full_fp32
 from atw.videos.decode import Audit, BadVideoError
 from atw.videos.times import USUAL_FPS
 
 log = logging.getLogger("atw")
+_fitting = partial(explain_out_of_memory, "the prediction", otherwise="predict on the CPU, with --device cpu")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -227,15 +228,3 @@ def _report(path: Path, audit: Audit) -> None:
         log.info("%s: %s", path.name, said)
     if audit.times.source == "assumed":
         log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
-
-
-@contextlib.contextmanager
-def _fitting() -> Iterator[None]:
-    """Say in one message that the GPU's memory has no room."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise InputError(
-            "the networks do not fit into the memory of the GPU: end what else computes there (nvidia-smi lists it), "
-            "or predict on the CPU, with --device cpu"
-        ) from None
