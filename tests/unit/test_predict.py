@@ -20,18 +20,20 @@ from scipy.special import softmax
 from typer.testing import CliRunner
 
 import atw
+from atw import config
 from atw.commands import app
 from atw.config import Evaluate, FieldShards, WarpedShards
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
 from atw.extras.predict.drawn import check_render, render
-from atw.extras.predict.items import blocks_of
+from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import read_models
 from atw.extras.predict.windows import Span, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.flow import cuda, engine
 from atw.model.modelfile import FORMAT, TrainedModel, load_model, training_record
+from atw.terminal import meter
 from atw.videos.decode import Audit, read
 from atw.videos.times import NO_TIMES, Times
 from tests.conftest import _moving_frames
@@ -234,6 +236,44 @@ def test_matches_along_the_flow(tmp_path: Path, moving_frames: Any, write_mjpeg:
     assert np.allclose(prediction.streams["warped"].logits, scores.video_logits[0], atol=1e-5)
 
 
+@pytest.mark.parametrize(("matches", "solved"), [("tracks", (2, 1, 2)), ("flow", (2, 2, 3)), ("sift", (2, 2, 3))])
+def test_the_flow_of_a_block_is_computed_once(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, matches: str, solved: tuple[int, ...]
+) -> None:
+    """For the stream flow, and for the matches of warped flow, unless the settings of the two differ."""
+    numba, calls = engine.BACKENDS["numba"], []
+
+    def solve(first: Any, *others: Any) -> Any:
+        calls.append(len(first))
+        return numba.solve(first, *others)
+
+    monkeypatch.setitem(engine.BACKENDS, "numba", numba._replace(solve=solve))
+    overrides = {"flow": {"backend": "numba"}, "warp": {"matches": matches}}
+    flow, warped = (with_settings(trained, stream, overrides) for stream in ("flow", "warped"))
+    wider = with_settings(trained, "flow", {"flow": {"backend": "numba", "bound": 12.0}})
+    found, crops = [], augment.test_boxes(48, 64, crop=40, crops=1)
+    for settings, times in zip(({"flow": flow}, {}, {"flow": wider}), solved, strict=True):
+        with io.BytesIO() as file, meter("flow", "pairs", 5) as progress:
+            items = VideoItems(trained.root / "left/1.avi", {**settings, "warped": warped}, threads=1, file=file)
+            items.compute(items.examine(), {"warped": range(3, 8)}, progress)
+            found.append(items.snippets("warped", np.arange(3, 8)[:, None], crops, 32))
+        assert [calls.pop() for _ in range(times)] == [5] * times
+        assert not calls
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def with_settings(trained: Trained, stream: str, sections: dict[str, dict[str, Any]]) -> Any:
+    """Settings of the stream's shards with some values of these sections that are others."""
+    shards = config.shard_settings(trained.config, "mine", stream)
+    parts = {
+        name: getattr(shards, name).model_copy(update=values)
+        for name, values in sections.items()
+        if hasattr(shards, name)
+    }
+    return shards.model_copy(update=parts)
+
+
 # The folder of a split
 
 
@@ -260,7 +300,7 @@ def test_a_gpu_without_room_is_one_message(trained: Trained, monkeypatch: pytest
 
     for model in one._models.streams.values():
         monkeypatch.setattr(model.network.backbone, "forward", full)
-    with pytest.raises(InputError, match=r"do not fit into the memory of the GPU: .*--device cpu"):
+    with pytest.raises(InputError, match=r"prediction does not fit into the memory of the GPU: .*--device cpu"):
         one.predict(trained.root / "left/1.avi")
 
 

@@ -13,11 +13,11 @@ from typing import IO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import ShardSettings, WarpedShards
+from atw.config import FlowShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
 from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess.resources import Resources
-from atw.preprocess.streams import flow_to_items, to_items
+from atw.preprocess.streams import Items, flow_to_items, to_items, warped_to_items
 from atw.shards import Entry, decode_field, decode_frame, places_of
 from atw.terminal import Meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read
@@ -25,6 +25,8 @@ from atw.videos.decode import Audit, BadVideoError, Frame, read
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.
 _MAX_FRAMES = 86_400 * 60
 _BLOCK_PAIRS = 48
+# Only masks depend on a row of the index, and a new video has none.
+_NO_ENTRY = Entry(video="", label="")
 
 
 class PairBlock(NamedTuple):
@@ -81,14 +83,12 @@ class VideoItems:
         size = self._preprocess
         for number, frame in enumerate(self._frames(again, width=size.width, height=size.height)):
             if number in images:
-                self._add("rgb", number, [frame])
+                self._add("rgb", number, to_items([frame], self._settings["rgb"], self._resources, _NO_ENTRY))
             if block is None or number < block.first:
                 continue
             held.append(frame)
             if number == block.first + block.pairs:
-                for stream in ("flow", "warped"):
-                    if stream in self._settings:
-                        self._add(stream, block.first, held)
+                self._add_fields(block.first, held)
                 progress.advance(block.pairs)
                 block = next(blocks, None)
                 held = [frame] if block and block.first == number else []
@@ -115,20 +115,24 @@ class VideoItems:
             picture_stream=self._preprocess.picture_stream,
         )
 
-    def _add(self, stream: str, first: int, frames: Sequence[Frame]) -> None:
-        """Encode the items of consecutive frames, the first of which has the number `first`."""
+    def _add_fields(self, first: int, frames: Sequence[Frame]) -> None:
+        """Compute the fields of consecutive frames, the first of which has the number `first`."""
+        flow, warped, known = self._settings.get("flow"), self._settings.get("warped"), None
+        if isinstance(flow, FlowShards):
+            known = flow_to_items(frames, flow, self._resources)
+            self._add("flow", first, known)
+        if isinstance(warped, WarpedShards):
+            if warped.warp.matches != "tracks" and not (isinstance(flow, FlowShards) and flow.flow == warped.flow):
+                known = flow_to_items(frames, warped, self._resources)
+            stored = partial(_decode_fields, list(known.encoded), (2, *frames[0].shape[:2])) if known else None
+            self._add("warped", first, warped_to_items(frames, warped, self._resources, _NO_ENTRY, stored))
+
+    def _add(self, stream: str, first: int, items: Items) -> None:
         place = self._file.seek(0, 2)
-        for number, item in enumerate(self._encoded(self._settings[stream], frames), start=first):
+        for number, item in enumerate(items.encoded, start=first):
             self._file.write(item)
             self._places[stream, number] = (place, len(item))
             place += len(item)
-
-    def _encoded(self, settings: ShardSettings, frames: Sequence[Frame]) -> Iterable[bytes]:
-        flow = None
-        if isinstance(settings, WarpedShards) and settings.warp.matches != "tracks":
-            encoded = list(flow_to_items(frames, settings, self._resources).encoded)
-            flow = partial(_decode_fields, encoded, (2, *frames[0].shape[:2]))
-        return to_items(frames, settings, self._resources, Entry(video="", label=""), flow).encoded
 
     def _item(self, stream: str, number: int) -> NDArray[np.uint8]:
         place, length = self._places[stream, number]
