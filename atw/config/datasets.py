@@ -119,7 +119,7 @@ class DatasetKind(StreamOverrides):
 
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists, as plain values."""
-        return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields))
+        return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields) | self.unused())
 
 
 @dataclass(frozen=True)

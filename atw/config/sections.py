@@ -1,6 +1,6 @@
 """The sections of config.yaml: every setting with its type, unit, limits and default, which is the paper's."""
 
-from typing import Annotated, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -29,6 +29,39 @@ class Section(BaseModel):
     def part(self, section: type[_Part]) -> _Part:
         """Return the settings that `section` has."""
         return section(**{name: getattr(self, name) for name in section.model_fields})
+
+
+class Rendering(Section):
+    """The videos of a demo dataset; the defaults are those of the trimmed demo."""
+
+    later: ClassVar = ("frames", "action_share", "movements")
+
+    frames: tuple[Annotated[int, Field(ge=24, le=10_000)], Annotated[int, Field(ge=24, le=10_000)]] = Field(
+        (48, 72), strict=False, description="fewest and most frames per video, at 25 per second"
+    )
+    action_share: tuple[Annotated[float, Field(gt=0, le=0.9)], Annotated[float, Field(gt=0, le=0.9)]] = Field(
+        (0.3, 0.5), strict=False, description="smallest and largest share of a video's frames that its action fills"
+    )
+    movements: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="short movements and held poses that belong to no class, per 100 frames without the action; 0: "
+        "half of the videos have one held pose before the action and one after it",
+    )
+
+    @model_validator(mode="after")
+    def _actions_fit(self) -> Self:
+        for name in ("frames", "action_share"):
+            least, most = getattr(self, name)
+            if least > most:
+                raise ValueError(f"{name} is {least:g} to {most:g}: give the smaller number first")
+        if self.frames[0] * self.action_share[0] < 5:
+            raise ValueError(
+                f"an action of {self.action_share[0]:g} of {self.frames[0]} frames is shorter than 5 frames: raise "
+                "action_share or frames"
+            )
+        return self
 
 
 class _Size(Section):

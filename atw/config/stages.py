@@ -20,6 +20,7 @@ from atw.config.sections import (
     Flow,
     FrameSettings,
     Model,
+    Rendering,
     Sampling,
     Section,
     Stream,
@@ -183,7 +184,7 @@ class ScoreSettings(StageSettings):
     shards: ShardSettings
 
 
-class RenderSettings(StageSettings):
+class RenderSettings(StageSettings, Rendering):
     """Settings of the rendered videos of one split of a demo dataset; `split` is its number, from 1."""
 
     recipe: int

@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from atw.config import RECIPES, DatasetKind, ListedVideo, RenderSettings
+from atw.config import RECIPES, DatasetKind, ListedVideo, Rendering, RenderSettings
 
 CLASSES = ("wave", "jack", "kick", "squat", "jump", "walk", "spin", "bow")
 
 
-class Demo(DatasetKind):
+class Demo(Rendering, DatasetKind):
     """Each split has videos, and so shards, of its own."""
 
     about: ClassVar[str] = (
@@ -46,6 +46,7 @@ class Demo(DatasetKind):
             seed=seed,
             train_per_class=self.train_per_class,
             test_per_class=self.test_per_class,
+            **{name: getattr(self, name) for name in Rendering.model_fields},
         )
 
 

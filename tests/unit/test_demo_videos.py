@@ -6,18 +6,21 @@ import resource
 import signal
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from atw.config import RenderSettings
+from atw import config
+from atw.config import Rendering, RenderSettings
 from atw.datasets.demo import CLASSES, demo_videos
 from atw.extras.demo import render
-from atw.extras.demo.actor import REST, Colours
+from atw.extras.demo.actor import MOVEMENTS, REST, Colours, action_pose, movement_pose
 from atw.extras.demo.render import FPS, HEIGHT, WIDTH, Clip, choose_scene, render_clip, write_clip, write_dataset
 from atw.files import InputError
+from atw.plan import Plan
 
 SIZES = {"train_per_class": 1, "test_per_class": 1}
 
@@ -325,3 +328,79 @@ def test_a_dataset_is_its_list_and_the_videos_of_it(tmp_path: Path) -> None:
     assert (clip.action_first, clip.action_last) == (int(row["action_first"]), int(row["action_last"]))
     write_clip(tmp_path / "again.avi", clip.frames)
     assert (tmp_path / "again.avi").read_bytes() == (tmp_path / row["path"]).read_bytes()
+
+
+UNTRIMMED = Rendering(frames=(150, 170), action_share=(0.1, 0.15), movements=3.0)
+
+
+def test_an_untrimmed_video_moves_everywhere_and_its_action_is_short() -> None:
+    clip = render_clip("jump", seed=3, rendering=UNTRIMMED)
+    assert 150 <= len(clip.frames) <= 170
+    length = clip.action_last - clip.action_first + 1
+    assert 0.1 * len(clip.frames) - 0.5 <= length <= 0.15 * len(clip.frames) + 0.5
+    plain = render_clip("jump", seed=3, rendering=UNTRIMMED.model_copy(update={"movements": 0.0}))
+    assert (plain.action_first, plain.action_last) == (clip.action_first, clip.action_last)
+    different = np.array([not np.array_equal(*frames) for frames in zip(clip.frames, plain.frames, strict=True)])
+    assert different[: clip.action_first].any()
+    assert different[clip.action_last + 1 :].any()
+
+
+def test_distractions_stay_outside_of_the_action_and_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans: list[tuple[int, int]] = []
+    hold = render._hold
+
+    def watched(start: int, stop: int, *args: Any, **options: Any) -> NDArray[np.float64]:
+        spans.append((start, stop))
+        return hold(start, stop, *args, **options)
+
+    monkeypatch.setattr(render, "_hold", watched)
+    for seed in range(5):
+        spans.clear()
+        poses = render._distraction(40, 240, 300, 4.0, np.random.default_rng(seed))
+        assert poses.shape == (300, 12)
+        assert not poses[:40].any()
+        assert not poses[240:].any()
+        assert poses[40:240].any(axis=1).mean() > 0.4
+        assert all(before[1] <= after[0] for before, after in pairwise(spans))
+    assert not render._distraction(0, 10, 300, 4.0, np.random.default_rng(0)).any()  # no room for one
+
+
+@pytest.mark.parametrize("name", MOVEMENTS)
+def test_a_movement_is_none_of_the_actions(name: str) -> None:
+    """Whatever its strength and side, no moment of an action is nearer to it than a third of its own size."""
+    frames = np.arange(0, 28, 0.5)
+    poses = np.array([movement_pose(name, f, period=12, strength=1, side="left") for f in frames])
+    size = np.abs(poses).max()
+    assert size > 0.1
+    for label in CLASSES:
+        for side in ("left", "right"):
+            actions = np.array([action_pose(label, f, period=12, strength=1, side=side, phase=0) for f in frames])
+            assert np.abs(poses - actions).max() > size / 3
+
+
+def test_an_unknown_movement_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no movement is called dance"):
+        movement_pose("dance", 0, period=1, strength=1, side="left")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"frames": [72, 48]}, "frames is 72 to 48: give the smaller number first"),
+        ({"action_share": [0.5, 0.3]}, "action_share is 0.5 to 0.3"),
+        ({"frames": [100, 200], "action_share": [0.02, 0.1]}, "shorter than 5 frames: raise action_share or frames"),
+    ],
+)
+def test_impossible_videos_are_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        config.load({"datasets": {"demo": {"kind": "demo"} | changes}})
+
+
+def test_rendering_settings_reach_the_job_only_if_they_are_set() -> None:
+    settings = {"frames": [150, 170], "action_share": [0.1, 0.15], "movements": 3.0}
+    loaded = Plan({"datasets": {"demo": {"kind": "demo"}, "long": {"kind": "demo"} | settings}})
+    assert not settings.keys() & loaded.render_settings("demo", "1").to_dict().keys()
+    given = loaded.render_settings("long", "1")
+    assert settings.items() <= given.to_dict().items()
+    assert RenderSettings.from_json(given.to_json()) == given
+    assert given.part(Rendering) == UNTRIMMED

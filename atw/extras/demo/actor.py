@@ -17,6 +17,7 @@ Colour = tuple[int, int, int]
 SHIFT_X, SHIFT_Y, ROLL, LEAN = range(4)
 ARM = {"left": 4, "right": 6}  # shoulder; the elbow is the next number
 LEG = {"left": 8, "right": 10}  # hip; the knee is the next number
+MOVEMENTS = ("march", "clap", "reach", "sway", "shrug")
 REST: Pose = np.array([0, 0, 0, 0, 0.25, 0.15, 0.25, 0.15, 0.16, 0, 0.16, 0])
 _SUBPIXEL_BITS = 4  # OpenCV draws at sixteenths of a pixel
 
@@ -69,6 +70,31 @@ def action_pose(label: str, frame: float, *, period: float, strength: float, sid
             pose[LEAN], pose[arm] = direction * 1.15 * strength * lift, 0.3 * lift
         case _:
             raise ValueError(f"no action is called {label}")
+    return pose
+
+
+def movement_pose(name: str, frame: float, *, period: float, strength: float, side: str) -> Pose:
+    """Return what a movement that belongs to no class adds to the pose at rest; arguments as of `action_pose`."""
+    pose = np.zeros(12)
+    angle = 2 * math.pi * frame / period
+    swing, lift = math.sin(angle), 0.5 - 0.5 * math.cos(angle)
+    direction = 1 if side == "left" else -1
+    match name:
+        case "march":
+            for leg, share in ((LEG["left"], max(swing, 0.0)), (LEG["right"], max(-swing, 0.0))):
+                pose[leg], pose[leg + 1] = 0.7 * strength * share, -1.3 * strength * share
+        case "clap":
+            for arm in ARM.values():
+                pose[arm], pose[arm + 1] = 1.1 * strength * lift, -1.9 * strength * lift
+        case "reach":
+            pose[ARM[side]], pose[LEAN] = 1.3 * strength * lift, 0.25 * direction * lift
+        case "sway":
+            pose[ROLL], pose[SHIFT_X] = 0.22 * direction * strength * swing, 0.06 * direction * swing
+        case "shrug":
+            for arm in ARM.values():
+                pose[arm], pose[arm + 1] = 0.5 * strength * lift, 1.2 * strength * lift
+        case _:
+            raise ValueError(f"no movement is called {name}")
     return pose
 
 

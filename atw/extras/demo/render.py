@@ -1,10 +1,12 @@
 """The demo's videos: an actor does one of eight actions for a while before a moving camera; real video files.
 
-The action fills one interval of 30 to 50% of the video; before and after it the actor fidgets, and in half of the
-videos it holds a still pose of some action, so that a single frame is ambiguous. The scene is the class's own with
-probability .6, else any, so that rgb is informative and not sufficient. Every action looks like itself in a mirror.
+The action fills one interval of the video (`Rendering.action_share`). Before and after it the actor fidgets, and in
+half of the videos it holds a still pose of some action, so that a single frame is ambiguous. An untrimmed video
+(`Rendering.movements` above 0) has many such poses, and short movements of no class, around the action.
 
-Scene, geometry, camera and noise have generators of their own: a change of one leaves the others as they were.
+The scene is the class's own with probability .6, else any, so that rgb is informative and not sufficient. Every action
+looks like itself in a mirror. Scene, geometry, camera and noise have generators of their own: a change of one leaves
+the others as they were.
 """
 
 import csv
@@ -12,6 +14,7 @@ import math
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,23 +22,34 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import RenderSettings
+from atw.config import Rendering, RenderSettings
 from atw.datasets.demo import CLASSES, demo_videos
-from atw.extras.demo.actor import REST, Colour, Colours, action_pose, draw_actor, draw_disc
+from atw.extras.demo.actor import (
+    MOVEMENTS,
+    REST,
+    Colour,
+    Colours,
+    action_pose,
+    draw_actor,
+    draw_disc,
+    movement_pose,
+)
 from atw.files import InputError, atomic_path
 from atw.terminal import meter
 
 Image = NDArray[np.uint8]
 
 WIDTH, HEIGHT, FPS = 128, 96, 25
-FRAMES = (48, 72)  # fewest and most
+_TRIMMED = Rendering()
 _OVERSAMPLING = 2  # drawn larger and averaged down, for smooth edges
 _W, _H = WIDTH * _OVERSAMPLING, HEIGHT * _OVERSAMPLING
 _OWN_SCENE = 0.6
 _HOLDS = 0.5
 _HELD = ("wave", "jack", "kick", "squat", "bow")
+_DISTRACTION = (12, 36)  # frames of a movement of no class; a held pose takes twice as many, for it moves slowly
 _CAMERA = 0.3  # scale of all camera motion
 _NOISE_LEVELS = 4
+_DISCS_EVERY = 72  # frames: longer videos have more of them
 
 
 @dataclass(frozen=True)
@@ -81,21 +95,22 @@ class _Disc:
         draw_disc(image, seen + 0.2 * self.radius, 0.55 * radius, self.colours[1])
 
 
-def render_clip(label: str, *, seed: int) -> Clip:
+def render_clip(label: str, *, seed: int, rendering: Rendering = _TRIMMED) -> Clip:
     """Render the video of a class and seed; the same at every call."""
     number = CLASSES.index(label)
     scenes, geometry, cameras, noise = (np.random.default_rng([part, number, seed]) for part in range(4))
-    count = int(geometry.integers(FRAMES[0], FRAMES[1] + 1))
-    length = round(count * geometry.uniform(0.3, 0.5))
+    fewest, most = rendering.frames
+    count = int(geometry.integers(fewest, most + 1))
+    length = round(count * geometry.uniform(*rendering.action_share))
     first = int(geometry.integers(2, count - length - 1))
     scene = choose_scene(label, scenes)
     background = _background(scene, scenes)
     camera = _camera_path(count, cameras)
-    poses = _poses(label, count, first, length, geometry)
+    poses = _poses(label, count, first, length, geometry, rendering.movements)
     root = np.array([_W + geometry.uniform(-9, 9) * _OVERSAMPLING, _H + geometry.uniform(2, 8) * _OVERSAMPLING])
     height = geometry.uniform(46, 58) * _OVERSAMPLING
     colours = _colours(geometry)
-    discs = [_disc(count, geometry) for _ in range(geometry.integers(0, 3))]
+    discs = [_disc(count, geometry) for _ in range(geometry.integers(0, 3) * max(1, count // _DISCS_EVERY))]
     frames = np.empty((count, HEIGHT, WIDTH, 3), np.uint8)
     for frame in range(count):
         matrix = _camera_matrix(camera[frame])
@@ -118,7 +133,9 @@ def choose_scene(label: str, rng: np.random.Generator) -> int:
     return CLASSES.index(label) if rng.random() < _OWN_SCENE else int(rng.integers(len(CLASSES)))
 
 
-def _poses(label: str, count: int, first: int, length: int, rng: np.random.Generator) -> NDArray[np.float64]:
+def _poses(
+    label: str, count: int, first: int, length: int, rng: np.random.Generator, movements: float
+) -> NDArray[np.float64]:
     """Return the pose of every frame: [count, 12]."""
     period, strength = rng.uniform(9, 14), rng.uniform(0.75, 1.15)
     side = ("left", "right")[rng.integers(2)]
@@ -126,8 +143,12 @@ def _poses(label: str, count: int, first: int, length: int, rng: np.random.Gener
     sizes = np.array([0.06, 0.03, 0.12, 0.2, 0.6, 0.5, 0.6, 0.5, 0.25, 0.3, 0.25, 0.3])
     fidget = _smooth_noise(count, 6.0, 12, rng) * 0.25 * sizes
     hold = np.zeros((count, 12))
-    if rng.random() < _HOLDS:
-        for start, stop in ((0, first), (first + length, count)):
+    around = ((0, first), (first + length, count))
+    if movements:
+        for start, stop in around:
+            hold += _distraction(start, stop, count, movements, rng)
+    elif rng.random() < _HOLDS:
+        for start, stop in around:
             if stop - start > 5:
                 hold += _hold(start, stop, count, period, rng)
     frames = np.arange(count)
@@ -141,14 +162,36 @@ def _poses(label: str, count: int, first: int, length: int, rng: np.random.Gener
     return poses
 
 
-def _hold(start: int, stop: int, count: int, period: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a still pose of some action from `start` to `stop`, faded at both ends: [count, 12]."""
+def _distraction(start: int, stop: int, count: int, movements: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return held poses and movements of no class between two frames, `movements` per 100 frames: [count, 12]."""
+    poses = np.zeros((count, 12))
+    edges = np.linspace(start, stop, round(movements * (stop - start) / 100) + 1).astype(int)
+    for slot_start, slot_stop in pairwise(edges.tolist()):  # one in each slot, so that none overlap
+        holds = bool(rng.random() < _HOLDS)
+        duration = int(min(rng.integers(*_DISTRACTION) * (1 + holds), slot_stop - slot_start))
+        begin = int(rng.integers(slot_start, slot_stop - duration + 1))
+        period, strength = rng.uniform(9, 14), rng.uniform(0.75, 1.15)
+        if holds:
+            poses += _hold(begin, begin + duration, count, period, rng, fade=15)
+            continue
+        name, side = MOVEMENTS[rng.integers(len(MOVEMENTS))], ("left", "right")[rng.integers(2)]
+        for frame in range(begin, begin + duration):
+            share = min(frame - begin + 1, begin + duration - frame, 3) / 3
+            pose = movement_pose(name, frame - begin, period=period, strength=strength, side=side)
+            poses[frame] += share * pose
+    return poses
+
+
+def _hold(
+    start: int, stop: int, count: int, period: float, rng: np.random.Generator, *, fade: int = 6
+) -> NDArray[np.float64]:
+    """Return a still pose of some action from `start` to `stop`, over `fade` frames at both ends: [count, 12]."""
     label = _HELD[rng.integers(len(_HELD))]
     moment = rng.uniform(0.3, 0.7) * period
     side = ("left", "right")[rng.integers(2)]
     pose = action_pose(label, moment, period=period, strength=0.8, side=side, phase=0)
     frames = np.arange(count)
-    share: NDArray[np.float64] = np.clip(np.minimum(frames - start + 1, stop - frames) / 6, 0, 1)
+    share: NDArray[np.float64] = np.clip(np.minimum(frames - start + 1, stop - frames) / fade, 0, 1)
     return share[:, None] * pose
 
 
@@ -280,7 +323,10 @@ def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> No
     """Render the videos of a split below `root`, then write split{split}.csv with the true interval of each action."""
     split = settings.split
     rows = demo_videos(split, train_per_class=settings.train_per_class, test_per_class=settings.test_per_class)
-    jobs = [(root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video)) for row in rows]
+    rendering = settings.part(Rendering)
+    jobs = [
+        (root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video), rendering) for row in rows
+    ]
     # A fork would copy OpenCV's threads in an unknown state.
     context = multiprocessing.get_context("spawn")
     with (
@@ -301,8 +347,8 @@ def _seed(seed: int, split: int, subset: str, video: str) -> int:
     return ((seed * 3 + split) * 2 + (subset == "test")) * 1000 + number
 
 
-def _render_file(path: Path, label: str, seed: int) -> tuple[int, int]:
+def _render_file(path: Path, label: str, seed: int, rendering: Rendering) -> tuple[int, int]:
     cv2.setNumThreads(1)
-    clip = render_clip(label, seed=seed)
+    clip = render_clip(label, seed=seed, rendering=rendering)
     write_clip(path, clip.frames)
     return clip.action_first, clip.action_last
