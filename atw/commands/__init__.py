@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from atw import __version__
-from atw.commands import jobs, shards, user
+from atw.commands import detections, jobs, shards, user
 from atw.errors import InputError, printable
 
 _HELP = (
@@ -31,6 +31,7 @@ def _print_version(asked: bool) -> None:
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=_HELP)
 app.add_typer(user.app)
 app.add_typer(shards.app, name="shards")
+app.add_typer(detections.app, name="detections")
 app.add_typer(jobs.app)
 
 

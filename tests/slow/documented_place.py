@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import yaml
 
+from atw.files import write_json
 from tests.rules.conftest import CONFIG, MOTION, REPOSITORY, write_video
 from tests.slow.documented import PLANNED
 from tests.unit.archives import write_zip
@@ -40,6 +41,7 @@ class DocumentedPlace:
         _write_config(folder)
         _write_videos(folder)
         _write_archives(folder / "archives")
+        _write_detections(folder)
         for name in OFFICIAL:
             self.run(f"snakemake --cores 1 data/downloads/{name}.json")
         # Where nothing but the videos is there yet, there is something to plan.
@@ -129,6 +131,14 @@ def _write_videos(folder: Path) -> None:
     frames = write_video(folder / "other.avi", "left", 8)
     encode(folder / "video.mp4", frames, "mpeg4")
     encode(folder / "film.mp4", (frames + frames[::-1]) * 5, "mpeg4")
+
+
+def _write_detections(folder: Path) -> None:
+    """Detections in one film, and what it shows."""
+    found = {"label": "left", "score": 0.5, "segment": [1, 3]}
+    shown = {"label": "left", "segment": [1, 2.5]}
+    write_json(folder / "detections.json", {"results": {"film": [found]}})
+    write_json(folder / "truth.json", {"database": {"film": {"subset": "test", "annotations": [shown]}}})
 
 
 def _write_archives(folder: Path) -> None:

@@ -25,14 +25,26 @@ from tests.unit.scored import result
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT: Any = typer.main.get_command(app)
+GROUPS = ("shards", "detections")
 COMMANDS = {
     " ".join(filter(None, (group, name))): command
-    for group, commands in (("", ROOT.commands), ("shards", ROOT.commands["shards"].commands))
+    for group, commands in (("", ROOT.commands), *((name, ROOT.commands[name].commands) for name in GROUPS))
     for name, command in commands.items()
-    if name != "shards"
+    if name not in GROUPS
 }
 # What programs may read; `predict` prints JSON anyway.
-WITH_JSON = {"show", "compare", "export", "plan", "config", "doctor", "settings", "shards info", "shards verify"}
+WITH_JSON = {
+    "show",
+    "compare",
+    "export",
+    "plan",
+    "config",
+    "doctor",
+    "settings",
+    "shards info",
+    "shards verify",
+    "detections score",
+}
 
 
 def atw(*arguments: str, folder: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
