@@ -171,7 +171,7 @@ EXCEPTIONS = {
 
 # Blocks that are neither commands nor Python nor settings, by how they begin.
 TEXTS = {
-    "{\"results\"": "files of detections and of their truth",
+    '{"results"': "files of detections and of their truth",
     "{masks}/": "paths",
     "videos/\n": "paths",
     "path,label,subset,group": "a list of videos",
