@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from atw import config
-from atw.config import STREAMS, Compute, Config, Stream, imagenet, paper
+from atw.config import STREAMS, Compute, Config, DownloadableDataset, Stream, imagenet, paper
 from atw.datasets import Dataset
 from atw.datasets.contents import KEPT, UNREAD
 from atw.datasets.demo import Demo
-from atw.datasets.official import DownloadableDataset
 from atw.files import InputError
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")

@@ -37,8 +37,7 @@ def download(
 
     Example: atw run data/downloads/ucf101.json
     """
-    from atw.config import Location
-    from atw.datasets.official import Archives
+    from atw.config import Archives, Location
     from atw.extras.download.prepare import download as fetch_and_unpack
 
     fetch_and_unpack(out, Location.from_json(dataset), Archives.model_validate_json(archives))

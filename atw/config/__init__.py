@@ -3,7 +3,18 @@
 The workflow imports this package, `atw.plan` and `atw.datasets` again in every remote job, so they import little.
 """
 
-from atw.config.datasets import DatasetKind, ListedVideo, Location, StreamOverrides, all_kinds, find_kind
+from atw.config.datasets import (
+    ALLOW_MISSING,
+    Addresses,
+    Archives,
+    DatasetKind,
+    DownloadableDataset,
+    ListedVideo,
+    Location,
+    StreamOverrides,
+    all_kinds,
+    find_kind,
+)
 from atw.config.merge import TABLE_EXPERIMENTS, Config, consensus_experiment, effective, load, sources
 from atw.config.sections import (
     ON_GPU,
@@ -59,12 +70,15 @@ from atw.config.stages import (
 from atw.config.yaml_files import Document, RawConfig, read, read_all
 
 __all__ = [
+    "ALLOW_MISSING",
     "ON_GPU",
     "RECIPES",
     "SECTIONS",
     "STREAMS",
     "STREAM_DEFAULTS",
     "TABLE_EXPERIMENTS",
+    "Addresses",
+    "Archives",
     "AttentionSettings",
     "AuditSettings",
     "Compute",
@@ -72,6 +86,7 @@ __all__ = [
     "ConsensusTableSettings",
     "DatasetKind",
     "Document",
+    "DownloadableDataset",
     "Evaluate",
     "FieldSettings",
     "FieldShards",

@@ -18,9 +18,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self, Union
 from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from atw.config.sections import Stream
+from atw.config.sections import Section, Stream
 from atw.config.settings import Sections
 from atw.files import InputError
+
+ALLOW_MISSING = (
+    "quarantine listed videos that do not exist, instead of refusing the list; they do not count towards "
+    "preprocess.quarantine_limit"
+)
 
 
 class StreamOverrides(Sections):
@@ -120,6 +125,59 @@ class DatasetKind(StreamOverrides):
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists, as plain values."""
         return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields) | self.unused())
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """The official archives of a dataset.
+
+    Args:
+        page: for people; it says where the archives may have moved to.
+        videos: address of the archive of the videos.
+        lists: address of the archive of the lists.
+        list_files: glob pattern of the list files in their folder.
+    """
+
+    page: str
+    videos: str
+    lists: str
+    list_files: str
+
+
+class Archives(Section):
+    """Archives to take instead of the official ones, whose hosts die often and move files without a redirection."""
+
+    videos_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
+    )
+    videos_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
+    )
+    lists_from: str | None = Field(
+        None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
+    )
+    lists_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
+    )
+
+
+class DownloadableDataset(Archives, DatasetKind):
+    """A kind whose videos and lists `atw download` fetches. No host of `addresses` publishes a checksum."""
+
+    addresses: ClassVar[Addresses]
+
+    root: str = Field(description="folder of the videos, with one folder per class; never written to")
+    lists: str = Field(description="folder of the official list files, or their downloaded archive")
+    allow_missing: bool = Field(False, description=ALLOW_MISSING)
+
+    def archives(self) -> Archives:
+        """Return the archives alone, which no result depends on."""
+        return Archives.model_validate(self.model_dump(include=set(Archives.model_fields)))
+
+    def location_settings(self) -> dict[str, object]:
+        """Return the settings that a job needs to read the lists."""
+        settings = super().location_settings()
+        return {name: value for name, value in settings.items() if name not in Archives.model_fields}
 
 
 @dataclass(frozen=True)

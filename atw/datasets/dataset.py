@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from atw.config import ListedVideo, Location
+from atw.config import DownloadableDataset, ListedVideo, Location
 from atw.datasets.contents import ABSENT, KEPT, Contents
 from atw.datasets.lists import plain, require_distinct
-from atw.datasets.official import DownloadableDataset
 from atw.datasets.scan import existing, spelled, unreadable
 from atw.files import InputError, digest
 

@@ -12,10 +12,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from atw.config import DatasetKind, ListedVideo
+from atw.config import ALLOW_MISSING, DatasetKind, ListedVideo
 from atw.datasets.draw import assign
 from atw.datasets.lists import INTERVAL_COLUMNS, checked_video, plain, read_json, read_table
-from atw.datasets.official import ALLOW_MISSING
 from atw.datasets.scan import FolderContent, require_classes, scan, shown
 from atw.files import InputError, write_json
 

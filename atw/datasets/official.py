@@ -3,80 +3,23 @@
 import re
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from atw.config import DatasetKind, ListedVideo, Section
+from atw.config import ALLOW_MISSING, Addresses, DatasetKind, DownloadableDataset, ListedVideo
 from atw.datasets.lists import checked_video, list_names, plain, read_json, read_lines, read_table
 from atw.files import InputError
 
 Subset = Literal["train", "test"]
-ALLOW_MISSING = (
-    "quarantine listed videos that do not exist, instead of refusing the list; they do not count towards "
-    "preprocess.quarantine_limit"
-)
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """The official archives of a dataset.
-
-    Args:
-        page: for people; it says where the archives may have moved to.
-        videos: address of the archive of the videos.
-        lists: address of the archive of the lists.
-        list_files: glob pattern of the list files in their folder.
-    """
-
-    page: str
-    videos: str
-    lists: str
-    list_files: str
-
-
-class Archives(Section):
-    """Archives to take instead of the official ones, whose hosts die often and move files without a redirection."""
-
-    videos_from: str | None = Field(
-        None, min_length=1, description="address or path of the archive of the videos; empty: the official address"
-    )
-    videos_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
-    )
-    lists_from: str | None = Field(
-        None, min_length=1, description="address or path of the archive of the lists; empty: the official address"
-    )
-    lists_sha256: str | None = Field(
-        None, pattern="^[0-9a-f]{64}$", description="SHA-256 that this archive must have; empty: not checked"
-    )
-
-
-class DownloadableDataset(Archives, DatasetKind):
-    """A kind whose videos and lists `atw download` fetches. No host of `addresses` publishes a checksum."""
-
-    about: ClassVar[str] = "UCF-101 or HMDB-51 with its official lists of three splits."
-    addresses: ClassVar[Addresses]
-
-    root: str = Field(description="folder of the videos, with one folder per class; never written to")
-    lists: str = Field(description="folder of the official list files, or their downloaded archive")
-    allow_missing: bool = Field(False, description=ALLOW_MISSING)
-
-    def archives(self) -> Archives:
-        """Return the archives alone, which no result depends on."""
-        return Archives.model_validate(self.model_dump(include=set(Archives.model_fields)))
-
-    def location_settings(self) -> dict[str, object]:
-        """Return the settings that a job needs to read the lists."""
-        settings = super().location_settings()
-        return {name: value for name, value in settings.items() if name not in Archives.model_fields}
+_ABOUT = "UCF-101 or HMDB-51 with its official lists of three splits."
 
 
 class UCF101(DownloadableDataset):
     """Lists `trainlistNN.txt` and `testlistNN.txt`; the label order is that of `classInd.txt`."""
 
+    about: ClassVar[str] = _ABOUT
     title: ClassVar[str] = "UCF-101"
     addresses: ClassVar[Addresses] = Addresses(
         page="https://www.crcv.ucf.edu/research/data-sets/ucf101/",
@@ -122,6 +65,7 @@ class UCF101(DownloadableDataset):
 class HMDB51(DownloadableDataset):
     """153 lists `<class>_test_split<N>.txt` of lines `<file>.avi <0|1|2>`; the classes are in alphabetical order."""
 
+    about: ClassVar[str] = _ABOUT
     title: ClassVar[str] = "HMDB-51"
     addresses: ClassVar[Addresses] = Addresses(
         page="https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database/",

@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from atw import config
-from atw.config import Location
+from atw.config import Archives, Location
 from atw.datasets import Dataset
+from atw.extras.download.prepare import download
 from atw.extras.reference import markdown, schema
 from atw.files import InputError
 from atw.plan import Plan
 from atw.preprocess.audit import audit
 from atw.preprocess.shard import make
+from tests.unit.archives import write_zip
 from tests.unit.lists import dataset, write
 
 KIND = """
@@ -101,6 +103,37 @@ def test_a_kind_of_another_distribution_is_read_drawn_and_audited(tmp_path: Path
         config.load({"datasets": {"mine": {"kind": "halves", "root": "videos", "rot": 1}}})
     with pytest.raises(InputError, match="the kinds are ucf101, hmdb51, kinetics, somethingv2, folder, demo, halves"):
         config.load({"datasets": {"mine": {"kind": "quarters"}}})
+
+
+def test_a_kind_of_another_distribution_is_downloaded(tmp_path: Path, install: Install) -> None:
+    code = """
+from typing import ClassVar, Literal
+
+from atw.config import Addresses, DownloadableDataset, ListedVideo
+
+
+class Fetched(DownloadableDataset):
+    addresses: ClassVar[Addresses] = Addresses("page", "videos", "lists", "all.txt")
+
+    kind: Literal["fetched"]
+
+    def count_splits(self, name):
+        return 1
+
+    def read_list(self, name, split):
+        return [ListedVideo(f"a/{number}.avi", "a", subset) for number, subset in enumerate(("train", "test"))]
+"""
+    install("fetched", code, target="Fetched")
+    plan = Plan({"datasets": {"mine": {"kind": "fetched", "root": "videos", "lists": "lists"}}})
+    with pytest.raises(InputError, match=r"videos, does not exist\..* or run `atw run data/downloads/mine\.json`"):
+        plan.dataset("mine")
+    archives = plan.downloadable["mine"].archives()
+    assert archives == Archives()
+    videos, lists = write_zip(tmp_path / "v.zip", {"a/0.avi": b"0", "a/1.avi": b"1"}), tmp_path / "l.zip"
+    write_zip(lists, {"all.txt": b""})
+    given = archives.model_copy(update={"videos_from": str(videos), "lists_from": str(lists)})
+    download(tmp_path / "mine.json", plan.location("mine"), given)
+    assert plan.dataset("mine").split("split1").test[0].video == "a/1.avi"
 
 
 @pytest.mark.parametrize(

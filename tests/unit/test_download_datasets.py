@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from atw.config import Location
-from atw.datasets.official import HMDB51, UCF101, Archives
+from atw.config import Archives, Location
+from atw.datasets.official import HMDB51, UCF101
 from atw.extras.download.prepare import download
 from atw.files import InputError, file_digest
 from atw.locks import locked

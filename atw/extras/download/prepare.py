@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from atw.config import Location, all_kinds
+from atw.config import Archives, DownloadableDataset, Location, all_kinds
 from atw.datasets import Dataset
 from atw.datasets.archive import require_program, unpack
-from atw.datasets.official import Archives, DownloadableDataset
 from atw.extras.download.fetch import fetch
 from atw.files import InputError, file_digest, write_json
 from atw.locks import locked
