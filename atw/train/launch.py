@@ -27,7 +27,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from atw.config import Compute, TrainSettings
-from atw.data.reader import Shards, sources
+from atw.data.reader import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
 from atw.locks import locked
@@ -88,7 +88,7 @@ def launch(
     task = _task(settings, dataset, shard_paths, compute)
     on_gpu = use_gpu(compute, reserved=gpus, available=_available_gpus(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
-    shards = Shards(task.shard_paths, settings.shards)
+    shards = task.shards
     sources(task.shard_paths, task.split, dataset)
     inputs = [settings.to_dict(), shards.digests, network.backbone.weights_sha256, str(out.absolute())]
     place = Path(dataset.name, settings.split, settings.stream)

@@ -9,7 +9,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -62,6 +64,11 @@ class TrainingTask:
     split: Split
     shard_paths: list[Path]
     weights: Path | None
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The shards, whose indices are read and checked once; a copy shares that, but no open file."""
+        return Shards(self.shard_paths, self.settings.shards)
 
     def labels(self, *, held_out: bool) -> dict[str, int]:
         """The classes, as indices, of the training videos that are held out or of those that are not."""
@@ -310,7 +317,7 @@ class _Report:
 
 def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
     compute, labels = task.compute, task.labels(held_out=True)
-    shards = Shards(task.shard_paths, task.settings.shards)
+    shards = copy(task.shards)
     videos, _ = shards.find(list(labels))
     if len(videos) < worker.world:
         raise InputError(
@@ -330,7 +337,7 @@ def build_loader(
         InputError: unusable shards, or a class without any usable video.
     """
     settings, split, loaders = task.settings, task.split, task.compute.loaders
-    shards = Shards(task.shard_paths, settings.shards)
+    shards = copy(task.shards)  # another try opens the files anew
     labels = task.labels(held_out=False)
     videos, quarantined = shards.find(list(labels))
     for video, reason in quarantined:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from atw import config
-from atw.data.reader import Shards
 from atw.datasets import Dataset
 from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
 from atw.train import loop
@@ -25,7 +24,7 @@ def main(job_path: Path) -> None:
     history = out.with_name("history.jsonl")
     loop.run(task, Worker(torch.device("cpu")), state=None, history_path=history, save=kept.append)
     provenance = Provenance(
-        shards=Shards(task.shard_paths, settings.shards).digests,
+        shards=task.shards.digests,
         shard_settings=settings.shards.to_dict(),
         hardware="CPU",
         compute=compute.model_dump() | {"microbatch": kept[-1]["microbatch"]},

@@ -17,14 +17,14 @@ import torch
 from tensorboardX.proto import event_pb2
 
 from atw import config
-from atw.data import sampling
+from atw.data import reader, sampling
 from atw.data.augment import Box, Crop
-from atw.data.reader import Shards
 from atw.datasets import Split
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import read_scores
 from atw.files import InputError
 from atw.model.modelfile import load_model
+from atw.shards import Shard
 from atw.train import devices, loop
 from atw.train.checkpoints import State
 from atw.train.devices import Worker
@@ -191,7 +191,7 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
     network.load_state_dict(loop.final_parameters(states[7]))
     labels = task.labels(held_out=True)
     assert len(labels) == 2
-    shards = Shards(task.shard_paths, task.settings.shards)
+    shards = task.shards
     losses = []
     for video, label in labels.items():
         starts = sampling.test_starts(shards.positions(video), snippets=2, stack=3)
@@ -199,6 +199,25 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
         with torch.inference_mode():
             losses.append(-network(torch.from_numpy(images)).logits.log_softmax(1)[0, label].item())
     assert seen[7]["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_index_of_a_shard_is_read_once(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For training and validation of both tries, and each opens the file for itself."""
+    opened: list[bool] = []
+
+    class Counted(Shard):
+        def __init__(self, path: Path, *, seal: str | None = None) -> None:
+            super().__init__(path, seal=seal)
+            opened.append(bool(self.entries))
+
+    monkeypatch.setattr(reader, "Shard", Counted)
+    changes = {"train": {"held_out": 0.5, "iterations": 2}, "compute": {"validate_every": 2}}
+    task = task_of(tmp_path, write_shard, **changes)
+    for name in ("one", "two"):
+        run_training(task, tmp_path / f"{name}.jsonl")
+    assert opened == [True, False, False, False, False]
 
 
 def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:
