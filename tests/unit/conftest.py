@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.unit.drawn import write_videos
 from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, Sound, decode, encode
 from tests.unit.stored import Stored, WriteShard
 
 if TYPE_CHECKING:
+    from atw.extras.predict import Predictor
     from tests.unit.trained import Trained
 
 VIDEOS = {"a/0.avi": 0, "a/1.avi": 3, "b/it's #2 & é.avi": 2}
@@ -44,6 +46,14 @@ def trained(
 
 
 @pytest.fixture(scope="session")
+def predictor(trained: "Trained") -> "Predictor":
+    """The networks of `trained`, which tests do not change."""
+    import atw
+
+    return atw.load(trained.split, device="cpu")
+
+
+@pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
     """The undamaged videos and their frames."""
     folder = tmp_path_factory.mktemp("sound")
@@ -57,3 +67,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
         assert (len(decoded), audit.repaired) == (COUNT, [])
         made[name] = content, decoded
     return made
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of videos; lists are written below the working folder, beside it."""
+    monkeypatch.chdir(tmp_path)
+    return write_videos(tmp_path / "videos")

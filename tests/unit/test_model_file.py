@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
+from atw.config import WarpedShards
 from atw.extras.predict.models import read_models
 from atw.files import InputError
 from atw.model import tensorfile
-from atw.model.modelfile import load_model
+from atw.model.modelfile import FORMAT, load_model, training_record
 from atw.model.network import VideoNetwork
+from tests.unit.trained import Trained
 from tests.unit.trainings import write_model
 
 Change = Callable[[dict[str, Any]], Any]
@@ -193,3 +195,53 @@ def test_old_files_of_torch_are_read(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_of_the_disk(buffering: int) -> None:
     with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb", buffering) as stream:
         tensorfile.write({"a": torch.zeros(1 << 20)}, stream)
+
+
+def test_a_model_file_describes_itself(trained: Trained) -> None:
+    model = load_model(trained.split / "warped/model.pt")
+    assert not model.network.training
+    assert model.classes == ("left", "up")
+    shards = model.settings.shards
+    assert isinstance(shards, WarpedShards)
+    assert (shards.preprocess.width, shards.flow.preset, shards.warp.distance) == (64, "fast", 3)
+    # The losses were 60, 59, ... 1; the last fifty are 50 to 1.
+    assert model.training == {"iterations": 60, "loss": 25.5, "accuracy": 0.5}
+
+
+def test_an_update_without_a_norm_does_not_stop_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text(
+        '{"iteration": 1, "gradient_norm": null}\n{"iteration": 2, "gradient_norm": 4.0}\n'
+    )
+    assert training_record(tmp_path / "history.jsonl") == {"iterations": 2, "gradient_norm": 4.0}
+
+
+def test_a_short_training_is_summarised_too(tmp_path: Path) -> None:
+    (tmp_path / "history.jsonl").write_text('{"iteration": 1, "loss": 3.0}\n{"iteration": 2, "loss": 2.0}\n')
+    assert training_record(tmp_path / "history.jsonl") == {"iterations": 2, "loss": 2.5}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(format=FORMAT + 1), "newer version of atw"),
+        (lambda content: content.update(format=FORMAT - 1), "older version of atw"),
+        (lambda content: content.pop("format"), "no model file"),
+        (lambda content: content.pop("classes"), "lacks classes"),
+        (lambda content: content["parameters"].popitem(), "do not fit"),
+    ],
+)
+def test_other_model_files_are_refused(
+    trained: Trained, tmp_path: Path, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    content = torch.load(trained.split / "rgb/model.pt", weights_only=True)
+    change(content)
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(InputError, match=message):
+        load_model(tmp_path / "model.pt")
+
+
+def test_what_is_no_model_file_is_refused(tmp_path: Path) -> None:
+    for content in (b"", b"hello", bytes(1000)):
+        (tmp_path / "model.pt").write_bytes(content)
+        with pytest.raises(InputError, match="no model file"):
+            load_model(tmp_path / "model.pt")

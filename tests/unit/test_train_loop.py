@@ -4,10 +4,7 @@ import json
 import logging
 import re
 import struct
-import sysconfig
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -22,13 +19,11 @@ from atw.data.augment import Box, Crop
 from atw.datasets import Split
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import read_scores
-from atw.files import InputError
 from atw.model.modelfile import load_model
 from atw.shards import Shard
-from atw.train import devices, loop
+from atw.train import loop
 from atw.train.checkpoints import State
 from atw.train.devices import Worker
-from tests.conftest import OtherUser
 from tests.unit.lists import dataset as list_dataset
 from tests.unit.trainings import CPU, WriteShard, assert_equal, run_training, task_of, with_seed, write_trained
 
@@ -218,136 +213,6 @@ def test_the_index_of_a_shard_is_read_once(
     for name in ("one", "two"):
         run_training(task, tmp_path / f"{name}.jsonl")
     assert opened == [True, False, False, False, False]
-
-
-def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:
-    task = task_of(tmp_path, write_shard, compute={"precision": "fp16"})
-    with pytest.raises(InputError, match=r"compute.precision is fp16, which needs a GPU: take fp32 or bf16"):
-        run_training(task, tmp_path / "h")
-    assert not (tmp_path / "h").exists()
-
-
-def test_compiling_needs_a_compiler_and_on_a_gpu_pythons_headers(
-    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a GPU Triton builds a small C program on its first use, long after the training has begun."""
-    made: list[str] = []
-    network: Any = SimpleNamespace(compile=lambda: made.append("compiled"))
-    gpu = torch.device("cuda")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "include").mkdir()
-    monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path / name))
-    with pytest.raises(InputError, match=r"compute.compile needs a C\+\+ compiler on the CPU"):
-        loop.Training(task_of(tmp_path, write_shard, compute={"compile": True}), Worker(CPU))
-    for program in ("g++", "gcc"):
-        with pytest.raises(InputError, match=r"a C compiler on a GPU, and there is no gcc or clang here"):
-            devices.compile_network(network, gpu)
-        (tmp_path / program).write_text("")
-        (tmp_path / program).chmod(0o755)
-    with pytest.raises(InputError, match=r"include/Python\.h is not there.*python3-dev"):
-        devices.compile_network(network, gpu)
-    (tmp_path / "include/Python.h").write_text("")
-    monkeypatch.setenv("CC", "elsewhere -m64")
-    with pytest.raises(InputError, match=r"no elsewhere here"):
-        devices.compile_network(network, gpu)
-    monkeypatch.setenv("CC", "gcc -m64")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "kept"))
-    devices.compile_network(network, gpu)
-    assert made == ["compiled"]
-
-
-def test_nothing_compiled_is_taken_from_a_folder_that_others_can_write_to(
-    monkeypatch: pytest.MonkeyPatch, other_user: OtherUser
-) -> None:
-    other_user.folder.chmod(0o1777)  # as /tmp is
-    planted = other_user.folder / "torchinductor_you"
-    other_user.run("mkdir torchinductor_you; chmod 777 torchinductor_you")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(planted))
-    network: Any = SimpleNamespace(compile=None)
-    with pytest.raises(InputError, match=f"others can write to {planted.resolve()}: let TORCHINDUCTOR_CACHE_DIR name"):
-        devices.compile_network(network, CPU)
-
-
-@pytest.mark.parametrize(
-    ("free_gb", "precision", "least", "videos"),
-    [
-        (80.0, "fp32", 1, 32),
-        (16.0, "fp32", 1, 32),
-        (12.0, "fp32", 1, 16),  # 32 videos hold 11.0 GB, and more comes and goes
-        (6.0, "fp32", 1, 8),
-        (0.5, "fp32", 1, 1),
-        (0.5, "fp32", 2, 2),
-        (12.0, "bf16", 1, 32),
-    ],
-)
-def test_auto_is_what_fits_into_free_memory(
-    free_gb: float, precision: str, least: int, videos: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted = {"fp32": 343_672_432, "bf16": 175_081_072}  # of resnet50 with 4 snippets, by the function itself
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gb * 1e9), 0))
-    monkeypatch.setattr(devices, "activation_bytes", lambda network, video, precision, device: counted[precision])
-    network: Any = torch.nn.Linear(25_000_000, 1, bias=False, device="meta")
-    options = {"video": (4, 3, 224, 224), "precision": precision, "least": least}
-    assert devices.choose_microbatch("auto", network, device=torch.device("cuda"), **options) == videos
-    assert devices.choose_microbatch("auto", network, device=CPU, **options) == 32
-    assert devices.choose_microbatch(5, network, device=torch.device("cuda"), **options) == 5
-
-
-def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
-    network = loop.build_network(task_of(tmp_path, write_shard)).eval()
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    torch.manual_seed(5)
-    drawn = torch.random.get_rng_state()
-    one = devices.activation_bytes(network, (2, 6, 32, 32), "fp32", CPU)
-    assert devices.activation_bytes(network, (4, 6, 32, 32), "fp32", CPU) == pytest.approx(2 * one, rel=0.01)
-    first = 2 * 6 * 32 * 32 * 4  # the normalised input alone
-    assert first < one < 100 * first
-    assert 0.4 * one < devices.activation_bytes(network, (2, 6, 32, 32), "bf16", CPU) < 0.9 * one
-    assert torch.equal(torch.random.get_rng_state(), drawn)
-    assert not network.training
-    for name, value in network.state_dict().items():
-        assert torch.equal(value, before[name]), name
-
-
-def test_what_auto_chose_stays_with_the_training(tmp_path: Path, write_shard: WriteShard) -> None:
-    task = task_of(tmp_path, write_shard, compute={"microbatch": "auto"})
-    training = loop.Training(task, Worker(CPU))
-    assert training.microbatch == 32
-    training.microbatch = 4
-    state = training.state(3)
-    other = loop.Training(task, Worker(CPU))
-    other.resume(state)
-    assert other.microbatch == 4
-    asked = loop.Training(task_of(tmp_path, write_shard, compute={"microbatch": 3}), Worker(CPU))
-    asked.resume(state)
-    assert asked.microbatch == 3
-
-
-def test_too_little_shared_memory_is_said_before_anything_is_read(
-    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batch = 3 * 2 * 6 * 16 * 16  # videos, snippets, channels and the sides of a crop
-    for free, room in ((5 * batch, True), (5 * batch - 1, False)):  # two loaders have two ready, and one is in use
-        monkeypatch.setattr(devices.shutil, "disk_usage", lambda path, free=free: SimpleNamespace(free=free))
-        with nullcontext() if room else pytest.raises(InputError, match=r"/dev/shm has 0 MiB.*--shm-size.*loaders"):
-            devices.check_shared_memory(2, batch, processes=1)
-    devices.check_shared_memory(0, batch, processes=1)
-    with pytest.raises(InputError, match="2 loaders need 1 MiB"):
-        run_training(task_of(tmp_path, write_shard, compute={"loaders": 2}), tmp_path / "history.jsonl")
-    assert not (tmp_path / "history.jsonl").exists()
-
-
-def test_a_full_gpu_is_one_message(tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch) -> None:
-    def update(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of devices. Tried to allocate 392.00 MiB")
-
-    monkeypatch.setattr(loop, "update", update)
-    for given, words in ((3, "compute.microbatch to a number below 3"), (1, r"of the GPU: end what else")):
-        task = task_of(tmp_path, write_shard, compute={"microbatch": given})
-        with pytest.raises(InputError, match=words):
-            run_training(task, tmp_path / "history.jsonl")
 
 
 def test_the_consensus_stands_still_in_the_first_share_of_the_iterations(

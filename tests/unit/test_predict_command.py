@@ -1,0 +1,99 @@
+"""`atw predict`: lines of JSON, videos that cannot be used, and pictures."""
+
+import errno
+import io
+import json
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from atw.commands import app
+from atw.extras.predict.drawn import check_render
+from atw.files import InputError
+from atw.videos.decode import Audit, read
+from tests.unit.trained import Trained
+
+
+def call(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["predict", *arguments, "--device", "cpu", "--threads", "1"])
+
+
+def test_the_command_prints_a_line_for_each_video(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "empty.avi").write_bytes(b"")
+    videos = [str(trained.root / "left/1.avi"), str(tmp_path / "empty.avi"), str(trained.root / "up/1.avi")]
+    result = call(*videos, "--model", str(trained.split), "--top", "1", "--window", "0.4", "--stride", "0.4")
+    assert result.exit_code == 1
+    first, bad, second = map(json.loads, result.stdout.splitlines())
+    assert [one["video"] for one in (first, bad, second)] == videos
+    assert bad == {"video": videos[1], "error": "empty file"}
+    assert [window["start_seconds"] for window in first["windows"]] == [0.0, 0.4, 0.8]
+    assert len(second["labels"]) == 1
+
+
+def test_a_full_disk_costs_one_video(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second video finds no room for its temporary files."""
+    opened = []
+
+    def temporary_file() -> Any:
+        opened.append(1)
+        if len(opened) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return io.BytesIO()
+
+    monkeypatch.setattr("atw.extras.predict.predictor.tempfile.TemporaryFile", temporary_file)
+    video = str(trained.root / "up/1.avi")
+    result = call(video, video, video, "--model", str(trained.split))
+    assert result.exit_code == 1
+    first, full, third = map(json.loads, result.stdout.splitlines())
+    assert first == third
+    assert full["error"].startswith("No space left on device: temporary files in ")
+
+
+def test_scores_that_are_not_finite_cost_one_video(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(self: Any, *_: Any) -> Any:
+        return SimpleNamespace(logits=torch.full((10, 2), torch.nan), weights=torch.ones(10, 7))
+
+    monkeypatch.setattr("atw.model.consensus.AttentionConsensus.forward", diverged)
+    video = str(trained.root / "up/1.avi")
+    result = call(video, "--model", str(trained.split))
+    assert result.exit_code == 1
+    assert json.loads(result.stdout, parse_constant=pytest.fail)["error"].startswith("its scores are not finite")
+
+
+@pytest.mark.parametrize("name", ["strip.png", "film.mp4"])
+def test_render(trained: Trained, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    result = call(str(trained.root / "left/1.avi"), "--model", str(trained.split), "--render", str(out))
+    assert result.exit_code == 0, result.output
+    if name.endswith(".png"):
+        assert cv2.imread(str(out)).std() > 10
+        return
+    audit = Audit()
+    frames = list(read(out, audit, width=320, height=384, max_pixels=10**6, max_frames=100))
+    assert (audit.decoded, audit.fps, audit.width, audit.height) == (30, 25.0, 320, 384)
+    # The line that shows the moment goes from left to right, in the part below the frame.
+    chart = np.stack(frames)[:, 270:350].astype(float)
+    columns = (chart - np.median(chart, axis=0)).mean(axis=(1, 3)).argmax(axis=1)
+    assert (np.diff(columns) > 0).mean() > 0.9
+
+
+def test_impossible_pictures_of_the_command(trained: Trained) -> None:
+    video = trained.root / "left/1.avi"
+    for arguments, message in (
+        ([str(video), str(video), "--render", "a.png"], "shows one video, and 2 are given"),
+        ([str(video), "--render", "a.gif"], r"must be an \.mp4 or a \.png file"),
+    ):
+        result = call(*arguments, "--model", str(trained.split))
+        assert isinstance(result.exception, InputError)
+        assert re.search(message, str(result.exception))
+    copy = trained.root / "film.mp4"
+    with pytest.raises(InputError, match="is the video itself"):
+        check_render(copy, copy)

@@ -1,0 +1,87 @@
+"""Frames and fields of new videos: which are computed, and how often."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import atw
+from atw import config
+from atw.data import augment
+from atw.evaluate.scores import read_scores
+from atw.extras.predict.items import VideoItems
+from atw.flow import engine
+from atw.terminal import meter
+from tests.conftest import _moving_frames
+from tests.unit.trained import TEST_VIDEOS, Trained
+
+
+def test_only_the_flow_of_snippets_is_computed(
+    tmp_path: Path, predictor: Any, monkeypatch: pytest.MonkeyPatch, write_mjpeg: Any
+) -> None:
+    """A long video costs what its snippets cost: 7 stacks of 3 fields, not all of its 199."""
+    stored: list[bytes] = []
+
+    class Items(io.BytesIO):
+        def write(self, item: Any) -> int:
+            stored.append(item)
+            return super().write(item)
+
+    monkeypatch.setattr("atw.extras.predict.predictor.tempfile.TemporaryFile", Items)
+    predictor.predict(write_mjpeg(tmp_path / "long.avi", _moving_frames(200)))
+    assert len(stored) == 7 + 21 + 21
+
+
+def test_long_runs_of_pairs_are_cut_and_change_nothing(tmp_path: Path, predictor: Any, write_mjpeg: Any) -> None:
+    """Windows want all 59 fields, in two blocks that share a frame; the whole video alone wants some of them."""
+    video = write_mjpeg(tmp_path / "run.avi", _moving_frames(60))
+    with_windows, whole = predictor.predict(video, window_seconds=0.4), predictor.predict(video)
+    assert np.allclose(with_windows.probabilities, whole.probabilities, atol=1e-6)
+
+
+def test_matches_along_the_flow(tmp_path: Path, moving_frames: Any, write_mjpeg: Any) -> None:
+    """Corners displaced by the flow need the flow of the pair, which shards have and a new video has not."""
+    trained = Trained(tmp_path, moving_frames, write_mjpeg, warp={"distance": 3, "matches": "flow"})
+    prediction = atw.load(trained.split, device="cpu").predict(trained.root / TEST_VIDEOS[0])
+    scores = read_scores(trained.split / "warped/scores.h5")
+    assert np.allclose(prediction.streams["warped"].logits, scores.video_logits[0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("matches", "solved"), [("tracks", (2, 1, 2)), ("flow", (2, 2, 3)), ("sift", (2, 2, 3))])
+def test_the_flow_of_a_block_is_computed_once(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch, matches: str, solved: tuple[int, ...]
+) -> None:
+    """For the stream flow, and for the matches of warped flow, unless the settings of the two differ."""
+    numba, calls = engine.BACKENDS["numba"], []
+
+    def solve(first: Any, *others: Any) -> Any:
+        calls.append(len(first))
+        return numba.solve(first, *others)
+
+    monkeypatch.setitem(engine.BACKENDS, "numba", numba._replace(solve=solve))
+    overrides = {"flow": {"backend": "numba"}, "warp": {"matches": matches}}
+    flow, warped = (with_settings(trained, stream, overrides) for stream in ("flow", "warped"))
+    wider = with_settings(trained, "flow", {"flow": {"backend": "numba", "bound": 12.0}})
+    found, crops = [], augment.test_boxes(48, 64, crop=40, crops=1)
+    for settings, times in zip(({"flow": flow}, {}, {"flow": wider}), solved, strict=True):
+        with io.BytesIO() as file, meter("flow", "pairs", 5) as progress:
+            items = VideoItems(trained.root / "left/1.avi", {**settings, "warped": warped}, threads=1, file=file)
+            items.compute(items.examine(), {"warped": range(3, 8)}, progress)
+            found.append(items.snippets("warped", np.arange(3, 8)[:, None], crops, 32))
+        assert [calls.pop() for _ in range(times)] == [5] * times
+        assert not calls
+    assert np.array_equal(found[0], found[1])
+    assert np.array_equal(found[0], found[2])
+
+
+def with_settings(trained: Trained, stream: str, sections: dict[str, dict[str, Any]]) -> Any:
+    """Settings of the stream's shards with some values of these sections that are others."""
+    shards = config.shard_settings(trained.config, "mine", stream)
+    parts = {
+        name: getattr(shards, name).model_copy(update=values)
+        for name, values in sections.items()
+        if hasattr(shards, name)
+    }
+    return shards.model_copy(update=parts)
