@@ -70,6 +70,9 @@ class SnippetConsensus(nn.Module):
         segments: snippets of a video in training.
     """
 
+    uses_features = False
+    """Whether `combine` looks at the features; if not, they may be of any shape."""
+
     def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
         super().__init__()
 
@@ -93,8 +96,9 @@ class AttentionConsensus(SnippetConsensus, name="attention"):
 
     def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
         super().__init__(model, classes=classes, features=features, segments=segments)
-        self._on, self._activation = model.attention_on, model.attention_activation
-        self.weight = nn.Parameter(torch.empty(classes if self._on == "scores" else features))
+        self.uses_features = model.attention_on == "features"
+        self._activation = model.attention_activation
+        self.weight = nn.Parameter(torch.empty(features if self.uses_features else classes))
         self.bias = nn.Parameter(torch.full((1,), float(model.attention_bias)))
         match model.attention_init:
             case "gaussian":
@@ -106,7 +110,7 @@ class AttentionConsensus(SnippetConsensus, name="attention"):
 
     def combine(self, scores: Tensor, features: Tensor) -> Consensus:
         """Weigh the snippets by their scores or features."""
-        inputs = scores if self._on == "scores" else features
+        inputs = features if self.uses_features else scores
         energies = (inputs * self.weight).sum(2) + self.bias  # [B, N]
         return _weigh(scores, _ACTIVATIONS[self._activation](energies))
 
@@ -120,6 +124,8 @@ class GatedConsensus(SnippetConsensus, name="gated"):
     `attention_gate` the sigmoid is left out (their equation 8). Unlike the energies of equation 2, these are bounded,
     by the sum of |w|: the weights start almost uniform and stay soft.
     """
+
+    uses_features = True
 
     def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
         super().__init__(model, classes=classes, features=features, segments=segments)
@@ -144,6 +150,8 @@ class SigmoidConsensus(SnippetConsensus, name="sigmoid"):
     much as another, so weights are soft. v is [D] and starts, with b, as torch's linear layers do. In logarithms, w is
     the softmax of log s: no sum of tiny numbers is divided by.
     """
+
+    uses_features = True
 
     def __init__(self, model: Model, *, classes: int, features: int, segments: int) -> None:
         super().__init__(model, classes=classes, features=features, segments=segments)

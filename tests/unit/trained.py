@@ -50,6 +50,7 @@ class Trained:
             "sampling": {"segments": 2, "stack": 3},
             "augment": {"input_size": 32},
             "model": {"backbone": "tiny", "weights": None, "partial_bn": "none", "attention_std": 1.0},
+            "streams": {"warped": {"model": {"consensus": "gated"}}},
             "evaluate": {"snippets": 7, "crop": 40, "crops": 10},
         }
         given = {"kind": "folder", "root": str(self.root), "lists": str(lists)}
@@ -78,6 +79,8 @@ class Trained:
         task = loop.TrainingTask(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)
         network.backbone.classifier.weight.data.mul_(300)  # scores, and so attention, that differ
+        if settings.model.consensus == "gated":
+            network.consensus.energy.weight.data.mul_(3000)
         shards = Shards([self.shards[stream]], settings.shards)
         origin = provenance(4, shards=shards.digests, shard_settings=shards.settings.to_dict())
         history = self.split / stream / "history.jsonl"

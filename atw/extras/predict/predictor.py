@@ -204,8 +204,8 @@ class Predictor:
         parts = []
         for of_crop in snippets:
             features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
-            # Only attention on features looks at them again; those of an hour of windows are many gigabytes.
-            kept = features if model.settings.model.attention_on == "features" else features[:, :0]
+            # Features of an hour of windows are many gigabytes.
+            kept = features if model.network.consensus.uses_features else features[:, :0]
             parts.append((kept.cpu(), scores.cpu()))
         of_features, of_scores = zip(*parts, strict=True)
         return torch.stack(of_features), torch.stack(of_scores)
