@@ -17,7 +17,8 @@ _log = logging.getLogger(__name__)
 
 
 @functools.cache
-def _sources(folder: Path) -> str:
+def sources_digest(folder: Path) -> str:
+    """Return a digest of the Python files in a folder; in a process, each folder is read once."""
     content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     return hashlib.sha256(content).hexdigest()[:12]
 
@@ -45,7 +46,7 @@ def kept_on_disk(function: Function, compile_it: Callable[..., Any]) -> Any:
     numba renews its cache only when the file of a kernel changes. The digest in the name renews it when any file of the
     folder changes, because kernels call each other and share constants.
     """
-    function.__qualname__ += f"-{_sources(Path(inspect.getfile(function)).parent)}"
+    function.__qualname__ += f"-{sources_digest(Path(inspect.getfile(function)).parent)}"
     try:
         kept = compile_it(cache=True)(function)
     except RuntimeError as error:  # neither the package's folder nor the user's is writable

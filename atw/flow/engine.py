@@ -1,6 +1,7 @@
 """TV-L1 of a batch of image pairs by any backend; two of the backends are OpenCV's own code."""
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from atw.flow import cpu, cuda
 from atw.flow.pairs import FloatArray, Images, Parameters, check_pairs, each_pair, parameters
 
 _log = logging.getLogger(__name__)
-_auto: list[str] = []
 _lock = threading.Lock()
 _inside = 0
 _threads_before = 0
@@ -48,17 +48,22 @@ def estimate(first: Images, second: Images, flow: Flow, *, threads: int = 1) -> 
     return BACKENDS[resolve_backend(flow.backend)].solve(first, second, parameters(flow), threads)
 
 
+@functools.cache
+def fastest() -> str:
+    """Find and log the fastest backend that runs on this machine, once in a process."""
+    name = next(name for name, backend in BACKENDS.items() if backend.unusable() is None)
+    _log.info("flow backend: %s, %s", name, BACKENDS[name].what)
+    return name
+
+
 def resolve_backend(name: str) -> str:
-    """Return the backend that a name stands for: for "auto" the fastest that runs here, which is logged once.
+    """Return the backend that a name stands for: for "auto" the `fastest`.
 
     Raises:
         InputError: for an unknown name, and for a backend that cannot run on this machine, with the reason.
     """
     if name == "auto":
-        if not _auto:
-            _auto.append(next(name for name, backend in BACKENDS.items() if backend.unusable() is None))
-            _log.info("flow backend: %s, %s", _auto[0], BACKENDS[_auto[0]].what)
-        return _auto[0]
+        return fastest()
     if name not in BACKENDS:
         raise InputError(f"unknown flow backend {name!r}; choose one of auto, {', '.join(BACKENDS)}")
     reason = BACKENDS[name].unusable()

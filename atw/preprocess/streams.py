@@ -18,7 +18,7 @@ from atw.shards import Entry, dequantise, encode_field, encode_frame, quantise
 from atw.videos.decode import Audit, Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
-_BLOCK_PIXELS = 1 << 22
+BLOCK_PIXELS = 1 << 22
 _NO_IMAGE = np.empty((0, 0), np.uint8)
 
 StoredFlow = Callable[[Sequence[int]], NDArray[np.uint8]]
@@ -116,7 +116,7 @@ def _pairs(frames: Iterable[Frame], resources: Resources) -> Iterator[tuple[NDAr
     """Yield consecutive grey frames in blocks: (previous, next), each uint8 [pairs, H, W], enough for all threads."""
     greys = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
     last = list(islice(greys, 1))
-    while more := list(islice(greys, max(resources.threads(), _BLOCK_PIXELS // last[0].size))):
+    while more := list(islice(greys, max(resources.threads(), BLOCK_PIXELS // last[0].size))):
         images = np.stack(last + more)
         yield images[:-1], images[1:]
         last = more[-1:]

@@ -86,7 +86,7 @@ def launch(
         InputError: the user can correct it: lists, shards, weights, settings, GPUs.
     """
     task = _task(settings, dataset, shard_paths, compute)
-    on_gpu = use_gpu(compute, reserved=gpus, available=_available_gpus(compute, threads))
+    on_gpu = use_gpu(compute, reserved=gpus, available=available_gpus(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = task.shards
     sources(task.shard_paths, task.split, dataset)
@@ -239,8 +239,12 @@ def _join(address: str) -> None:
         ) from None
 
 
-def _available_gpus(compute: Compute, threads: int) -> int:
-    """Count the GPUs of this machine, or of the cluster that the training joins, which must have enough CPUs."""
+def available_gpus(compute: Compute, threads: int) -> int:
+    """Count the GPUs of this machine, or of the cluster that the training joins.
+
+    Raises:
+        InputError: the cluster cannot be joined, or has fewer CPUs than the training's `threads`.
+    """
     if not cluster.joined_address():
         return torch.cuda.device_count()
     # The GPUs are those of the cluster's nodes. Ray would wait for ever for missing CPUs.

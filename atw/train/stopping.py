@@ -12,7 +12,7 @@ from threading import Thread, Timer
 from typing import Any
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_GRACE_SECONDS = 20.0  # Slurm kills 30 s after its signal
+GRACE_SECONDS = 20.0  # Slurm kills 30 s after its signal
 _LOOK_SECONDS = 0.2
 
 
@@ -55,7 +55,7 @@ def stop_file(flag: Path, *, here: bool = False) -> Iterator[list[int]]:
     """
     flag.unlink(missing_ok=True)
     caught: list[int] = []
-    insist = Timer(_GRACE_SECONDS, lambda: _thread.interrupt_main(signal.Signals(caught[0])))
+    insist = Timer(GRACE_SECONDS, lambda: _thread.interrupt_main(signal.Signals(caught[0])))
     insist.daemon = True
 
     def catch(number: int) -> None:
@@ -109,7 +109,7 @@ def finish_or_stop(function: Callable[[], Any], caught: list[int]) -> Any:
     until = float("inf")
     while not wait([future], _LOOK_SECONDS).done:
         if caught:
-            until = min(until, time.monotonic() + _GRACE_SECONDS)
+            until = min(until, time.monotonic() + GRACE_SECONDS)
         if len(caught) > 1 or time.monotonic() > until:
             raise StoppedError(caught[0])
     if caught and future.exception():

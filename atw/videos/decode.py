@@ -29,7 +29,7 @@ Frame = NDArray[np.uint8]
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
 _DAMAGED_SHARE = 0.1  # if more is damaged, and more than the few frames that may be missing, the video is not used
 _PACKETS_PER_FRAME = 4  # at most: fields, pictures for reference only, and those that cannot be decoded
-_MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
+MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
 
 
 class BadVideoError(Exception):
@@ -322,8 +322,8 @@ def _decode(
         yield from frames
         if packet is None:
             return  # the container cannot be read on from here
-        if seconds > _MAX_SECONDS:
-            raise BadVideoError(f"too slow: decoding took more than {_MAX_SECONDS:g} s of processor time")
+        if seconds > MAX_SECONDS:
+            raise BadVideoError(f"too slow: decoding took more than {MAX_SECONDS:g} s of processor time")
         if len(findings.pictures.fed) > most_packets:
             raise BadVideoError(f"too long: more than {most_packets} packets of pictures")
 

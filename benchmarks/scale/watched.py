@@ -16,7 +16,7 @@ from atw.files import InputError
 
 REPOSITORY = Path(__file__).parents[2]
 _POLL_SECONDS = 0.02
-_YOUNG_SECONDS = 0.5  # until it runs its own program, a new process shows the memory of the one that started it
+YOUNG_SECONDS = 0.5  # until it runs its own program, a new process shows the memory of the one that started it
 _SHOWN = 2000  # characters of what a failed command printed
 
 
@@ -70,7 +70,7 @@ def _peak_bytes(pid: int, seen: dict[int, float]) -> int:
     with suppress(psutil.Error):
         total = resident_peak_bytes(pid)
         for each in psutil.Process(pid).children(recursive=True):
-            if now - seen.setdefault(each.pid, now) >= _YOUNG_SECONDS:
+            if now - seen.setdefault(each.pid, now) >= YOUNG_SECONDS:
                 total += resident_peak_bytes(each.pid)
     return total
 

@@ -68,7 +68,9 @@ def test_a_training_without_a_place_for_ray_is_refused_before_anything_runs(
 ) -> None:
     (tmp_path / "modules").mkdir()
     # As on a system without /tmp and the like.
-    (tmp_path / "modules/sitecustomize.py").write_text("from atw.train.ray import sockets\nsockets._COMMON = ()\n")
+    (tmp_path / "modules/sitecustomize.py").write_text(
+        "from atw.train.ray import sockets\nsockets.COMMON_PLACES = ()\n"
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "modules"), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     for name in ("XDG_RUNTIME_DIR", "RAY_ADDRESS"):

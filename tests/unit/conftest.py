@@ -1,6 +1,6 @@
 """Fixtures that several unit tests share: a folder of shards, a trained dataset, and undamaged videos."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,16 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
         assert (len(decoded), audit.repaired) == (COUNT, [])
         made[name] = content, decoded
     return made
+
+
+@pytest.fixture
+def fresh_auto() -> Iterator[None]:
+    """What `auto` stands for is looked for anew: in the test, which may change the backends, and after it."""
+    from atw.flow import engine
+
+    engine.fastest.cache_clear()
+    yield
+    engine.fastest.cache_clear()
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def simulate(target: Path) -> None:
     solver.TILE = SMALL_TILE
     first, second = stopping_pairs().transpose(1, 0, 2, 3)
     results["together"] = cuda.solve(first, second, STOPPING, 1)
-    solver._pools.clear()
+    solver.POOLS.clear()
     solver.MOST_PIXELS = 1
     first, second = first[2:], second[2:]
     results["split"] = cuda.solve(first, second, STOPPING, 1)

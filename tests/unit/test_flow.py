@@ -156,8 +156,8 @@ def test_a_backend_that_cannot_run_says_why(monkeypatch: pytest.MonkeyPatch) -> 
         engine.resolve_backend("gpu")
 
 
+@pytest.mark.usefixtures("fresh_auto")
 def test_auto_says_once_what_it_takes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_auto", [])
     monkeypatch.setitem(BACKENDS, "cuda", BACKENDS["cuda"]._replace(unusable=lambda: "no GPU"))
     with caplog.at_level(logging.INFO, logger="atw.flow.engine"):
         for _ in range(2):

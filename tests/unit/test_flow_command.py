@@ -147,7 +147,7 @@ def test_fields_are_those_of_the_workflow(video: Path, tmp_path: Path) -> None:
 def test_neither_threads_nor_blocks_change_a_byte(video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_flow(video, tmp_path / "one.h5", FlowOptions(preset="fast"))
     write_flow(video, tmp_path / "three.h5", FlowOptions(preset="fast", threads=3))
-    monkeypatch.setattr(streams, "_BLOCK_PIXELS", 1)
+    monkeypatch.setattr(streams, "BLOCK_PIXELS", 1)
     write_flow(video, tmp_path / "blocks.h5", FlowOptions(preset="fast"))
     content = (tmp_path / "one.h5").read_bytes()
     assert (tmp_path / "three.h5").read_bytes() == content
@@ -162,7 +162,7 @@ def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPat
         raise InputError("enough")
 
     monkeypatch.setattr(streams.tvl1, "estimate", counting)
-    monkeypatch.setattr(streams, "_BLOCK_PIXELS", 3 * 64 * 48)
+    monkeypatch.setattr(streams, "BLOCK_PIXELS", 3 * 64 * 48)
     for threads, pairs in ((1, 3), (2, 3), (5, 5)):
         with pytest.raises(InputError, match="enough"):
             write_flow(video, video.parent / "flow.h5", FlowOptions(threads=threads))
@@ -232,7 +232,7 @@ def test_the_film_shows_frames_beside_flow(
     video: Path, flow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: str
 ) -> None:
     if encoder == "mpeg4":
-        monkeypatch.setattr(films, "_ENCODERS", films._ENCODERS[1:])
+        monkeypatch.setattr(films, "ENCODERS", films.ENCODERS[1:])
     out = tmp_path / "film.mp4"
     write_preview(video, flow, out)
     frames = film_frames(out)

@@ -379,8 +379,8 @@ def test_a_cache_that_others_can_write_to_is_not_used(
 
 
 def test_the_cache_depends_on_all_kernel_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert iterate.py_func.__qualname__ == f"iterate-{jit._sources(Path(cpu.__file__).parent)}"  # type: ignore[attr-defined]
-    monkeypatch.setattr(jit, "_sources", lambda _: "other")
+    assert iterate.py_func.__qualname__ == f"iterate-{jit.sources_digest(Path(cpu.__file__).parent)}"  # type: ignore[attr-defined]
+    monkeypatch.setattr(jit, "sources_digest", lambda _: "other")
 
     def triple(value: float) -> float:
         return 3 * value

@@ -146,7 +146,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeSpace]]:
     device = SimpleNamespace(gpus={0: nullcontext()}, current_context=lambda: context)
     monkeypatch.setattr(solver, "cuda", device)
     monkeypatch.setattr(solver, "current_device", lambda: 0)
-    monkeypatch.setattr(solver, "_pools", {})
+    monkeypatch.setattr(solver, "POOLS", {})
     monkeypatch.setattr(solver, "Workspace", FakeSpace)
     monkeypatch.setattr(FakeSpace, "made", [])
     yield FakeSpace
@@ -265,13 +265,13 @@ def test_the_drivers_refusals_are_not_logged() -> None:
 def test_kernels_are_compiled_anew_when_any_of_their_files_changes(tmp_path: Path) -> None:
     folder = Path(tiles.__file__).parent
     for kernel in (kernels.convert, tiles.iteration_kernel(tiles.TILE)):
-        assert kernel.py_func.__qualname__.endswith(f"-{jit._sources(folder)}")
+        assert kernel.py_func.__qualname__.endswith(f"-{jit.sources_digest(folder)}")
     copy = Path(shutil.copytree(folder, tmp_path / "cuda", ignore=shutil.ignore_patterns("__pycache__")))
-    assert jit._sources(copy) == jit._sources(folder)
+    assert jit.sources_digest(copy) == jit.sources_digest(folder)
     with (copy / "tiles.py").open("a") as file:
         file.write("STATE = 5\n")
-    jit._sources.cache_clear()
-    assert jit._sources(copy) != jit._sources(folder)
+    jit.sources_digest.cache_clear()
+    assert jit.sources_digest(copy) != jit.sources_digest(folder)
 
 
 def test_kernels_without_a_writable_cache_are_compiled_all_the_same(

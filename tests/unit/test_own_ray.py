@@ -171,8 +171,8 @@ def test_a_ray_that_starts_at_the_second_try_is_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lines = ["test $(wc -l < starts) = 2 || { echo; echo too slow; exit 1; }", "echo 127.0.0.1:7", "cat"]
-    monkeypatch.setattr(sockets, "_COMMON", ())
-    monkeypatch.setattr(sockets, "_PLACE_BYTES", 999)
+    monkeypatch.setattr(sockets, "COMMON_PLACES", ())
+    monkeypatch.setattr(sockets, "PLACE_BYTES", 999)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with a_ray_that(*lines, folder=tmp_path, monkeypatch=monkeypatch) as address:
         assert address == "127.0.0.1:7"
@@ -194,7 +194,7 @@ def test_ray_gets_more_time_than_it_gives_itself(monkeypatch: pytest.MonkeyPatch
             raise answer
         return answer
 
-    monkeypatch.setattr(head, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(head, "LOOK_SECONDS", 0.0)
     assert head.waiting(get_node)("address", "id") == {"node": 1}
     monkeypatch.setattr(head, "PATIENCE_SECONDS", -1)
     answers.append(RuntimeError("unknown"))
@@ -208,11 +208,11 @@ def test_ray_knows_the_ports_of_its_agents_beforehand(tmp_path: Path) -> None:
 
     node = "0" * 56
     given = head.with_ports(start_raylet)(node, str(tmp_path), runtime_env_agent_port=0, other=1)
-    ports = {name: given.pop(name) for name in head._AGENT_PORTS}
+    ports = {name: given.pop(name) for name in head.AGENT_PORTS}
     assert given == {"node_id": node, "session_dir": str(tmp_path), "other": 1}
-    assert all(port in head._PORTS for port in ports.values())
+    assert all(port in head.PORTS for port in ports.values())
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
-        f"{head._LISTEN_PORT}_{node}": str(ports[head._LISTEN_PORT])
+        f"{head.LISTEN_PORT}_{node}": str(ports[head.LISTEN_PORT])
     }
 
 
@@ -228,7 +228,7 @@ def test_ray_still_starts_by_what_is_replaced_in_it() -> None:
     assert "ray._private.services.get_node(" in inspect.getsource(Node.__init__)
     assert "ray._private.services.start_raylet(" in inspect.getsource(Node.start_raylet)
     assert "ray._private.services.start_api_server(" in inspect.getsource(Node.start_api_server)
-    assert {*head._AGENT_PORTS, "session_dir", "node_id"} <= set(inspect.signature(services.start_raylet).parameters)
+    assert {*head.AGENT_PORTS, "session_dir", "node_id"} <= set(inspect.signature(services.start_raylet).parameters)
     assert "RAY_gcs_server_port_wait_time_s" in inspect.getsource(Node.start_gcs_server)
 
 
@@ -249,7 +249,7 @@ def test_the_command_gets_the_address_and_the_token_and_what_it_leaves_is_ended(
 
 
 def test_a_command_that_does_not_heed_a_signal_is_killed(light_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "_GRACE_SECONDS", 0.5)
+    monkeypatch.setattr(shared, "GRACE_SECONDS", 0.5)
     handler = signal.getsignal(signal.SIGTERM)
     timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGTERM))
     timer.start()
@@ -267,7 +267,7 @@ def test_what_cannot_be_run_is_named(light_ray: None, monkeypatch: pytest.Monkey
 
 
 def test_leftovers_of_a_killed_one_are_named(light_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "_FADE_SECONDS", 0.1)
+    monkeypatch.setattr(shared, "FADE_SECONDS", 0.1)
     current = Owner.current()
     gone = Owner(current.host, current.pid, "earlier")
     elsewhere = Owner("elsewhere", current.pid, gone.began)
@@ -302,13 +302,14 @@ def test_a_cluster_without_the_cpus_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, compute: dict[str, int], enough: int
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    monkeypatch.setattr(launch, "_ray", lambda *_: nullcontext())
+    monkeypatch.setattr(cluster, "check_reachable", lambda _: None)
+    monkeypatch.setattr(launch.ray, "init", lambda **_: None)
     wanted = Compute.model_validate({"workers": 2, **compute})
     monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": float(enough), "GPU": 3.0})
-    assert launch._available_gpus(wanted, threads=4) == 3
+    assert launch.available_gpus(wanted, threads=4) == 3
     monkeypatch.setattr(launch.ray, "cluster_resources", lambda: {"CPU": enough - 1.0})
     with pytest.raises(InputError, match=f"at head:6379 has {enough - 1} CPUs, but this training needs {enough}"):
-        launch._available_gpus(wanted, threads=4)
+        launch.available_gpus(wanted, threads=4)
 
 
 def test_an_address_where_nobody_answers_is_refused_at_once() -> None:
@@ -327,9 +328,10 @@ def test_a_cluster_that_refuses_is_explained(monkeypatch: pytest.MonkeyPatch, er
     def refuse(**_: object) -> None:
         raise error
 
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
     monkeypatch.setattr(launch.ray, "init", refuse)
     with pytest.raises(InputError, match=r"cannot join the Ray cluster at auto: no.*token"):
-        launch._join("auto")
+        launch.available_gpus(Compute(), threads=1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -355,7 +357,7 @@ def test_workers_that_do_not_end_are_not_waited_for(tmp_path: Path, monkeypatch:
     forever = threading.Event()
     try:
         for grace, signals in ((0.0, 1), (1000.0, 2)):
-            monkeypatch.setattr(stopping, "_GRACE_SECONDS", grace)
+            monkeypatch.setattr(stopping, "GRACE_SECONDS", grace)
             with pytest.raises(StoppedError) as stopped, stopping.stop_file(tmp_path / "stop") as caught:
                 for _ in range(signals):
                     os.kill(os.getpid(), signal.SIGTERM)

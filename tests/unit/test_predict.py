@@ -16,6 +16,7 @@ from atw.config import Evaluate, FieldShards
 from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
+from atw.extras.predict import Predictor
 from atw.extras.predict.drawn import render
 from atw.extras.predict.models import read_models
 from atw.files import InputError
@@ -131,31 +132,28 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
 
 
 def test_a_gpu_without_room_is_one_message(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = atw.load(trained.split, device="cpu")
+    models = read_models(trained.split)
 
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    for model in one._models.streams.values():
+    for model in models.streams.values():
         monkeypatch.setattr(model.network.backbone, "forward", full)
     with pytest.raises(InputError, match=r"prediction does not fit into the memory of the GPU: .*--device cpu"):
-        one.predict(trained.root / "left/1.avi")
+        Predictor(models, device="cpu", threads=1).predict(trained.root / "left/1.avi")
 
 
+@pytest.mark.usefixtures("fresh_auto")
 def test_a_prediction_waits_for_no_gpu_that_jobs_hold(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     def held(**_: Any) -> None:
         raise AssertionError("a prediction holds no GPU")
 
     monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
-    monkeypatch.setattr(engine, "_auto", [])
     monkeypatch.setattr(cuda, "claim", held)
-    one = atw.load(trained.split, device="cpu")
-    monkeypatch.setattr(one, "_device", torch.device("cuda"))
-    on_gpu = {stream: with_backend(model, "cuda") for stream, model in one._models.streams.items()}
-    monkeypatch.setattr(one, "_models", dataclasses.replace(one._models, streams=on_gpu))
+    models = read_models(trained.split)
+    on_gpu = {stream: with_backend(model, "cuda") for stream, model in models.streams.items()}
     for device, backend in (("cuda", "cuda"), ("cpu", "numba")):
-        monkeypatch.setattr(one, "_device", torch.device(device))
-        settings = one.shard_settings().values()
+        settings = dataclasses.replace(models, streams=on_gpu).shard_settings(torch.device(device)).values()
         assert {each.flow.backend for each in settings if isinstance(each, FieldShards)} == {backend}
 
 

@@ -19,16 +19,16 @@ def test_a_gpu_that_was_not_given_is_an_error(name: str) -> None:
         pass
 
 
+@pytest.mark.usefixtures("fresh_auto")
 def test_auto_without_a_gpu_stays_on_the_cpu_even_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
-    monkeypatch.setattr(engine, "_auto", [])
     with job_backend("auto", 0) as name:
         assert name == "numba"
 
 
+@pytest.mark.usefixtures("fresh_auto")
 def test_auto_with_a_gpu_holds_it_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(engine.BACKENDS, "cuda", engine.BACKENDS["numba"])
-    monkeypatch.setattr(engine, "_auto", [])
     monkeypatch.setattr(cuda, "visible_devices", lambda: ["GPU-a-test-only"])
     with job_backend("auto", 1) as name:
         assert name == "cuda"

@@ -18,7 +18,7 @@ from tests.conftest import OtherUser
 @pytest.fixture
 def only_tmpdir(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path | str], str]:
     """Why a Ray cannot have its folder in TMPDIR, where nothing else is there."""
-    monkeypatch.setattr(sockets, "_COMMON", ())
+    monkeypatch.setattr(sockets, "COMMON_PLACES", ())
     for name in ("XDG_RUNTIME_DIR", "RAY_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -38,7 +38,7 @@ def test_one_worker_needs_a_place_only_where_its_readers_have_none(
 ) -> None:
     assert only_tmpdir(tmp_path / "nowhere") != ""
     sockets.require_place(workers=1)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * sockets._SOCKET_BYTES)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("x" * sockets.SOCKET_BYTES)))
     with pytest.raises(InputError, match="TMPDIR"):
         sockets.require_place(workers=1)
 
@@ -47,38 +47,38 @@ def test_a_long_path_is_no_place_for_sockets(
     monkeypatch: pytest.MonkeyPatch, only_tmpdir: Callable[[Path | str], str]
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="a") as short:
-        place = Path(short, "x" * (sockets._PLACE_BYTES - len(short) - 1))
+        place = Path(short, "x" * (sockets.PLACE_BYTES - len(short) - 1))
         place.mkdir()
         assert only_tmpdir(place) == ""
         wide = place.with_name(place.name[:-1] + "ä")  # as many characters, one byte more
         wide.mkdir()
         message = only_tmpdir(wide)
-        assert f"{wide} has {sockets._PLACE_BYTES + 1} bytes, of at most {sockets._PLACE_BYTES}" in message
+        assert f"{wide} has {sockets.PLACE_BYTES + 1} bytes, of at most {sockets.PLACE_BYTES}" in message
         link = Path(short) / "l"
         link.symlink_to(wide)
         assert str(wide) in only_tmpdir(link)
         monkeypatch.setenv("RAY_ADDRESS", "head:6379")  # whose folder is its own affair
         assert only_tmpdir(wide) == ""
-        monkeypatch.setattr(sockets, "_COMMON", ("/nowhere", "/tmp"))
+        monkeypatch.setattr(sockets, "COMMON_PLACES", ("/nowhere", "/tmp"))
         assert sockets.places() == [Path("/tmp").resolve()]
 
 
 def test_a_place_without_room_or_that_is_not_there_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, only_tmpdir: Callable[[Path | str], str]
 ) -> None:
-    monkeypatch.setattr(sockets, "_PLACE_BYTES", 999)
+    monkeypatch.setattr(sockets, "PLACE_BYTES", 999)
     assert only_tmpdir(tmp_path) == ""
     assert f"{tmp_path / 'none'} is no folder" in only_tmpdir(tmp_path / "none")
     (tmp_path / "file").touch()
     assert f"{tmp_path / 'file'} is no folder" in only_tmpdir(tmp_path / "file")
-    monkeypatch.setattr(sockets, "_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(sockets, "FREE_BYTES", 1 << 60)
     assert "MB left" in only_tmpdir(tmp_path)
 
 
 def test_a_place_that_others_can_exchange_is_passed_over(
     monkeypatch: pytest.MonkeyPatch, other_user: OtherUser, only_tmpdir: Callable[[Path | str], str]
 ) -> None:
-    monkeypatch.setattr(sockets, "_PLACE_BYTES", 999)
+    monkeypatch.setattr(sockets, "PLACE_BYTES", 999)
     shared = other_user.folder.resolve()
     (shared / "ours").mkdir()
     (shared / "ours").chmod(0o700)
@@ -103,7 +103,7 @@ def test_nobody_else_gets_at_the_folder_of_a_ray(other_user: OtherUser) -> None:
             f"mv {own.path} x",
         ):
             assert other_user.run(attempt, check=False).returncode != 0, attempt
-        assert sorted(path.name for path in own.path.rglob("*")) == [sockets._HELD, sockets.INSIDE, "socket"]
+        assert sorted(path.name for path in own.path.rglob("*")) == [sockets.HELD, sockets.INSIDE, "socket"]
     assert list(other_user.folder.iterdir()) == []
 
 
@@ -132,8 +132,8 @@ def test_leftovers_of_killed_rays_are_removed(tmp_path: Path) -> None:
 
 
 def test_what_only_looks_like_a_leftover_stays(other_user: OtherUser) -> None:
-    shared, prefix = other_user.folder, sockets._PREFIX
-    mark = sockets._HELD
+    shared, prefix = other_user.folder, sockets.PREFIX
+    mark = sockets.HELD
     other_user.run(f"mkdir -m 700 {prefix}theirs && touch {prefix}theirs/{mark} && ln -s {shared}/goal {prefix}link")
     for name in ("goal", f"{prefix}open"):
         (shared / name).mkdir()
@@ -160,7 +160,7 @@ def test_a_ray_that_could_not_lock_its_folder_is_no_leftover(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-LIMIT = sockets._SOCKET_BYTES - len(sockets._PYTHONS_SOCKET)
+LIMIT = sockets.SOCKET_BYTES - len(sockets.PYTHONS_SOCKET)
 FRESH = """
 import multiprocessing.util, tempfile, time
 from atw.train.ray.sockets import forkserver

@@ -218,7 +218,7 @@ for _ in range(8):
 def test_a_process_that_has_just_been_started_does_not_count_as_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, young_seconds: float
 ) -> None:
-    monkeypatch.setattr(watched, "_YOUNG_SECONDS", young_seconds)
+    monkeypatch.setattr(watched, "YOUNG_SECONDS", young_seconds)
     (tmp_path / "forks.py").write_text(FORKS)
     peak = watched.run("forks", "", folder=tmp_path).peak_bytes
     assert 200 * MIB < peak < 300 * MIB if young_seconds else 400 * MIB < peak < 600 * MIB

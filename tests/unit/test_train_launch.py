@@ -91,7 +91,7 @@ def test_a_signal_lets_it_keep_a_state(trained: Any, tmp_path: Path) -> None:
 def test_what_does_not_end_is_ended(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grace: float, signals: int
 ) -> None:
-    monkeypatch.setattr(stopping, "_GRACE_SECONDS", grace)
+    monkeypatch.setattr(stopping, "GRACE_SECONDS", grace)
 
     def go_on(*_: Any) -> None:
         for _ in range(signals):

@@ -13,7 +13,7 @@ from atw.files import atomic_path
 from atw.terminal import meter
 from atw.videos.times import Times
 
-_ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))  # mpeg4 is FFmpeg's own
+ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "3"}))  # mpeg4 is FFmpeg's own
 _TICKS = 60_000  # per second; MPEG-4 allows 65,535
 _LONGEST_TICKS = 2**31 - 1  # of one picture
 
@@ -33,7 +33,7 @@ def write_film(out: Path, pictures: Iterator[NDArray[np.uint8]], times: Times, *
     length_of = dict(zip(starts[:-1], lengths.tolist(), strict=True))
     # The encoder plans bits and buffers by the rate; the times alone decide what is shown when.
     rate = min(max(Fraction(times.frames / times.seconds).limit_denominator(1001), Fraction(1)), Fraction(1000))
-    codec, options = next((name, options) for name, options in _ENCODERS if name in av.codecs_available)
+    codec, options = next((name, options) for name, options in ENCODERS if name in av.codecs_available)
     with (
         atomic_path(out) as temporary,
         av.open(str(temporary), "w", format="mp4") as film,

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from atw.config import RECIPES, STREAMS, Evaluate, Fusion
+import torch
+
+from atw.config import ON_GPU, RECIPES, STREAMS, Evaluate, FrameShards, Fusion, ShardSettings, WarpedShards
 from atw.evaluate.fuse import Addend
 from atw.evaluate.result import Result, read_result
 from atw.files import InputError
 from atw.model.modelfile import TrainedModel, load_model
+from atw.preprocess.resources import backend_with
 
 log = logging.getLogger("atw")
 _FRAMES = {"width", "height", "max_pixels", "picture_stream"}
@@ -31,6 +34,26 @@ class Models:
     weights: dict[str, float]
     on: Addend
     evaluate: dict[str, Evaluate]
+
+    def shard_settings(self, device: torch.device) -> dict[str, ShardSettings]:
+        """By stream, the settings of the shards of training, on a flow backend that can run beside that device.
+
+        Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
+        """
+        gpus = int(device.type == "cuda")
+        return {stream: _usable(model.settings.shards, gpus) for stream, model in self.streams.items()}
+
+
+def _usable(settings: ShardSettings, gpus: int) -> ShardSettings:
+    if isinstance(settings, FrameShards):
+        return settings
+    name = settings.flow.backend
+    # What a GPU computed, the CPU computes as well: the backends agree within rounding.
+    settings = settings.on(backend_with("auto" if name in ON_GPU and not gpus else name, gpus))
+    if isinstance(settings, WarpedShards) and settings.warp.masks:
+        log.warning("warp.masks was set in training; a new video has no masks, and none are used")
+        return settings.without_masks()
+    return settings
 
 
 def read_models(folder: Path) -> Models:

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atw.config import ON_GPU, FrameShards, ShardSettings, WarpedShards
 from atw.data import augment
 from atw.evaluate.fuse import probabilities, weighted_sum
 from atw.extras.predict.items import VideoItems, blocks_of
@@ -21,7 +20,6 @@ from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPr
 from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
 from atw.files import InputError
 from atw.model.modelfile import TrainedModel
-from atw.preprocess.resources import backend_with
 from atw.terminal import meter
 from atw.train.devices import explain_out_of_memory, full_fp32
 from atw.videos.decode import Audit, BadVideoError
@@ -99,7 +97,7 @@ class Predictor:
         check_window(window_seconds, stride_seconds)
         path = Path(video)
         with tempfile.TemporaryFile() as file:
-            items = VideoItems(path, self.shard_settings(), threads=self._threads, file=file)
+            items = VideoItems(path, self._models.shard_settings(self._device), threads=self._threads, file=file)
             log.info("%s: looking through the file", path.name)
             audit = items.examine()
             _report(path, audit)
@@ -155,24 +153,6 @@ class Predictor:
             repaired=audit.repaired,
             notes=audit.notes,
         )
-
-    def shard_settings(self) -> dict[str, ShardSettings]:
-        """By stream, the settings of the shards of training, on a flow backend that can run here.
-
-        Flow shares the GPU with the networks, and with the jobs that hold it: a prediction waits for nobody.
-        """
-        return {stream: self._usable(model.settings.shards) for stream, model in self._models.streams.items()}
-
-    def _usable(self, settings: ShardSettings) -> ShardSettings:
-        if isinstance(settings, FrameShards):
-            return settings
-        gpus, name = int(self._device.type == "cuda"), settings.flow.backend
-        # What a GPU computed, the CPU computes as well: the backends agree within rounding.
-        settings = settings.on(backend_with("auto" if name in ON_GPU and not gpus else name, gpus))
-        if isinstance(settings, WarpedShards) and settings.warp.masks:
-            log.warning("warp.masks was set in training; a new video has no masks, and none are used")
-            return settings.without_masks()
-        return settings
 
     def _plan(self, stream: str, spans: Sequence[Span]) -> _Plan:
         snippets, stack = self._models.evaluate[stream].snippets, self._models.streams[stream].settings.stack

@@ -245,13 +245,13 @@ class Pool:
         return pairs // 2
 
 
-_pools: dict[int, Pool] = {}
+POOLS: dict[int, Pool] = {}
 
 
 @atexit.register
 def release() -> None:
     """Free the memory of all devices, before numba does so without a context."""
-    for device, pool in _pools.items():
+    for device, pool in POOLS.items():
         with contextlib.suppress(CudaAPIError), cuda.gpus[device]:
             pool.clear()
 
@@ -269,7 +269,7 @@ def solve(first: Images, second: Images, settings: Parameters) -> FloatArray:
     device = current_device()
     try:
         with cuda.gpus[device]:
-            fill(flow, first, second, settings, sizes, _pools.setdefault(device, Pool()))
+            fill(flow, first, second, settings, sizes, POOLS.setdefault(device, Pool()))
     except CudaAPIError as error:
         if not out_of_memory(error):
             raise

@@ -27,11 +27,11 @@ from ray._raylet import persist_port  # type: ignore[attr-defined]  # mypy does 
 from atw.train.ray.cluster import PATIENCE_SECONDS
 from atw.train.ray.sockets import INSIDE
 
-_LOOK_SECONDS = 0.5
+LOOK_SECONDS = 0.5
 _SERVERS = ("gcs_server", "raylet")
-_LISTEN_PORT = "dashboard_agent_listen_port"
-_AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", _LISTEN_PORT)
-_PORTS = range(20000, 32768)  # above the ports of Ray's workers, below those that Linux assigns by itself
+LISTEN_PORT = "dashboard_agent_listen_port"
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port", LISTEN_PORT)
+PORTS = range(20000, 32768)  # above the ports of Ray's workers, below those that Linux assigns by itself
 _OBJECT_STORE_BYTES = 100_000_000  # trainings do not use it; the default is a third of the memory
 
 
@@ -77,7 +77,7 @@ def waiting(get_node: Callable[..., Any]) -> Callable[..., Any]:
             except RuntimeError:
                 if time.monotonic() > until:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     return wait
 
@@ -86,10 +86,10 @@ def with_ports(start_raylet: Callable[..., Any]) -> Callable[..., Any]:
     """Tell raylet the ports of its agents beforehand: it ends itself if they take 15 s to tell it."""
 
     def start(*arguments: Any, **options: Any) -> Any:
-        ports = dict(zip(_AGENT_PORTS, _free_ports(), strict=True))
+        ports = dict(zip(AGENT_PORTS, _free_ports(), strict=True))
         given = inspect.signature(start_raylet).bind(*arguments, **options | ports).arguments
         # raylet takes this file for the agent's own message; it gets the other ports on its command line.
-        persist_port(given["session_dir"], given["node_id"], _LISTEN_PORT, ports[_LISTEN_PORT])
+        persist_port(given["session_dir"], given["node_id"], LISTEN_PORT, ports[LISTEN_PORT])
         return start_raylet(*arguments, **options | ports)
 
     return start
@@ -113,8 +113,8 @@ def in_short_tmpdir(start_api_server: Callable[..., Any], folder: Path) -> Calla
 
 def _free_ports() -> list[int]:
     ports: list[int] = []
-    while len(ports) < len(_AGENT_PORTS):
-        port = secrets.choice(_PORTS)
+    while len(ports) < len(AGENT_PORTS):
+        port = secrets.choice(PORTS)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             ports.append(port)
     return ports
@@ -122,7 +122,7 @@ def _free_ports() -> list[int]:
 
 def _fail_with_servers(started: threading.Event) -> None:
     """End this process if one of Ray's servers ends during the start: Ray itself would wait until its limit."""
-    while not started.wait(_LOOK_SECONDS):
+    while not started.wait(LOOK_SECONDS):
         for child in psutil.Process().children():
             with suppress(psutil.Error, ChildProcessError):
                 if child.name() in _SERVERS:

@@ -16,8 +16,8 @@ from atw.train.stopping import handled_by
 
 log = logging.getLogger("atw")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_FADE_SECONDS = 15.0  # the Ray of a killed `atw ray` ends by itself in this time
-_GRACE_SECONDS = 30.0
+FADE_SECONDS = 15.0  # the Ray of a killed `atw ray` ends by itself in this time
+GRACE_SECONDS = 30.0
 _POLL_SECONDS = 0.2
 _ROUNDS = 5  # processes may start others while they are being killed
 
@@ -78,7 +78,7 @@ def _wait_for(child: subprocess.Popen[bytes], caught: "queue.SimpleQueue[int]") 
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, number)
             if number != signal.SIGINT:
-                deadline = min(deadline, time.monotonic() + _GRACE_SECONDS)
+                deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
         if time.monotonic() > deadline:
             log.warning("the command does not end: killing it")
             with suppress(ProcessLookupError):
@@ -104,7 +104,7 @@ def _end_own() -> None:
 
 def _refuse_leftovers() -> None:
     left = [process for process, owner in _owned() if not owner.runs()]
-    alive = still_there(left, _FADE_SECONDS)
+    alive = still_there(left, FADE_SECONDS)
     if not alive:
         return
     names = []

@@ -24,16 +24,16 @@ from pathlib import Path
 from atw.files import InputError, exchangeable
 
 INSIDE = "r"  # Ray's own folder, which it makes writable by everyone
-_HELD = "held"
-_COMMON = ("/tmp", "/var/tmp", "/dev/shm")
-_PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # locks of other hosts may not be visible here
+HELD = "held"
+COMMON_PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+PREFIX = f"atw-{zlib.crc32(platform.node().encode()) & 0xFFFF:04x}-"  # locks of other hosts may not be visible here
 _RANDOM_BYTES = 8  # that mkdtemp adds
 # The system limits the path of a socket; the longest below Ray's folder belongs to its dashboard.
-_SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
+SOCKET_BYTES = 103 if sys.platform == "darwin" else 107
 _LONGEST_SOCKET = "session_2026-11-28_04-50-00_993906_4194304/sockets/dash_MetricsHead"
-_PLACE_BYTES = _SOCKET_BYTES - len(f"/{_PREFIX}/{INSIDE}/{_LONGEST_SOCKET}") - _RANDOM_BYTES
-_PYTHONS_SOCKET = "/pymp-12345678/listener-12345678"  # of `multiprocessing`
-_FREE_BYTES = 50_000_000
+PLACE_BYTES = SOCKET_BYTES - len(f"/{PREFIX}/{INSIDE}/{_LONGEST_SOCKET}") - _RANDOM_BYTES
+PYTHONS_SOCKET = "/pymp-12345678/listener-12345678"  # of `multiprocessing`
+FREE_BYTES = 50_000_000
 # The servers that can end a start come first; Ray's servers in C++ write their errors to `.out`.
 _LOGS = [f"{server}.{kind}" for server in ("raylet", "gcs_server") for kind in ("out", "err")]
 _LOGS += ["dashboard.err", "dashboard.log", "runtime_env_agent.log", "dashboard_agent.log"]
@@ -59,14 +59,14 @@ def places() -> list[Path]:
         InputError: there is none.
     """
     # XDG_RUNTIME_DIR comes last because it is removed at logout.
-    names = [os.environ.get("TMPDIR"), *_COMMON, os.environ.get("XDG_RUNTIME_DIR")]
+    names = [os.environ.get("TMPDIR"), *COMMON_PLACES, os.environ.get("XDG_RUNTIME_DIR")]
     reasons = {place: _unfit(place) for place in (Path(name).resolve() for name in names if name)}
     fit = [place for place, reason in reasons.items() if not reason]
     if not fit:
         refused = "; ".join(f"{place} {reason}" for place, reason in reasons.items())
         raise InputError(
             f"there is no folder for Ray's sockets and logs ({refused}): let TMPDIR name a folder of yours on a local "
-            f"disk whose path has at most {_PLACE_BYTES} bytes"
+            f"disk whose path has at most {PLACE_BYTES} bytes"
         )
     return fit
 
@@ -74,15 +74,15 @@ def places() -> list[Path]:
 def _unfit(place: Path) -> str:
     """Say why a Ray cannot have its folder there; "" if it can."""
     length = len(os.fsencode(place))
-    if length > _PLACE_BYTES:
-        return f"has {length} bytes, of at most {_PLACE_BYTES}"
+    if length > PLACE_BYTES:
+        return f"has {length} bytes, of at most {PLACE_BYTES}"
     try:
         if not place.is_dir():
             return "is no folder"
         if not os.access(place, os.W_OK | os.X_OK):
             return "cannot be written to"
-        if shutil.disk_usage(place).free < _FREE_BYTES:
-            return f"has less than {_FREE_BYTES // 1_000_000} MB left"
+        if shutil.disk_usage(place).free < FREE_BYTES:
+            return f"has less than {FREE_BYTES // 1_000_000} MB left"
         if folder := exchangeable(place, writers=stat.S_IWGRP | stat.S_IWOTH):
             return f"could be exchanged by others, who may write to {folder}"
     except OSError as error:
@@ -92,7 +92,7 @@ def _unfit(place: Path) -> str:
 
 def _is_long(folder: str) -> bool:
     """Whether a folder's path is too long for the sockets of Python's own processes."""
-    return len(os.fsencode(folder)) > _SOCKET_BYTES - len(_PYTHONS_SOCKET)
+    return len(os.fsencode(folder)) > SOCKET_BYTES - len(PYTHONS_SOCKET)
 
 
 def forkserver() -> ForkServerContext:
@@ -130,12 +130,12 @@ class SocketFolder:
 def own_folder(place: Path) -> Iterator[SocketFolder]:
     """Make a new folder at a place, after removing those that killed processes left there."""
     _remove_leftovers(place)
-    path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
+    path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
     lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):  # without locks, leftovers stay
             fcntl.flock(lock, fcntl.LOCK_EX)
-            (path / _HELD).touch()  # after locking: a folder with this mark and no lock is a leftover
+            (path / HELD).touch()  # after locking: a folder with this mark and no lock is a leftover
         (path / INSIDE).mkdir()
         yield SocketFolder(path, lock)
     finally:
@@ -144,7 +144,7 @@ def own_folder(place: Path) -> Iterator[SocketFolder]:
 
 
 def _remove_leftovers(place: Path) -> None:
-    for path in place.glob(f"{_PREFIX}*/{_HELD}"):
+    for path in place.glob(f"{PREFIX}*/{HELD}"):
         with suppress(OSError):
             lock = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:
