@@ -41,7 +41,7 @@ def is_red(video: Path) -> list[bool]:
         whole, frame = capture.read()
         if not whole:
             return red
-        blue, green, level = frame.mean(axis=(0, 1))
+        _, green, level = frame.mean(axis=(0, 1))
         red.append(bool(level > green))
 
 
