@@ -217,7 +217,7 @@ def consensus(
     Example: atw run --dry-run results/demo/tables/consensus.json -- --printshellcmds
     """
     from atw import config
-    from atw.extras.tables.consensus import write_consensus_table
+    from atw.extras.tables.consensus_table import write_consensus_table
 
     write_consensus_table(out, scores, config.ConsensusTableSettings.from_json(settings))
 

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 from atw import config
 from atw.config import ConsensusTableSettings
 from atw.evaluate.compare import compare_repeated
-from atw.extras.tables.consensus import write_consensus_table
+from atw.extras.tables.consensus_table import write_consensus_table
 from atw.files import InputError
 from atw.plan import Plan
 from tests.unit.scored import VIDEOS, scored, write_scores
