@@ -128,7 +128,7 @@ def only_into(matches: FloatArray, usable: Image | None) -> FloatArray:
 
 
 def fit_and_warp(first: Image, second: Image, matches: FloatArray, warp: Warp) -> Compensated:
-    """Fit a homography to matches and, if it is accepted and no noise, warp `second` by it."""
+    """Fit a homography to matches, and warp `second` by it if it is accepted and the camera moved."""
     height, width = first.shape
     fitted, inliers, residual_px = None, 0, math.nan
     if matches.shape[1] > warp.min_matches:

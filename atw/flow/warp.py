@@ -51,10 +51,10 @@ def estimate_warped(
     Where the camera stands still the flow is exactly that of `estimate`.
 
     Args:
-        first: as for `estimate`.
-        second: likewise.
-        known: the plain flow [B, 2, H, W], as computed or as stored, where it is rounded; matches of the kind "tracks"
-            do without, and it may be None.
+        first: the first images, as for `estimate`.
+        second: the second images, as for `estimate`.
+        known: the plain flow [B, 2, H, W] in px, computed or read from a shard. It may be None for matches of the kind
+            "tracks", which do not use it.
         flow: how to compute the flow.
         warp: how to find the camera's motion; its folder of masks is not read here.
         mask: excludes people from the matches; a function is called from each thread.

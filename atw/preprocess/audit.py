@@ -1,4 +1,4 @@
-"""What is wrong with the videos of a split, as its shards recorded it, and whether too many are bad to train on."""
+"""List the faults of a split's videos, as its shards recorded them, and refuse to train if too many are bad."""
 
 import csv
 import logging
@@ -21,7 +21,7 @@ _COPIES_NAMED = 4  # of one file
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """A row of quarantine.csv; `verdict` is quarantined, left out, or repaired, used all the same."""
+    """A row of quarantine.csv. A video with the verdict `quarantined` is left out; one that was `repaired` is used."""
 
     video: str
     label: str
@@ -38,7 +38,7 @@ def allowed(videos: int, limit: float) -> int:
 
 
 def audit(out: Path, shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) -> None:
-    """Write what `judge` finds as quarantine.csv of a split."""
+    """Write the findings of `judge` as the quarantine.csv of a split."""
     _write(out, judge(shard_paths, settings, dataset))
 
 
@@ -52,8 +52,8 @@ def judge(shard_paths: list[Path], settings: AuditSettings, dataset: Dataset) ->
 
     Raises:
         InputError: more videos are quarantined than the limit allows, a video is in none of the shards, or one file is
-            in both subsets or in two classes and may not be. If the dataset allows videos to be missing, missing ones
-            do not count, neither as bad nor as videos.
+            in both subsets or in two classes although `identical` refuses that. If the dataset allows videos to be
+            missing, the missing ones count neither as quarantined nor as videos of the split.
     """
     entries: dict[str, Entry] = {}
     for path in shard_paths:
@@ -128,8 +128,8 @@ def _check_copies(listed: Sequence[ListedVideo], entries: dict[str, Entry], sett
         "videos, or videos of several classes:"
     )
     last = (
-        "A result on such a split says too much or too little. Take the copies from the lists, or, if they are "
-        f"meant, set datasets.{settings.dataset}.preprocess.identical in config.yaml to allow"
+        "The accuracy on such a split is misleading. Take the copies from the lists, or, if they are "
+        f"intended, set datasets.{settings.dataset}.preprocess.identical in config.yaml to allow"
     )
     raise InputError("\n".join((first, *_named(wrong), last)))
 

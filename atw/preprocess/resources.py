@@ -1,4 +1,4 @@
-"""What a job of preprocessing works with: threads, a flow backend with its GPU, and room for encoded items."""
+"""The resources of a preprocessing job: threads, a flow backend with its GPU, and room for encoded items."""
 
 import logging
 import tempfile
@@ -32,7 +32,7 @@ class Spool:
         self._lengths: list[int] = []
 
     def __del__(self) -> None:
-        # Nobody who drops the items of a video, one that turned out bad too, needs to know where they are.
+        # The file goes with the items, also those of a video that turned out bad.
         self._file.close()
 
     def extend(self, items: Iterable[bytes]) -> None:
@@ -52,11 +52,11 @@ class Spool:
 
 @dataclass(frozen=True)
 class Resources:
-    """What the videos of a shard share.
+    """Threads, progress and storage, which the videos of a shard share.
 
     Args:
         threads: returns how many threads a video may use at the moment.
-        count: is called with each number of finished items.
+        count: is called with the number of items that were finished since the last call.
         storage: returns an empty place for the encoded items of a video.
     """
 
@@ -66,7 +66,7 @@ class Resources:
 
 
 class Cores:
-    """The threads of a job, shared out among the videos in work."""
+    """The threads of a job, divided among the videos that are being processed."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -75,7 +75,7 @@ class Cores:
 
     @contextmanager
     def one_video(self) -> Iterator[None]:
-        """Take part for as long as a video is worked on."""
+        """Count one more video as being processed during the block."""
         with self._lock:
             self._videos += 1
         try:
@@ -109,7 +109,7 @@ def backend_with(name: str, gpus: int) -> str:
 
 @contextmanager
 def job_backend(name: str, gpus: int) -> Iterator[str]:
-    """Give the backend as `backend_with` does; for "cuda", hold a GPU meanwhile that no other job holds.
+    """Yield the backend that `backend_with` returns; for "cuda", hold a GPU during the block that no other job holds.
 
     Raises:
         InputError: a GPU is asked for and not given, or none is free.

@@ -69,7 +69,7 @@ def make(
 
 def _name(settings: ShardSettings) -> str:
     if settings.shard is None:
-        raise InputError("these settings are of no single shard; give its name and the digest of its members")
+        raise InputError("these settings do not name a shard; give its name and the digest of its members")
     return settings.shard
 
 
@@ -82,7 +82,7 @@ def _require_planned(dataset: Dataset, settings: ShardSettings, members: str) ->
 
 
 def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header:
-    """Return what a shard says of itself; `backend` is the one in effect, None for rgb."""
+    """Return the header of a shard; `backend` is the flow backend that computes it, None for rgb."""
     found = Header(
         stream=settings.stream,
         dataset=dataset,

@@ -1,4 +1,4 @@
-"""What each stream stores of a video: functions from decoded frames to encoded items, in bounded memory."""
+"""Encode a video for each stream: functions from decoded frames to encoded items, in bounded memory."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ StoredFlow = Callable[[Sequence[int]], NDArray[np.uint8]]
 
 @dataclass
 class Items:
-    """The encoded items of one video, and what the index says about them, see `Entry`."""
+    """The encoded items of one video, and their figures for the index, which `Entry` explains."""
 
     encoded: Spool | list[bytes]
     clipped: float = 0.0
@@ -38,7 +38,7 @@ class Items:
 
 
 def fill_in(entry: Entry, audit: Audit, items: Items) -> None:
-    """Copy what the decoder found, and what is known of the items, to a row of the index."""
+    """Fill in a row of the index from the decoder's findings and the figures of the items."""
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
     entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
     entry.start, entry.repaired, entry.notes = audit.start, "; ".join(audit.repaired), "; ".join(audit.notes)

@@ -28,7 +28,7 @@ _DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What the maker of a shard says of it: attributes, in the order in which they are stored; empty ones are not.
+    """The attributes of a shard that its maker sets, in the order in which they are stored; empty ones are not stored.
 
     Args:
         settings: of the job that made the shard, see `atw.config.ShardSettings`.
@@ -64,7 +64,7 @@ class Header:
             if not isinstance(value, int) or not 0 <= value <= largest:
                 raise ValueError(f"its {name} is {value!r}")
         if not isinstance(attributes["digest"], str) or not isinstance(header.settings, dict):
-            raise ValueError("its digest or its settings are no such thing")
+            raise ValueError("its digest is not text, or its settings are not an object")
         if header.stream != "rgb" and not header.bound > 0:
             raise ValueError(f"its bound is {header.bound!r}")
         return header
@@ -103,8 +103,8 @@ class Entry:
         start: when the first frame is shown on the file's own clock, seconds.
         width: original width, pixels.
         height: original height, pixels.
-        repaired: what was mended, "" if nothing was.
-        notes: what is worth knowing and no fault.
+        repaired: faults of the file that were mended, "" if there are none.
+        notes: harmless peculiarities, "" if there are none.
         quarantined: why the video is left out, "" if it is not.
         sha256: of the video file.
         clipped: share of displacements beyond the bound (flow, warped).
@@ -147,7 +147,7 @@ def checksum(attributes: Mapping[str, Any], entries: Sequence[Entry]) -> str:
 
 
 def index_bytes(entries: Sequence[Entry], times: str) -> bytes:
-    """Return what the attribute `digest` covers beside the items; `times` is the attribute of that name."""
+    """Return the bytes that the attribute `digest` covers beside the items; `times` is the attribute of that name."""
     return json.dumps([asdict(entry) for entry in entries], sort_keys=True).encode() + times.encode()
 
 
@@ -159,14 +159,14 @@ def times_digest(offsets: NDArray[np.int64], edges: NDArray[np.float64]) -> str:
 def quantise(flow: NDArray[np.float32], bound: float) -> NDArray[np.uint8]:
     """Store displacements in pixels as levels 1..255: round(128 + 255 d / (2 bound)), half to even, clipped.
 
-    The step, 2 bound / 255 pixels, is the one of the field; only zero sits on a level of its own.
+    Levels are 2 bound / 255 pixels apart, and no motion is exactly level 128.
     """
     levels: NDArray[np.uint8] = np.clip(np.rint(flow * np.float32(255 / (2 * bound))) + ZERO, 1, 255).astype(np.uint8)
     return levels
 
 
 def dequantise(levels: NDArray[np.uint8], bound: float) -> NDArray[np.float32]:
-    """Return displacements in pixels, off by half a level (bound / 255 pixels) at most unless they were clipped."""
+    """Return displacements in pixels; the error of those that were not clipped is at most half a level."""
     return (levels.astype(np.float32) - ZERO) * np.float32(2 * bound / 255)
 
 
@@ -211,7 +211,7 @@ def decode_field(stored: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def places_of(numbers: Sequence[int] | NDArray[np.integer]) -> dict[int, list[int]]:
-    """Return the places of each number, in rising order of the numbers, which is the best order to read a file in."""
+    """Map each number to its places in `numbers`. The keys rise, which is the fastest order to read a file in."""
     places: dict[int, list[int]] = {}
     for place in np.argsort(numbers, kind="stable").tolist():
         places.setdefault(int(numbers[place]), []).append(place)

@@ -42,11 +42,11 @@ class Shard:
 
     Args:
         path: of the file.
-        seal: what `seal` was when the shard was opened before. The index is then not read and checked again, which is
-            most of the time that opening takes, and `entries` is empty.
+        seal: the `seal` of the shard when it was opened before. The index, which takes most of the time of opening, is
+            then not read and checked again, and `entries` is empty.
 
     Attributes:
-        header: what its maker says of it.
+        header: the attributes that its maker set.
         entries: the rows of the index, sorted by video id.
         digest: SHA-256 over items, index and times, as the writer recorded it.
         times_digest: SHA-256 over the times, as the writer recorded it.
@@ -226,7 +226,7 @@ class Shard:
     def times(self, entry: Entry) -> Times:
         """Return when each frame of a video is shown; field i of a flow stream leads from frame i to frame i + 1.
 
-        The shard was opened without a seal.
+        The shard must have been opened without a seal.
 
         Raises:
             InputError: damaged; names the file and the remedy.

@@ -1,4 +1,4 @@
-"""What people do with shards: `atw shards info`, `verify` and `export`."""
+"""The commands `atw shards info`, `verify` and `export`."""
 
 import hashlib
 import logging
@@ -38,8 +38,8 @@ _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f%/\\:*?"<>|]')
 def find(paths: Sequence[Path]) -> list[Path]:
     """Find the shards that files and folders stand for, those of a folder sorted by path; each is named once.
 
-    Linked folders are looked into, each folder once. HDF5 files in them that are no shards are passed over and named; a
-    .h5 file that cannot be opened may be a damaged shard, and stays.
+    Links to folders are followed, and each folder is searched once. HDF5 files that are not shards are left out, and
+    the first of them is named. A .h5 file that cannot be opened is kept, because it may be a damaged shard.
 
     Raises:
         InputError: a path does not exist or is another HDF5 file, or a folder cannot be read or holds no shard.
@@ -49,14 +49,14 @@ def find(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise InputError(f"{path} does not exist; {_GIVE_SHARDS}")
         if not path.is_dir() and (kind := _foreign_kind(path)):
-            raise InputError(f"{path} is {kind}, no shard; {_GIVE_SHARDS}")
+            raise InputError(f"{path} is {kind} and not a shard; {_GIVE_SHARDS}")
         for shard in _in_folder(path) if path.is_dir() else [path]:
             found.setdefault(os.path.realpath(shard), shard)
     return list(found.values())
 
 
 def _foreign_kind(path: Path) -> str | None:
-    """Say what an HDF5 file is that is no shard; None for a shard, and for what cannot be opened."""
+    """Name the kind of an HDF5 file that is not a shard; None for a shard and for a file that cannot be opened."""
     try:
         with open_file(path) as file:
             names = set(file.attrs)
@@ -74,7 +74,7 @@ def _in_folder(folder: Path) -> list[Path]:
         there = f"; {foreign[0]}" if foreign else ", that is, no .h5 file"
         raise InputError(f"folder {folder} holds no shard{there}; give another one")
     if foreign:
-        log.info("in %s, passed over as no shard: %d, first %s", folder, len(foreign), foreign[0])
+        log.info("in %s, %d HDF5 files are not shards and are left out, first %s", folder, len(foreign), foreign[0])
     return [path for path, kind in kinds.items() if not kind]
 
 
@@ -93,7 +93,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def info(paths: Sequence[Path], *, as_json: bool) -> list[str]:
-    """Print what the shards hold, as a table or as a JSON list; return a message for each that cannot be read."""
+    """Describe shards in a table or a JSON list on stdout; return a message for each shard that cannot be read."""
     described, messages = [], []
     for path in find(paths):
         try:
@@ -110,22 +110,18 @@ def info(paths: Sequence[Path], *, as_json: bool) -> list[str]:
 def _describe(path: Path) -> dict[str, Any]:
     """Return what `atw shards info --json` prints of a shard."""
     with Shard(path) as shard:
-        header, entries = shard.header, shard.entries
-        known = {name: value for name, value in vars(header).items() if value and not isinstance(value, dict)}
+        entries = shard.entries
         return {
             "path": str(path),
-            **known,
+            **vars(shard.header),
             "items": sum(entry.count for entry in entries),
             "digest": shard.digest,
-            **({"flow": header.flow} if header.flow else {}),
             "videos": len(entries),
             "bytes": path.stat().st_size,
             "quarantined": {entry.video: entry.quarantined for entry in entries if entry.quarantined},
             "repaired": {entry.video: entry.repaired for entry in entries if entry.repaired},
             "notes": {entry.video: entry.notes for entry in entries if entry.notes},
             "times": Counter(shard.times(entry).source for entry in entries if entry.count),
-            "settings": header.settings,
-            "software": header.software,
         }
 
 
@@ -166,8 +162,8 @@ def _in_short(shard: dict[str, Any]) -> str:
 def verify(paths: Sequence[Path]) -> tuple[int, list[str]]:
     """Read every byte of the shards; return how many there are, and a message for each damage.
 
-    Checked are attributes and index, the checksum and the declared size of every item, whether it can be decoded, the
-    digest over all, and whether the streams were made from the same files.
+    It checks the attributes and the index, the checksum and the declared size of every item, whether the item can be
+    decoded, the digest over all items, and whether the streams were made from the same files.
     """
     shards = find(paths)
     messages: list[str] = []
@@ -269,13 +265,13 @@ def export(
 ) -> Exported:
     """Write the items of videos as files below `out`/<dataset>/<stream>/<video id>/, from 00000 on.
 
-    All shards, ids and folders are looked at before anything is written, and a folder appears when it is whole. The
-    parts of an id become folders; what is unsafe in a file name is percent-encoded, so no id leads out of `out`.
+    All shards, ids and folders are checked before anything is written, and a folder appears when it is whole. The parts
+    of an id become folders. Characters that are unsafe in a file name are percent-encoded, so no id leads out of `out`.
 
     Args:
         paths: shards, or folders of shards.
         out: the folder.
-        videos: ids of those to export, all unless given; quarantined ones have nothing to export.
+        videos: ids of the videos to export; empty: all that are not quarantined.
         form: jpg (the stored bytes) or png for frames; for fields flo, Middlebury files in px, or png-flow, the stored
             levels of x and y as grey images. The first of each unless given.
         overwrite: replace folders of an earlier export.

@@ -106,7 +106,7 @@ def _column(values: Sequence[Any], kind: object) -> NDArray[Any]:
 
 @contextmanager
 def create(path: Path, header: Header) -> Iterator[Writer]:
-    """Give a writer whose shard appears under `path` whole or not at all.
+    """Yield a writer; its shard appears at `path` when it is whole, or not at all.
 
     Raises:
         InputError: the disk is full or cannot be written to.

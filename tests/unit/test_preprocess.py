@@ -273,7 +273,7 @@ def test_a_job_that_was_only_planned_takes_the_videos_as_they_are(project: Proje
 
 def test_settings_of_no_single_shard_are_refused(project: Project) -> None:
     settings = project.settings("rgb", shard=None)
-    with pytest.raises(InputError, match="settings are of no single shard; give its name"):
+    with pytest.raises(InputError, match="settings do not name a shard; give its name"):
         make(project.path("rgb"), settings, project.dataset(), flow_path=None, threads=1)
 
 

@@ -174,7 +174,11 @@ SEALED: dict[str, tuple[str, Edit, str]] = {
     "no bound": ("flow", without_attribute("bound"), "its bound is 0.0"),
     "too many items": ("flow", attribute("items", 1 << 50), "its items is"),
     "no items": ("flow", without_attribute("items"), "items"),
-    "settings that are none": ("rgb", attribute("settings", np.bytes_(b"[1]")), "its digest or its settings"),
+    "settings that are none": (
+        "rgb",
+        attribute("settings", np.bytes_(b"[1]")),
+        "its digest is not text, or its settings are not an object",
+    ),
     "no settings": ("rgb", without_attribute("settings"), "settings"),
     "no digest": ("rgb", without_attribute("digest"), "digest"),
     "no times": ("rgb", without_attribute("times"), "times"),

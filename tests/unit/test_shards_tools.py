@@ -46,6 +46,7 @@ def test_info_as_json_names_what_cannot_be_read_and_shows_the_rest(tmp_path: Pat
     assert run.exit_code == 1
     flow, *rgb = json.loads(run.stdout)
     assert [shard["shard"] for shard in rgb] == ["00000", "00001"]
+    assert [shard.keys() == flow.keys() and (shard["bound"], shard["zero"]) == (0, 0) for shard in rgb] == [True, True]
     with Shard(tmp_path / "shards/flow/00000.h5") as shard:
         assert flow == {
             "path": str(shard.path),
@@ -54,7 +55,7 @@ def test_info_as_json_names_what_cannot_be_read_and_shows_the_rest(tmp_path: Pat
             "bytes": shard.path.stat().st_size,
             "quarantined": {"a/0.avi": "truncated: 1 of 9 frames can be decoded"},
             **{"repaired": {}, "notes": {}, "times": {"rate": 2}},
-            **{"settings": shard.header.settings, "software": {"atw": "1"}},
+            **{"settings": shard.header.settings, "software": {"atw": "1"}, "flow": {}},
         }
     assert "warped/00000.h5 is damaged or no shard" in run.stderr
 
@@ -170,9 +171,9 @@ def test_only_shards_are_judged(tmp_path: Path, shards: dict[str, Stored], caplo
     with caplog.at_level("INFO", "atw"):
         run = call("verify", tmp_path)
         assert (run.exit_code, run.stdout, run.stderr) == (0, "4 shards are whole\n", "")
-    assert f"in {tmp_path}, passed over as no shard: 2, first {scores} is a score file" in caplog.text
+    assert f"in {tmp_path}, 2 HDF5 files are not shards and are left out, first {scores} is a score file" in caplog.text
     for path, what in ((scores, "a score file"), (other, "an HDF5 file of another kind")):
-        with pytest.raises(InputError, match=rf"{path} is {what}, no shard; give shards"):
+        with pytest.raises(InputError, match=rf"{path} is {what} and not a shard; give shards"):
             find([tmp_path / "shards", path])
     with pytest.raises(InputError, match=r"results holds no shard; .*scores.h5 is a score file; give another one"):
         find([tmp_path / "results"])
