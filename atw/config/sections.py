@@ -360,6 +360,30 @@ class Fusion(Section):
         return weights
 
 
+class Detect(Section):
+    """Detections from the attention weights and class scores of snippets (docs/detections.md)."""
+
+    class_score: float = Field(
+        0.1, gt=0, le=1, description="smallest probability of a class in the whole video for it to be detected"
+    )
+    thresholds: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        strict=False,
+        min_length=1,
+        description="shares of the way from a video's lowest to its highest signal; what is above one of them is a "
+        "candidate",
+    )
+    merge: float = Field(0.5, ge=0, description="seconds; parts of a candidate with a shorter gap between are one")
+    shortest: float = Field(0.2, gt=0, description="seconds; shorter candidates are dropped")
+    suppress: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="of two candidates of a class whose overlap (time in both over time in either) is above this, the "
+        "one with the higher score stays",
+    )
+
+
 class Compute(Section):
     """The resources of a stage. They change the speed, so a change reruns nothing.
 

@@ -6,6 +6,7 @@ from atw.config import imagenet
 from atw.config.sections import (
     Augment,
     Compute,
+    Detect,
     Evaluate,
     Flow,
     Fusion,
@@ -31,6 +32,7 @@ class Sections(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     fusion: Fusion = Fusion()
+    detect: Detect = Detect()
     compute: Compute = Compute()
 
 
