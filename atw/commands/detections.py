@@ -34,12 +34,14 @@ def score(
 
     Example: atw detections score detections.json truth.json --rule thumos14 --overlaps 0.3,0.5,0.7
     """
-    from atw.evaluate.detection_score import print_score
+    from atw.evaluate.detection_score import print_score, require_shared_names
     from atw.evaluate.detection_score import score as rate
     from atw.evaluate.detections import read_predictions, read_truth
 
     needed = None if overlaps is None else _numbers(overlaps)
-    rated = rate(read_predictions(predictions), read_truth(truth), rule=rule, subset=subset, overlaps=needed)
+    found, shown = read_predictions(predictions), read_truth(truth)
+    require_shared_names(found, shown)
+    rated = rate(found, shown, rule=rule, subset=subset, overlaps=needed)
     if as_json:
         print(json_text(rated.to_dict()))
     else:

@@ -87,6 +87,27 @@ class Score(Record):
     per_class: dict[str, dict[str, float]]
 
 
+def require_shared_names(predictions: Predictions, truth: Truth) -> None:
+    """Refuse files that do not belong together.
+
+    Raises:
+        InputError: no video of the predictions is in the truth, or none of their classes.
+    """
+    for what, given, known in (
+        ("videos", list(predictions.results), list(truth.database)),
+        (
+            "classes",
+            [one.label for said in predictions.results.values() for one in said],
+            [one.label for video in truth.database.values() for one in video.annotations],
+        ),
+    ):
+        if given and known and not set(given) & set(known):
+            raise InputError(
+                f"none of the {what} of the predictions is in the truth: {given[0]!r} here, {known[0]!r} there; "
+                "name them as in the truth"
+            )
+
+
 def score(
     predictions: Predictions,
     truth: Truth,
@@ -108,7 +129,7 @@ def score(
 
     Raises:
         InputError: the rule is unknown, only some predictions have segments, the subset is not clear or has no
-            annotation, or no video or no class of the predictions is in the truth.
+            annotation.
     """
     if rule not in RULES:
         raise InputError(f"the rule is {rule!r}; give {' or '.join(RULES)}")
@@ -118,7 +139,7 @@ def score(
     used = subset if subset is not None else _subset_of(predictions, truth)
     segments = _true_segments(truth, used, task)
     ambiguous = segments.pop(AMBIGUOUS, {})
-    found = _by_class(predictions, truth, segments)
+    found = _by_class(predictions, segments)
     needed = {f"{each:g}": each for each in overlaps or RULES[rule].overlaps} if task == "detection" else {"video": 0.5}
     per_class = {
         label: dict(
@@ -183,22 +204,13 @@ def _true_segments(truth: Truth, subset: str | None, task: Task) -> dict[str, di
     }
 
 
-def _by_class(predictions: Predictions, truth: Truth, labels: Collection[str]) -> dict[str, list[Found]]:
+def _by_class(predictions: Predictions, labels: Collection[str]) -> dict[str, list[Found]]:
     """The predictions of each class of the truth, in the order of the file."""
     found: dict[str, list[Found]] = {label: [] for label in labels}
     for video, said in predictions.results.items():
         for one in said:
             if one.label in found:
                 found[one.label].append((video, one))
-    for what, given, known in (
-        ("videos", list(predictions.results), truth.database),
-        ("classes", [one.label for said in predictions.results.values() for one in said], labels),
-    ):
-        if given and not any(name in known for name in given):
-            raise InputError(
-                f"none of the {what} of the predictions is in the truth: {given[0]!r} here, "
-                f"{next(iter(known))!r} there; name them as in the truth"
-            )
     return found
 
 

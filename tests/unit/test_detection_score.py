@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atw.commands import app
-from atw.evaluate.detection_score import Score, score
+from atw.evaluate.detection_score import Score, require_shared_names, score
 from atw.evaluate.detections import Predictions, Truth, read_predictions, read_truth
 from atw.files import InputError
 
@@ -224,7 +224,8 @@ def test_a_class_without_detections_has_no_precision() -> None:
 )
 def test_names_that_never_fit_are_an_error(found: list[Detection], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        rate(found, ONE, "activitynet", 0.5)
+        require_shared_names(predictions_of(found), truth_of(ONE))
+    assert rate(found, ONE, "activitynet", 0.5).average_map == 0
 
 
 # Classification
@@ -305,6 +306,12 @@ def test_overlaps_that_are_none_are_refused(command: Callable[..., Any], overlap
     run = command("--rule", "activitynet", "--overlaps", overlaps)
     assert isinstance(run.exception, InputError)
     assert f"--overlaps is {overlaps!r}" in str(run.exception)
+
+
+def test_files_that_do_not_belong_together_are_refused(command: Callable[..., Any]) -> None:
+    run = command("--rule", "thumos14", results={"other": RESULTS["a"]})
+    assert isinstance(run.exception, InputError)
+    assert "none of the videos of the predictions is in the truth: 'other' here, 'a' there" in str(run.exception)
 
 
 def test_an_unknown_rule_is_refused(command: Callable[..., Any]) -> None:
