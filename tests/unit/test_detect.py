@@ -166,7 +166,7 @@ def test_only_sure_classes_are_detected_and_classes_do_not_suppress_each_other()
 
 def test_a_flat_signal_is_one_detection_of_everything() -> None:
     (only,) = detections([2, 2, 2], sure=0.7)
-    assert only.segment == (0, 3)
+    assert only.segment == (0.0, 3.0)
     assert only.score == pytest.approx(0.7)
 
 
