@@ -81,10 +81,6 @@ class Plan:
         known = self._runs or self.dataset(dataset).generated or Path(self._shard(dataset, stream, shard)).exists()
         return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else UNREAD)
 
-    def split_of_shard(self, dataset: str, shard: str) -> int:
-        """The split, from 1, of a shard of a demo dataset; splits of a demo share no video."""
-        return int(shard) // self._shard_count(dataset) + 1
-
     def shards(self, run: str, split: str, stream: str) -> list[str]:
         """Paths of the shards that hold the videos of a split."""
         dataset = _names(run)[0]
@@ -118,7 +114,10 @@ class Plan:
     def score_settings(self, run: str, split: str, stream: Stream) -> config.ScoreSettings:
         """Settings of the scores of a stream."""
         dataset, experiment = _names(run)
-        return config.score_settings(self.config, dataset, stream, experiment, **self._split(run, split))
+        actions = self.dataset(dataset).intervals_digest(split)
+        return config.score_settings(
+            self.config, dataset, stream, experiment, **self._split(run, split), actions=actions
+        )
 
     def fuse_settings(self, run: str) -> config.FuseSettings:
         """Settings of a fused result."""
@@ -128,10 +127,14 @@ class Plan:
         """Settings of the picture of attention."""
         return config.attention_settings(self.config, *_names(run))
 
-    def intervals(self, run: str, split: str) -> list[str]:
-        """The list of the times of each video's action, if the dataset has one."""
-        path = self.dataset(_names(run)[0]).intervals_path(split)
-        return [] if path is None else [str(path)]
+    def rendered(self, run: str, split: str) -> list[str]:
+        """The list of a demo's rendered videos, which says when they show their actions; other datasets have none."""
+        dataset = _names(run)[0]
+        return [f"data/{dataset}/{split}.csv"] if dataset in self.demos else []
+
+    def rendered_of_shard(self, dataset: str, shard: str) -> list[str]:
+        """The same for a shard: splits of a demo share no video, and so no shard."""
+        return self.rendered(dataset, f"split{int(shard) // self._shard_count(dataset) + 1}")
 
     def frames_folder(self, run: str) -> str:
         """Folder of the shards of frames."""

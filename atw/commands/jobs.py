@@ -227,9 +227,6 @@ def attention(
     out: Out,
     scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
     frames: Annotated[Path, typer.Option(help="folder of the dataset's rgb shards", show_default=False)],
-    intervals: Annotated[
-        Path | None, typer.Option(help="CSV with path, action_first, action_last (frames from 0)")
-    ] = None,
     video: Annotated[list[str] | None, typer.Option(help="id of a video to show; default: drawn at random")] = None,
     count: Annotated[
         int, typer.Option(min=1, max=50, help="number of random videos, among those classified correctly")
@@ -250,7 +247,7 @@ def attention(
         given = config.AttentionSettings.from_json(settings)
         weights = {str(stream): weight for stream, weight in given.weights.items()}
         selection = replace(selection, seed=given.seed, weights=weights, on=given.add)
-    write_attention(out, scores, frames, selection, intervals=intervals)
+    write_attention(out, scores, frames, selection)
 
 
 @app.command(rich_help_panel="Stages of the workflow")

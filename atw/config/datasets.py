@@ -9,10 +9,9 @@ import importlib.metadata
 import inspect
 import json
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, Union
 
 from pydantic import Field, GetJsonSchemaHandler, TypeAdapter, ValidationError, model_validator
@@ -69,6 +68,23 @@ class ListedVideo:
     block: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A stretch of a video that shows an action.
+
+    Args:
+        label: class name; "" is a stretch that evaluations ignore: it counts neither as action nor as background.
+        first: number of its first frame, from 0; or its start in seconds after the first frame is shown.
+        last: number of its last frame; or its end in seconds.
+        unit: of both.
+    """
+
+    label: str
+    first: float
+    last: float
+    unit: Literal["frames", "seconds"]
+
+
 class DatasetKind(StreamOverrides):
     """A kind of datasets. Its fields are the settings that it has in config.yaml beside the overrides.
 
@@ -105,9 +121,12 @@ class DatasetKind(StreamOverrides):
         """Return the class names in label order; None stands for the labels of all lists in alphabetical order."""
         return None
 
-    def intervals_path(self, name: str, split: int) -> Path | None:
-        """Return the list that says when the action of each video happens, if there is one."""
-        return None
+    def read_intervals(self, name: str, split: int) -> Mapping[str, Sequence[Interval]]:
+        """Read when the videos of a split show their actions, by id; videos may be left out.
+
+        Generated videos may not exist when this is asked for; then an InputError says so.
+        """
+        return {}
 
     def draw_splits(self, name: str) -> list[str]:
         """Draw and write the lists if this kind does so and they do not exist; return the videos that are now there."""

@@ -37,12 +37,12 @@ RECIPES = {
     "warped": 4,
     "audit": 1,
     "train": 2,
-    "score": 2,
+    "score": 3,
     "fuse": 2,
     "summary": 2,
     "table": 1,
     "consensus_table": 1,
-    "attention": 3,
+    "attention": 4,
     "report": 2,
 }
 
@@ -172,7 +172,13 @@ class TrainSettings(StageSettings):
 
 
 class ScoreSettings(StageSettings):
-    """Settings of the scores of a split; `split`, `videos` and `shards` as in `TrainSettings`."""
+    """Settings of the scores of a split; `split`, `videos` and `shards` as in `TrainSettings`.
+
+    `actions` is the digest of the list that says when the videos show their actions; "" if there is none, or if it
+    follows from the shards as that of a demo does.
+    """
+
+    later: ClassVar = ("actions",)
 
     recipe: int
     dataset: str
@@ -182,6 +188,7 @@ class ScoreSettings(StageSettings):
     split: str
     videos: str
     shards: ShardSettings
+    actions: str = ""
 
 
 class RenderSettings(StageSettings, Rendering):
@@ -363,7 +370,7 @@ def train_settings(
 
 
 def score_settings(
-    config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str
+    config: Config, dataset: str, stream: Stream, experiment: str, *, split: str, videos: str, actions: str = ""
 ) -> ScoreSettings:
     """Settings of the scores of the test videos."""
     return ScoreSettings(
@@ -375,6 +382,7 @@ def score_settings(
         split=split,
         videos=videos,
         shards=shard_settings(config, dataset, stream),
+        actions=actions,
     )
 
 

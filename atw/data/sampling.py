@@ -49,6 +49,15 @@ def stack_indices(starts: NDArray[np.int64], *, stack: int, positions: int) -> N
     return indices.clip(max=positions - 1)
 
 
+def frame_spans(starts: NDArray[np.int64], *, stack: int, positions: int, fields: bool) -> NDArray[np.int64]:
+    """Give the first frame that each snippet shows, and the one after its last: int64 [len(starts), 2].
+
+    `fields` says whether positions are flow fields: a stack of 5 fields from field p on shows the frames p to p + 5.
+    """
+    _check(positions=positions, stack=stack)
+    return np.stack([starts, starts + min(stack, positions) + fields], axis=1)
+
+
 def is_repeated(positions: int, *, stack: int) -> bool:
     """Say whether the video is too short for one stack, so that its snippets repeat the last position."""
     return positions < stack

@@ -4,17 +4,18 @@ Classes, shards, digests and checks follow from the lists, which `atw.config.Dat
 of thousands of videos and every job of a plan asks for them, so what is read or computed once is kept.
 """
 
+import contextlib
 import functools
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from atw.config import DownloadableDataset, ListedVideo, Location
+from atw.config import DownloadableDataset, Interval, ListedVideo, Location
 from atw.datasets.contents import ABSENT, KEPT, Contents
-from atw.datasets.lists import plain, require_distinct
+from atw.datasets.lists import path_key, plain, require_distinct
 from atw.datasets.scan import existing, spelled, unreadable
 from atw.files import InputError, digest
 
@@ -112,16 +113,22 @@ class Dataset:
             known = ", ".join(self.split_names) or "none: its kind finds no lists"
             raise InputError(f"dataset {self.name} has no {name}; its splits are {known}")
         root, place = str(self.root), f"dataset {self.name}, {name}"
+        with self._reading(place):
+            listed = self._kind.read_list(self.name, _number(name))
+        rows = sorted((_as_on_disk(row, root) for row in listed), key=lambda row: row.video)
+        _check(place, rows)
+        return tuple(rows)
+
+    @contextlib.contextmanager
+    def _reading(self, place: str) -> Iterator[None]:
+        """Turn what goes wrong in a kind, which may be of another distribution, into one message."""
         try:
-            listed = self._kind.read_list(self.name, int(name.removeprefix("split")))
+            yield
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{place}: its list cannot be read: {type(error).__name__}: {error}; correct the list, or the kind "
                 f"{self._kind.kind}, which should name the file and the line"
             ) from error
-        rows = sorted((_as_on_disk(row, root) for row in listed), key=lambda row: row.video)
-        _check(place, rows)
-        return tuple(rows)
 
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
@@ -150,9 +157,36 @@ class Dataset:
             )
         return Split(name, train, test, self.classes)
 
-    def intervals_path(self, split: str) -> Path | None:
-        """Return the list that says when the action of each video of a split happens, if there is one."""
-        return self._kind.intervals_path(self.name, self.split_names.index(split) + 1)
+    @functools.cache  # noqa: B019
+    def intervals(self, split: str) -> dict[str, tuple[Interval, ...]]:
+        """Return when the videos of a split show their actions, by id; videos of which nothing is known are left out.
+
+        Raises:
+            InputError: the actions cannot be read, or are of a video or class that the lists of videos do not have.
+        """
+        rows, place = self.rows(split), f"dataset {self.name}, {split}"
+        with self._reading(place):
+            read = self._kind.read_intervals(self.name, _number(split))
+        actions = {path_key(video): tuple(intervals) for video, intervals in read.items()}
+        unknown = actions.keys() - set(map(path_key, self._listed()))
+        if unknown:
+            raise InputError(f"{place}: actions of {min(unknown)} are listed, which is in no list; correct its path")
+        labels = {"", *self.classes}
+        for video, intervals in actions.items():
+            wrong = next((interval.label for interval in intervals if interval.label not in labels), None)
+            if wrong is not None:
+                raise InputError(f"{place}: {video} has an action {wrong!r}, which is no class; correct its label")
+        return {row.video: actions[path_key(row.video)] for row in rows if path_key(row.video) in actions}
+
+    @functools.cache  # noqa: B019
+    def intervals_digest(self, split: str) -> str:
+        """Return the SHA-256 of the intervals of a split, "" if there are none.
+
+        Those of generated videos do not count: they follow from the settings of the videos.
+        """
+        intervals = {} if self.generated else self.intervals(split)
+        rows = [[video, [astuple(interval) for interval in intervals[video]]] for video in sorted(intervals)]
+        return digest(rows) if rows else ""
 
     def shard_names(self, split: str, count: int) -> list[str]:
         """Return the names of the shards, of `count`, that hold the videos of a split."""
@@ -265,6 +299,10 @@ class Dataset:
                 f"dataset {self.name}: the folder of its videos, {self.root}, does not exist. Put the videos there,"
                 f"{fetch} or set datasets.{self.name}.root in config.yaml to where they are"
             )
+
+
+def _number(split: str) -> int:
+    return int(split.removeprefix("split"))
 
 
 def _as_on_disk(row: ListedVideo, root: str) -> ListedVideo:

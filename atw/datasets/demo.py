@@ -5,7 +5,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from atw.config import RECIPES, DatasetKind, ListedVideo, Rendering, RenderSettings
+from atw.config import RECIPES, DatasetKind, Interval, ListedVideo, Rendering, RenderSettings
+from atw.datasets.lists import read_intervals
+from atw.files import InputError
 
 CLASSES = ("wave", "jack", "kick", "squat", "jump", "walk", "spin", "bow")
 
@@ -34,9 +36,16 @@ class Demo(Rendering, DatasetKind):
         """Return the videos of a split, sorted by id."""
         return demo_videos(split, train_per_class=self.train_per_class, test_per_class=self.test_per_class)
 
-    def intervals_path(self, name: str, split: int) -> Path:
-        """Return the list that is written with the videos."""
-        return Path(self.root_of(name)) / f"split{split}.csv"
+    def read_intervals(self, name: str, split: int) -> dict[str, list[Interval]]:
+        """Read the list that is written with the videos.
+
+        Raises:
+            InputError: the videos have not been rendered.
+        """
+        path = Path(self.root_of(name)) / f"split{split}.csv"
+        if not path.is_file():
+            raise InputError(f"{path}, the list of rendered videos, does not exist; make it with `atw run {path}`")
+        return read_intervals(path, "frames")
 
     def render_settings(self, *, split: int, seed: int) -> RenderSettings:
         """Return all that the rendered videos of a split depend on."""

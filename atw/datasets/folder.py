@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from atw.config import ALLOW_MISSING, DatasetKind, ListedVideo
+from atw.config import ALLOW_MISSING, DatasetKind, Interval, ListedVideo
 from atw.datasets.draw import assign
-from atw.datasets.lists import INTERVAL_COLUMNS, checked_video, plain, read_json, read_table
+from atw.datasets.lists import checked_video, plain, read_intervals, read_json, read_table
 from atw.datasets.scan import FolderContent, require_classes, scan, shown
 from atw.files import InputError, write_json
 
@@ -34,6 +34,8 @@ class Folder(DatasetKind):
         "Any folder of videos, with CSV lists (columns path, label, subset, optionally group) or a directory per class."
     )
 
+    later: ClassVar = ("intervals",)
+
     kind: Literal["folder"]
     root: str = Field(
         description="folder that the paths in the lists start from; without lists, the folder of the classes; "
@@ -44,6 +46,12 @@ class Folder(DatasetKind):
         min_length=1,
         description="CSV file; {split} is replaced by the number of the split, 1, 2, ...; empty: the lists are drawn "
         "once from the directories below `root`, by the keys below, into `lists/<name>/`",
+    )
+    intervals: str | None = Field(
+        None,
+        min_length=1,
+        description="CSV file with the columns path, label, start, end (seconds), one line per action: when the videos "
+        "of all splits show their actions, for evaluation alone",
     )
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
     splits: int = Field(3, ge=1, le=100, description="number of splits to draw")
@@ -123,11 +131,18 @@ class Folder(DatasetKind):
             videos.append(ListedVideo(video, label, "train" if subset == "train" else "test", group))
         return videos
 
-    def intervals_path(self, name: str, split: int) -> Path | None:
-        """Return the list of the split if it has the columns action_first and action_last."""
+    def read_intervals(self, name: str, split: int) -> dict[str, list[Interval]]:
+        """Read the columns action_first and action_last of the split's list, or the list `intervals`."""
         path = self.list_path(name, split)
-        columns = next((set(row) for _, row in read_table(path.parent, path.name, ("path",))), set())
-        return path if set(INTERVAL_COLUMNS) <= columns else None
+        in_frames = read_intervals(path, "frames")
+        if not self.intervals:
+            return in_frames
+        if in_frames:
+            raise InputError(
+                f"dataset {name}: its actions are both in {self.intervals} and in the columns action_first and "
+                f"action_last of {path}; leave out `intervals`, or remove the columns"
+            )
+        return read_intervals(Path(self.intervals), "seconds")
 
     def draw_splits(self, name: str) -> list[str]:
         """Draw the splits from what the folder holds and write them, unless that was done before.

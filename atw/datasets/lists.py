@@ -3,17 +3,18 @@
 import csv
 import functools
 import io
+import math
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
-from atw.config import jsontext
+from atw.config import Interval, jsontext
 from atw.datasets.archive import ArchiveEntry, UnreadableError, read_entries
 from atw.files import InputError
 
 MAX_LISTS_BYTES = 512 * 2**20  # of all lists in an archive; those of Kinetics-700 have 40 MB
-INTERVAL_COLUMNS = ("action_first", "action_last")
+_BOUNDS = {"frames": ("action_first", "action_last"), "seconds": ("start", "end")}
 _SUFFIXES = (".txt", ".csv", ".json")
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff"))  # soft hyphen and marks without width
 
@@ -113,28 +114,35 @@ def _require_cells(place: str, cells: list[str], count: int, separator: str) -> 
             raise InputError(f"{place}: remove the blank before the quotes of {cell!r}, which would be text")
 
 
-def read_intervals(path: Path) -> dict[str, tuple[int, int]]:
-    """Return the first and last frame of each video's action, counted from 0, by `path_key` of the video.
+def read_intervals(path: Path, unit: Literal["frames", "seconds"]) -> dict[str, list[Interval]]:
+    """Return the actions of each video of a CSV list, by `path_key` of the video.
 
-    Videos without numbers are left out.
+    In frames, they are in columns of a list of videos, which may lack them and may leave their cells empty. In seconds,
+    each line of the list is an action.
 
     Raises:
-        InputError: the list cannot be read, lacks the columns, or has something else than two numbers in order.
+        InputError: the list cannot be read, lacks a column, names an action twice, or has something else than two
+            numbers in order.
     """
-    intervals = {}
-    for place, row in read_table(path.parent, path.name, ("path", *INTERVAL_COLUMNS)):
-        first, last = (row[name].strip() for name in INTERVAL_COLUMNS)
-        if not first and not last:
+    columns, number = _BOUNDS[unit], int if unit == "frames" else float
+    found: dict[str, list[Interval]] = {}
+    for place, row in read_table(path.parent, path.name, ("path", "label", *(columns if unit == "seconds" else ()))):
+        first, last = (row.get(column, "").strip() for column in columns)
+        if unit == "frames" and not first and not last:
             continue
-        action = f"{place}: the action is from frame {first!r} to {last!r}"
+        action = f"{place}: the action is from {columns[0]} {first!r} to {columns[1]} {last!r}"
         try:
-            bounds = (int(first), int(last))
+            interval = Interval(plain(row["label"]), number(first), number(last), unit)
         except ValueError:
-            raise InputError(f"{action}; give two whole numbers, or leave both empty") from None
-        if not 0 <= bounds[0] <= bounds[1]:
-            raise InputError(f"{action}; give the first and the last one, counted from 0")
-        intervals[path_key(row["path"])] = bounds
-    return intervals
+            raise InputError(f"{action}; give two numbers of {unit}") from None
+        in_order = 0 <= interval.first <= interval.last < math.inf
+        if not in_order or (unit == "seconds" and interval.first == interval.last):
+            raise InputError(f"{action}; give the {columns[0]} before the {columns[1]}, in {unit} from 0")
+        of_video = found.setdefault(path_key(row["path"]), [])
+        if interval in of_video:
+            raise InputError(f"{action}, as a line before it says; keep one of them")
+        of_video.append(interval)
+    return found
 
 
 def checked_video(name: str, place: str) -> str:

@@ -157,13 +157,13 @@ def interval_auc(weights: NDArray[np.floating], inside: NDArray[np.bool_]) -> fl
 
     The area under the ROC curve of each video, by the rank-sum statistic: the share of pairs of an inside and an
     outside snippet in which the inside one has the higher weight; equal weights count half. Averaged over the videos
-    that have both kinds; None if no video has both. Flat attention gives .5.
+    that have both kinds; None if no video has both. Flat attention gives .5. Snippets with the weight NaN do not count.
     """
-    inner = inside.sum(axis=1)
-    outer = inside.shape[1] - inner
+    counted = ~np.isnan(weights)
+    inner, outer = (inside & counted).sum(axis=1), (~inside & counted).sum(axis=1)
     both = (inner > 0) & (outer > 0)
     if not both.any():
         return None
-    ranks = stats.rankdata(weights, axis=1)  # [V, M], from 1, ties share their mean
-    higher = (ranks * inside).sum(axis=1) - inner * (inner + 1) / 2
+    ranks = stats.rankdata(weights, axis=1, nan_policy="omit")  # [V, M], from 1, ties share their mean
+    higher = np.where(inside & counted, ranks, 0).sum(axis=1) - inner * (inner + 1) / 2
     return float(np.mean(higher[both] / (inner * outer)[both]))

@@ -5,6 +5,7 @@ weight 1. Here the softmax of the attention sees all snippets of a crop together
 """
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +13,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atw.config import Compute, ScoreSettings
+from atw.config import Compute, Interval, ScoreSettings
 from atw.data import augment, sampling
 from atw.data.reader import Shards, report_repeats, sources
 from atw.datasets import Dataset, Split
 from atw.evaluate import forward
-from atw.evaluate.scores import Scores, ScoreWriter, Subset, flat_attention, score_writer
+from atw.evaluate.scores import Actions, Scores, ScoreWriter, Subset, score_writer
 from atw.files import InputError, file_digest
 from atw.model.modelfile import TrainedModel, load_model
 from atw.model.network import VideoNetwork
+from atw.shards import Shard
 from atw.terminal import meter
 from atw.train.devices import explain_out_of_memory, own_gpus, use_gpu
 from atw.train.loop import held_out_videos
+from atw.videos.times import Times
 
 log = logging.getLogger("atw")
 
@@ -71,33 +74,35 @@ def score_videos(
     at_once = model.microbatch if compute.microbatch == "auto" else compute.microbatch
     chunk = at_once * model.settings.sampling.segments
     run = _scoring_run(model_path, model, settings, shards, videos, compute, chunk=chunk, threads=threads)
-    crops, snippets = len(run.crops), run.starts.shape[1]
-    with score_writer(out, (len(videos), crops, snippets, len(split.classes))) as writer:
+    seconds, actions = _in_seconds(shard_paths, run, dataset.intervals(split.name), split.classes)
+    snippets = run.starts.shape[1]
+    with score_writer(out, (len(videos), len(run.crops), snippets, len(split.classes))) as writer:
         with explain_out_of_memory("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
             video_logits, attention, energies = _score(replace(run, gpus=numbers), model.network, writer, split)
-        flat = float(flat_attention(attention).mean())
-        log.info(
-            "%d videos scored, %d quarantined, attention flat in %.0f%%", len(videos), len(quarantined), 100 * flat
+        scores = Scores(
+            stream=settings.stream,
+            dataset=dataset.name,
+            split=settings.split,
+            experiment=settings.experiment,
+            classes=split.classes,
+            videos=tuple(videos),
+            labels=np.array([labels[video] for video in videos], np.int64),
+            video_logits=video_logits,
+            snippets=np.full(len(videos), snippets, np.int32),
+            attention=attention,
+            attention_logits=energies,
+            positions=run.starts.astype(np.int32),
+            seconds=seconds,
+            quarantined=[(video, labels[video], reason) for video, reason in quarantined],
+            provenance=_provenance(model_path, model, settings, split, shards) | {"files": files},
+            subset=subset,
+            actions=actions,
         )
-        provenance = _provenance(model_path, model, settings, split, shards, flat) | {"files": files}
-        writer.finish(
-            Scores(
-                stream=settings.stream,
-                dataset=dataset.name,
-                split=settings.split,
-                experiment=settings.experiment,
-                classes=split.classes,
-                videos=tuple(videos),
-                labels=np.array([labels[video] for video in videos], np.int64),
-                video_logits=video_logits,
-                attention=attention,
-                attention_logits=energies,
-                positions=run.starts.astype(np.int32),
-                quarantined=[(video, labels[video], reason) for video, reason in quarantined],
-                provenance=provenance,
-                subset=subset,
-            ),
-        )
+        writer.finish(scores)
+    log.info(
+        "%d videos scored, %d quarantined, attention flat in %.0f%%",
+        *(len(videos), len(quarantined), 100 * scores.flat.mean()),
+    )
 
 
 def _require_trained_for(
@@ -153,6 +158,45 @@ def _scoring_run(
     )
 
 
+def _in_seconds(
+    shard_paths: Sequence[Path],
+    run: forward.ScoringRun,
+    listed: Mapping[str, Sequence[Interval]],
+    classes: tuple[str, ...],
+) -> tuple[NDArray[np.float64], Actions]:
+    """Return start and end of each snippet, [V, M, 2], and the listed actions of the videos."""
+    rows = {video: row for row, video in enumerate(run.videos)}
+    seconds = np.zeros((*run.starts.shape, 2))
+    actions = []
+    for path in shard_paths:
+        with Shard(path) as shard:
+            for entry in shard.entries:
+                if entry.video not in rows:
+                    continue
+                row, times = rows[entry.video], shard.times(entry)
+                spans = sampling.frame_spans(
+                    run.starts[row], stack=run.stack, positions=entry.count, fields=shard.stream != "rgb"
+                )
+                seconds[row] = times.edges[spans]
+                for action in listed.get(entry.video, ()):
+                    label = classes.index(action.label) if action.label else -1
+                    actions += [(row, label, *bounds) for bounds in _bounds(entry.video, action, times)]
+    return seconds, Actions.of(actions)
+
+
+def _bounds(video: str, action: Interval, times: Times) -> list[tuple[float, float]]:
+    """Return start and end of an action in seconds; nothing, with a warning, if the video ends before it."""
+    if action.unit == "frames" and action.last < times.frames:
+        return [times.stretch(int(action.first), int(action.last))]
+    if action.unit == "seconds" and action.first < times.seconds:
+        return [(action.first, action.last)]
+    log.warning(
+        "%s has an action from %g to %g %s, and ends after %d frames and %g seconds; the action is left out",
+        *(video, action.first, action.last, action.unit, times.frames, times.seconds),
+    )
+    return []
+
+
 def _score(
     run: forward.ScoringRun, network: VideoNetwork, writer: ScoreWriter, split: Split
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -172,7 +216,7 @@ def _score(
 
 
 def _provenance(
-    model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards, flat: float
+    model_path: Path, model: TrainedModel, settings: ScoreSettings, split: Split, shards: Shards
 ) -> dict[str, object]:
     """Where the scores come from, as JSON."""
     held_out = held_out_videos(split, model.settings)
@@ -181,7 +225,6 @@ def _provenance(
         "train_videos": len(split.train) - len(held_out),
         **({"held_out_videos": len(held_out)} if held_out else {}),
         "train_quarantined": shards.find([listed.video for listed in split.train])[1],
-        "flat_attention": flat,
         "model": {"sha256": file_digest(model_path), "weights": model.network.backbone.weights_sha256},
         "shards": shards.digests,
         "shard_settings": shards.settings.to_dict(),

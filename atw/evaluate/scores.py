@@ -1,15 +1,21 @@
-"""The score format, version 2: one HDF5 file of a stream's scores, readable with plain h5py.
+"""The score format, version 3: one HDF5 file of a stream's scores, readable with plain h5py.
 
     videos            string [V]                    ids of the scored videos: those that could be decoded
     labels            int64 [V]                     index into classes
     classes           string [K]
     video_logits      float32 [V, K]                after the consensus, averaged over the crops
+    snippets          int32 [V]                     how many snippets a video has; M is the most
     snippet_logits    float32 [V, crops, M, K]      before the consensus
     attention         float32 [V, crops, M]         how much each snippet counted, sums to 1 over M
     attention_logits  float32 [V, crops, M]         what those weights are the softmax of
     positions         int32 [V, M]                  first frame (rgb) or flow field of each snippet
+    seconds           float64 [V, M, 2]             start and end of each snippet, from the video's first frame on
+    actions/*         video int64 [A], label int64 [A], seconds float64 [A, 2]: what the dataset says of when a video
+                      shows an action: row of the video, class, start and end; -1 for a stretch to be ignored
     quarantined/*     video string, label int64, reason string [Q]: videos that could not be decoded
     attributes        format, stream, dataset, split, experiment ("" for none), subset, provenance (JSON)
+
+Behind the snippets of a video that has fewer than M, positions are -1 and all other numbers 0.
 
 The subset is `test`, or `held_out` for the training videos that the network was not trained on. `read_scores` reads
 `test` unless it is asked for another, so that neither passes for the other.
@@ -25,10 +31,10 @@ leaves them in the file: `h5py.File(path)["snippet_logits"][video]`.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import h5py
 import numpy as np
@@ -36,26 +42,54 @@ from numpy.typing import NDArray
 
 from atw.config import STREAMS
 from atw.files import InputError, atomic_path, read_json
-from atw.hdf5 import DAMAGE, describe, new_file, open_file, read_attribute, read_whole, texts
+from atw.hdf5 import DAMAGE, dataset, describe, new_file, open_file, read_attribute, read_whole, texts
 
-FORMAT = 2
+FORMAT = 3
 Subset = Literal["test", "held_out"]
 _NAMES = ("stream", "dataset", "split", "experiment")
-_ARRAYS = {
+_ARRAYS: dict[str, Any] = {
     "labels": np.int64,
     "video_logits": np.float32,
+    "snippets": np.int32,
     "attention": np.float32,
     "attention_logits": np.float32,
     "positions": np.int32,
+    "seconds": np.float64,
 }
+_ACTIONS: dict[str, Any] = {"video": np.int64, "label": np.int64, "seconds": np.float64}
 _RECORDED: dict[str, type] = {"train_videos": int, "train_quarantined": list}
 Recorded = TypeVar("Recorded")
 _SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 
+Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
+
+
+@dataclass(frozen=True, eq=False)
+class Actions:
+    """The A stretches in which videos are known to show actions.
+
+    Args:
+        video: [A] row of the video among the scores.
+        label: [A] index of the class, -1 for a stretch that counts neither as action nor as background.
+        seconds: [A, 2] start and end.
+    """
+
+    video: NDArray[np.int64]
+    label: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[int, int, float, float]]) -> Self:
+        """Make actions from row, class, start and end of each."""
+        table = np.array(sorted(rows), np.float64).reshape(-1, 4)
+        return cls(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:])
+
+
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of V videos of a split by one stream's network, from M snippets of each crop, over K classes.
+    """The scores of V videos of a split by one stream's network, from up to M snippets of each crop, over K classes.
 
     The fields are those of the file, with their shapes, see above. `quarantined` has the id, the class index and the
     reason of each video that could not be decoded; `provenance` is JSON.
@@ -69,12 +103,33 @@ class Scores:
     videos: tuple[str, ...]
     labels: NDArray[np.int64]
     video_logits: NDArray[np.float32]
+    snippets: NDArray[np.int32]
     attention: NDArray[np.float32]
     attention_logits: NDArray[np.float32]
     positions: NDArray[np.int32]
+    seconds: NDArray[np.float64]
     quarantined: list[tuple[str, int, str]]
     provenance: dict[str, Any]
     subset: Subset = "test"
+    actions: Actions = field(default_factory=lambda: Actions.of([]))
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """Which places hold snippets of their video, [V, M]; the others are padding."""
+        own: NDArray[np.bool_] = np.arange(self.positions.shape[1]) < self.snippets[:, None]
+        return own
+
+    @property
+    def flat(self) -> NDArray[np.bool_]:
+        """Whether all snippets of a video weigh the same, [V]: with ReLU, if all energies are 0."""
+        least = np.where(self.own[:, None], self.attention, np.inf).min(axis=2)
+        flat: NDArray[np.bool_] = (least == self.attention.max(axis=2)).all(axis=1)
+        return flat
+
+    def curve(self, row: int) -> Curve:
+        """Return the attention of a video over time, averaged over the crops; a snippet stands at its middle."""
+        count = self.snippets[row]
+        return self.seconds[row, :count].mean(axis=1), self.attention[row, :, :count].mean(axis=0)
 
     def recorded(self, kind: type[Recorded], *keys: str) -> Recorded:
         """The value of the provenance under `keys`, each of which is within the one before.
@@ -93,12 +148,6 @@ class Scores:
         return value
 
 
-def flat_attention(weights: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether all snippets of a video weigh the same, [V] for [V, crops, M]: with ReLU, if all energies are 0."""
-    flat: NDArray[np.bool_] = np.ptp(weights, axis=2).max(axis=1) == 0
-    return flat
-
-
 class ScoreWriter:
     """Writes an empty score file: first the snippets' scores, in any order, then all the rest; see `score_writer`."""
 
@@ -112,8 +161,10 @@ class ScoreWriter:
         self._added = np.zeros(shape[0], np.bool_)
 
     def add(self, videos: range, snippet_logits: NDArray[np.float32]) -> None:
-        """Write the scores [G, crops, M, K] of G videos, by number."""
-        self._snippet_logits[videos.start : videos.stop] = snippet_logits
+        """Write the scores [G, crops, snippets, K] of G videos, by number, that have as many snippets each."""
+        missing = self._snippet_logits.shape[2] - snippet_logits.shape[2]
+        padded = np.pad(snippet_logits, ((0, 0), (0, 0), (0, missing), (0, 0)))
+        self._snippet_logits[videos.start : videos.stop] = padded
         self._added[videos.start : videos.stop] = True
 
     def finish(self, scores: Scores) -> None:
@@ -135,11 +186,12 @@ class ScoreWriter:
         provenance = json.dumps(scores.provenance, allow_nan=False)
         describe(file, {name: getattr(scores, name) for name in _NAMES})
         describe(file, {"format": FORMAT, "subset": scores.subset, "provenance": provenance})
-        for name, dtype in _ARRAYS.items():
-            file.create_dataset(name, data=getattr(scores, name), dtype=dtype, fletcher32=True)
         file["classes"] = texts(scores.classes)
         file["videos"] = texts(scores.videos)
-        quarantined = file.create_group("quarantined")  # which on the way to a dataset would carry the time
+        actions, quarantined = map(file.create_group, ("actions", "quarantined"))  # else they would carry the time
+        for group, values, types in ((file, scores, _ARRAYS), (actions, scores.actions, _ACTIONS)):
+            for name, dtype in types.items():
+                group.create_dataset(name, data=getattr(values, name), dtype=dtype, fletcher32=True)
         quarantined["video"] = texts([video for video, _, _ in scores.quarantined])
         quarantined["label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
         quarantined["reason"] = texts([reason for _, _, reason in scores.quarantined])
@@ -211,14 +263,21 @@ def _read(file: h5py.File) -> Scores:
     shapes = {
         "labels": (V,),
         "video_logits": (V, K),
+        "snippets": (V,),
         "attention": (V, crops, M),
         "attention_logits": (V, crops, M),
         "positions": (V, M),
+        "seconds": (V, M, 2),
     }
     numbers: dict[str, Any] = {
         name: read_whole(file, name, dtype, shapes[name], summed=True) for name, dtype in _ARRAYS.items()
     }
     labels = read_whole(file, "quarantined/label", np.int64, (Q,)).tolist()
+    A = len(dataset(file, "actions/video"))
+    actions = {
+        name: read_whole(file, f"actions/{name}", dtype, (A, 2) if name == "seconds" else (A,), summed=True)
+        for name, dtype in _ACTIONS.items()
+    }
     return Scores(
         **_names(file),
         **numbers,
@@ -226,6 +285,7 @@ def _read(file: h5py.File) -> Scores:
         videos=columns["videos"],
         quarantined=list(zip(columns["quarantined/video"], labels, columns["quarantined/reason"], strict=True)),
         provenance=read_json(str(read_attribute(file, "provenance"))),
+        actions=Actions(**actions),
     )
 
 
@@ -245,14 +305,8 @@ def _check(scores: Scores) -> None:
     labels = [*scores.labels.tolist(), *(label for _, label, _ in scores.quarantined)]
     if labels and not 0 <= min(labels) <= max(labels) < len(scores.classes):
         raise ValueError(f"labels go from {min(labels)} to {max(labels)}, and there are {len(scores.classes)} classes")
-    for name in ("video_logits", "attention", "attention_logits"):
-        if not np.isfinite(getattr(scores, name)).all():
-            raise ValueError(f"{name} are not all finite")
-    weights = scores.attention
-    if (weights < 0).any() or not np.allclose(weights.sum(axis=2, dtype=np.float64), 1, atol=_SUM_TOLERANCE):
-        raise ValueError("the attention of a video is negative, or does not sum to 1")
-    if (scores.positions < 0).any():
-        raise ValueError("a snippet begins before its video")
+    _check_snippets(scores)
+    _check_actions(scores)
     told: Any = scores.provenance
     for name, kind in _RECORDED.items():
         if not isinstance(told, dict) or not isinstance(told.get(name), kind):
@@ -261,6 +315,42 @@ def _check(scores: Scores) -> None:
         raise ValueError("held_out_videos of its provenance is no int")
     if not all(map(_is_reason, scores.provenance["train_quarantined"])):
         raise ValueError("train_quarantined of its provenance is no list of videos with their reasons")
+
+
+def _check_snippets(scores: Scores) -> None:
+    for name in ("video_logits", "attention", "attention_logits"):
+        if not np.isfinite(getattr(scores, name)).all():
+            raise ValueError(f"{name} are not all finite")
+    V, M = scores.positions.shape
+    if V and not 1 <= scores.snippets.min() <= scores.snippets.max() == M:
+        raise ValueError(f"videos have {scores.snippets.min()} to {scores.snippets.max()} snippets, not 1 to {M}")
+    weights, own = scores.attention, scores.own
+    if (weights < 0).any() or not np.allclose(weights.sum(axis=2, dtype=np.float64), 1, atol=_SUM_TOLERANCE):
+        raise ValueError("the attention of a video is negative, or does not sum to 1")
+    if (scores.positions[own] < 0).any():
+        raise ValueError("a snippet begins before its video")
+    padding = (weights.max(axis=1), np.abs(scores.attention_logits).max(axis=1), scores.positions + 1)
+    if any(part[~own].any() for part in padding) or scores.seconds[~own].any():
+        raise ValueError("a video has something behind its snippets")
+    _check_seconds("snippets", scores.seconds)
+    if (np.diff(scores.seconds[..., 0], axis=1)[own[:, 1:]] < 0).any():
+        raise ValueError("the snippets of a video are not in the order of time")
+
+
+def _check_actions(scores: Scores) -> None:
+    for what, numbers, first, count in (
+        ("rows", scores.actions.video, 0, len(scores.videos)),
+        ("labels", scores.actions.label, -1, len(scores.classes)),
+    ):
+        if len(numbers) and not first <= numbers.min() <= numbers.max() < count:
+            raise ValueError(f"the {what} of actions go from {numbers.min()} to {numbers.max()}, beyond {count - 1}")
+    _check_seconds("actions", scores.actions.seconds)
+
+
+def _check_seconds(of: str, seconds: NDArray[np.float64]) -> None:
+    start, end = seconds[..., 0], seconds[..., 1]
+    if not np.isfinite(seconds).all() or (start < 0).any() or (end < start).any():
+        raise ValueError(f"the seconds of {of} are not finite, begin before 0 or end before they begin")
 
 
 def _is_reason(row: Any) -> bool:

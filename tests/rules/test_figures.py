@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -69,13 +68,6 @@ def test_attention_is_made_once(workplace: Workplace, split: Path) -> None:
     (split / "attention.png").unlink()
     assert workplace.jobs(f"{SPLIT}/attention.png") == {"attention": 1}
     workplace.snakemake(f"{SPLIT}/attention.png")
-
-
-def test_the_demo_knows_when_its_actions_happen(tmp_path: Path) -> None:
-    place = Workplace(tmp_path)
-    shutil.copy(REPOSITORY / "config.yaml", tmp_path)
-    run = place.snakemake("--dry-run", "--printshellcmds", "results/demo/split2/attention.png")
-    assert "--frames shards/demo/rgb --intervals data/demo/split2.csv --settings" in run.stdout + run.stderr
 
 
 def shard_of(workplace: Workplace, video: str) -> str:

@@ -46,6 +46,17 @@ def test_a_setting_reruns_what_depends_on_it(
     assert workplace.jobs(TARGET) == expected
 
 
+def test_a_list_of_actions_scores_again(workplace: Workplace, config: dict) -> None:
+    config["datasets"]["tiny"]["intervals"] = "actions.csv"
+    (workplace.folder / "actions.csv").write_text("path,label,start,end\n")
+    workplace.write_config(config)
+    assert workplace.jobs(TARGET) == {}
+    (video,) = (line for line in (workplace.folder / "lists/split1.csv").read_text().splitlines() if BAD in line)
+    path, label, _ = video.split(",")[:3]
+    (workplace.folder / "actions.csv").write_text(f"path,label,start,end\n{path},{label},0,1\n")
+    assert workplace.jobs(TARGET) == {"score": 3, "fuse": 1}
+
+
 def test_one_stream_alone(workplace: Workplace, config: dict) -> None:
     config["datasets"]["tiny"]["streams"] = {"flow": {"train": {"clip": 3}}}
     workplace.write_config(config)

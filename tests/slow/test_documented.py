@@ -44,10 +44,7 @@ def test_code_is_found_wherever_it_stands() -> None:
     assert SHOWN["snakemake --unlock"] == 2  # in a block of a list, too
     assert SHOWN["atw shards info shards/demo"] == 3  # with a comment, as an example of the command
     (continued,) = (text for text in SHOWN if text.startswith("atw attention"))
-    assert continued.endswith(
-        "--frames shards/demo/rgb --video split1/walk/walk_test_000.avi --stream warped "
-        "--intervals data/demo/split1.csv"
-    )
+    assert continued.endswith("--frames shards/demo/rgb --video split1/walk/walk_test_000.avi --stream warped")
 
 
 def test_the_tables_have_what_the_pages_have_and_nothing_twice() -> None:

@@ -1,5 +1,7 @@
 """Scores of a stream on four videos of three classes, right about two of them."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ def scores(stream: str = "rgb", **changes: Any) -> Scores:
     rng = np.random.default_rng(len(stream))
     energies = rng.normal(size=(V, crops, M)).astype(np.float32)
     exponentials = np.exp(energies)
+    positions = np.sort(rng.integers(0, 50, (V, M)), axis=1).astype(np.int32)
     arguments: dict[str, Any] = {
         "stream": stream,
         "dataset": "mine",
@@ -29,8 +32,25 @@ def scores(stream: str = "rgb", **changes: Any) -> Scores:
         "video_logits": LOGITS,
         "attention": exponentials / exponentials.sum(axis=2, keepdims=True),
         "attention_logits": energies,
-        "positions": np.sort(rng.integers(0, 50, (V, M)), axis=1).astype(np.int32),
+        "snippets": np.full(V, M, np.int32),
+        "positions": positions,
+        "seconds": np.stack([positions, positions + 1], axis=2) / 25,
         "quarantined": [("wave/d.avi", 2, "one frame: no motion to see")],
         "provenance": {"train_videos": 9, "train_quarantined": [["run/x.avi", "empty file"]], "seed": 0},
     }
     return Scores(**arguments | changes)
+
+
+def padded(whole: Scores, counts: Sequence[int]) -> Scores:
+    """The same videos with fewer snippets: the first `counts` of each."""
+    snippets = np.array(counts, np.int32)
+    own = np.arange(whole.positions.shape[1]) < snippets[:, None]
+    weights = np.where(own[:, None], whole.attention, 0)
+    return replace(
+        whole,
+        snippets=snippets,
+        attention=weights / weights.sum(axis=2, keepdims=True),
+        attention_logits=np.where(own[:, None], whole.attention_logits, 0),
+        positions=np.where(own, whole.positions, -1),
+        seconds=np.where(own[..., None], whole.seconds, 0),
+    )

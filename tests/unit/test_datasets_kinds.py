@@ -17,7 +17,7 @@ from atw.plan import Plan
 from atw.preprocess.audit import audit
 from atw.preprocess.shard import make
 from tests.unit.archives import write_zip
-from tests.unit.lists import dataset, write
+from tests.unit.lists import write
 
 KIND = """
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_a_kind_of_another_distribution_is_read_drawn_and_audited(tmp_path: Path
         ["1.avi", "3.avi"],
     ]
     assert split.classes == ("all",)
-    assert plan.intervals("mine", "split1") == []
+    assert (plan.rendered("mine", "split1"), plan.dataset("mine").intervals("split1")) == ([], {})
     table = plan.table_settings("mine", "1")
     assert config.find_kind(table.kind).title == "Halves"
     text = plan.location("mine").to_json()
@@ -180,16 +180,6 @@ def test_a_location_comes_back_from_the_command_line() -> None:
 def test_what_is_no_location_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"--dataset: .*let the workflow give the JSON"):
         Location.from_json(text)
-
-
-def test_lists_that_say_when_the_action_happens(tmp_path: Path) -> None:
-    path = write(tmp_path / "split1.csv", "path,label,subset,action_first,action_last", "a.avi,a,test,3,9")
-    mine = dataset("folder", tmp_path / "split{split}.csv")
-    assert mine.intervals_path("split1") == path
-    write(path, "path,label,subset", "a.avi,a,test")
-    assert mine.intervals_path("split1") is None
-    assert dataset("demo").intervals_path("split2") == Path("data/mine/split2.csv")
-    assert dataset("ucf101", tmp_path).intervals_path("split1") is None
 
 
 def demo(**sizes: int) -> Dataset:

@@ -12,28 +12,62 @@ import h5py
 import numpy as np
 import pytest
 
-from atw.evaluate.scores import Scores, read_scores, score_writer
+from atw.evaluate.scores import Actions, read_scores, score_writer
 from atw.files import InputError
 from tests.unit.scored import write_scores
-from tests.unit.streams import LOGITS, scores
+from tests.unit.streams import LOGITS, padded, scores
 
 
 @pytest.mark.parametrize("quarantined", [[], [(f"wave/{name}.avi", 2, "one frame") for name in "def"]])
 def test_a_score_file_gives_back_what_was_written(tmp_path: Path, quarantined: list[tuple[str, int, str]]) -> None:
     # 1 MB of provenance, because HDF5 keeps only 64 kB of an attribute in place.
     written = scores(
-        experiment="ones", quarantined=quarantined, provenance=scores().provenance | {"reasons": "ü" * 500_000}
+        experiment="ones",
+        quarantined=quarantined,
+        provenance=scores().provenance | {"reasons": "ü" * 500_000},
+        actions=Actions.of([(2, 1, 0.4, 1.5), (0, 0, 0.25, 2), (2, -1, 0.0, 0.125)]),
     )
     write_scores(tmp_path / "deep" / "scores.h5", written)
     read = read_scores(tmp_path / "deep" / "scores.h5")
-    for field in dataclasses.fields(Scores):
+    assert_same(read, written)
+    assert read.actions.video.tolist() == [0, 2, 2]
+    assert read.actions.label.tolist() == [0, -1, 1]
+
+
+def assert_same(read: Any, written: Any) -> None:
+    for field in dataclasses.fields(written):
         had, has = getattr(written, field.name), getattr(read, field.name)
         assert type(has) is type(had), field.name
         if isinstance(had, np.ndarray):
             assert has.dtype == had.dtype, field.name
             np.testing.assert_array_equal(has, had)
+        elif dataclasses.is_dataclass(had):
+            assert_same(has, had)
         else:
             assert has == had, field.name
+
+
+def test_what_lies_behind_the_snippets_of_a_video_counts_nowhere(tmp_path: Path) -> None:
+    """Videos of 5, 2, 1 and 3 snippets, compared with a loop over their own."""
+    written = padded(scores(), [5, 2, 1, 3])
+    assert written.own.sum(axis=1).tolist() == [5, 2, 1, 3]
+    flat = padded(scores(attention=np.full((4, 2, 5), 0.2, np.float32)), [5, 2, 1, 3])
+    assert flat.flat.all()
+    assert written.flat.tolist() == [False, False, True, False]
+    path = tmp_path / "scores.h5"
+    with score_writer(path, (4, 2, 5, 3)) as writer:
+        for row, count in enumerate(written.snippets.tolist()):
+            writer.add(range(row, row + 1), np.full((1, 2, count, 3), row + 1, np.float32))
+        writer.finish(written)
+    read = read_scores(path)
+    assert_same(read, written)
+    with h5py.File(path) as file:
+        for row, count in enumerate((5, 2, 1, 3)):
+            assert (file["snippet_logits"][row, :, :count] == row + 1).all()
+            assert not file["snippet_logits"][row, :, count:].any()
+            seconds, weights = read.curve(row)
+            assert seconds.tolist() == [(start + end) / 2 for start, end in written.seconds[row][:count].tolist()]
+            assert weights.tolist() == pytest.approx(written.attention[row][:, :count].mean(axis=0).tolist())
 
 
 def test_score_files_are_plain_hdf5_and_the_same_each_time(tmp_path: Path) -> None:
@@ -41,7 +75,7 @@ def test_score_files_are_plain_hdf5_and_the_same_each_time(tmp_path: Path) -> No
         write_scores(tmp_path / name, scores())
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     with h5py.File(tmp_path / "a.h5") as file:
-        assert (file.attrs["format"], file.attrs["subset"], file.attrs["stream"]) == (2, b"test", b"rgb")
+        assert (file.attrs["format"], file.attrs["subset"], file.attrs["stream"]) == (3, b"test", b"rgb")
         assert file["quarantined/label"][()].tolist() == [2]
         assert file["videos"].asstr()[3] == "wave/ü #;.avi"
         assert json.loads(file.attrs["provenance"])["train_videos"] == 9
@@ -69,6 +103,7 @@ def score_six(path: Path, order: list[int]) -> None:
     rng = np.random.default_rng(0)
     snippet_logits = rng.normal(size=SHAPE).astype(np.float32)
     six = {"videos": tuple("abcdef"), "labels": np.zeros(6, np.int64), "video_logits": np.zeros((6, 3), np.float32)}
+    six |= {"snippets": np.full(6, 5, np.int32), "seconds": np.zeros((6, 5, 2))}
     small = {name: np.zeros((6, 2, 5), np.float32) for name in ("attention", "attention_logits")}
     with score_writer(path, SHAPE) as writer:
         for group in order:
@@ -174,7 +209,7 @@ def test_another_version_of_the_format_is_named(tmp_path: Path) -> None:
     write_scores(tmp_path / "scores.h5", scores())
     with h5py.File(tmp_path / "scores.h5", "r+") as file:
         file.attrs["format"] = 1
-    with pytest.raises(InputError, match=r"format 2 \(its format is 1\).*run the workflow"):
+    with pytest.raises(InputError, match=r"format 3 \(its format is 1\).*run the workflow"):
         read_scores(tmp_path / "scores.h5")
 
 
@@ -278,6 +313,34 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
     "negative attention": (change("attention", (0, 0), [2, -1, 0, 0, 0]), "attention of a video is negative"),
     "too much attention": (change("attention", (0, 0), 1), "does not sum to 1"),
     "a snippet before its video": (change("positions", (0, 0), -1), "a snippet begins before its video"),
+    "a snippet of a video that has fewer": (change("snippets", 1, 4), "has something behind its snippets"),
+    "more snippets than there is room for": (change("snippets", 1, 6), "videos have 5 to 6 snippets, not 1 to 5"),
+    "a video without snippets": (change("snippets", 0, 0), "videos have 0 to 5 snippets"),
+    "fewer snippets than room": (change("snippets", slice(None), 4), "videos have 4 to 4 snippets, not 1 to 5"),
+    "a snippet that ends before it begins": (change("seconds", (0, 0), [2, 1]), "the seconds of snippets are not"),
+    "a snippet before the first frame": (change("seconds", (0, 0), [-1, 1]), "the seconds of snippets are not finite,"),
+    "a snippet at no time": (change("seconds", (3, 0), [np.nan, 1]), "the seconds of snippets are not"),
+    "snippets in another order": (change("seconds", (0, 0), [99, 99]), "are not in the order of time"),
+    "an action of no video": (
+        put("actions/video", np.array([0, 4]), fletcher32=True),
+        "the rows of actions go from 0 to 4, beyond 3",
+    ),
+    "an action of no class": (
+        put("actions/label", np.array([-2, 0]), fletcher32=True),
+        "the labels of actions go from -2 to 0, beyond 2",
+    ),
+    "an action that never ends": (
+        put("actions/seconds", np.array([[0, 1], [1, np.inf]]), fletcher32=True),
+        "the seconds of actions are not finite",
+    ),
+    "actions that disagree": (
+        put("actions/seconds", np.zeros((3, 2)), fletcher32=True),
+        r"actions/seconds has .* shape \(3, 2\), not \(2, 2\)",
+    ),
+    "actions of a terabyte": (
+        put("actions/video", None, (1 << 37,), "int64", **LONG),
+        "actions/video is not stored whole",
+    ),
     "provenance that is a list": (
         attribute("provenance", np.bytes_(b"[1]")),
         "train_videos of its provenance is no int",
@@ -304,7 +367,7 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
 def test_a_hostile_score_file_is_refused(tmp_path: Path, name: str) -> None:
     edit, message = FOREIGN[name]
     path = tmp_path / "scores.h5"
-    write_scores(path, scores())
+    write_scores(path, scores(actions=Actions.of([(0, 0, 0.0, 1.0), (1, 1, 0.5, 0.75)])))
     write_scores(tmp_path / "secret.h5", scores())
     (tmp_path / "secret.txt").write_bytes(bytes(32))
     with h5py.File(path, "r+") as file:

@@ -8,26 +8,24 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from scipy import stats
 
 from atw import config
-from atw.datasets.lists import read_intervals
-from atw.evaluate.scores import Scores, read_scores
+from atw.evaluate.scores import Actions, read_scores
 from atw.extras.drawing import shortened
 from atw.extras.drawing.attention import write_attention
 from atw.extras.drawing.figures import WindowProbabilities, write_prediction_picture
-from atw.extras.drawing.scored_videos import VideoSelection, attention_curves, middle_frames
+from atw.extras.drawing.scored_videos import VideoSelection, middle_frames
 from atw.files import InputError
-from atw.shards import Shard, create
 from tests.unit.scored import write_scores
-from tests.unit.trained import TEST_VIDEOS, Trained
+from tests.unit.streams import padded
+from tests.unit.trained import FRAMES, TEST_VIDEOS, Trained
 
 STREAMS = ("rgb", "flow", "warped")
 
 
-def draw(trained: Trained, out: Path, selection: VideoSelection, **more: Any) -> dict[str, Any]:
+def draw(trained: Trained, out: Path, selection: VideoSelection) -> dict[str, Any]:
     scores = [trained.split / stream / "scores.h5" for stream in STREAMS]
-    write_attention(out, scores, trained.shards["rgb"].parent, selection, **more)
+    write_attention(out, scores, trained.shards["rgb"].parent, selection)
     content: dict[str, Any] = json.loads(out.with_suffix(".json").read_text())
     return content
 
@@ -47,8 +45,10 @@ def test_the_frames_are_those_of_the_highest_and_lowest_weights(trained: Trained
     for stream in STREAMS:
         of_stream = read_scores(trained.split / stream / "scores.h5").attention[0].mean(axis=0)
         assert shown["attention"][stream]["weight"] == pytest.approx(of_stream.tolist())
-    assert shown["action_seconds"] is None
-    assert content["streams"]["rgb"]["interval_auc"] is None
+        seconds = read_scores(trained.split / stream / "scores.h5").seconds[0]
+        assert shown["attention"][stream]["seconds"] == pytest.approx(seconds.mean(axis=1).tolist())
+    assert shown["actions"] == [pytest.approx([4 / 25, 9 / 25])]
+    assert 0 < content["streams"]["rgb"]["interval_auc"] < 1
     picture = cv2.imread(str(tmp_path / "attention.png"))
     assert picture is not None
     assert picture.shape[:2] == (pytest.approx(2 * 2.9 * 120, abs=1), 1440)
@@ -72,36 +72,30 @@ def test_a_flat_video_prefers_no_frame(trained: Trained, tmp_path: Path) -> None
     assert (frames[0], frames[-1]) == (scores.positions[0][0] + 1, scores.positions[0][-1] + 1)
 
 
+def test_a_video_shows_its_own_snippets_only(trained: Trained, tmp_path: Path) -> None:
+    """2 of 7 snippets, while other videos have all."""
+    scores = read_scores(trained.split / "flow/scores.h5")
+    fewer = padded(scores, [2, 7, 7])
+    fewer = dataclasses.replace(fewer, actions=Actions.of([]))
+    write_scores(tmp_path / "scores.h5", fewer)
+    selection = VideoSelection(videos=["left/1.avi"])
+    write_attention(tmp_path / "a.png", [tmp_path / "scores.h5"], trained.shards["rgb"].parent, selection)
+    content = json.loads((tmp_path / "a.json").read_text())
+    (shown,) = content["videos"]
+    frames = (scores.positions[0, :2] + 1).tolist()
+    assert sorted(one["frame"] for one in shown["highest"]) == frames
+    assert len(shown["attention"]["flow"]["weight"]) == 2
+    assert (shown["actions"], content["streams"]["flow"]["interval_auc"]) == ([], None)
+
+
 def test_a_video_shorter_than_a_stack_shows_its_own_frames(trained: Trained) -> None:
-    with Shard(trained.shards["rgb"]) as shard:
-        counts = {entry.video: entry.count for entry in shard.entries}
     scores = read_scores(trained.split / "flow/scores.h5")
     longer = dataclasses.replace(scores, positions=np.zeros_like(scores.positions))
     longer.provenance["settings"]["train"]["sampling"]["stack"] = 99
-    middles = middle_frames(longer, counts)
-    assert middles.tolist() == [[(counts[video] - 1) // 2] * middles.shape[1] for video in scores.videos]
+    for row, video in enumerate(scores.videos):
+        assert middle_frames(longer, row, FRAMES[video]).tolist() == [(FRAMES[video] - 1) // 2] * 7
     with pytest.raises(InputError, match=r"have snippets of left/1\.avi up to frame .* has 5 frames"):
-        middle_frames(scores, dict.fromkeys(scores.videos, 5))
-
-
-def test_area_under_the_curve(trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Against the Mann-Whitney statistic; a video without snippets on both sides does not count."""
-    intervals = trained.root.parent / "split1.csv"
-    selection = VideoSelection(videos=["left/1.avi"])
-    content = draw(trained, tmp_path / "attention.png", selection, intervals=intervals)
-    for stream in STREAMS:
-        scores = read_scores(trained.split / stream / "scores.h5")
-        middles = scores.positions + (0 if stream == "rgb" else 1)
-        expected = []
-        for row, weights in enumerate(scores.attention.mean(axis=1)):
-            inside = (middles[row] >= 4) & (middles[row] <= 8)
-            if inside.any() and not inside.all():
-                statistic = stats.mannwhitneyu(weights[inside], weights[~inside]).statistic
-                expected.append(statistic / (inside.sum() * (~inside).sum()))
-        assert 0 < len(expected) < 3
-        assert content["streams"][stream]["interval_auc"] == pytest.approx(np.mean(expected))
-    assert "the action of up/short.avi ends with frame 8, and it has 3 frames; it is left out" in caplog.text
-    assert content["videos"][0]["action_seconds"] == pytest.approx([4 / 25, 9 / 25])
+        middle_frames(scores, 0, 5)
 
 
 def test_videos_are_drawn_among_the_right_ones_by_seed(trained: Trained, tmp_path: Path) -> None:
@@ -145,42 +139,6 @@ def test_other_shards_are_refused(trained: Trained, tmp_path: Path, write_shard:
         write_attention(
             tmp_path / "a.png", [trained.split / "flow/scores.h5"], tmp_path / "frames", VideoSelection(count=1)
         )
-
-
-def test_seconds_are_those_at_which_frames_are_shown(trained: Trained, tmp_path: Path) -> None:
-    """A shard with the same frames at other times: positions stay, seconds are those of the times."""
-    path = tmp_path / "rgb/00000.h5"
-    path.parent.mkdir()
-    with Shard(trained.shards["rgb"]) as shard:
-        edges = {entry.video: np.cumsum([0.0, *(0.04 + 0.1 * (np.arange(entry.count) % 3))]) for entry in shard.entries}
-        with create(path, shard.header) as writer:
-            for entry in shard.entries:
-                items = [shard.stored(entry, number) for number in range(entry.count)]
-                writer.add(dataclasses.replace(entry), items, edges[entry.video])
-    scores: dict[str, Scores] = {stream: read_scores(trained.split / stream / "scores.h5") for stream in STREAMS}
-    with Shard(path) as shard:
-        entry = next(entry for entry in shard.entries if entry.video == scores["rgb"].videos[0])
-        times = shard.times(entry)
-        counts = {one.video: one.count for one in shard.entries}
-    curves = attention_curves(scores, 0, counts, times)
-    own = edges[entry.video]
-    for stream, one in scores.items():
-        first = one.positions[0]
-        last = first + (0 if stream == "rgb" else 3)
-        assert curves[stream][0] == pytest.approx((own[first] + own[last + 1]) / 2)
-    assert times.stretch(4, 8) == (own[4], own[9])
-
-
-def test_intervals(tmp_path: Path) -> None:
-    path = tmp_path / "split1.csv"
-    path.write_text("path,label,subset,action_first,action_last\na.avi,a,test,3,9\nb.avi,b,test,,\n")
-    assert read_intervals(path) == {"a.avi": (3, 9)}
-    path.write_text("path,label,subset\na.avi,a,test\n")
-    with pytest.raises(InputError, match="no column action_first, action_last"):
-        read_intervals(path)
-    path.write_text("path,action_first,action_last\na.avi,soon,9\n")
-    with pytest.raises(InputError, match=r"line 2: the action is from frame 'soon' to '9'"):
-        read_intervals(path)
 
 
 def test_a_prediction_with_and_without_windows(tmp_path: Path) -> None:

@@ -144,18 +144,21 @@ def test_panels_without_values_are_left_out(tmp_path: Path) -> None:
 
 
 def test_half_of_the_weight() -> None:
-    chosen, flat = [[0.25, 0.5, 0.25, 0.0]], [[0.25] * 4]
-    assert half_of_weight(np.array([chosen], np.float32)) == 0.25
-    assert half_of_weight(np.array([flat], np.float32)) == 0.5
-    assert half_of_weight(np.array([chosen, flat], np.float32)) == 0.375
+    chosen, flat, two = [[0.25, 0.5, 0.25, 0.0]], [[0.25] * 4], [[0.75, 0.25, 0, 0]]
+    for weights, snippets, expected in (
+        ([chosen], [4], 0.25),
+        ([flat], [4], 0.5),
+        ([chosen, flat], [4, 4], 0.375),
+        ([two, flat], [2, 4], 0.5),
+    ):
+        assert half_of_weight(np.array(weights, np.float32), np.array(snippets)) == expected
 
 
 def test_attention_over_time_stands_above_its_frames(tmp_path: Path, write_shard: WriteShard) -> None:
     inputs = report_inputs(tmp_path, [0, 1], [0, 1], stored=stored(tmp_path / "shards", write_shard))
     for scores in inputs.scores.values():
-        scores.provenance["settings"]["train"]["sampling"] = {"stack": 2}
         scores.attention[:] = [0.5, 0.25, 0.25]
-        scores.positions[:] = [0, 1, 3]
+        scores.seconds[:] = np.array([[0, 2], [1, 3], [3, 6]]) / 25
     said = attention(inputs)
     assert said.streams == dict.fromkeys(("rgb", "flow"), StreamAttention(0.0, 1 / 3))
     shares = said.figures["attention"].data[0]
@@ -163,9 +166,9 @@ def test_attention_over_time_stands_above_its_frames(tmp_path: Path, write_shard
     assert len(said.videos) == ATTENTION_VIDEOS
     assert {"video 0", "video 1"} <= {video.video for video in said.videos}  # the correct ones first
     rgb, flow = said.figures["attention-0"].data
-    assert list(rgb.x) == pytest.approx([0.02, 0.06, 0.14])  # 25 frames per second
-    assert list(flow.x) == pytest.approx([0.06, 0.1, 0.18])  # the middle of two fields is a frame later
-    assert list(rgb.y) == [1.5, 0.75, 0.75]
+    for trace in (rgb, flow):
+        assert list(trace.x) == pytest.approx([0.04, 0.08, 0.18])
+        assert list(trace.y) == [1.5, 0.75, 0.75]
     seconds = [picture.seconds for picture in said.videos[0].frames]
     assert seconds == pytest.approx([(number + 0.5) / 25 for number in range(FRAMES)])
 

@@ -148,3 +148,19 @@ def test_sampling_refuses_what_cannot_be_sampled() -> None:
         sampling.test_starts(9, snippets=-1, stack=1)
     with pytest.raises(InputError, match="stack 0"):
         sampling.stack_indices(np.array([0]), stack=0, positions=9)
+
+
+@pytest.mark.parametrize(
+    ("starts", "stack", "positions", "fields", "spans"),
+    [
+        ([0, 3, 9], 1, 10, False, [[0, 1], [3, 4], [9, 10]]),  # 10 frames
+        ([0, 5], 5, 10, True, [[0, 6], [5, 11]]),  # 10 fields between 11 frames
+        ([0, 0], 5, 2, True, [[0, 3], [0, 3]]),  # the last field is repeated, and 3 frames are all
+        ([1], 1, 2, True, [[1, 3]]),
+    ],
+)
+def test_the_frames_that_a_snippet_shows(
+    starts: list[int], stack: int, positions: int, fields: bool, spans: list[list[int]]
+) -> None:
+    found = sampling.frame_spans(np.array(starts), stack=stack, positions=positions, fields=fields)
+    assert found.tolist() == spans

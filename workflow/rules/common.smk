@@ -34,14 +34,6 @@ onstart:
 
 
 @explained
-def get_rendered(wildcards):
-    """Return the rendered videos that a shard of a demo dataset needs; other videos are no files of the workflow."""
-    if wildcards.dataset not in PLAN.demos:
-        return []
-    return f"data/{wildcards.dataset}/split{PLAN.split_of_shard(wildcards.dataset, wildcards.shard)}.csv"
-
-
-@explained
 def get_shard_settings(wildcards, stream):
     return PLAN.shard_settings(wildcards.dataset, stream, wildcards.shard).to_json()
 

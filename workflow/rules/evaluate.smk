@@ -2,6 +2,7 @@ rule score:
     input:
         model="results/{run}/{split}/{stream}/model.pt",
         shards=from_plan(PLAN.shards, "run", "split", "stream"),
+        rendered=from_plan(PLAN.rendered, "run", "split"),
     output:
         "results/{run}/{split}/{stream}/scores.h5",
     log:
@@ -25,6 +26,7 @@ rule score_held_out:
     input:
         model="results/{run}/{split}/{stream}/model.pt",
         shards=from_plan(PLAN.shards, "run", "split", "stream"),
+        rendered=from_plan(PLAN.rendered, "run", "split"),
     output:
         "results/{run}/{split}/{stream}/held_out.h5",
     log:

@@ -2,7 +2,6 @@ rule attention:
     input:
         scores=get_scores,
         frames=from_plan(lambda run, split: PLAN.shards(run, split, "rgb"), "run", "split"),
-        intervals=from_plan(PLAN.intervals, "run", "split"),
     output:
         picture=report(
             "results/{run}/{split}/attention.png",
@@ -19,7 +18,6 @@ rule attention:
         frames=from_plan(PLAN.frames_folder, "run"),
     params:
         settings=from_plan(PLAN.attention_settings, "run"),
-        intervals=lambda wildcards, input: ["--intervals", *input.intervals] if input.intervals else [],
     shell:
         "python -m atw attention {output.picture:q} {input.scores:q} --frames {resources.frames:q}"
-        " {params.intervals:q} --settings {params.settings:q} &> {log:q}"
+        " --settings {params.settings:q} &> {log:q}"

@@ -1,6 +1,6 @@
 rule frames:
     input:
-        get_rendered,
+        from_plan(PLAN.rendered_of_shard, "dataset", "shard"),
     output:
         f"{SHARDS}/{{dataset}}/rgb/{{shard}}.h5",
     log:
@@ -21,7 +21,7 @@ rule frames:
 
 rule flow:
     input:
-        get_rendered,
+        from_plan(PLAN.rendered_of_shard, "dataset", "shard"),
     output:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
+from atw.evaluate.scores import Curve
 from atw.extras.drawing import COLOURS, shortened
-from atw.extras.drawing.scored_videos import Curve
 from atw.files import InputError, atomic_path
 from atw.videos.times import Source
 
@@ -50,7 +50,7 @@ class VideoAttention:
         highest: the frames with the highest weights, falling; if flat, frames of the first half.
         lowest: the frames with the lowest weights, rising; if flat, frames of the second half.
         curves: attention over time by stream.
-        action_seconds: start and end of the action, None if unknown.
+        actions: start and end of each action in seconds, as far as they are known.
     """
 
     video: str
@@ -62,7 +62,7 @@ class VideoAttention:
     highest: list[ShownFrame]
     lowest: list[ShownFrame]
     curves: dict[str, Curve]
-    action_seconds: tuple[float, float] | None
+    actions: list[tuple[float, float]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +100,9 @@ def _draw_video(block: SubFigure, video: VideoAttention, stream: str) -> None:
                 style: dict[str, Any] = {"rotation": 90, "ha": "right", "va": "center", "fontsize": 8}
                 axes.text(-0.06, 0.5, title, transform=axes.transAxes, color=COLOURS[stream], **style)
     axes = block.add_subplot(grid[:, _COLUMNS:])
-    if video.action_seconds:
-        axes.axvspan(*video.action_seconds, color=_ACTION_COLOUR, alpha=0.35, linewidth=0, label="action", zorder=0)
+    for number, (start, end) in enumerate(video.actions):
+        name = "_" * (number > 0) + "action"  # one line of the legend; Matplotlib leaves out names that begin with _
+        axes.axvspan(start, end, color=_ACTION_COLOUR, alpha=0.35, linewidth=0, label=name, zorder=0)
     _draw_attention(axes, video.curves, seconds=video.seconds)
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
 

@@ -1,4 +1,4 @@
-"""The scored videos that a picture shows: which ones, where their shards are, and when each snippet is seen."""
+"""The scored videos that a picture shows: which ones, where their shards are, and the frames of their snippets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,13 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.data import sampling
 from atw.evaluate.scores import Scores
 from atw.files import InputError
 from atw.shards import Entry, Shard
-from atw.videos.times import Times
-
-Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
-"""Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
 
 
 class StoredVideo(NamedTuple):
@@ -95,57 +92,20 @@ def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> di
     return stored
 
 
-def snippet_frames(scores: Scores, counts: Mapping[str, int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the first and the last frame of each snippet, each [V, M].
-
-    A stack of 5 fields from frame p on ends with frame p + 5. If a video has fewer fields than a stack, its last field
-    is repeated.
-
-    Args:
-        scores: of a stream.
-        counts: number of frames by video.
+def middle_frames(scores: Scores, row: int, frames: int) -> NDArray[np.int64]:
+    """Return the middle frame of each snippet of a video that has `frames` frames, [snippets].
 
     Raises:
         InputError: a snippet goes beyond the end of its video.
     """
-    frames = np.array([counts[video] for video in scores.videos])[:, None]  # [V, 1]
-    first = scores.positions.astype(np.int64)
-    last = first
-    if scores.stream != "rgb":
-        stack = scores.recorded(int, "settings", "train", "sampling", "stack")
-        last = first + np.minimum(stack, frames - 1)
-    beyond = ((first < 0) | (last >= frames)).any(axis=1)
-    if beyond.any():
-        row = int(beyond.argmax())
+    fields = scores.stream != "rgb"
+    stack = scores.recorded(int, "settings", "train", "sampling", "stack") if fields else 1
+    starts = scores.positions[row, : scores.snippets[row]].astype(np.int64)
+    spans = sampling.frame_spans(starts, stack=stack, positions=frames - fields, fields=fields)
+    if spans.max() > frames:
         raise InputError(
-            f"the {scores.stream} scores have snippets of {scores.videos[row]} up to frame {last[row].max()}, and its "
-            f"shard has {frames[row, 0]} frames; run the workflow for the scores again"
+            f"the {scores.stream} scores have snippets of {scores.videos[row]} up to frame {spans.max() - 1}, and its "
+            f"shard has {frames} frames; run the workflow for the scores again"
         )
-    return first, last
-
-
-def middle_frames(scores: Scores, counts: Mapping[str, int]) -> NDArray[np.int64]:
-    """Return the middle frame of each snippet, [V, M]; see `snippet_frames`."""
-    first, last = snippet_frames(scores, counts)
-    middles: NDArray[np.int64] = (first + last) // 2
+    middles: NDArray[np.int64] = (spans.sum(axis=1) - 1) // 2
     return middles
-
-
-def attention_curves(
-    scores: Mapping[str, Scores], row: int, counts: Mapping[str, int], times: Times
-) -> dict[str, Curve]:
-    """Return a video's attention over time by stream, averaged over the crops.
-
-    A snippet stands at the middle of the time from the start of its first frame to the end of its last one.
-
-    Args:
-        scores: by stream.
-        row: number of the video.
-        counts: number of frames by video.
-        times: of the video.
-    """
-    curves: dict[str, Curve] = {}
-    for stream, one in scores.items():
-        first, last = snippet_frames(one, counts)
-        curves[stream] = (times.middle(first[row], last[row]), one.attention[row].mean(axis=0))
-    return curves

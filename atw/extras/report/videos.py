@@ -9,9 +9,8 @@ from scipy.special import softmax
 
 from atw.evaluate.fuse import probabilities
 from atw.evaluate.metrics import in_top
-from atw.evaluate.scores import flat_attention
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
-from atw.extras.drawing.scored_videos import VideoSelection, attention_curves, select_rows
+from atw.extras.drawing.scored_videos import VideoSelection, select_rows
 from atw.extras.report.charts import (
     PERCENT,
     PageSection,
@@ -72,24 +71,24 @@ class Attention(PageSection):
 def flat_shares(inputs: ReportInputs) -> dict[str, float]:
     """Return the share of the test videos with flat attention, by stream with attention."""
     return {
-        stream: float(flat_attention(one.attention).mean())
+        stream: float(one.flat.mean())
         for stream, one in inputs.scores.items()
         if one.recorded(str, "settings", "train", "model", "consensus") == "attention"
     }
 
 
-def half_of_weight(weights: NDArray[np.float32]) -> float:
-    """Return the smallest share of the snippets that has half of the weights [V, crops, M]; 0.5 if all are equal."""
+def half_of_weight(weights: NDArray[np.float32], snippets: NDArray[np.integer]) -> float:
+    """Return the smallest share of a video's `snippets` [V] that has half of the weights [V, crops, M]."""
     falling = -np.sort(-weights.astype(np.float64), axis=2)
     enough = falling.cumsum(axis=2) >= 0.5 - 1e-6  # weights are stored in single precision
-    return float((enough.argmax(axis=2) + 1).mean() / weights.shape[2])
+    return float(((enough.argmax(axis=2) + 1) / snippets[:, None]).mean())
 
 
 def attention(inputs: ReportInputs) -> Attention:
     """Return the section about attention; its videos are those of attention.png for the same seed."""
     flat = flat_shares(inputs)
     streams = {
-        stream: StreamAttention(flat.get(stream), half_of_weight(one.attention))
+        stream: StreamAttention(flat.get(stream), half_of_weight(one.attention, one.snippets))
         for stream, one in inputs.scores.items()
     }
     first = inputs.first
@@ -110,7 +109,8 @@ def _attention_histogram(inputs: ReportInputs) -> go.Figure:
     edges = np.linspace(0, _LARGEST, _BINS + 1)
     traces = []
     for stream, one in inputs.scores.items():
-        relative = np.minimum(one.attention * one.attention.shape[2], _LARGEST)
+        times_average = one.attention * one.snippets[:, None, None]  # [V, crops, M]
+        relative = np.minimum(times_average.swapaxes(1, 2)[one.own], _LARGEST)
         shares = np.histogram(relative, edges)[0] / relative.size
         line = stream_line(stream, shape="hv")
         steps = [*shares.tolist(), float(shares[-1])]
@@ -125,7 +125,7 @@ def _attention_histogram(inputs: ReportInputs) -> go.Figure:
 
 
 def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Figure:
-    counts = {video: stored.entry.count for video, stored in inputs.stored["rgb"].items()}
+    curves = {stream: one.curve(row) for stream, one in inputs.scores.items()}
     traces = [
         go.Scatter(
             name=stream,
@@ -134,7 +134,7 @@ def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Fig
             mode="lines",
             line=stream_line(stream),
         )
-        for stream, (seconds, weights) in attention_curves(inputs.scores, row, counts, times).items()
+        for stream, (seconds, weights) in curves.items()
     ]
     return chart(
         traces,

@@ -144,7 +144,7 @@ def _origin(scores: Scores) -> StreamOrigin:
         weights_sha256=scores.recorded(dict, "model").get("weights"),
         consensus=scores.recorded(str, *model, "consensus"),
         seed=scores.recorded(int, "seed"),
-        flat_attention=scores.recorded(float, "flat_attention"),
+        flat_attention=float(scores.flat.mean()),
         model_sha256=scores.recorded(str, "model", "sha256"),
         settings_digest=digest(scores.recorded(dict, "settings")),
     )

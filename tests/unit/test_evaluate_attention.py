@@ -1,0 +1,105 @@
+"""When snippets and actions happen, and how well the attention finds the actions."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from atw import config
+from atw.config import Location
+from atw.datasets import Dataset
+from atw.evaluate.attention import attention_auc
+from atw.evaluate.score import score_videos
+from atw.evaluate.scores import Actions, Scores, read_scores
+from atw.shards import Shard, create
+from tests.unit.streams import padded, scores
+from tests.unit.trained import CPU, TEST_VIDEOS, Trained
+
+STREAMS = ("rgb", "flow", "warped")
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_snippets_and_actions_stand_on_the_clock_of_their_video(trained: Trained, tmp_path: Path, stream: str) -> None:
+    """Against shards with the same items at uneven times."""
+    edges = {}
+    with Shard(trained.shards[stream]) as shard, create(tmp_path / "00000.h5", shard.header) as writer:
+        for entry in shard.entries:
+            frames = entry.count + (stream != "rgb")
+            edges[entry.video] = np.cumsum([0.0, *(0.04 + 0.1 * (np.arange(frames) % 3))])
+            items = [shard.stored(entry, number) for number in range(entry.count)]
+            writer.add(dataclasses.replace(entry), items, edges[entry.video])
+    made = rescored(trained, tmp_path, stream, trained.dataset)
+    before = read_scores(trained.split / stream / "scores.h5")
+    np.testing.assert_array_equal(made.positions, before.positions)
+    for row, video in enumerate(made.videos):
+        frames = len(edges[video]) - 1
+        for first, (start, end) in zip(made.positions[row], made.seconds[row].tolist(), strict=True):
+            last = first if stream == "rgb" else min(first + 3, frames - 1)  # a stack of 3 fields
+            assert (start, end) == (edges[video][first], edges[video][last + 1])
+    assert made.actions.video.tolist() == [0, 1]
+    assert made.actions.label.tolist() == [0, 1]
+    bounds = [[edges[video][4], edges[video][9]] for video in TEST_VIDEOS[:2]]  # frames 4 to 8
+    assert made.actions.seconds.tolist() == bounds
+
+
+def rescored(trained: Trained, folder: Path, stream: Any, dataset: Dataset) -> Scores:
+    videos = dataset.split("split1").digest()
+    settings = config.score_settings(trained.config, "mine", stream, "", split="split1", videos=videos)
+    shards = [path if (path := folder / "00000.h5").is_file() else trained.shards[stream]]
+    model = trained.split / stream / "model.pt"
+    score_videos(folder / "scores.h5", model, settings, dataset, shards, CPU, threads=1, gpus=0)
+    return read_scores(folder / "scores.h5")
+
+
+def test_actions_beyond_their_video_are_named(
+    trained: Trained, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The columns of all lists say frames 4 to 8; up/short.avi has 3 frames at 25 per second."""
+    assert read_scores(trained.split / "rgb/scores.h5").actions.video.tolist() == [0, 1]
+    listed = [("up/short.avi", "up", 0.1, 7), ("up/short.avi", "up", 0.12, 7), ("left/1.avi", "", 0, 0.5)]
+    made = rescored(trained, tmp_path, "rgb", with_seconds(trained, tmp_path, listed))
+    said = [record.getMessage() for record in caplog.records if "action" in record.getMessage()]
+    assert said == [
+        "up/short.avi has an action from 0.12 to 7 seconds, and ends after 3 frames and 0.12 seconds; the action is "
+        "left out"
+    ]
+    assert made.actions.video.tolist() == [0, 2]
+    assert made.actions.label.tolist() == [-1, 1]
+    assert made.actions.seconds.tolist() == [[0, 0.5], [0.1, 7]]
+
+
+def with_seconds(trained: Trained, folder: Path, rows: Sequence[tuple[Any, ...]]) -> Dataset:
+    """The dataset with a list of actions in seconds, and without the columns of its own."""
+    lines = Path(trained.config.dataset("mine").lists).read_text().splitlines()
+    (folder / "split1.csv").write_text("".join(f"{line.rsplit(',', 2)[0]}\n" for line in lines))
+    (folder / "actions.csv").write_text("\n".join(["path,label,start,end", *(",".join(map(str, row)) for row in rows)]))
+    given = json.loads(config.location(trained.config, "mine").to_json())
+    given |= {"lists": str(folder / "split1.csv"), "intervals": str(folder / "actions.csv")}
+    return Dataset(Location.from_json(json.dumps(given)))
+
+
+def test_area_under_the_curve() -> None:
+    """Against the Mann-Whitney statistic over each video's own snippets that no ignored stretch holds."""
+    seconds = np.tile(np.stack([np.arange(5), np.arange(5) + 1.0], axis=1), (4, 1, 1))
+    actions = [
+        (0, 0, 1.0, 3.0),
+        (0, 0, 4.0, 5.0),
+        (1, 2, 0.0, 2.0),
+        (1, -1, 2.0, 3.0),
+        (2, 1, 0.0, 9.0),
+        (3, -1, 0.0, 9.0),
+    ]
+    one = padded(scores(seconds=seconds, actions=Actions.of(actions)), [5, 4, 5, 5])
+    weights = one.attention.mean(axis=1)
+    expected = [
+        stats.mannwhitneyu(weights[row][inside], weights[row][outside]).statistic / (len(inside) * len(outside))
+        for row, inside, outside in ((0, [1, 2, 4], [0, 3]), (1, [0, 1], [3]))
+    ]
+    assert attention_auc(one) == pytest.approx(np.mean(expected))
+    assert attention_auc(dataclasses.replace(one, actions=Actions.of(actions[4:]))) is None
+    assert attention_auc(dataclasses.replace(one, actions=Actions.of([]))) is None
