@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from atw.config import Compute, Interval, ScoreSettings
 from atw.data import augment, sampling
@@ -78,7 +79,7 @@ def score_videos(
     snippets = run.starts.shape[1]
     with score_writer(out, (len(videos), len(run.crops), snippets, len(split.classes))) as writer:
         with explain_out_of_memory("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
-            video_logits, attention, energies = _score(replace(run, gpus=numbers), model.network, writer, split)
+            outputs = _score(replace(run, gpus=numbers), model.network, writer, split)
         scores = Scores(
             stream=settings.stream,
             dataset=dataset.name,
@@ -87,10 +88,8 @@ def score_videos(
             classes=split.classes,
             videos=tuple(videos),
             labels=np.array([labels[video] for video in videos], np.int64),
-            video_logits=video_logits,
             snippets=np.full(len(videos), snippets, np.int32),
-            attention=attention,
-            attention_logits=energies,
+            **outputs,
             positions=run.starts.astype(np.int32),
             seconds=seconds,
             quarantined=[(video, labels[video], reason) for video, reason in quarantined],
@@ -199,20 +198,31 @@ def _bounds(video: str, action: Interval, times: Times) -> list[tuple[float, flo
 
 def _score(
     run: forward.ScoringRun, network: VideoNetwork, writer: ScoreWriter, split: Split
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Write the snippets' scores; return logits [V, K], averaged over the crops, weights and energies [V, crops, M]."""
-    videos, snippets = run.starts.shape
-    video_logits = np.empty((videos, len(split.classes)), np.float32)
-    attention, energies = (np.empty((videos, len(run.crops), snippets), np.float32) for _ in range(2))
-    with meter(f"scoring {run.shards.settings.stream}", "videos", videos) as progress:
+) -> dict[str, NDArray[np.float32]]:
+    """Write the snippets' scores; return what `Scores` has of the network's outputs, by name."""
+    V, M, crops = *run.starts.shape, len(run.crops)
+    shapes = {
+        "video_logits": (V, len(split.classes)),
+        "attention": (V, crops, M),
+        "attention_logits": (V, crops, M),
+        "probability": (V, M),
+    }
+    outputs = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    with meter(f"scoring {run.shards.settings.stream}", "videos", V) as progress:
         for group in forward.forward(run, network):
             writer.add(group.videos, group.snippet_logits)
-            rows = slice(group.videos.start, group.videos.stop)
-            video_logits[rows] = group.logits.mean(axis=1)
-            attention[rows] = group.weights
-            energies[rows] = group.energies
+            logits = group.logits.mean(axis=1)
+            predicted = logits.argmax(axis=1)[:, None, None, None]
+            probabilities = np.take_along_axis(softmax(group.snippet_logits, axis=3), predicted, axis=3)
+            for name, values in (
+                ("video_logits", logits),
+                ("attention", group.weights),
+                ("attention_logits", group.energies),
+                ("probability", probabilities[..., 0].mean(axis=1)),
+            ):
+                outputs[name][group.videos.start : group.videos.stop, ..., : values.shape[-1]] = values
             progress.advance(len(group.videos), steps=len(group.videos))
-    return video_logits, attention, energies
+    return outputs
 
 
 def _provenance(

@@ -8,6 +8,8 @@
     snippet_logits    float32 [V, crops, M, K]      before the consensus
     attention         float32 [V, crops, M]         how much each snippet counted, sums to 1 over M
     attention_logits  float32 [V, crops, M]         what those weights are the softmax of
+    probability       float32 [V, M]                that a snippet gives to the class of the highest video_logits: its
+                                                    softmax over the classes, averaged over the crops
     positions         int32 [V, M]                  first frame (rgb) or flow field of each snippet
     seconds           float64 [V, M, 2]             start and end of each snippet, from the video's first frame on
     actions/*         video int64 [A], label int64 [A], seconds float64 [A, 2]: what the dataset says of when a video
@@ -53,6 +55,7 @@ _ARRAYS: dict[str, Any] = {
     "snippets": np.int32,
     "attention": np.float32,
     "attention_logits": np.float32,
+    "probability": np.float32,
     "positions": np.int32,
     "seconds": np.float64,
 }
@@ -106,6 +109,7 @@ class Scores:
     snippets: NDArray[np.int32]
     attention: NDArray[np.float32]
     attention_logits: NDArray[np.float32]
+    probability: NDArray[np.float32]
     positions: NDArray[np.int32]
     seconds: NDArray[np.float64]
     quarantined: list[tuple[str, int, str]]
@@ -266,6 +270,7 @@ def _read(file: h5py.File) -> Scores:
         "snippets": (V,),
         "attention": (V, crops, M),
         "attention_logits": (V, crops, M),
+        "probability": (V, M),
         "positions": (V, M),
         "seconds": (V, M, 2),
     }
@@ -329,8 +334,11 @@ def _check_snippets(scores: Scores) -> None:
         raise ValueError("the attention of a video is negative, or does not sum to 1")
     if (scores.positions[own] < 0).any():
         raise ValueError("a snippet begins before its video")
-    padding = (weights.max(axis=1), np.abs(scores.attention_logits).max(axis=1), scores.positions + 1)
-    if any(part[~own].any() for part in padding) or scores.seconds[~own].any():
+    if not ((scores.probability >= 0) & (scores.probability <= 1)).all():
+        raise ValueError("a probability is not from 0 to 1")
+    padding: list[NDArray[Any]] = [part.swapaxes(1, 2)[~own] for part in (weights, scores.attention_logits)]
+    padding += [part[~own] for part in (scores.probability, scores.positions + 1, scores.seconds)]
+    if any(part.any() for part in padding):
         raise ValueError("a video has something behind its snippets")
     _check_seconds("snippets", scores.seconds)
     if (np.diff(scores.seconds[..., 0], axis=1)[own[:, 1:]] < 0).any():

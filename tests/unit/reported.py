@@ -75,6 +75,7 @@ def many_classes(folder: Path, write_shard: WriteShard) -> ReportInputs:
             attention=rng.dirichlet(np.ones(3), (len(videos), 1)).astype(np.float32),
             attention_logits=np.zeros((len(videos), 1, 3), np.float32),
             positions=np.tile(np.arange(3, dtype=np.int32), (len(videos), 1)),
+            probability=np.zeros((len(videos), 3), np.float32),
             snippets=np.full(len(videos), 3, np.int32),
             seconds=np.tile(np.array([[0, 1], [1, 2], [2, 3]]) / 25, (len(videos), 1, 1)),
             quarantined=[],

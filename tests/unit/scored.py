@@ -48,6 +48,7 @@ def scored(
         "attention": attention,
         "attention_logits": np.zeros((V, crops, M), np.float32),
         "snippets": np.full(V, M, np.int32),
+        "probability": np.zeros((V, M), np.float32),
         "positions": np.zeros((V, M), np.int32),
         "seconds": np.zeros((V, M, 2)),
         "quarantined": [("lost", 1, "empty file")],

@@ -33,6 +33,7 @@ def scores(stream: str = "rgb", **changes: Any) -> Scores:
         "attention": exponentials / exponentials.sum(axis=2, keepdims=True),
         "attention_logits": energies,
         "snippets": np.full(V, M, np.int32),
+        "probability": rng.random((V, M)).astype(np.float32),
         "positions": positions,
         "seconds": np.stack([positions, positions + 1], axis=2) / 25,
         "quarantined": [("wave/d.avi", 2, "one frame: no motion to see")],
@@ -51,6 +52,7 @@ def padded(whole: Scores, counts: Sequence[int]) -> Scores:
         snippets=snippets,
         attention=weights / weights.sum(axis=2, keepdims=True),
         attention_logits=np.where(own[:, None], whole.attention_logits, 0),
+        probability=np.where(own, whole.probability, 0),
         positions=np.where(own, whole.positions, -1),
         seconds=np.where(own[..., None], whole.seconds, 0),
     )

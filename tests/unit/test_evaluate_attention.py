@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from scipy import stats
@@ -54,6 +55,20 @@ def rescored(trained: Trained, folder: Path, stream: Any, dataset: Dataset) -> S
     model = trained.split / stream / "model.pt"
     score_videos(folder / "scores.h5", model, settings, dataset, shards, CPU, threads=1, gpus=0)
     return read_scores(folder / "scores.h5")
+
+
+def test_the_probability_of_the_predicted_class(trained: Trained) -> None:
+    """Against the stored scores of all snippets, crop by crop."""
+    for stream in STREAMS:
+        path = trained.split / stream / "scores.h5"
+        one = read_scores(path)
+        with h5py.File(path) as file:
+            snippet_logits = file["snippet_logits"][:].astype(np.float64)
+        for row, logits in enumerate(one.video_logits):
+            powers = np.exp(snippet_logits[row])  # [crops, M, K]
+            expected = (powers / powers.sum(axis=2, keepdims=True))[..., logits.argmax()].mean(axis=0)
+            np.testing.assert_allclose(one.probability[row], expected, rtol=1e-5)
+    assert np.ptp(one.probability) > 0.01
 
 
 def test_actions_beyond_their_video_are_named(

@@ -103,7 +103,7 @@ def score_six(path: Path, order: list[int]) -> None:
     rng = np.random.default_rng(0)
     snippet_logits = rng.normal(size=SHAPE).astype(np.float32)
     six = {"videos": tuple("abcdef"), "labels": np.zeros(6, np.int64), "video_logits": np.zeros((6, 3), np.float32)}
-    six |= {"snippets": np.full(6, 5, np.int32), "seconds": np.zeros((6, 5, 2))}
+    six |= {"snippets": np.full(6, 5, np.int32), "seconds": np.zeros((6, 5, 2)), "probability": np.zeros((6, 5))}
     small = {name: np.zeros((6, 2, 5), np.float32) for name in ("attention", "attention_logits")}
     with score_writer(path, SHAPE) as writer:
         for group in order:
@@ -317,6 +317,8 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
     "more snippets than there is room for": (change("snippets", 1, 6), "videos have 5 to 6 snippets, not 1 to 5"),
     "a video without snippets": (change("snippets", 0, 0), "videos have 0 to 5 snippets"),
     "fewer snippets than room": (change("snippets", slice(None), 4), "videos have 4 to 4 snippets, not 1 to 5"),
+    "a probability above 1": (change("probability", (0, 0), 1.5), "a probability is not from 0 to 1"),
+    "no probability": (change("probability", (0, 0), np.nan), "a probability is not from 0 to 1"),
     "a snippet that ends before it begins": (change("seconds", (0, 0), [2, 1]), "the seconds of snippets are not"),
     "a snippet before the first frame": (change("seconds", (0, 0), [-1, 1]), "the seconds of snippets are not finite,"),
     "a snippet at no time": (change("seconds", (3, 0), [np.nan, 1]), "the seconds of snippets are not"),
