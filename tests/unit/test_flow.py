@@ -96,7 +96,7 @@ def test_thin_and_small_frames(backend: str, shape: tuple[int, int]) -> None:
     assert 0.3 < np.median(found[0]) < 1.3
 
 
-@pytest.mark.parametrize("backend", RUNNING)
+@pytest.mark.parametrize("backend", [name for name in RUNNING if not name.startswith("opencv")])
 def test_4k_frames(backend: str) -> None:
     scene = np.tile(texture(0, 270, 480), (8, 8))
     images = np.stack([moved(scene, 0, 0), moved(scene, 0.5, 0)])

@@ -38,7 +38,7 @@ def everything(path: Path) -> tuple[Any, list[bytes]]:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])
+@pytest.mark.parametrize("mask", [0x01, 0x80])
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_a_flipped_byte_is_never_read_as_data(tmp_path: Path, write_shard: WriteShard, stream: str, mask: int) -> None:
     path = tmp_path / "good.h5"
