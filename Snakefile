@@ -6,6 +6,7 @@
 #   results/{run}/{split}/{stream}/model.pt       a network, with history.jsonl, scores.h5 and, on demand, held_out.h5
 #   results/{dataset}/{split}/quarantine.csv      bad videos; results/{dataset}/quarantine.csv covers all splits
 #   results/{run}/{split}/fused.json              the three streams together: the result
+#   results/{run}/{split}/detections.json         on demand: what each video shows from when to when
 #   results/{run}/{split}/attention.png           where each stream's attention is high; attention.json has numbers
 #   results/{run}/{split}/report.html             one page that helps to judge the result; it opens offline
 #   results/{run}/summary.json                    the mean over the splits

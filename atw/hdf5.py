@@ -131,7 +131,15 @@ def dataset(parent: h5py.Group, name: str) -> h5py.Dataset:
 def read_whole(
     parent: h5py.Group, name: str, dtype: Any, shape: tuple[int | None, ...], *, summed: bool = False
 ) -> NDArray[Any]:
-    """All of a dataset, which stands in its file without compression.
+    """All of a dataset, which stands in its file without compression; arguments and errors as of `find_whole`."""
+    values: NDArray[Any] = find_whole(parent, name, dtype, shape, summed=summed)[()]
+    return values
+
+
+def find_whole(
+    parent: h5py.Group, name: str, dtype: Any, shape: tuple[int | None, ...], *, summed: bool = False
+) -> h5py.Dataset:
+    """A dataset that stands in its file without compression, to be read in parts.
 
     Args:
         parent: group of the dataset.
@@ -153,8 +161,7 @@ def read_whole(
         raise ValueError(f"{name} has the type {found.dtype} and the shape {found.shape}, not {wanted}")
     if not (_in_summed_chunks(found) if summed else _in_one_piece(found)):
         raise ValueError(f"{name} is not stored whole")
-    values: NDArray[Any] = found[()]
-    return values
+    return found
 
 
 def filters(found: h5py.Dataset) -> list[int]:

@@ -123,6 +123,10 @@ class Plan:
         """Settings of a fused result."""
         return config.fuse_settings(self.config, *_names(run))
 
+    def detect_settings(self, run: str) -> config.DetectSettings:
+        """Settings of the detections of a result."""
+        return config.detect_settings(self.config, *_names(run))
+
     def attention_settings(self, run: str) -> config.AttentionSettings:
         """Settings of the picture of attention."""
         return config.attention_settings(self.config, *_names(run))

@@ -173,6 +173,26 @@ def fuse(
 
 
 @app.command(rich_help_panel="Stages of the workflow")
+def detect(
+    out: Out,
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
+    result: Annotated[Path, typer.Option(help="fused.json of these scores", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Write when each test video shows which class (docs/detections.md).
+
+    Example: atw run --dry-run results/demo/split1/detections.json -- --printshellcmds
+    """
+    from atw import config
+    from atw.evaluate.detected import write_detections
+    from atw.evaluate.result import read_result
+
+    fusion = read_result(result).fusion
+    given = config.DetectSettings.from_json(settings)
+    write_detections(out, scores, given.detect, weights=fusion.weights, on=fusion.on)
+
+
+@app.command(rich_help_panel="Stages of the workflow")
 def summary(
     out: Out,
     fused: Annotated[list[Path], typer.Argument(help="results to average", show_default=False)],

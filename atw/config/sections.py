@@ -361,7 +361,7 @@ class Fusion(Section):
 
 
 class Detect(Section):
-    """Detections from the attention weights and class scores of snippets (docs/detections.md)."""
+    """Detections from attention weights and class scores of snippets (docs/detections.md). A change scores nothing."""
 
     class_score: float = Field(
         0.1, gt=0, le=1, description="smallest probability of a class in the whole video for it to be detected"

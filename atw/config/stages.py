@@ -15,6 +15,7 @@ from atw.config.sections import (
     STREAMS,
     Augment,
     Consensus,
+    Detect,
     Evaluate,
     FieldSettings,
     Flow,
@@ -43,6 +44,7 @@ RECIPES = {
     "table": 1,
     "consensus_table": 1,
     "attention": 4,
+    "detect": 1,
     "report": 2,
 }
 
@@ -224,9 +226,10 @@ class AttentionSettings(StageSettings):
 class FuseSettings(AttentionSettings):
     """Settings of fused.json."""
 
-    later: ClassVar = ("choose",)
+    later: ClassVar = ("choose", "detect")
 
     choose: Literal["none", "held_out"] = "none"
+    detect: Detect = Detect()
 
     @property
     def streams(self) -> list[Stream]:
@@ -237,6 +240,13 @@ class FuseSettings(AttentionSettings):
     def used_weights(self) -> dict[str, float]:
         """The weights of `streams`."""
         return {stream: self.weights[stream] for stream in self.streams}
+
+
+class DetectSettings(StageSettings):
+    """Settings of detections.json."""
+
+    recipe: int
+    detect: Detect
 
 
 class RecipeSettings(StageSettings):
@@ -395,14 +405,21 @@ def same_scores(config: Config, dataset: str, stream: Stream, one: str, other: s
 
 def fuse_settings(config: Config, dataset: str, experiment: str) -> FuseSettings:
     """Settings of fused.json."""
-    fusion = effective(config, dataset, "rgb", experiment).fusion
+    settings = effective(config, dataset, "rgb", experiment)
+    fusion = settings.fusion
     return FuseSettings(
         recipe=RECIPES["fuse"],
         seed=config.seed,
         weights={stream: fusion.weights.get(stream, 0.0) for stream in STREAMS},
         add=fusion.add,
         choose=fusion.choose,
+        detect=settings.detect,
     )
+
+
+def detect_settings(config: Config, dataset: str, experiment: str) -> DetectSettings:
+    """Settings of detections.json."""
+    return DetectSettings(recipe=RECIPES["detect"], detect=effective(config, dataset, "rgb", experiment).detect)
 
 
 def attention_settings(config: Config, dataset: str, experiment: str) -> AttentionSettings:

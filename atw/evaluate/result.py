@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from rich.table import Table
 
 from atw.config import FuseSettings
+from atw.evaluate.detected import DetectionAccuracy, RatedDetections, detect_videos, rate_detections
 from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs
 from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_scores
@@ -60,6 +61,7 @@ class Result(Record):
         videos: how many there are.
         classes: K names.
         confusion: [K, K] decoded test videos: rows are true classes, columns what the fusion says.
+        detections: how good those of `detections.json` are, where the dataset says when its videos show their actions.
         provenance: that of each stream's scores, and the settings of the fusion under `fuse`.
     """
 
@@ -74,6 +76,7 @@ class Result(Record):
     videos: VideoCounts
     classes: list[str]
     confusion: list[list[int]]
+    detections: RatedDetections | None = OMITTED
     provenance: dict[str, dict[str, Any]]
 
     @model_validator(mode="after")
@@ -158,7 +161,14 @@ def write_result(out: Path, score_paths: list[Path], settings: FuseSettings) -> 
     if held_out or settings.choose == "held_out":
         _require_both(scores, held_out, settings)
         search = choose_weights(held_out, configured=settings.used_weights, on=settings.add)
-    write_json(out, result_of(scores, settings, search).to_dict())
+    result = result_of(scores, settings, search)
+    first = next(iter(scores.values()))
+    if first.knows_actions:
+        files = {one.stream: path for one, path in zip(read, score_paths, strict=True) if one.subset == "test"}
+        fusion = result.fusion
+        found = detect_videos(files, scores, settings.detect, weights=fusion.weights, on=fusion.on)
+        result = result.model_copy(update={"detections": rate_detections(found, first)})
+    write_json(out, result.to_dict())
 
 
 def _by_stream(read: Sequence[Scores], subset: Subset) -> dict[str, Scores]:
@@ -363,5 +373,15 @@ def print_result(path: Path) -> None:
             f"weights chosen on {search.videos} held-out videos: {weights}; top-1 there "
             f"{search.chosen.top1:.3f}, with the configured weights {search.configured.top1:.3f}"
         )
+    if found := result.detections:
+        for name, rated in (*found.streams.items(), ("fused", found.fused)):
+            terminal.print(f"detections, {name}: {_maps(rated)}")
     for bad in result.videos.quarantined:
         terminal.print(f"quarantined {bad.video}: {bad.reason}")
+
+
+def _maps(rated: DetectionAccuracy) -> str:
+    by_rule = (("thumos14", rated.thumos14), ("activitynet", rated.activitynet))
+    return ", ".join(
+        f"mAP {one.map['0.5']:.3f} at overlap .5, mean {one.average_map:.3f} ({rule})" for rule, one in by_rule
+    )

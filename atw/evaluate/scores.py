@@ -33,7 +33,7 @@ leaves them in the file: `h5py.File(path)["snippet_logits"][video]`.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -44,7 +44,7 @@ from numpy.typing import NDArray
 
 from atw.config import STREAMS
 from atw.files import InputError, atomic_path, read_json
-from atw.hdf5 import DAMAGE, dataset, describe, new_file, open_file, read_attribute, read_whole, texts
+from atw.hdf5 import DAMAGE, dataset, describe, find_whole, new_file, open_file, read_attribute, read_whole, texts
 
 FORMAT = 3
 Subset = Literal["test", "held_out"]
@@ -129,6 +129,11 @@ class Scores:
         least = np.where(self.own[:, None], self.attention, np.inf).min(axis=2)
         flat: NDArray[np.bool_] = (least == self.attention.max(axis=2)).all(axis=1)
         return flat
+
+    @property
+    def knows_actions(self) -> bool:
+        """Whether it is known of any video when it shows an action."""
+        return bool((self.actions.label >= 0).any())
 
     def curve(self, row: int) -> Curve:
         """Return the attention of a video over time, averaged over the crops; a snippet stands at its middle."""
@@ -229,6 +234,26 @@ def read_scores(path: Path, *, subset: Subset | None = "test") -> Scores:
         scores = _read(file)
         _check(scores)
         return scores
+
+
+@contextlib.contextmanager
+def snippet_reader(path: Path) -> Iterator[Callable[[int], NDArray[np.float32]]]:
+    """A function that reads the scores of the snippets of a video, [crops, M, K], by the video's row.
+
+    Raises:
+        InputError: here or in the block, the file is missing, damaged or of another format version.
+    """
+    with _opened(path) as file:
+        shape = (*dataset(file, "attention").shape, *dataset(file, "classes").shape)
+        stored = find_whole(file, "snippet_logits", np.float32, shape, summed=True)
+
+        def read(row: int) -> NDArray[np.float32]:
+            scores: NDArray[np.float32] = stored[row]
+            if not np.isfinite(scores).all():
+                raise ValueError(f"snippet_logits of row {row} are not all finite")
+            return scores
+
+        yield read
 
 
 @contextlib.contextmanager

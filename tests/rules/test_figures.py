@@ -70,6 +70,16 @@ def test_attention_is_made_once(workplace: Workplace, split: Path) -> None:
     workplace.snakemake(f"{SPLIT}/attention.png")
 
 
+def test_detections_are_made_on_demand(workplace: Workplace, split: Path) -> None:
+    assert workplace.jobs(f"{SPLIT}/detections.json") == {"detect": 1}
+    workplace.snakemake(f"{SPLIT}/detections.json")
+    content = json.loads((split / "detections.json").read_text())
+    assert set(content["streams"]) == set(STREAMS)
+    assert set(content["results"]) == set(read_scores(split / "rgb/scores.h5").videos)
+    assert any(content["results"].values())
+    assert "detections" not in json.loads((split / "fused.json").read_text())  # nobody says when the actions are
+
+
 def shard_of(workplace: Workplace, video: str) -> str:
     for path in sorted((workplace.folder / "shards/tiny/rgb").glob("*.h5")):
         with Shard(path) as shard:

@@ -163,6 +163,7 @@ EXCEPTIONS = {
     },
     "is a part of a command, or stands for many": {
         "atw compare A B",
+        "atw detections score",
         "atw ray -- COMMAND",
         "atw ray --gpus 4",
         "python -m benchmarks.same_run BEFORE AFTER",
@@ -178,5 +179,6 @@ TEXTS = {
     "[project.entry-points": "an entry of pyproject.toml",
     "config.yaml -> atw/config": "a drawing",
     "fused = sum over streams": "a formula",
+    "s_ik = M w_i p_ik": "a formula",
     "(p + z²/2n": "a formula",
 }

@@ -67,6 +67,23 @@ rule fuse:
         "python -m atw fuse {output:q} {input.scores:q} --settings {params.settings:q} &> {log:q}"
 
 
+rule detect:
+    input:
+        result="results/{run}/{split}/fused.json",
+        scores=lambda wildcards: get_of_streams(wildcards, "scores.h5"),
+    output:
+        "results/{run}/{split}/detections.json",
+    log:
+        "logs/detect/{run}/{split}.log",
+    conda:
+        "../../envs/atw.yaml"
+    params:
+        settings=from_plan(PLAN.detect_settings, "run"),
+    shell:
+        "python -m atw detect {output:q} {input.scores:q} --result {input.result:q}"
+        " --settings {params.settings:q} &> {log:q}"
+
+
 rule summary:
     input:
         get_all_splits,
