@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import softmax
 
 from atw.config import Detect
@@ -14,6 +15,7 @@ from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.detection_score import AMBIGUOUS, score
 from atw.evaluate.detections import AnnotatedVideo, Annotation, Prediction, Predictions, Truth
 from atw.evaluate.fuse import Addend, fuse, probabilities
+from atw.evaluate.kits import RULES
 from atw.evaluate.metrics import Record
 from atw.evaluate.scores import Scores, read_scores, snippet_reader
 from atw.files import write_json
@@ -36,25 +38,18 @@ class MapByOverlap(Record):
     average_map: float
 
 
-class DetectionAccuracy(Record):
-    """How good detections are by the rules of two kits, at the overlaps that are usual for each."""
-
-    activitynet: MapByOverlap
-    thumos14: MapByOverlap
-
-
 class RatedDetections(Record):
-    """How good the detections are: of the fusion, and of each stream.
+    """How good detections are by the rules of two kits, at the overlaps that are usual for each.
 
     Args:
         videos: that are known to show an action; only their detections count.
-        fused: of the fusion.
-        streams: by stream.
+        fused: by rule, for the fusion.
+        streams: by stream and rule.
     """
 
     videos: int
-    fused: DetectionAccuracy
-    streams: dict[str, DetectionAccuracy]
+    fused: dict[str, MapByOverlap]
+    streams: dict[str, dict[str, MapByOverlap]]
 
 
 def detect_videos(
@@ -92,7 +87,7 @@ def detect_videos(
     return found
 
 
-def _signal(scores: Scores, row: int, snippet_logits: Any) -> Signal:
+def _signal(scores: Scores, row: int, snippet_logits: NDArray[np.float32]) -> Signal:
     own = scores.snippets[row]
     return signal_of(scores.seconds[row, :own], scores.attention[row, :, :own], snippet_logits[:, :own])
 
@@ -113,12 +108,10 @@ def rate_detections(found: Detected, scores: Scores) -> RatedDetections:
         annotations.setdefault(scores.videos[row], []).append(Annotation(label=name, segment=(start, end)))
     truth = Truth(database={video: AnnotatedVideo(annotations=shown) for video, shown in annotations.items()})
 
-    def rated(detections: _ByVideo) -> DetectionAccuracy:
+    def rated(detections: _ByVideo) -> dict[str, MapByOverlap]:
         predictions = Predictions(results={video: detections[video] for video in annotations})
-        by_rule = {rule: score(predictions, truth, rule=rule) for rule in ("activitynet", "thumos14")}
-        return DetectionAccuracy.model_validate(
-            {rule: MapByOverlap(map=one.map, average_map=one.average_map) for rule, one in by_rule.items()}
-        )
+        by_rule = {rule: score(predictions, truth, rule=rule) for rule in RULES}
+        return {rule: MapByOverlap(map=one.map, average_map=one.average_map) for rule, one in by_rule.items()}
 
     return RatedDetections(
         videos=len(annotations),

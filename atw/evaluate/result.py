@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from rich.table import Table
 
 from atw.config import FuseSettings
-from atw.evaluate.detected import DetectionAccuracy, RatedDetections, detect_videos, rate_detections
+from atw.evaluate.detected import RatedDetections, detect_videos, rate_detections
 from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs
 from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_scores
@@ -375,13 +375,7 @@ def print_result(path: Path) -> None:
         )
     if found := result.detections:
         for name, rated in (*found.streams.items(), ("fused", found.fused)):
-            terminal.print(f"detections, {name}: {_maps(rated)}")
+            means = ", ".join(f"{each.average_map:.3f} (rule {rule})" for rule, each in rated.items())
+            terminal.print(f"detections, {name}: mAP over all overlaps {means}")
     for bad in result.videos.quarantined:
         terminal.print(f"quarantined {bad.video}: {bad.reason}")
-
-
-def _maps(rated: DetectionAccuracy) -> str:
-    by_rule = (("thumos14", rated.thumos14), ("activitynet", rated.activitynet))
-    return ", ".join(
-        f"mAP {one.map['0.5']:.3f} at overlap .5, mean {one.average_map:.3f} ({rule})" for rule, one in by_rule
-    )

@@ -207,11 +207,10 @@ def test_the_result_is_shown_with_its_detections(tmp_path: Path, capsys: pytest.
     shown = " ".join(capsys.readouterr().out.split())
     detections = read_result(tmp_path / "fused.json").detections
     assert detections is not None
-    means = detections.fused.thumos14, detections.fused.activitynet
-    assert (
-        f"detections, fused: mAP {means[0].map['0.5']:.3f} at overlap .5, mean {means[0].average_map:.3f} (thumos14), "
-        f"mAP {means[1].map['0.5']:.3f} at overlap .5, mean {means[1].average_map:.3f} (activitynet)"
-    ) in shown
+    means = [detections.fused[rule].average_map for rule in ("activitynet", "thumos14")]
+    line = f"mAP over all overlaps {means[0]:.3f} (rule activitynet), {means[1]:.3f} (rule thumos14)"
+    assert f"detections, rgb: {line}" in shown
+    assert f"detections, fused: {line}" in shown
 
 
 # The job
