@@ -39,7 +39,7 @@ RECIPES = {
     "audit": 1,
     "train": 2,
     "score": 3,
-    "fuse": 2,
+    "fuse": 3,
     "summary": 2,
     "table": 1,
     "consensus_table": 1,

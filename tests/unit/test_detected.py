@@ -40,6 +40,7 @@ def made(stream: str = "rgb", actions: list[Any] = ACTIONS, **changes: Any) -> S
         "video_logits": np.array([[4, 0], [0, 4], [4, 0]], np.float32),
         "attention": np.full((V, 1, M), 1 / M, np.float32),
         "attention_logits": np.zeros((V, 1, M), np.float32),
+        "probability": np.full((V, M), 0.5, np.float32),
         "snippets": np.full(V, M, np.int32),
         "positions": np.broadcast_to(np.arange(M), (V, M)).astype(np.int32),
         "seconds": np.stack([starts, starts + 1], axis=2),
