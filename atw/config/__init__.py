@@ -5,6 +5,7 @@ The workflow imports this package, `atw.plan` and `atw.datasets` again in every 
 
 from atw.config.datasets import (
     ALLOW_MISSING,
+    LABEL_SEPARATOR,
     Addresses,
     Archives,
     DatasetKind,
@@ -75,6 +76,7 @@ from atw.config.yaml_files import Document, RawConfig, read, read_all
 
 __all__ = [
     "ALLOW_MISSING",
+    "LABEL_SEPARATOR",
     "ON_GPU",
     "RECIPES",
     "SECTIONS",

@@ -49,13 +49,18 @@ class StreamOverrides(Sections):
         return self
 
 
+LABEL_SEPARATOR = "|"
+"""Joins the class names of a video that shows several; no class name holds it."""
+
+
 @dataclass(frozen=True, slots=True)
 class ListedVideo:
     """One line of a list of videos.
 
     Args:
         video: id of the video: its path relative to the dataset's root, with forward slashes.
-        label: class name.
+        label: class name; several are joined by `|`, as in `Billiards|HighJump`, the main one first; "" is a background
+            video, which shows no class.
         subset: whether the split trains or tests on it.
         group: videos of one group are all in one subset; "" is no group.
         block: number of the block of shards that holds it; splits that share no video have a block each.
@@ -66,6 +71,11 @@ class ListedVideo:
     subset: Literal["train", "test"]
     group: str = ""
     block: int = 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class names; none of a background video."""
+        return tuple(self.label.split(LABEL_SEPARATOR)) if self.label else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,8 @@ class DatasetKind(StreamOverrides):
 
     `about` introduces them in docs/configuration.md. `title` is the name in tables; the paper's numbers on a dataset of
     the same title can be compared. `caution` is a sentence below tables, about what a result on this kind cannot show.
-    A `generated` kind has videos that the workflow renders. A field `root` names the folder of the videos, without it
+    A `generated` kind has videos that the workflow renders. Videos of a kind with `several_labels` may have more than
+    one label. A field `root` names the folder of the videos, without it
     they are in `data/<name>`; a field `allow_missing` says whether listed videos may be missing.
     """
 
@@ -98,6 +109,7 @@ class DatasetKind(StreamOverrides):
     title: ClassVar[str] = ""
     caution: ClassVar[str] = ""
     generated: ClassVar[bool] = False
+    several_labels: ClassVar[bool] = False
 
     kind: str
 
@@ -135,6 +147,11 @@ class DatasetKind(StreamOverrides):
     def root_of(self, name: str) -> str:
         """Return the folder of the videos of the dataset called `name`."""
         return str(getattr(self, "root", f"data/{name}"))
+
+    @property
+    def has_background(self) -> bool:
+        """Whether videos may have no label. They are tested, and no training uses them."""
+        return False
 
     @property
     def may_miss_videos(self) -> bool:

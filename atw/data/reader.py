@@ -149,16 +149,22 @@ def _difference(made_with: Mapping[str, Any], expected: Mapping[str, Any], place
     return "none"
 
 
-class TrainingSnippets(torch_data.Dataset[tuple[Tensor, int]]):
+Target = int | Tensor
+"""What a network should say of a video: the index of its class, or the probability of each class, float32 [K]."""
+
+
+class TrainingSnippets(torch_data.Dataset[tuple[Tensor, Target]]):
     """Training samples by place: place p of the training is video p mod n of a permutation drawn for epoch p // n.
 
-    A sample is uint8 [N, C, S, S] with N snippets of the video, and the index of its class.
+    A sample is uint8 [N, C, S, S] with N snippets of the video, and its target.
     """
 
-    def __init__(self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: TrainSettings) -> None:
+    def __init__(
+        self, shards: Shards, videos: Sequence[str], targets: Sequence[Target], settings: TrainSettings
+    ) -> None:
         self._shards = shards
         self._videos = videos
-        self._labels = labels
+        self._targets = targets
         self._settings = settings
         self._epoch, self._order = -1, np.empty(0, np.int64)
         self._size = (shards.settings.preprocess.height, shards.settings.preprocess.width)
@@ -166,7 +172,7 @@ class TrainingSnippets(torch_data.Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+    def __getitem__(self, place: int) -> tuple[Tensor, Target]:
         epoch, position = divmod(place, len(self._videos))
         if epoch != self._epoch:
             rng = np.random.default_rng([self._settings.seed, epoch])
@@ -181,7 +187,7 @@ class TrainingSnippets(torch_data.Dataset[tuple[Tensor, int]]):
         box = augment.crop_box(*self._size, scales=drawn.scales, size=drawn.input_size, rng=rng)
         flip = bool(rng.random() < drawn.flip)
         images = self._shards.snippets(video, starts, stack, [Crop(box, flip)], drawn.input_size)
-        return torch.from_numpy(images[0]), self._labels[number]
+        return torch.from_numpy(images[0]), self._targets[number]
 
 
 def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[str]:

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-from atw.config import DownloadableDataset, Interval, ListedVideo, Location
+from atw.config import LABEL_SEPARATOR, DownloadableDataset, Interval, ListedVideo, Location
 from atw.datasets.contents import ABSENT, KEPT, Contents
-from atw.datasets.lists import path_key, plain, require_distinct
+from atw.datasets.lists import path_key, plain_labels, require_distinct
 from atw.datasets.scan import existing, spelled, unreadable
 from atw.files import InputError, digest
 
@@ -28,7 +28,10 @@ class NoVideosError(InputError):
 
 @dataclass(frozen=True)
 class Split:
-    """The videos of one split, sorted by id; `classes` are those of the whole dataset."""
+    """The videos of one split, sorted by id; `classes` are those of the whole dataset.
+
+    Test videos may be background videos, without a label; training videos are not.
+    """
 
     name: str
     train: tuple[ListedVideo, ...]
@@ -36,7 +39,7 @@ class Split:
     classes: tuple[str, ...]
 
     def digest(self) -> str:
-        """SHA-256 of every video's id, label and subset, and of the class order: training and scoring depend on it."""
+        """SHA-256 of every video's id, labels and subset, and of the class order: training and scoring depend on it."""
         rows = [[row.video, row.label, row.subset] for row in (*self.train, *self.test)]
         return digest({"classes": self.classes, "videos": rows})
 
@@ -55,10 +58,10 @@ class Split:
         for row in self.train:
             units.setdefault(("group", row.group) if row.group else ("video", row.video), []).append(row)
         # The small number is for rounding: .29 of 100 videos are 28.999999999999996.
-        left = {label: share * count + 1e-9 for label, count in Counter(row.label for row in self.train).items()}
+        left = {label: share * count + 1e-9 for label, count in _count_labels(self.train).items()}
         taken: list[ListedVideo] = []
         for name in sorted(units, key=lambda name: digest([seed, *name])):
-            counts = Counter(row.label for row in units[name])
+            counts = _count_labels(units[name])
             if all(count <= left[label] for label, count in counts.items()):
                 taken += units[name]
                 for label, count in counts.items():
@@ -116,6 +119,8 @@ class Dataset:
         with self._reading(place):
             listed = self._kind.read_list(self.name, _number(name))
         rows = sorted((_as_on_disk(row, root) for row in listed), key=lambda row: row.video)
+        for row in rows:
+            self._check_labels(place, row)
         _check(place, rows)
         return tuple(rows)
 
@@ -130,13 +135,31 @@ class Dataset:
                 f"{self._kind.kind}, which should name the file and the line"
             ) from error
 
+    def _check_labels(self, place: str, row: ListedVideo) -> None:
+        labels, several = row.labels, self._kind.several_labels
+        if not labels and not self._kind.has_background:
+            raise InputError(f"{place}: {row.video} has no label; give it one, or take it from the list")
+        if "" in labels or len(set(labels)) < len(labels) or (len(labels) > 1 and not several):
+            remedy = "give each label once" if several else f"its kind, {self._kind.kind}, has one per video: rename it"
+            raise InputError(
+                f"{place}: the label of {row.video} is {row.label!r}, and {LABEL_SEPARATOR} joins several labels; "
+                + remedy
+            )
+
     @functools.cached_property
     def classes(self) -> tuple[str, ...]:
         """Class names in label order: that of the official list where there is one, else alphabetical."""
         names = self._kind.class_names()
         if names is None:
-            names = tuple(sorted({row.label for name in self.split_names for row in self.rows(name)}))
+            rows = (row for name in self.split_names for row in self.rows(name))
+            names = tuple(sorted({label for row in rows for label in row.labels}))
         require_distinct(names, f"dataset {self.name}", "write one of them in all lists")
+        wrong = next((label for label in names if not label or LABEL_SEPARATOR in label), None)
+        if wrong is not None:
+            raise InputError(
+                f"dataset {self.name}: a class is called {wrong!r}; give it a name without {LABEL_SEPARATOR}, which "
+                "joins the labels of a video"
+            )
         twice = next((label for label in names if names.count(label) > 1), None)
         if twice is not None:
             raise InputError(f"dataset {self.name}: class {twice!r} is listed twice, blanks aside; keep one of them")
@@ -144,11 +167,17 @@ class Dataset:
 
     @functools.cache  # noqa: B019
     def split(self, name: str) -> Split:
-        """Return a split with its classes; one in which a class has no training video is refused."""
+        """Return a split with its classes; one in which a class has no training video is refused.
+
+        Training videos without a label are left out.
+        """
         rows = self.rows(name)
-        train = tuple(row for row in rows if row.subset == "train")
+        train = tuple(row for row in rows if row.subset == "train" and row.labels)
         test = tuple(row for row in rows if row.subset == "test")
-        missing = sorted({row.label for row in test} - {row.label for row in train})
+        background = sum(not row.labels for row in rows if row.subset == "train")
+        if background:
+            log.info("dataset %s, %s: %d training videos have no label and are left out", self.name, name, background)
+        missing = sorted(_count_labels(test).keys() - _count_labels(train).keys())
         if missing or not train or not test:
             raise InputError(
                 f"dataset {self.name}, {name}: "
@@ -283,8 +312,9 @@ class Dataset:
             return
         raise InputError(
             f"dataset {self.name}: {len(missing)} of the {listed} listed videos are not in {self.root}, first "
-            f"{', '.join(missing[:3])}. Put them there, take them from the lists, set datasets.{self.name}.root to the "
-            f"folder that the paths start from, or datasets.{self.name}.allow_missing to true to quarantine them"
+            f"{', '.join(missing[:3])}. Put them there, take them from the lists, or set datasets.{self.name}.root to "
+            "the folder that the paths start from"
+            + ("" if self.allow_missing else f", or set datasets.{self.name}.allow_missing to true to quarantine them")
         )
 
     def _require_root(self) -> None:
@@ -305,8 +335,12 @@ def _number(split: str) -> int:
     return int(split.removeprefix("split"))
 
 
+def _count_labels(rows: Iterable[ListedVideo]) -> Counter[str]:
+    return Counter(label for row in rows for label in row.labels)
+
+
 def _as_on_disk(row: ListedVideo, root: str) -> ListedVideo:
-    video, label = spelled(root, row.video), plain(row.label)
+    video, label = spelled(root, row.video), plain_labels(row.label)
     return row if (video, label) == (row.video, row.label) else replace(row, video=video, label=label)
 
 

@@ -7,14 +7,15 @@ import re
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from atw.config import ALLOW_MISSING, DatasetKind, Interval, ListedVideo
+from atw.config import ALLOW_MISSING, LABEL_SEPARATOR, DatasetKind, Interval, ListedVideo
 from atw.datasets.draw import assign
-from atw.datasets.lists import checked_video, plain, read_intervals, read_json, read_table
+from atw.datasets.lists import checked_video, plain, plain_labels, read_intervals, read_json, read_table
 from atw.datasets.scan import FolderContent, require_classes, scan, shown
 from atw.files import InputError, write_json
 
@@ -28,13 +29,18 @@ log = logging.getLogger("atw")
 
 
 class Folder(DatasetKind):
-    """A CSV file per split with the columns path, label, subset and optionally group."""
+    """A CSV file per split with the columns path, label, subset and optionally group.
+
+    A video with several labels has them joined by `|`, or a line for each.
+    """
+
+    several_labels: ClassVar[bool] = True
 
     about: ClassVar[str] = (
         "Any folder of videos, with CSV lists (columns path, label, subset, optionally group) or a directory per class."
     )
 
-    later: ClassVar = ("intervals",)
+    later: ClassVar = ("intervals", "background")
 
     kind: Literal["folder"]
     root: str = Field(
@@ -54,6 +60,12 @@ class Folder(DatasetKind):
         "of all splits show their actions, for evaluation alone",
     )
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
+    background: str = Field(
+        "",
+        pattern=r"^[^|]*$",
+        description="label that says that a video shows none of the classes; such videos are tested, and no training "
+        "uses them; empty: there is no such label",
+    )
     splits: int = Field(3, ge=1, le=100, description="number of splits to draw")
     test_share: float = Field(0.3, gt=0, lt=1, description="share of test videos in each class")
     split_seed: int = Field(0, ge=0, description="seed of the draw")
@@ -83,6 +95,11 @@ class Folder(DatasetKind):
         if self.lists and needless:
             raise ValueError(f"{needless[0]} is for splits that are drawn; leave out it, or `lists`")
         return self
+
+    @property
+    def has_background(self) -> bool:
+        """Whether a label stands for none of the classes."""
+        return bool(self.background)
 
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists; those of the draw only where they are drawn."""
@@ -122,14 +139,21 @@ class Folder(DatasetKind):
     def read_list(self, name: str, split: int) -> list[ListedVideo]:
         """Read a split; further columns are allowed and ignored, as are blanks around all cells."""
         path = self.list_path(name, split)
-        videos = []
+        lines: dict[str, list[tuple[str, ListedVideo]]] = {}
         for place, row in read_table(path.parent, path.name, ("path", "label", "subset")):
-            label, subset, group = (plain(row.get(column, "")) for column in ("label", "subset", "group"))
-            if subset not in ("train", "test") or not label:
-                raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {row}")
-            video = checked_video(row["path"], place)
-            videos.append(ListedVideo(video, label, "train" if subset == "train" else "test", group))
-        return videos
+            listed = self._listed(place, row)
+            lines.setdefault(listed.video, []).append((place, listed))
+        return [_joined(of_one_video) for of_one_video in lines.values()]
+
+    def _listed(self, place: str, row: dict[str, str]) -> ListedVideo:
+        label, subset, group = plain_labels(row["label"]), plain(row["subset"]), plain(row.get("group", ""))
+        if subset not in ("train", "test") or not label:
+            raise InputError(f"{place}: needs a path, a label and a subset of train or test, found {row}")
+        if self.background and self.background in label.split(LABEL_SEPARATOR):
+            if label != self.background:
+                raise InputError(f"{place}: the label is {label!r}, but {self.background} is for videos without one")
+            label = ""
+        return ListedVideo(checked_video(row["path"], place), label, "train" if subset == "train" else "test", group)
 
     def read_intervals(self, name: str, split: int) -> dict[str, list[Interval]]:
         """Read the columns action_first and action_last of the split's list, or the list `intervals`."""
@@ -153,6 +177,12 @@ class Folder(DatasetKind):
         if self.lists:
             return []
         content = scan(Path(self.root), self.extensions)
+        joined = next((name for name in content.classes if LABEL_SEPARATOR in name), None)
+        if joined:
+            raise InputError(
+                f"{self.root}: the directory {joined!r} would be several classes, which {LABEL_SEPARATOR} joins; "
+                "rename it"
+            )
         self._warn_of_files_left_out(name, content)
         folder = self.list_path(name, 1).parent
         if not folder.exists():
@@ -239,6 +269,20 @@ class Folder(DatasetKind):
                 f"the lists in {folder} were drawn with {changed}: {known.get(changed)!r}, config.yaml says "
                 f"{settings[changed]!r}. Lists once drawn stay: restore the setting, or move {folder} away to draw anew"
             )
+
+
+def _joined(lines: Sequence[tuple[str, ListedVideo]]) -> ListedVideo:
+    """Return the video that some lines name, each with its place, with the labels of all of them."""
+    (first_place, video), *others = lines
+    for place, other in others:
+        repeats = set(video.labels) & set(other.labels) or not video.labels or not other.labels
+        if repeats or replace(other, label=video.label) != video:
+            raise InputError(
+                f"{place}: {video.video} is listed twice, first in {first_place}; a video may have several lines, each "
+                "with another label, all in one subset and group: correct one of them, or remove it"
+            )
+        video = replace(video, label=f"{video.label}{LABEL_SEPARATOR}{other.label}")
+    return video
 
 
 def _numbers(pattern: str) -> set[int]:

@@ -4,12 +4,13 @@ import csv
 import functools
 import io
 import math
+import string
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from atw.config import Interval, jsontext
+from atw.config import LABEL_SEPARATOR, Interval, jsontext
 from atw.datasets.archive import ArchiveEntry, UnreadableError, read_entries
 from atw.files import InputError
 
@@ -118,7 +119,7 @@ def read_intervals(path: Path, unit: Literal["frames", "seconds"]) -> dict[str, 
     """Return the actions of each video of a CSV list, by `path_key` of the video.
 
     In frames, they are in columns of a list of videos, which may lack them and may leave their cells empty. In seconds,
-    each line of the list is an action.
+    each line of the list is an action. A line with several labels is an action of each.
 
     Raises:
         InputError: the list cannot be read, lacks a column, names an action twice, or has something else than two
@@ -132,16 +133,17 @@ def read_intervals(path: Path, unit: Literal["frames", "seconds"]) -> dict[str, 
             continue
         action = f"{place}: the action is from {columns[0]} {first!r} to {columns[1]} {last!r}"
         try:
-            interval = Interval(plain(row["label"]), number(first), number(last), unit)
+            start, end = number(first), number(last)
         except ValueError:
             raise InputError(f"{action}; give two numbers of {unit}") from None
-        in_order = 0 <= interval.first <= interval.last < math.inf
-        if not in_order or (unit == "seconds" and interval.first == interval.last):
+        if not 0 <= start <= end < math.inf or (unit == "seconds" and start == end):
             raise InputError(f"{action}; give the {columns[0]} before the {columns[1]}, in {unit} from 0")
         of_video = found.setdefault(path_key(row["path"]), [])
-        if interval in of_video:
-            raise InputError(f"{action}, as a line before it says; keep one of them")
-        of_video.append(interval)
+        for label in plain_labels(row["label"]).split(LABEL_SEPARATOR):
+            interval = Interval(label, start, end, unit)
+            if interval in of_video:
+                raise InputError(f"{action}, as a line before it says; keep one of them")
+            of_video.append(interval)
     return found
 
 
@@ -153,10 +155,30 @@ def checked_video(name: str, place: str) -> str:
     return str(path)
 
 
+def checked_pattern(path: str, known: Set[str]) -> str:
+    """Return `path` if it has {id}, and in braces nothing but names of `known`.
+
+    Raises:
+        ValueError: it has not.
+    """
+    try:
+        parts = [(name, form, how) for _, name, form, how in string.Formatter().parse(path) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"is no pattern: {error}") from None
+    if any(name not in known or form or how for name, form, how in parts) or "{id}" not in path:
+        raise ValueError(f"must hold {{id}}, and in braces nothing but {', '.join(sorted(known))}")
+    return path
+
+
 @functools.lru_cache(maxsize=10_000)
 def plain(text: str) -> str:
     """Return `text` in Unicode's composed form (NFC), single blanks and no invisible marks."""
     return " ".join(unicodedata.normalize("NFC", text.translate(_UNSEEN)).split())
+
+
+def plain_labels(text: str) -> str:
+    """Return `text` with each of the labels that it joins as `plain` gives it."""
+    return LABEL_SEPARATOR.join(map(plain, text.split(LABEL_SEPARATOR)))
 
 
 def path_key(video: str) -> str:

@@ -21,7 +21,7 @@ from atw.files import InputError
 from atw.terminal import console
 
 Outcomes = dict[tuple[str, str], tuple[str, bool]]
-"""The class of each listed test video, by split and id, and whether the result names it."""
+"""The class of each listed test video, by split and id, and whether the result names it or another label of it."""
 
 
 class Comparison(Record):
@@ -57,16 +57,20 @@ class ComparedResults(Record):
 
 
 def outcomes(logits: NDArray[np.floating], scores: Scores) -> Outcomes:
-    """Whether each listed test video is recognised by `logits` [V, K]; a quarantined one is not.
+    """Whether each listed test video with a label is recognised by `logits` [V, K]; a quarantined one is not.
 
     Args:
         logits: of the videos that could be decoded, in the order of `scores`.
         scores: of any of the streams that the logits come from.
     """
-    right = in_top(logits, scores.labels, k=1).tolist()
+    right = in_top(logits, scores.truth, k=1).tolist()
     decoded = zip(scores.videos, scores.labels.tolist(), right, strict=True)
     missing = ((video, label, False) for video, label, _ in scores.quarantined)
-    return {(scores.split, video): (scores.classes[label], is_right) for video, label, is_right in (*decoded, *missing)}
+    return {
+        (scores.split, video): (scores.classes[label], is_right)
+        for video, label, is_right in (*decoded, *missing)
+        if label >= 0
+    }
 
 
 def compare(first: Outcomes, second: Outcomes, *, seed: int) -> Comparison:

@@ -71,6 +71,7 @@ def _require_same(one: Scores, other: Scores) -> None:
         ("classes", one.classes, other.classes),
         ("videos", one.videos, other.videos),
         ("labels", one.labels.tolist(), other.labels.tolist()),
+        ("further labels", one.more_labels.tolist(), other.more_labels.tolist()),
         ("quarantined videos", _quarantined(one), _quarantined(other)),
     ):
         for number, (had, has) in enumerate(zip_longest(left, right)):
@@ -163,7 +164,7 @@ def choose_weights(held_out: Mapping[str, Scores], *, configured: Mapping[str, f
 def count_correct(scores: Mapping[str, Scores], *, weights: Mapping[str, float], on: Addend) -> int:
     """Count the decoded videos that are recognised with these weights."""
     fused = fuse(scores, weights=weights, on=on)
-    return int(in_top(fused, next(iter(scores.values())).labels, k=1).sum())
+    return int(in_top(fused, next(iter(scores.values())).truth, k=1).sum())
 
 
 def weight_grid(streams: int) -> Iterator[tuple[float, ...]]:

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
+from atw.evaluate.average_precision import mean_average_precision
 from atw.evaluate.scores import Scores
+from atw.files import InputError
 
 RESAMPLES = 10_000
 _BATCH = 250  # resamples drawn at once: 10,000 of a UCF-101 test list would take 300 MB
@@ -36,8 +38,11 @@ class Accuracy(Record):
     Every number but `top1_decodable` is over the whole list, so a quarantined video counts as wrong: without the videos
     that are hard to decode, lists of different length would look alike.
 
+    A video with several labels is recognised if the first class is any of them, and belongs to the class of its first
+    label. Background videos count in `map` alone.
+
     Args:
-        top1: share of the videos that are recognised.
+        top1: share of the videos that are recognised (hit@1).
         top1_ci95: its interval, low and high.
         top1_decodable: share among the videos that could be decoded.
         top5: None with 5 classes or fewer, where it would always be 1.
@@ -45,6 +50,8 @@ class Accuracy(Record):
         correct: videos that are recognised.
         total: videos of the list.
         per_class: by name; None for a class without a test video.
+        map: mean average precision by THUMOS14's rule, see `atw.evaluate.average_precision`; classes rank the videos
+            by probability, quarantined ones last. Only where a video has several labels or none.
     """
 
     top1: float
@@ -55,33 +62,47 @@ class Accuracy(Record):
     correct: int
     total: int
     per_class: dict[str, float | None]
+    map: float | None = OMITTED
 
 
-def in_top(logits: NDArray[np.floating], labels: NDArray[np.int64], *, k: int) -> NDArray[np.bool_]:
-    """Whether each video's class is among the k highest of its logits [V, K]; of equal logits the first class wins."""
+def in_top(logits: NDArray[np.floating], truth: NDArray[np.bool_], *, k: int) -> NDArray[np.bool_]:
+    """Whether a class of each video is among the k highest of its logits; of equal logits the first class wins.
+
+    Args:
+        logits: [V, K].
+        truth: [V, K] the classes of each video; without any, the answer is no.
+        k: how many classes count.
+    """
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # [V, k]
-    among: NDArray[np.bool_] = (ranked == labels[:, None]).any(axis=1)
+    among: NDArray[np.bool_] = np.any(np.take_along_axis(truth, ranked, axis=1), axis=1)
     return among
 
 
-def listed_accuracy(logits: NDArray[np.floating], scores: Scores, *, seed: int) -> Accuracy:
-    """The accuracies of logits [V, K], of at least one video.
+def listed_accuracy(
+    logits: NDArray[np.floating], scores: Scores, *, probabilities: NDArray[np.floating], seed: int
+) -> Accuracy:
+    """The accuracies of logits [V, K], of at least one video with a label.
 
     Args:
         logits: of the videos that could be decoded, in the order of `scores`.
         scores: of any of the streams that the logits come from.
+        probabilities: [V, K] that go with the logits.
         seed: of the bootstrap.
+
+    Raises:
+        InputError: no video that could be decoded has a label.
     """
-    missing = np.array([label for _, label, _ in scores.quarantined], np.int64)
-    labels = np.concatenate([scores.labels, missing])
-    decoded = in_top(logits, scores.labels, k=1)
-    correct = np.concatenate([decoded, np.zeros(len(missing), bool)])
+    decoded, listed = scores.labels >= 0, scores.listed_labels >= 0  # the videos with a label
+    if not decoded.any():
+        raise InputError(f"no test video of {scores.split} with a label could be decoded; see the logs of the shards")
+    right, labels = in_top(logits, scores.truth, k=1), scores.listed_labels[listed]
+    correct = np.pad(right, (0, len(scores.quarantined)))[listed]
     per_class = per_class_accuracy(correct, labels, class_count=len(scores.classes))
-    top5 = int(in_top(logits, scores.labels, k=5).sum()) / len(labels) if len(scores.classes) > 5 else None
+    top5 = int(in_top(logits, scores.truth, k=5).sum()) / len(labels) if len(scores.classes) > 5 else None
     return Accuracy(
         top1=float(correct.mean()),
         top1_ci95=bootstrap_interval(correct, seed=seed),
-        top1_decodable=float(decoded.mean()),
+        top1_decodable=float(right[decoded].mean()),
         top5=top5,
         mean_class=float(np.nanmean(per_class)),
         correct=int(correct.sum()),
@@ -90,7 +111,13 @@ def listed_accuracy(logits: NDArray[np.floating], scores: Scores, *, seed: int) 
             name: None if np.isnan(share) else share
             for name, share in zip(scores.classes, per_class.tolist(), strict=True)
         },
+        map=None if (scores.listed_truth.sum(axis=1) == 1).all() else _listed_map(probabilities, scores),
     )
+
+
+def _listed_map(probabilities: NDArray[np.floating], scores: Scores) -> float:
+    lowest = np.full((len(scores.quarantined), len(scores.classes)), -np.inf)
+    return mean_average_precision(np.concatenate([probabilities, lowest]), scores.listed_truth, interpolated=False)
 
 
 def per_class_accuracy(
@@ -103,10 +130,15 @@ def per_class_accuracy(
     return shares
 
 
-def confusion_matrix(logits: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Videos by class, [K, K]: the row is the true class, the column the one with the highest logit."""
-    class_count = logits.shape[1]
-    cells = labels * class_count + logits.argmax(axis=1)
+def confusion_matrix(logits: NDArray[np.floating], scores: Scores) -> NDArray[np.int64]:
+    """Videos of `scores` with a label, by class, [K, K]: the row is the class of the first label.
+
+    The column is the class with the highest of the logits [V, K]; if it is another label of the video, that of the
+    first: recognised videos are on the diagonal.
+    """
+    class_count = len(scores.classes)
+    taken = np.where(in_top(logits, scores.truth, k=1), scores.labels, logits.argmax(axis=1))
+    cells = (scores.labels * class_count + taken)[scores.labels >= 0]
     return np.bincount(cells, minlength=class_count**2).reshape(class_count, class_count)
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from atw.config import FuseSettings
 from atw.evaluate.detected import RatedDetections, detect_videos, rate_detections
-from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs
+from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs, probabilities
 from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
 from atw.evaluate.scores import Scores, Subset, read_scores
 from atw.files import InputError, read_json, write_json
@@ -60,7 +60,7 @@ class Result(Record):
         fusion: how the streams were fused.
         videos: how many there are.
         classes: K names.
-        confusion: [K, K] decoded test videos: rows are true classes, columns what the fusion says.
+        confusion: [K, K] decoded test videos with a label: rows are true classes, columns what the fusion says.
         detections: how good those of `detections.json` are, where the dataset says when its videos show their actions.
         provenance: that of each stream's scores, and the settings of the fusion under `fuse`.
     """
@@ -105,6 +105,7 @@ class MeanAccuracy(Record):
     top1: Spread
     top5: Spread
     mean_class: Spread
+    map: Spread | None = OMITTED
 
 
 class PooledAccuracy(Record):
@@ -211,17 +212,21 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
     quarantined = dict(first.provenance["train_quarantined"])
     quarantined |= {video: reason for video, _, reason in first.quarantined}
 
-    def rated(logits: NDArray[np.floating]) -> Accuracy:
-        return listed_accuracy(logits, first, seed=settings.seed)
+    def rated(logits: NDArray[np.floating], weights: Mapping[str, float], on: Addend = settings.add) -> Accuracy:
+        shares = probabilities(logits, weights=weights, on=on)
+        return listed_accuracy(logits, first, probabilities=shares, seed=settings.seed)
 
     return Result(
         format=FORMAT,
         dataset=first.dataset,
         split=first.split,
         experiment=first.experiment or None,
-        accuracy=rated(fused),
-        streams={stream: rated(one.video_logits) for stream, one in scores.items()},
-        pairs={name: rated(logits) for name, logits in two_fused.items()},
+        accuracy=rated(fused, weights),
+        streams={stream: rated(one.video_logits, {stream: 1.0}, "logits") for stream, one in scores.items()},
+        pairs={
+            name: rated(logits, {stream: weights[stream] for stream in name.split("+")})
+            for name, logits in two_fused.items()
+        },
         fusion=FusionUsed(weights=weights, on=settings.add, held_out=search),
         videos=VideoCounts(
             train=first.provenance["train_videos"],
@@ -230,7 +235,7 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
             held_out=first.provenance.get("held_out_videos"),
         ),
         classes=list(first.classes),
-        confusion=confusion_matrix(fused, first.labels).tolist(),
+        confusion=confusion_matrix(fused, first).tolist(),
         provenance={**{stream: one.provenance for stream, one in scores.items()}, "fuse": settings.to_dict()},
     )
 
@@ -299,11 +304,13 @@ def _each_over_splits(parts: Sequence[Mapping[str, Accuracy]]) -> dict[str, Over
 def _over_splits(accuracies: Sequence[Accuracy]) -> OverSplits:
     correct = sum(accuracy.correct for accuracy in accuracies)
     total = sum(accuracy.total for accuracy in accuracies)
+    maps = [accuracy.map for accuracy in accuracies]
     return OverSplits(
         accuracy=MeanAccuracy(
             top1=_spread([accuracy.top1 for accuracy in accuracies]),
             top5=_spread([accuracy.top5 for accuracy in accuracies]),
             mean_class=_spread([accuracy.mean_class for accuracy in accuracies]),
+            map=_spread(maps) if any(value is not None for value in maps) else None,
         ),
         pooled=PooledAccuracy(top1=correct / total, top1_ci95=wilson_interval(correct, total)),
     )
@@ -353,12 +360,14 @@ def print_result(path: Path) -> None:
     result = read_result(path)
     title = " ".join(filter(None, (result.dataset, result.split, result.experiment)))
     table = Table(title=f"{title}: {result.videos.test} test videos")
-    for name in ("stream", "top-1", "95% interval", "top-5", "mean class"):
+    with_map = result.accuracy.map is not None
+    for name in ("stream", "top-1", "95% interval", "top-5", "mean class", *(["mAP"] if with_map else [])):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for name, accuracy in (*result.streams.items(), *result.pairs.items(), ("fused", result.accuracy)):
         low, high = accuracy.top1_ci95
-        top5 = "" if accuracy.top5 is None else f"{accuracy.top5:.3f}"
-        table.add_row(name, f"{accuracy.top1:.3f}", f"{low:.3f} to {high:.3f}", top5, f"{accuracy.mean_class:.3f}")
+        numbers = (accuracy.top5, accuracy.mean_class, *([accuracy.map] if with_map else []))
+        cells = ("" if number is None else f"{number:.3f}" for number in numbers)
+        table.add_row(name, f"{accuracy.top1:.3f}", f"{low:.3f} to {high:.3f}", *cells)
     terminal = console()
     terminal.print(table)
     low, high = wilson_interval(result.accuracy.correct, result.accuracy.total)

@@ -87,12 +87,13 @@ def score_videos(
             experiment=settings.experiment,
             classes=split.classes,
             videos=tuple(videos),
-            labels=np.array([labels[video] for video in videos], np.int64),
+            labels=np.array([_first(labels[video]) for video in videos], np.int64),
+            more_labels=_more_labels([labels[video] for video in (*videos, *dict(quarantined))]),
             snippets=np.full(len(videos), snippets, np.int32),
             **outputs,
             positions=run.starts.astype(np.int32),
             seconds=seconds,
-            quarantined=[(video, labels[video], reason) for video, reason in quarantined],
+            quarantined=[(video, _first(labels[video]), reason) for video, reason in quarantined],
             provenance=_provenance(model_path, model, settings, split, shards) | {"files": files},
             subset=subset,
             actions=actions,
@@ -120,12 +121,22 @@ def _require_trained_for(
             )
 
 
-def _labels(model_path: Path, split: Split, model: TrainedModel, subset: Subset) -> dict[str, int]:
-    """The videos to be scored, with the indices of their classes."""
+def _labels(model_path: Path, split: Split, model: TrainedModel, subset: Subset) -> dict[str, list[int]]:
+    """The videos to be scored, with the indices of their classes, none for a background video."""
     videos = split.test if subset == "test" else held_out_videos(split, model.settings)
     if subset == "held_out" and not videos:
         raise InputError(f"the network {model_path} was trained on every video; set train.held_out and train it again")
-    return {listed.video: split.classes.index(listed.label) for listed in videos}
+    return {listed.video: [split.classes.index(label) for label in listed.labels] for listed in videos}
+
+
+def _first(labels: Sequence[int]) -> int:
+    return labels[0] if labels else -1
+
+
+def _more_labels(labels: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    """Return the row and the class of each label but the first of a video, [P, 2]."""
+    pairs = [(row, label) for row, own in enumerate(labels) for label in own[1:]]
+    return np.array(pairs, np.int32).reshape(-1, 2)
 
 
 def _scoring_run(

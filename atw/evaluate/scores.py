@@ -1,7 +1,10 @@
 """The score format, version 3: one HDF5 file of a stream's scores, readable with plain h5py.
 
     videos            string [V]                    ids of the scored videos: those that could be decoded
-    labels            int64 [V]                     index into classes
+    labels            int64 [V]                     index into classes, of a video with several labels the first one;
+                                                    -1 for a background video, which shows no class
+    more_labels       int32 [P, 2]                  row and class of each further label; row V + q is the quarantined
+                                                    video q; missing where no video has several
     classes           string [K]
     video_logits      float32 [V, K]                after the consensus, averaged over the crops
     snippets          int32 [V]                     how many snippets a video has; M is the most
@@ -14,7 +17,7 @@
     seconds           float64 [V, M, 2]             start and end of each snippet, from the video's first frame on
     actions/*         video int64 [A], label int64 [A], seconds float64 [A, 2]: what the dataset says of when a video
                       shows an action: row of the video, class, start and end; -1 for a stretch to be ignored
-    quarantined/*     video string, label int64, reason string [Q]: videos that could not be decoded
+    quarantined/*     video string, label int64 as above, reason string [Q]: videos that could not be decoded
     attributes        format, stream, dataset, split, experiment ("" for none), subset, provenance (JSON)
 
 Behind the snippets of a video that has fewer than M, positions are -1 and all other numbers 0.
@@ -42,7 +45,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import STREAMS
+from atw.config import LABEL_SEPARATOR, STREAMS
 from atw.files import InputError, atomic_path, read_json
 from atw.hdf5 import DAMAGE, dataset, describe, find_whole, new_file, open_file, read_attribute, read_whole, texts
 
@@ -94,8 +97,8 @@ class Actions:
 class Scores:
     """The scores of V videos of a split by one stream's network, from up to M snippets of each crop, over K classes.
 
-    The fields are those of the file, with their shapes, see above. `quarantined` has the id, the class index and the
-    reason of each video that could not be decoded; `provenance` is JSON.
+    The fields are those of the file, with their shapes, see above. `quarantined` has the id, the class index (-1 for
+    none) and the reason of each of the Q videos that could not be decoded; `provenance` is JSON.
     """
 
     stream: str
@@ -116,6 +119,30 @@ class Scores:
     provenance: dict[str, Any]
     subset: Subset = "test"
     actions: Actions = field(default_factory=lambda: Actions.of([]))
+    more_labels: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), np.int32))
+
+    @property
+    def listed_labels(self) -> NDArray[np.int64]:
+        """The first label of each listed video, [V + Q]: of the scored ones, then of the quarantined ones."""
+        return np.concatenate([self.labels, np.array([label for _, label, _ in self.quarantined], np.int64)])
+
+    @property
+    def listed_truth(self) -> NDArray[np.bool_]:
+        """Which classes each listed video shows, [V + Q, K], in the order of `listed_labels`."""
+        labels = self.listed_labels
+        truth: NDArray[np.bool_] = labels[:, None] == np.arange(len(self.classes))
+        truth[tuple(self.more_labels.T)] = True
+        return truth
+
+    @property
+    def truth(self) -> NDArray[np.bool_]:
+        """Which classes each scored video shows, [V, K]."""
+        return self.listed_truth[: len(self.labels)]
+
+    def label(self, row: int) -> str:
+        """Return the labels of a scored video as a list of videos has them: joined by `|`, "" for none."""
+        further = self.more_labels[self.more_labels[:, 0] == row, 1].tolist()
+        return LABEL_SEPARATOR.join(self.classes[label] for label in (self.labels[row], *further) if label >= 0)
 
     @property
     def own(self) -> NDArray[np.bool_]:
@@ -201,6 +228,8 @@ class ScoreWriter:
         for group, values, types in ((file, scores, _ARRAYS), (actions, scores.actions, _ACTIONS)):
             for name, dtype in types.items():
                 group.create_dataset(name, data=getattr(values, name), dtype=dtype, fletcher32=True)
+        if len(scores.more_labels):
+            file.create_dataset("more_labels", data=scores.more_labels, dtype=np.int32, fletcher32=True)
         quarantined["video"] = texts([video for video, _, _ in scores.quarantined])
         quarantined["label"] = np.array([label for _, label, _ in scores.quarantined], np.int64)
         quarantined["reason"] = texts([reason for _, _, reason in scores.quarantined])
@@ -302,6 +331,8 @@ def _read(file: h5py.File) -> Scores:
     numbers: dict[str, Any] = {
         name: read_whole(file, name, dtype, shapes[name], summed=True) for name, dtype in _ARRAYS.items()
     }
+    if "more_labels" in file:
+        numbers["more_labels"] = read_whole(file, "more_labels", np.int32, (None, 2), summed=True)
     labels = read_whole(file, "quarantined/label", np.int64, (Q,)).tolist()
     A = len(dataset(file, "actions/video"))
     actions = {
@@ -332,9 +363,7 @@ def _check(scores: Scores) -> None:
         twice = {name for name, times in Counter(names).items() if times > 1}
         if twice or not all(names):
             raise ValueError(f"the {what} {min(twice)!r} is listed twice" if twice else f"a {what} has no name")
-    labels = [*scores.labels.tolist(), *(label for _, label, _ in scores.quarantined)]
-    if labels and not 0 <= min(labels) <= max(labels) < len(scores.classes):
-        raise ValueError(f"labels go from {min(labels)} to {max(labels)}, and there are {len(scores.classes)} classes")
+    _check_labels(scores)
     _check_snippets(scores)
     _check_actions(scores)
     told: Any = scores.provenance
@@ -345,6 +374,18 @@ def _check(scores: Scores) -> None:
         raise ValueError("held_out_videos of its provenance is no int")
     if not all(map(_is_reason, scores.provenance["train_quarantined"])):
         raise ValueError("train_quarantined of its provenance is no list of videos with their reasons")
+
+
+def _check_labels(scores: Scores) -> None:
+    labels, K = scores.listed_labels, len(scores.classes)
+    if len(labels) and not -1 <= labels.min() <= labels.max() < K:
+        raise ValueError(f"labels go from {labels.min()} to {labels.max()}, and there are {K} classes")
+    rows, further = scores.more_labels.T
+    if (rows < 0).any() or (rows >= len(labels)).any() or (further < 0).any() or (further >= K).any():
+        raise ValueError(f"more_labels go beyond {len(labels)} videos or {K} classes")
+    given = [*enumerate(labels.tolist()), *scores.more_labels.tolist()]
+    if (labels[rows] < 0).any() or len({tuple(pair) for pair in given}) < len(given):
+        raise ValueError("more_labels repeat a label, or are of a video without a first one")
 
 
 def _check_snippets(scores: Scores) -> None:

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from atw.config import Compute, ListedVideo, TrainSettings
-from atw.data.reader import Shards, TrainingSnippets, micro_batches, report_repeats
+from atw.data.reader import Shards, Target, TrainingSnippets, micro_batches, report_repeats
 from atw.datasets import Split
 from atw.files import InputError
 from atw.model.network import VideoNetwork
@@ -70,12 +70,19 @@ class TrainingTask:
         """The shards, whose indices are read and checked once; a copy shares that, but no open file."""
         return Shards(self.shard_paths, self.settings.shards)
 
-    def labels(self, *, held_out: bool) -> dict[str, int]:
-        """The classes, as indices, of the training videos that are held out or of those that are not."""
+    def targets(self, *, held_out: bool) -> dict[str, Target]:
+        """What to learn of the training videos that are held out or of those that are not.
+
+        The index of the class where each training video has one label. Else float32 [K], the probabilities that the
+        network should give: the L labels of a video share 1 equally, as in UntrimmedNet (Wang et al. 2017).
+        """
         left_out = held_out_videos(self.split, self.settings)
-        unused = set(left_out)
+        unused, place = set(left_out), {name: number for number, name in enumerate(self.split.classes)}
         listed = left_out if held_out else [row for row in self.split.train if row not in unused]
-        return {row.video: self.split.classes.index(row.label) for row in listed}
+        if all(len(row.labels) == 1 for row in self.split.train):
+            return {row.video: place[row.label] for row in listed}
+        indices = {row.video: torch.tensor([place[label] for label in row.labels]) for row in listed}
+        return {video: torch.zeros(len(place)).index_fill(0, own, 1 / len(own)) for video, own in indices.items()}
 
 
 def build_network(task: TrainingTask) -> VideoNetwork:
@@ -316,39 +323,40 @@ class _Report:
 
 
 def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
-    compute, labels = task.compute, task.labels(held_out=True)
+    compute, targets = task.compute, task.targets(held_out=True)
     shards = copy(task.shards)
-    videos, _ = shards.find(list(labels))
+    videos, _ = shards.find(list(targets))
     if len(videos) < worker.world:
         raise InputError(
             f"compute.validate_every is {compute.validate_every}, but {len(videos)} held-out videos can be decoded, "
             f"for {worker.world} workers: raise train.held_out, or leave validate_every out"
         )
-    snippets = CentreSnippets(shards, videos, [labels[video] for video in videos], task.settings)
+    snippets = CentreSnippets(shards, videos, [targets[video] for video in videos], task.settings)
     return Validation(snippets, compute, batch=batch, worker=worker)
 
 
 def build_loader(
     task: TrainingTask, pieces: Iterable[list[int]], device: torch.device
-) -> DataLoader[tuple[Tensor, int]]:
-    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and labels, at the places in `pieces`.
+) -> DataLoader[tuple[Tensor, Target]]:
+    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and targets, at the places in `pieces`.
 
     Raises:
         InputError: unusable shards, or a class without any usable video.
     """
     settings, split, loaders = task.settings, task.split, task.compute.loaders
     shards = copy(task.shards)  # another try opens the files anew
-    labels = task.labels(held_out=False)
-    videos, quarantined = shards.find(list(labels))
+    targets = task.targets(held_out=False)
+    videos, quarantined = shards.find(list(targets))
     for video, reason in quarantined:
         log.warning("not trained on %s: %s", video, reason)
-    left = {labels[video] for video in videos}
-    empty = [name for number, name in enumerate(split.classes) if number not in left and number in labels.values()]
+    labels = {row.video: row.labels for row in split.train}
+    listed, left = ({label for video in some for label in labels[video]} for some in (targets, videos))
+    empty = [name for name in split.classes if name in listed - left]
     if empty:
         raise InputError(f"every training video of class {', '.join(empty)} is quarantined; see the log of its shards")
     report_repeats(shards, videos, settings.stack)
     return DataLoader(
-        TrainingSnippets(shards, videos, [labels[video] for video in videos], settings),
+        TrainingSnippets(shards, videos, [targets[video] for video in videos], settings),
         batch_sampler=pieces,
         num_workers=loaders,
         multiprocessing_context=forkserver() if loaders else None,

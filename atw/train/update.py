@@ -77,7 +77,8 @@ def update(
         model: the network, or the network under DistributedDataParallel.
         optimizer: whose learning rates are those of this iteration.
         scaler: from `loss_scaler`.
-        feed: micro-batches, snippets uint8 [B, N, C, S, S] and labels int64 [B]; `cut.pieces` are taken.
+        feed: micro-batches, snippets uint8 [B, N, C, S, S] and targets, int64 [B] or float32 [B, K]; `cut.pieces` are
+            taken.
         train: label smoothing and the norm at which gradients are clipped.
         cut: of the batch.
         share: what `mixup_share` drew.
@@ -93,9 +94,9 @@ def update(
     waited = 0.0
     for piece in range(cut.pieces):
         asked = time.perf_counter()
-        snippets, labels = next(feed)
+        snippets, targets = next(feed)
         waited += time.perf_counter() - asked
-        snippets, labels = snippets.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        snippets, targets = snippets.to(device, non_blocking=True), targets.to(device, non_blocking=True)
         last = piece == cut.pieces - 1
         sync = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else nullcontext()
         with sync:
@@ -103,7 +104,7 @@ def update(
                 output: Output = model(snippets if share == 1 else mix(snippets, share))
             # Times 0, the consensus gets gradients of 0: DistributedDataParallel waits for those of every parameter.
             logits = output.snippet_logits.float().mean(1) + 0 * output.logits if average else output.logits
-            loss, right = _compare(logits, labels, share=share, smoothing=train.label_smoothing)
+            loss, right = _compare(logits, targets, share=share, smoothing=train.label_smoothing)
             # The workers' gradients are averaged; times `world` this is the gradient of the mean over the whole batch.
             scaler.scale(loss * (cut.world / cut.batch)).backward()  # type: ignore[no-untyped-call]
         totals += torch.stack([loss.detach(), right, *_state_of_attention(output)])
@@ -124,16 +125,25 @@ def update(
     }
 
 
-def _compare(logits: Tensor, labels: Tensor, *, share: float, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Loss and right answers, summed over videos; in a mixture both labels count, each with its share."""
-    loss = F.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
-    found = logits.argmax(1)
-    right = (found == labels).float().sum()
+def _compare(logits: Tensor, targets: Tensor, *, share: float, smoothing: float) -> tuple[Tensor, Tensor]:
+    """Loss and right answers, summed over videos; in a mixture both targets count, each with its share."""
+    loss = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
+    right = hits(logits, targets).float().sum()
     if share == 1:
         return loss, right
-    others = labels.flip(0)
+    others = targets.flip(0)
     loss_of_others = F.cross_entropy(logits, others, reduction="sum", label_smoothing=smoothing)
-    return torch.lerp(loss_of_others, loss, share), torch.lerp((found == others).float().sum(), right, share)
+    return torch.lerp(loss_of_others, loss, share), torch.lerp(hits(logits, others).float().sum(), right, share)
+
+
+def hits(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether the class with the highest of the logits [B, K] is one of the video's, bool [B].
+
+    Targets are class indices [B], or probabilities [B, K], above 0 for each class of a video.
+    """
+    found = logits.argmax(1, keepdim=True)
+    own = targets[:, None] == found if targets.ndim == 1 else targets.gather(1, found) > 0
+    return own.squeeze(1)
 
 
 def _state_of_attention(output: Output) -> tuple[Tensor, ...]:

@@ -9,18 +9,21 @@ from torch.utils.data import DataLoader, Dataset
 
 from atw.config import Compute, TrainSettings
 from atw.data import augment, sampling
-from atw.data.reader import Shards
+from atw.data.reader import Shards, Target
 from atw.model.network import Output, VideoNetwork
 from atw.train.devices import Worker
 from atw.train.history import Row
 from atw.train.ray.sockets import forkserver
+from atw.train.update import hits
 
 
-class CentreSnippets(Dataset[tuple[Tensor, int]]):
-    """Centre crops of videos, with N snippets as in training: uint8 [N, C, S, S], and the label."""
+class CentreSnippets(Dataset[tuple[Tensor, Target]]):
+    """Centre crops of videos, with N snippets as in training: uint8 [N, C, S, S], and the target."""
 
-    def __init__(self, shards: Shards, videos: Sequence[str], labels: Sequence[int], settings: TrainSettings) -> None:
-        self._shards, self._videos, self._labels, self._stack = shards, videos, labels, settings.stack
+    def __init__(
+        self, shards: Shards, videos: Sequence[str], targets: Sequence[Target], settings: TrainSettings
+    ) -> None:
+        self._shards, self._videos, self._targets, self._stack = shards, videos, targets, settings.stack
         self._snippets = settings.sampling.segments
         self._size = settings.augment.input_size
         height, width = shards.settings.preprocess.height, shards.settings.preprocess.width
@@ -29,11 +32,11 @@ class CentreSnippets(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self._videos)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+    def __getitem__(self, number: int) -> tuple[Tensor, Target]:
         video = self._videos[number]
         starts = sampling.test_starts(self._shards.positions(video), snippets=self._snippets, stack=self._stack)
         images = self._shards.snippets(video, starts, self._stack, self._crops, self._size)
-        return torch.from_numpy(images[0]), self._labels[number]
+        return torch.from_numpy(images[0]), self._targets[number]
 
 
 class Validation:
@@ -52,7 +55,7 @@ class Validation:
         self.every = compute.validate_every or 0
         mine = list(range(worker.rank, len(snippets), worker.world))
         self._worker = worker
-        self._loader: DataLoader[tuple[Tensor, int]] = DataLoader(
+        self._loader: DataLoader[tuple[Tensor, Target]] = DataLoader(
             snippets,
             batch_sampler=[mine[first : first + batch] for first in range(0, len(mine), batch)],
             num_workers=min(compute.loaders, 1),
@@ -68,11 +71,11 @@ class Validation:
         was_training = network.training
         network.eval()
         totals = torch.zeros(3, device=self._worker.device)
-        for snippets, labels in self._batches:
+        for snippets, targets in self._batches:
             output: Output = network(snippets.to(self._worker.device))
-            truth = labels.to(self._worker.device)
+            truth = targets.to(self._worker.device)
             loss = F.cross_entropy(output.logits, truth, reduction="sum")
-            right = (output.logits.argmax(1) == truth).sum()
+            right = hits(output.logits, truth).sum()
             totals += torch.stack([loss, right, torch.full_like(loss, len(truth))])
         network.train(was_training)
         self._batches = iter(self._loader)

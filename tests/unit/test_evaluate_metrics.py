@@ -30,7 +30,7 @@ def test_top_k_is_the_rank_of_the_true_class(videos: tuple[Any, Any], k: int) ->
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         before = sum(other > row[label] or (other == row[label] and i < label) for i, other in enumerate(row))
         expected.append(before < k)
-    assert metrics.in_top(logits, labels, k=k).tolist() == expected
+    assert metrics.in_top(logits, labels[:, None] == np.arange(logits.shape[1]), k=k).tolist() == expected
 
 
 @given(scored_videos())
@@ -40,9 +40,10 @@ def test_confusion_matrix_and_class_accuracies_count_each_video_once(videos: tup
     expected = [[0] * K for _ in range(K)]
     for row, label in zip(logits.tolist(), labels.tolist(), strict=True):
         expected[label][row.index(max(row))] += 1
-    confusion = metrics.confusion_matrix(logits, labels)
+    one = scores(classes=tuple("abcdefgh"[:K]), labels=labels, quarantined=[])
+    confusion = metrics.confusion_matrix(logits, one)
     assert confusion.tolist() == expected
-    correct = metrics.in_top(logits, labels, k=1)
+    correct = metrics.in_top(logits, one.truth, k=1)
     assert np.trace(confusion) == correct.sum()
     shares = [row[i] / sum(row) if sum(row) else math.nan for i, row in enumerate(expected)]
     np.testing.assert_allclose(metrics.per_class_accuracy(correct, labels, class_count=K), shares)
@@ -73,7 +74,7 @@ def listed(
     """Accuracies of videos with these labels, and of quarantined ones of these classes."""
     bad = [(f"bad {number}", label, "empty file") for number, label in enumerate(quarantined)]
     one = scores(classes=classes, labels=labels, quarantined=bad)
-    return metrics.listed_accuracy(logits, one, seed=0)
+    return metrics.listed_accuracy(logits, one, probabilities=np.empty(0), seed=0)
 
 
 def test_accuracies_of_a_table_by_hand() -> None:

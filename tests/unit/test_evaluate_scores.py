@@ -299,7 +299,7 @@ FOREIGN: dict[str, tuple[Edit, str]] = {
     "arrays that disagree": (put("positions", np.zeros((4, 6), np.int32), fletcher32=True), r"not \(4, 5\)"),
     "no shape": (put("labels", h5py.Empty("int64")), "labels is no dataset"),
     "a label too high": (change("labels", 1, 3), "labels go from 0 to 3, and there are 3 classes"),
-    "a negative label": (change("labels", 1, -1), "labels go from -1 to 2"),
+    "a negative label": (change("labels", 1, -2), "labels go from -2 to 2"),
     "a quarantined label": (change("quarantined/label", 0, 9), "labels go from 0 to 9"),
     "a video twice": (put("videos", names("a", "b", "a", "c")), "the video 'a' is listed twice"),
     "a quarantined video twice": (

@@ -184,7 +184,7 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
     task = task_of(tmp_path, write_shard, train=train)
     network = loop.build_network(task).eval()
     network.load_state_dict(loop.final_parameters(states[7]))
-    labels = task.labels(held_out=True)
+    labels = task.targets(held_out=True)
     assert len(labels) == 2
     shards = task.shards
     losses = []

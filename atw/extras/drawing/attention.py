@@ -94,7 +94,7 @@ def _video(
         highest, lowest = show(above), show(below)
     return VideoAttention(
         video=video,
-        label=one.classes[int(one.labels[row])],
+        label=one.label(row),
         predicted=one.classes[predicted],
         seconds=times.seconds,
         times=times.source,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from atw.evaluate.scores import Curve
 from atw.extras.drawing import COLOURS, shortened
+from atw.extras.drawing.scored_videos import heading
 from atw.files import InputError, atomic_path
 from atw.videos.times import Source
 
@@ -88,8 +89,7 @@ def write_attention_picture(videos: Sequence[VideoAttention], stream: str, out: 
 
 
 def _draw_video(block: SubFigure, video: VideoAttention, stream: str) -> None:
-    verdict = "" if video.predicted == video.label else f", taken for {video.predicted}"
-    block.suptitle(f"{video.label}{verdict}   ({video.video})", fontsize=10, parse_math=False)
+    block.suptitle(f"{heading(video.label, video.predicted)}   ({video.video})", fontsize=10, parse_math=False)
     grid = block.add_gridspec(2, 2 * _COLUMNS)
     for row, (name, frames) in enumerate((("highest", video.highest), ("lowest", video.lowest))):
         for column, frame in enumerate(frames):

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from atw.config import LABEL_SEPARATOR
 from atw.data import sampling
 from atw.evaluate.scores import Scores
 from atw.files import InputError
@@ -56,9 +57,15 @@ def select_rows(scores: Scores, predicted: NDArray[np.integer], selection: Video
     if selection.videos:
         return [scores.videos.index(video) for video in selection.videos]
     drawn = np.random.default_rng(selection.seed).permutation(len(scores.videos))
-    wrong = predicted[drawn] != scores.labels[drawn]
+    wrong = ~scores.truth[drawn, predicted[drawn]]
     best = drawn[np.argsort(wrong, kind="stable")][: selection.count]
     return sorted(best.tolist())
+
+
+def heading(label: str, predicted: str) -> str:
+    """Return the labels of a video, given as `Scores.label` does, and what it was taken for if that is none of them."""
+    labels = label.split(LABEL_SEPARATOR)
+    return (", ".join(labels) or "background") + ("" if predicted in labels else f", taken for {predicted}")
 
 
 def stored_videos(folder: Path, scores: Mapping[str, Scores], stream: str) -> dict[str, StoredVideo]:

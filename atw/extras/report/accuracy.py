@@ -87,8 +87,9 @@ def headline(inputs: ReportInputs, flow: Mapping[str, FlowQuality]) -> Headline:
         )
         for stream, accuracy in result.streams.items()
     ]
-    classes = Counter(label for label, _ in inputs.outcomes["fused"].values())
-    chance, largest = 1 / len(result.classes), max(classes.values()) / result.accuracy.total
+    truth = inputs.first.listed_truth
+    truth = truth[truth.any(axis=1)]
+    chance, largest = float(truth.mean()), float(truth.mean(axis=0).max())
     return Headline(
         rows=[*rows, fused],
         additions=list(_additions(inputs)),
@@ -237,8 +238,8 @@ def classes(inputs: ReportInputs) -> Classes:
     result = inputs.result
     best = max(result.streams, key=lambda stream: result.streams[stream].top1)
     matrix = np.array(result.confusion)
-    quarantined = [label for _, label, _ in inputs.first.quarantined]
-    listed = matrix.sum(axis=1) + np.bincount(quarantined, minlength=len(matrix))
+    labels = inputs.first.listed_labels
+    listed = np.bincount(labels[labels >= 0], minlength=len(matrix))
     rows = []
     for number, name in enumerate(result.classes):
         fused = result.accuracy.per_class[name]

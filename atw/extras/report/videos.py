@@ -7,10 +7,11 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from atw.config import LABEL_SEPARATOR
 from atw.evaluate.fuse import probabilities
 from atw.evaluate.metrics import in_top
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
-from atw.extras.drawing.scored_videos import VideoSelection, select_rows
+from atw.extras.drawing.scored_videos import VideoSelection, heading, select_rows
 from atw.extras.report.charts import (
     PERCENT,
     PageSection,
@@ -55,8 +56,7 @@ class AttentionVideo:
     """A video whose attention over time stands above some of its frames."""
 
     video: str
-    label: str
-    predicted: str
+    title: str
     frames: list[Picture]
 
 
@@ -99,8 +99,8 @@ def attention(inputs: ReportInputs) -> Attention:
         stored = inputs.stored["rgb"][first.videos[row]]
         with Shard(stored.path) as shard:
             times = shard.times(stored.entry)
-        label, taken = first.classes[int(first.labels[row])], first.classes[int(predicted[row])]
-        videos.append(AttentionVideo(first.videos[row], label, taken, frame_pictures(stored, ATTENTION_FRAMES)))
+        title = heading(first.label(row), first.classes[int(predicted[row])])
+        videos.append(AttentionVideo(first.videos[row], title, frame_pictures(stored, ATTENTION_FRAMES)))
         figures[f"attention-{number}"] = _attention_over_time(inputs, row, times)
     return Attention(streams=streams, videos=videos, figures=figures)
 
@@ -165,7 +165,7 @@ class FlowPictures:
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """A wrong video with the probabilities of its class and of the predicted one, and pictures."""
+    """A wrong video with the probabilities of its class, of several the highest, and of the predicted one."""
 
     video: str
     label: str
@@ -189,7 +189,7 @@ class Mistakes:
 def mistakes(inputs: ReportInputs) -> Mistakes:
     """Return the wrong videos whose wrong class has the highest probability, at most `MISTAKES`."""
     shares = probabilities(inputs.fused, weights=inputs.weights, on=inputs.result.fusion.on)
-    wrong = np.flatnonzero(~in_top(inputs.fused, inputs.first.labels, k=1))
+    wrong = np.flatnonzero(~in_top(inputs.fused, inputs.first.truth, k=1) & (inputs.first.labels >= 0))
     worst = wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")][:MISTAKES]
     wheel = disc(_WHEEL_PX)
     on_white = np.where((wheel == 0).all(axis=2, keepdims=True), np.uint8(255), wheel)
@@ -198,16 +198,16 @@ def mistakes(inputs: ReportInputs) -> Mistakes:
 
 def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mistake:
     first = inputs.first
-    label, predicted = int(first.labels[row]), int(shares.argmax())
+    predicted = int(shares.argmax())
     streams = {}
     for stream, one in inputs.scores.items():
         logits = one.video_logits[row].astype(np.float64)
         streams[stream] = StreamOpinion(first.classes[int(logits.argmax())], float(softmax(logits).max()))
     return Mistake(
         video=first.videos[row],
-        label=first.classes[label],
+        label=", ".join(first.label(row).split(LABEL_SEPARATOR)),
         predicted=first.classes[predicted],
-        label_probability=float(shares[label]),
+        label_probability=float(shares[first.truth[row]].max()),
         predicted_probability=float(shares[predicted]),
         streams=streams,
         frames=frame_pictures(inputs.stored["rgb"][first.videos[row]], MISTAKE_PICTURES),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from atw.config import RunsTableSettings, SplitsTableSettings, find_kind, paper
 from atw.evaluate.compare import Outcomes, compare, outcomes
-from atw.evaluate.fuse import fuse
+from atw.evaluate.fuse import fuse, probabilities
 from atw.evaluate.metrics import Accuracy, listed_accuracy
 from atw.evaluate.result import read_summary
 from atw.evaluate.scores import Scores, read_scores
@@ -132,7 +132,8 @@ def _run(
         if len(weights) == 1:
             weights = dict.fromkeys(weights, 1.0)
         logits = fuse(scores, weights=weights, on=settings.add)
-        run.accuracy[column.name] = listed_accuracy(logits, first, seed=settings.seed)
+        shares = probabilities(logits, weights=weights, on=settings.add)
+        run.accuracy[column.name] = listed_accuracy(logits, first, probabilities=shares, seed=settings.seed)
         run.outcomes[column.name] = outcomes(logits, first)
     return run
 
