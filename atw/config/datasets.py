@@ -276,6 +276,8 @@ _OWN = tuple(
         ("hmdb51", "atw.datasets.official:HMDB51"),
         ("kinetics", "atw.datasets.official:Kinetics"),
         ("somethingv2", "atw.datasets.official:SomethingV2"),
+        ("activitynet", "atw.datasets.activitynet:ActivityNet"),
+        ("thumos14", "atw.datasets.thumos14:THUMOS14"),
         ("folder", "atw.datasets.folder:Folder"),
         ("demo", "atw.datasets.demo:Demo"),
     )

@@ -1,7 +1,6 @@
 """Datasets with official lists: UCF-101, HMDB-51, Kinetics and Something-Something V2."""
 
 import re
-import string
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -9,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from atw.config import ALLOW_MISSING, Addresses, DatasetKind, DownloadableDataset, ListedVideo
-from atw.datasets.lists import checked_video, list_names, plain, read_json, read_lines, read_table
+from atw.datasets.lists import checked_pattern, checked_video, list_names, plain, read_json, read_lines, read_table
 from atw.files import InputError
 
 Subset = Literal["train", "test"]
@@ -127,14 +126,7 @@ class Kinetics(DatasetKind):
     @field_validator("path")
     @classmethod
     def _placeholders_are_known(cls, path: str) -> str:
-        known = {"label", "label_underscored", "subset", "id", "start", "end"}
-        try:
-            parts = [(name, form, how) for _, name, form, how in string.Formatter().parse(path) if name is not None]
-        except ValueError as error:
-            raise ValueError(f"is no pattern: {error}") from None
-        if any(name not in known or form or how for name, form, how in parts) or "{id}" not in path:
-            raise ValueError(f"must hold {{id}}, and in braces nothing but {', '.join(sorted(known))}")
-        return path
+        return checked_pattern(path, {"label", "label_underscored", "subset", "id", "start", "end"})
 
     def count_splits(self, name: str) -> int:
         """Return 1."""
