@@ -55,6 +55,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="number of classes to print")] = 5,
     window: Annotated[float | None, typer.Option(help="seconds; also classify each window of this length")] = None,
     stride: Annotated[float | None, typer.Option(help="seconds from window to window; default: half a window")] = None,
+    segments: Annotated[bool, typer.Option("--segments", help="also print when the video shows which class")] = False,
     render: Annotated[
         Path | None, typer.Option(help=".png: frames, attention and labels; .mp4: the video with label and attention")
     ] = None,
@@ -76,6 +77,7 @@ def predict(
         top=top,
         window_seconds=window,
         stride_seconds=stride,
+        segments=segments,
         picture=render,
     )
     if bad:

@@ -12,9 +12,10 @@ import torch
 from scipy.special import softmax
 
 import atw
-from atw.config import Evaluate, FieldShards
+from atw.config import Detect, Evaluate, FieldShards
 from atw.data import augment
 from atw.data.reader import Shards
+from atw.evaluate.detected import detect_videos
 from atw.evaluate.scores import read_scores
 from atw.extras.predict import Predictor
 from atw.extras.predict.drawn import render
@@ -53,6 +54,43 @@ def test_a_test_video_has_the_scores_of_the_evaluation(trained: Trained, predict
         assert np.ptp(found.attention) > 1e-4 or number == 2
         fused += WEIGHTS[stream] / 2.5 * scores.video_logits[row]
     assert np.allclose(prediction.probabilities, softmax(fused), atol=1e-5)
+
+
+def test_segments_are_the_detections_of_the_evaluation(trained: Trained, predictor: Any) -> None:
+    """The video is so short that testing has a snippet per half second, too."""
+    files = {stream: trained.split / stream / "scores.h5" for stream in STREAMS}
+    scores = {stream: read_scores(path) for stream, path in files.items()}
+    expected = detect_videos(files, scores, Detect(), weights=WEIGHTS, on="logits").fused[TEST_VIDEOS[0]]
+    prediction = predictor.predict(trained.root / TEST_VIDEOS[0], segments=True)
+    assert len(prediction.segments) == len(expected) > 0
+    for found, one in zip(prediction.segments, expected, strict=True):
+        assert found.label == one.label
+        assert found.segment == pytest.approx(one.segment, abs=1e-6)
+        assert found.score == pytest.approx(one.score, abs=1e-3)
+    first = prediction.to_json()["segments"][0]
+    assert first["score"] == pytest.approx(prediction.segments[0].score, abs=1e-6)
+    assert (first["start_seconds"], first["end_seconds"]) == pytest.approx(prediction.segments[0].segment, abs=1e-6)
+    assert predictor.predict(trained.root / TEST_VIDEOS[0]).segments == []
+
+
+def test_segments_of_a_long_video_need_more_snippets_and_leave_the_rest_as_it_is(place: Path, predictor: Any) -> None:
+    video = place / "long.mkv"
+    encode(video, _moving_frames(130), "mjpeg")  # 5.2 s: 11 snippets for the segments, 7 for the rest
+    plain, found = (predictor.predict(video, window_seconds=2.0, segments=asked) for asked in (False, True))
+    assert np.allclose(plain.probabilities, found.probabilities, atol=1e-6)
+    assert [window.start_seconds for window in plain.windows] == [window.start_seconds for window in found.windows]
+    for stream in STREAMS:
+        assert len(found.streams[stream].attention) == 7
+        assert np.allclose(plain.streams[stream].attention, found.streams[stream].attention, atol=1e-6)
+    assert all(0 <= one.segment[0] < one.segment[1] <= 5.2 + 1e-6 for one in found.segments)
+    # Segments end halfway between the middles of snippets; those of 7 snippets are further apart.
+    edges = {round(edge, 3) for one in found.segments for edge in one.segment}
+    coarse = {
+        round(float(edge), 3)
+        for each in found.streams.values()
+        for edge in each.seconds[:-1] + np.diff(each.seconds) / 2
+    }
+    assert edges - coarse - {0.0, 5.2}
 
 
 def test_a_window_is_a_video_of_its_own(trained: Trained, predictor: Any) -> None:

@@ -69,10 +69,13 @@ def test_scores_that_are_not_finite_cost_one_video(trained: Trained, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["strip.png", "film.mp4"])
-def test_render(trained: Trained, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("options", [[], ["--segments"]], ids=["plain", "segments"])
+def test_render(trained: Trained, tmp_path: Path, name: str, options: list[str]) -> None:
     out = tmp_path / name
-    result = call(str(trained.root / "left/1.avi"), "--model", str(trained.split), "--render", str(out))
+    result = call(str(trained.root / "left/1.avi"), "--model", str(trained.split), "--render", str(out), *options)
     assert result.exit_code == 0, result.output
+    segments = json.loads(result.stdout)["segments"]
+    assert bool(segments) == bool(options)
     if name.endswith(".png"):
         assert cv2.imread(str(out)).std() > 10
         return
@@ -83,6 +86,11 @@ def test_render(trained: Trained, tmp_path: Path, name: str) -> None:
     chart = np.stack(frames)[:, 270:350].astype(float)
     columns = (chart - np.median(chart, axis=0)).mean(axis=(1, 3)).argmax(axis=1)
     assert (np.diff(columns) > 0).mean() > 0.9
+    bars = np.stack(frames)[:, 266:271].mean(axis=(0, 1, 3)) > 100  # [320], at the top of the chart
+    shown = np.zeros(320, bool)
+    for one in segments[:5]:
+        shown[round(one["start_seconds"] / 1.2 * 319) : round(one["end_seconds"] / 1.2 * 319) + 1] = True
+    assert (bars == shown).mean() > 0.95
 
 
 def test_impossible_pictures_of_the_command(trained: Trained) -> None:

@@ -116,6 +116,7 @@ def write_prediction_picture(
     curves: Mapping[str, Curve],
     labels: Sequence[tuple[str, float]],
     windows: WindowProbabilities | None = None,
+    segments: Sequence[tuple[str, tuple[float, float]]] = (),
 ) -> None:
     """Draw a prediction as a .png file: frames, attention over time, windows, and the most probable classes.
 
@@ -127,6 +128,7 @@ def write_prediction_picture(
         curves: attention over time by stream.
         labels: classes with their probabilities, the most probable first.
         windows: probabilities over time.
+        segments: classes with start and end in seconds, behind the attention.
     """
     heights = [1.1, 1.6] + ([0.25 + 0.22 * len(windows.classes)] if windows else [])
     figure = Figure(figsize=(11, 1.2 + 1.35 * sum(heights)), layout="constrained")
@@ -137,6 +139,10 @@ def write_prediction_picture(
     _draw_labels(figure.add_subplot(grid[:2, PREDICTION_FRAMES:]), labels)
     attention = figure.add_subplot(grid[1, :PREDICTION_FRAMES])
     _draw_attention(attention, curves, seconds=seconds)
+    for label, (start, end) in segments:
+        attention.axvspan(start, end, color=_ACTION_COLOUR, alpha=0.25, linewidth=0, zorder=0)
+        place = attention.get_xaxis_transform()
+        attention.text(start, 0.97, shortened(label), transform=place, fontsize=7, va="top", parse_math=False)
     attention.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=3, frameon=False, fontsize=8)
     if windows:
         axes = figure.add_subplot(grid[2, :PREDICTION_FRAMES], sharex=attention)

@@ -24,6 +24,7 @@ def predict(
     top: int = 5,
     window_seconds: float | None = None,
     stride_seconds: float | None = None,
+    segments: bool = False,
     picture: Path | None = None,
 ) -> int:
     """Print a line of JSON for each video as soon as it is known; return how many videos could not be used.
@@ -38,6 +39,7 @@ def predict(
         top: classes to name.
         window_seconds: length of windows; None for none.
         stride_seconds: from window to window; None is half a window.
+        segments: whether to find when the video shows which class.
         picture: picture or film to make of the one video, `.png` or `.mp4`.
     """
     if picture:
@@ -51,7 +53,9 @@ def predict(
     bad = 0
     for video in videos:
         try:
-            prediction = predictor.predict(video, window_seconds=window_seconds, stride_seconds=stride_seconds)
+            prediction = predictor.predict(
+                video, window_seconds=window_seconds, stride_seconds=stride_seconds, segments=segments
+            )
         except (BadVideoError, OSError) as error:
             bad += 1
             reason = _disk_reason(error) if isinstance(error, OSError) else str(error)

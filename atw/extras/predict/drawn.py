@@ -19,6 +19,7 @@ _THUMBNAIL_PX = 200
 _TOP = 5
 _LINE_PX = 24
 _CHART_PX = 96
+_BAR_PX = 8
 _LEAST_WIDTH_PX = 320
 _MARGIN_PX = 8
 _WHITE, _GREY, _LIGHT_GREY = (255, 255, 255), (110, 110, 110), (180, 180, 180)
@@ -81,6 +82,7 @@ def _write_picture(prediction: Prediction, video: Path, out: Path) -> None:
         curves={name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()},
         labels=[(prediction.classes[k], float(prediction.probabilities[k])) for k in order],
         windows=_windows(prediction) if prediction.windows else None,
+        segments=[(one.label, one.segment) for one in prediction.segments[:_TOP] if one.segment],
     )
 
 
@@ -102,7 +104,8 @@ def _windows(prediction: Prediction) -> WindowProbabilities:
 def _pictures(prediction: Prediction, frames: Iterator[Frame]) -> Iterator[NDArray[np.uint8]]:
     """Each frame above the label of the moment and the attention of all streams, with a line at the moment.
 
-    The label is that of the window whose middle is nearest if there are windows, else that of the video.
+    The label is that of the best segment at the moment if segments were asked for, or of the window whose middle is
+    nearest, else that of the video.
     """
     chart: NDArray[np.uint8] | None = None
     for number, frame in enumerate(frames):
@@ -110,11 +113,9 @@ def _pictures(prediction: Prediction, frames: Iterator[Frame]) -> Iterator[NDArr
             chart = _chart(prediction, max(frame.shape[1], _LEAST_WIDTH_PX))
         below = chart.copy()
         seconds = prediction.times.of_frame(number)
-        probabilities = _nearest(prediction, seconds)
-        best = int(probabilities.argmax())
         # OpenCV's letters are ASCII.
-        name = prediction.classes[best].encode("ascii", "replace").decode()
-        _write(below, f"{name}  {probabilities[best]:.2f}", (_MARGIN_PX, _LINE_PX - 7), _WHITE)
+        label = _label_at(prediction, seconds).encode("ascii", "replace").decode()
+        _write(below, label, (_MARGIN_PX, _LINE_PX - 7), _WHITE)
         column = _column(seconds, prediction, chart.shape[1])
         cv2.line(below, (column, _LINE_PX), (column, _LINE_PX + _CHART_PX), _WHITE, 1)
         side = chart.shape[1] - frame.shape[1]
@@ -130,6 +131,10 @@ def _chart(prediction: Prediction, width: int) -> NDArray[np.uint8]:
     base = _LINE_PX + _CHART_PX
     average = base - round(_CHART_PX / highest)
     cv2.line(chart, (0, average), (width, average), _GREY, 1)
+    for one in prediction.segments[:_TOP]:
+        if one.segment:
+            start, end = (_column(seconds, prediction, width) for seconds in one.segment)
+            cv2.rectangle(chart, (start, _LINE_PX), (end, _LINE_PX + _BAR_PX), _LIGHT_GREY, cv2.FILLED)
     place = _MARGIN_PX
     for name, weights in relative.items():
         red, green, blue = bytes.fromhex(COLOURS[name][1:])
@@ -143,11 +148,16 @@ def _chart(prediction: Prediction, width: int) -> NDArray[np.uint8]:
     return chart
 
 
-def _nearest(prediction: Prediction, seconds: float) -> NDArray[np.float64]:
-    if not prediction.windows:
-        return prediction.probabilities
-    nearest = min(prediction.windows, key=lambda window: abs((window.start_seconds + window.end_seconds) / 2 - seconds))
-    return nearest.probabilities
+def _label_at(prediction: Prediction, seconds: float) -> str:
+    if prediction.segments:
+        shown = (one for one in prediction.segments if one.segment and one.segment[0] <= seconds < one.segment[1])
+        return next((f"{one.label}  {one.score:.2f}" for one in shown), "")
+    probabilities = prediction.probabilities
+    if prediction.windows:
+        middle = {(window.start_seconds + window.end_seconds) / 2: window for window in prediction.windows}
+        probabilities = middle[min(middle, key=lambda moment: abs(moment - seconds))].probabilities
+    best = int(probabilities.argmax())
+    return f"{prediction.classes[best]}  {probabilities[best]:.2f}"
 
 
 def _column(seconds: float, prediction: Prediction, width: int) -> int:

@@ -1,6 +1,7 @@
 """The trained networks of a split's folder, and how its result scored and fused them."""
 
 import contextlib
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from atw.config import ON_GPU, RECIPES, STREAMS, Evaluate, FrameShards, Fusion, ShardSettings, WarpedShards
+from atw.config import ON_GPU, RECIPES, STREAMS, Detect, Evaluate, FrameShards, Fusion, ShardSettings, WarpedShards
 from atw.evaluate.fuse import Addend
 from atw.evaluate.result import Result, read_result
 from atw.files import InputError
@@ -28,12 +29,14 @@ class Models:
         weights: of each stream in the fusion.
         on: what the fusion adds.
         evaluate: by stream, the snippets, crops and crop of a test video.
+        detect: how the result finds segments.
     """
 
     streams: dict[str, TrainedModel]
     weights: dict[str, float]
     on: Addend
     evaluate: dict[str, Evaluate]
+    detect: Detect
 
     def shard_settings(self, device: torch.device) -> dict[str, ShardSettings]:
         """By stream, the settings of the shards of training, on a flow backend that can run beside that device.
@@ -82,7 +85,9 @@ def read_models(folder: Path) -> Models:
     streams = {stream: _read(paths[stream], stream) for stream in weights}
     _require_same(folder, streams)
     evaluate = {stream: _scoring(result_path, result, stream, model) for stream, model in streams.items()}
-    return Models(streams, weights, fusion.add, evaluate)
+    with _explained(result_path):
+        detect = Detect.model_validate_json(json.dumps(result.provenance["fuse"].get("detect", {}) if result else {}))
+    return Models(streams, weights, fusion.add, evaluate, detect)
 
 
 def _fusion(path: Path, result: Result | None) -> Fusion:

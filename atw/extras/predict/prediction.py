@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from atw.evaluate.detections import Prediction as Detection
 from atw.videos.times import Times
 
 FORMAT = 1
@@ -46,6 +47,7 @@ class Prediction:
         probabilities: float64 [K], of the fused streams; they sum to 1 and are not calibrated.
         streams: by name.
         windows: in order of time; empty unless asked for.
+        segments: when the video shows which class, from the highest score down; empty unless asked for.
         fps: frames per second on average; 25 is assumed if the file does not say.
         times: when each frame is shown.
         start: when the first frame is shown on the file's own clock, seconds.
@@ -61,6 +63,7 @@ class Prediction:
     probabilities: NDArray[np.float64]
     streams: dict[str, StreamPrediction]
     windows: list[WindowPrediction]
+    segments: list[Detection]
     fps: float
     times: Times
     start: float
@@ -113,6 +116,16 @@ class Prediction:
                     "labels": top_labels(self.classes, window.probabilities, top),
                 }
                 for window in self.windows
+            ],
+            "segments": [
+                {
+                    "label": one.label,
+                    "start_seconds": round(one.segment[0], _DIGITS),
+                    "end_seconds": round(one.segment[1], _DIGITS),
+                    "score": round(one.score, _DIGITS),
+                }
+                for one in self.segments
+                if one.segment
             ],
         }
 

@@ -13,17 +13,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atw.data import augment
+from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.fuse import probabilities, weighted_sum
 from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
-from atw.extras.predict.windows import Span, check_window, middle_seconds, stacks, windows
+from atw.extras.predict.windows import (
+    Span,
+    check_window,
+    dense_snippets,
+    middle_seconds,
+    seconds_of,
+    stacks,
+    windows,
+)
 from atw.files import InputError
 from atw.model.modelfile import TrainedModel
 from atw.terminal import meter
 from atw.train.devices import explain_out_of_memory, full_fp32
 from atw.videos.decode import Audit, BadVideoError
-from atw.videos.times import USUAL_FPS
+from atw.videos.times import USUAL_FPS, Times
 
 log = logging.getLogger("atw")
 _fitting = partial(explain_out_of_memory, "the prediction", otherwise="predict on the CPU, with --device cpu")
@@ -46,18 +55,26 @@ def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predic
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """Different snippets [U, L] of a stream, and for each span the places [M] of its own among them."""
+    """Different snippets [U, L] of a stream, and the places of some among them.
+
+    Args:
+        snippets: of all spans.
+        places: [spans, M] of each span's own.
+        dense: [D] of those that segments are found with; none if segments are not asked for.
+    """
 
     snippets: NDArray[np.int64]
     places: NDArray[np.int64]
+    dense: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class _SpanScores:
-    """Logits [spans, K] and attention [spans, M] of a stream."""
+    """Logits [spans, K] and attention [spans, M] of a stream, and its signal if segments are asked for."""
 
     logits: NDArray[np.float64]
     attention: NDArray[np.float64]
+    signal: Signal | None
 
 
 class Predictor:
@@ -82,13 +99,21 @@ class Predictor:
         return next(iter(self._models.streams.values())).classes
 
     def predict(
-        self, video: str | Path, *, window_seconds: float | None = None, stride_seconds: float | None = None
+        self,
+        video: str | Path,
+        *,
+        window_seconds: float | None = None,
+        stride_seconds: float | None = None,
+        segments: bool = False,
     ) -> Prediction:
         """Classify a video of any length.
 
         Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` each window
         of that length is classified too, as if it were a video of its own, every `stride_seconds` (half a window unless
         given). A snippet that several windows share is computed once.
+
+        With `segments` the video's snippets are at most half a second apart, and their attention and scores say when
+        which class is shown (`atw.evaluate.detect`).
 
         Raises:
             BadVideoError: the video cannot be used; the message is the reason.
@@ -104,7 +129,7 @@ class Predictor:
             spans = [Span(0, audit.decoded)]
             if window_seconds is not None:
                 spans += windows(audit.times, window_seconds=window_seconds, stride_seconds=stride_seconds)
-            plans = {stream: self._plan(stream, spans) for stream in self._models.streams}
+            plans = {stream: self._plan(stream, spans, audit.times, segments) for stream in self._models.streams}
             wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
             log.info(
                 "%s: %d frames, %d windows; flow comes first, then the scores of %s",
@@ -114,7 +139,7 @@ class Predictor:
             with meter(f"flow of {path.name}, in runs of frames", "pairs", steps) as progress:
                 items.compute(audit, wanted, progress)
             with _fitting():
-                scores = {stream: self._score(stream, plan, items) for stream, plan in plans.items()}
+                scores = {stream: self._score(stream, plan, items, audit.times) for stream, plan in plans.items()}
         return self._prediction(str(video), audit, spans, plans, scores)
 
     def _prediction(
@@ -128,6 +153,8 @@ class Predictor:
         weights, on, times = self._models.weights, self._models.on, audit.times
         fused = weighted_sum({stream: one.logits for stream, one in scores.items()}, weights=weights, on=on)
         whole, *of_windows = probabilities(fused, weights=weights, on=on)  # [spans, K]
+        signals = {stream: one.signal for stream, one in scores.items() if one.signal}
+        segments = detect(fuse_signals(signals, weights), whole, self.classes, self._models.detect) if signals else []
         return Prediction(
             video=video,
             classes=self.classes,
@@ -144,6 +171,7 @@ class Predictor:
                 WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), of_window)
                 for span, of_window in zip(spans[1:], of_windows, strict=True)
             ],
+            segments=segments,
             fps=audit.fps or USUAL_FPS,
             times=times,
             start=audit.start,
@@ -154,15 +182,18 @@ class Predictor:
             notes=audit.notes,
         )
 
-    def _plan(self, stream: str, spans: Sequence[Span]) -> _Plan:
+    def _plan(self, stream: str, spans: Sequence[Span], times: Times, segments: bool) -> _Plan:
         snippets, stack = self._models.evaluate[stream].snippets, self._models.streams[stream].settings.stack
-        of_spans = [stacks(span, stream=stream, snippets=snippets, stack=stack) for span in spans]
-        different, places = np.unique(np.concatenate(of_spans), axis=0, return_inverse=True)
-        return _Plan(different, places.reshape(len(spans), -1))
+        wanted = [stacks(span, stream=stream, snippets=snippets, stack=stack) for span in spans]
+        if segments:
+            wanted.append(stacks(spans[0], stream=stream, snippets=dense_snippets(times, least=snippets), stack=stack))
+        different, places = np.unique(np.concatenate(wanted), axis=0, return_inverse=True)
+        of_spans, dense = np.split(places.ravel(), [len(spans) * snippets])
+        return _Plan(different, of_spans.reshape(len(spans), snippets), dense)
 
     @torch.inference_mode()
     @full_fp32()
-    def _score(self, stream: str, plan: _Plan, items: VideoItems) -> _SpanScores:
+    def _score(self, stream: str, plan: _Plan, items: VideoItems, times: Times) -> _SpanScores:
         model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
         size = model.settings.shards.preprocess
         crops = augment.test_boxes(size.height, size.width, crop=evaluate.crop, crops=evaluate.crops)
@@ -176,7 +207,12 @@ class Predictor:
         features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
         spans = [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
         logits, attention = (np.stack(part) for part in zip(*spans, strict=True))
-        return _SpanScores(logits, attention)
+        signal = None
+        if len(plan.dense):
+            _, weights = self._conclude(model, features[:, plan.dense], scores[:, plan.dense])
+            seconds = seconds_of(plan.snippets[plan.dense], times, stream=stream)
+            signal = signal_of(seconds, weights, scores[:, plan.dense].numpy())
+        return _SpanScores(logits.mean(axis=1), attention.mean(axis=1), signal)
 
     def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
@@ -193,9 +229,9 @@ class Predictor:
     def _conclude(
         self, model: TrainedModel, features: Tensor, scores: Tensor
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Logits [K] and attention [M] of a span: the mean over the crops, after the consensus of each."""
+        """Logits [crops, K] and attention [crops, M] of a span, after the consensus of each crop."""
         result = model.network.consensus(scores.to(self._device), features.to(self._device))
-        logits, weights = (part.double().mean(0).cpu().numpy() for part in (result.logits, result.weights))
+        logits, weights = (part.double().cpu().numpy() for part in (result.logits, result.weights))
         if not (np.isfinite(logits).all() and np.isfinite(weights).all()):
             raise BadVideoError(
                 "its scores are not finite: the network's training diverged, or its weights are damaged"

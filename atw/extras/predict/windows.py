@@ -1,5 +1,6 @@
 """Which frames a prediction looks at: the whole video and windows of it, and the snippets in each of them."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 from atw.data import sampling
 from atw.files import InputError
 from atw.videos.times import Times
+
+_SECONDS_BETWEEN_SNIPPETS = 0.5
 
 
 class Span(NamedTuple):
@@ -67,6 +70,17 @@ def stacks(span: Span, *, stream: str, snippets: int, stack: int) -> NDArray[np.
     positions = span.frames if stream == "rgb" else span.frames - 1
     starts = sampling.test_starts(positions, snippets=snippets, stack=stack)
     return span.first + sampling.stack_indices(starts, stack=stack, positions=positions)
+
+
+def dense_snippets(times: Times, *, least: int) -> int:
+    """How many snippets of a whole video leave no action out: at least one per half second, and `least`."""
+    return max(least, math.ceil(times.seconds / _SECONDS_BETWEEN_SNIPPETS))
+
+
+def seconds_of(stacks: NDArray[np.int64], times: Times, *, stream: str) -> NDArray[np.float64]:
+    """Start and end of each snippet [M, L], as of `middle_seconds`: [M, 2]."""
+    shown: NDArray[np.float64] = times.edges[np.stack([stacks[:, 0], stacks[:, -1] + 1 + (stream != "rgb")], axis=1)]
+    return shown
 
 
 def middle_seconds(stacks: NDArray[np.int64], times: Times, *, stream: str) -> NDArray[np.float64]:
