@@ -101,11 +101,12 @@ def rate_detections(found: Detected, scores: Scores) -> RatedDetections:
         found: the detections.
         scores: of any of the streams; they know some action.
     """
-    annotations: dict[str, list[Annotation]] = {}
     known = scores.actions
+    annotations: dict[str, list[Annotation]] = {scores.videos[row]: [] for row in known.video[known.label >= 0]}
     for row, label, (start, end) in zip(known.video, known.label, known.seconds.tolist(), strict=True):
         name = AMBIGUOUS if label < 0 else scores.classes[label]
-        annotations.setdefault(scores.videos[row], []).append(Annotation(label=name, segment=(start, end)))
+        if (video := scores.videos[row]) in annotations:
+            annotations[video].append(Annotation(label=name, segment=(start, end)))
     truth = Truth(database={video: AnnotatedVideo(annotations=shown) for video, shown in annotations.items()})
 
     def rated(detections: _ByVideo) -> dict[str, MapByOverlap]:
