@@ -67,15 +67,3 @@ def mean_average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_
     if not truth.any():
         raise InputError(f"none of {len(truth)} videos shows any of {truth.shape[1]} classes; give videos with a label")
     return float(np.nanmean(class_average_precisions(scores, truth, interpolated=interpolated)))
-
-
-def hit_at_k(scores: NDArray[np.floating], truth: NDArray[np.bool_], *, k: int) -> float:
-    """ActivityNet's hit@k: the share of videos that show one of their k highest classes; of equal scores the first.
-
-    Videos that show no class do not count. Shapes and errors as in `mean_average_precision`.
-    """
-    labelled = truth.any(axis=1)
-    if not labelled.any():
-        raise InputError(f"none of {len(truth)} videos shows any of {truth.shape[1]} classes; give videos with a label")
-    highest = np.argsort(-scores[labelled], axis=1, kind="stable")[:, :k]
-    return float(np.take_along_axis(truth[labelled], highest, axis=1).any(axis=1).mean())

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from atw.evaluate.average_precision import (
     average_precision,
     class_average_precisions,
-    hit_at_k,
     mean_average_precision,
 )
 from atw.files import InputError
@@ -85,16 +84,7 @@ def test_map_is_over_the_classes_that_are_shown_and_background_counts_as_wrong()
     assert mean_average_precision(scores[:, :1], truth[:, :1], interpolated=False) == pytest.approx(expected)
 
 
-def test_hit_at_k_takes_any_label_and_leaves_background_out() -> None:
-    scores = np.array([[0.5, 0.3, 0.2], [0.1, 0.1, 0.8], [0.4, 0.4, 0.2], [0.9, 0.0, 0.1]])
-    truth = np.array([[False, True, False], [True, False, True], [True, False, False], [False, False, False]])
-    assert hit_at_k(scores, truth, k=1) == pytest.approx(2 / 3)  # the second and, of equal scores the first, the third
-    assert hit_at_k(scores, truth, k=2) == 1
-
-
 def test_without_any_label_there_is_nothing_to_rate() -> None:
     nothing = np.zeros((4, 2), bool)
     with pytest.raises(InputError, match="none of 4 videos shows any of 2 classes"):
         mean_average_precision(np.zeros((4, 2)), nothing, interpolated=True)
-    with pytest.raises(InputError, match="none of 4 videos shows any of 2 classes"):
-        hit_at_k(np.zeros((4, 2)), nothing, k=1)
