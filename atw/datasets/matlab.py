@@ -14,7 +14,7 @@ from atw.files import InputError
 Value = str | list["Value"] | list[dict[str, "Value"]] | None
 """A text; the values of a cell array; the rows of a struct array; None for numbers, and for text of several rows."""
 
-MAX_BYTES = 256 * 2**20  # of a file, and of a part of it that is decompressed; the official ones have 1 MB
+MAX_BYTES = 16 * 2**20  # of a file, and of a part of it that is decompressed; the official ones have 1.4 MB
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15  # kinds of elements; these hold text:
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
