@@ -34,12 +34,12 @@ def score(
 
     Example: atw detections score detections.json truth.json --rule thumos14 --overlaps 0.3,0.5,0.7
     """
+    from atw.evaluate.detection_files import read_detections, read_truth
     from atw.evaluate.detection_score import print_score, require_shared_names
     from atw.evaluate.detection_score import score as rate
-    from atw.evaluate.detections import read_predictions, read_truth
 
     needed = None if overlaps is None else _numbers(overlaps)
-    found, shown = read_predictions(predictions), read_truth(truth)
+    found, shown = read_detections(predictions), read_truth(truth)
     require_shared_names(found, shown)
     rated = rate(found, shown, rule=rule, subset=subset, overlaps=needed)
     if as_json:

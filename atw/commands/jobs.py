@@ -259,7 +259,7 @@ def attention(
     Example: atw run --dry-run results/demo/split1/attention.png -- --printshellcmds
     """
     from atw import config
-    from atw.extras.drawing.attention import write_attention
+    from atw.extras.drawing.attention_picture import write_attention
     from atw.extras.drawing.scored_videos import VideoSelection
 
     selection = VideoSelection(videos=video or (), count=count, stream=stream)

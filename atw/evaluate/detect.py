@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from atw.config import Detect
-from atw.evaluate.detections import Prediction
+from atw.evaluate.detection_files import Detection
 from atw.evaluate.kits import Segments, seconds_shared
 
 _AROUND = 0.25  # of the length of a candidate, on either side
@@ -81,7 +81,7 @@ def fuse_signals(signals: Mapping[str, Signal], weights: Mapping[str, float]) ->
 
 def detect(
     signal: Signal, probabilities: NDArray[np.floating], classes: Sequence[str], settings: Detect
-) -> list[Prediction]:
+) -> list[Detection]:
     """The detections of one video, from the highest score down.
 
     Args:
@@ -90,7 +90,7 @@ def detect(
         classes: K names.
         settings: which candidates there are, and which stay.
     """
-    found: list[Prediction] = []
+    found: list[Detection] = []
     if signal.edges[0] == signal.edges[-1]:
         return found  # no time in which anything could be shown
     for k in np.flatnonzero(probabilities >= settings.class_score).tolist():
@@ -99,7 +99,7 @@ def detect(
         scores = probabilities[k] * _contrast(scaled, signal.edges, segments)
         for i in _kept(segments, scores, settings.suppress):
             start, end = segments[i].tolist()
-            found.append(Prediction(label=classes[k], score=float(scores[i]), segment=(start, end)))
+            found.append(Detection(label=classes[k], score=float(scores[i]), segment=(start, end)))
     return sorted(found, key=lambda one: -one.score)
 
 

@@ -12,15 +12,15 @@ from scipy.special import softmax
 
 from atw.config import Detect
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
+from atw.evaluate.detection_files import AnnotatedVideo, Annotation, Detection, Detections, Truth
 from atw.evaluate.detection_score import AMBIGUOUS, score
-from atw.evaluate.detections import AnnotatedVideo, Annotation, Prediction, Predictions, Truth
 from atw.evaluate.fuse import Addend, fuse, probabilities
 from atw.evaluate.kits import RULES
 from atw.evaluate.metrics import Record
 from atw.evaluate.scores import Scores, read_scores, snippet_reader
 from atw.files import write_json
 
-_ByVideo = dict[str, list[Prediction]]
+_ByVideo = dict[str, list[Detection]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def rate_detections(found: Detected, scores: Scores) -> RatedDetections:
     truth = Truth(database={video: AnnotatedVideo(annotations=shown) for video, shown in annotations.items()})
 
     def rated(detections: _ByVideo) -> dict[str, MapByOverlap]:
-        predictions = Predictions(results={video: detections[video] for video in annotations})
+        predictions = Detections(results={video: detections[video] for video in annotations})
         by_rule = {rule: score(predictions, truth, rule=rule) for rule in RULES}
         return {rule: MapByOverlap(map=one.map, average_map=one.average_map) for rule, one in by_rule.items()}
 

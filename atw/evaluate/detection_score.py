@@ -18,7 +18,7 @@ import numpy as np
 from rich.table import Table
 
 from atw.evaluate.average_precision import average_precision
-from atw.evaluate.detections import Predictions, Segment, Truth
+from atw.evaluate.detection_files import Detections, Segment, Truth
 from atw.evaluate.kits import RULES, Found, Rule, Segments, seconds_shared
 from atw.evaluate.metrics import OMITTED, Record
 from atw.files import InputError
@@ -87,7 +87,7 @@ class Score(Record):
     per_class: dict[str, dict[str, float]]
 
 
-def require_shared_names(predictions: Predictions, truth: Truth) -> None:
+def require_shared_names(predictions: Detections, truth: Truth) -> None:
     """Refuse files that do not belong together.
 
     Raises:
@@ -109,7 +109,7 @@ def require_shared_names(predictions: Predictions, truth: Truth) -> None:
 
 
 def score(
-    predictions: Predictions,
+    predictions: Detections,
     truth: Truth,
     *,
     rule: str,
@@ -160,7 +160,7 @@ def score(
     )
 
 
-def _task(predictions: Predictions) -> Task:
+def _task(predictions: Detections) -> Task:
     with_segment = without = None
     for video, said in predictions.results.items():
         for one in said:
@@ -176,7 +176,7 @@ def _task(predictions: Predictions) -> Task:
     return "detection" if without is None else "classification"
 
 
-def _subset_of(predictions: Predictions, truth: Truth) -> str | None:
+def _subset_of(predictions: Detections, truth: Truth) -> str | None:
     known = [video for video in predictions.results if video in truth.database]
     subsets = {truth.database[video].subset for video in known or truth.database}
     if len(subsets) != 1:
@@ -204,7 +204,7 @@ def _true_segments(truth: Truth, subset: str | None, task: Task) -> dict[str, di
     }
 
 
-def _by_class(predictions: Predictions, labels: Collection[str]) -> dict[str, list[Found]]:
+def _by_class(predictions: Detections, labels: Collection[str]) -> dict[str, list[Found]]:
     """The predictions of each class of the truth, in the order of the file."""
     found: dict[str, list[Found]] = {label: [] for label in labels}
     for video, said in predictions.results.items():
@@ -237,7 +237,7 @@ def _precisions(
     ]
 
 
-def _counts(predictions: Predictions, found: Mapping[str, Sequence[Found]], segments: Mapping[str, ByVideo]) -> Counts:
+def _counts(predictions: Detections, found: Mapping[str, Sequence[Found]], segments: Mapping[str, ByVideo]) -> Counts:
     videos = {video for by_video in segments.values() for video in by_video}
     counted = [video for of_class in found.values() for video, _ in of_class]
     return Counts(
@@ -249,7 +249,7 @@ def _counts(predictions: Predictions, found: Mapping[str, Sequence[Found]], segm
     )
 
 
-def _hits(predictions: Predictions, segments: Mapping[str, ByVideo]) -> Hits:
+def _hits(predictions: Detections, segments: Mapping[str, ByVideo]) -> Hits:
     labels = defaultdict(set)
     for label, by_video in segments.items():
         for video in by_video:

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.evaluate.detections import Prediction
+from atw.evaluate.detection_files import Detection
 
 Segments = NDArray[np.float64]
 """Start and end in seconds, [n, 2]."""
-Found = tuple[str, Prediction]
+Found = tuple[str, Detection]
 """A video and what is said of it."""
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from atw import config
 from atw.config import Detect
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
-from atw.evaluate.detections import Prediction
+from atw.evaluate.detection_files import Detection
 from atw.files import InputError
 
 CLASSES = ("run", "jump")
@@ -23,7 +23,7 @@ def one_class(values: list[float], *, width: float = 1.0) -> Signal:
 
 def detections(
     values: list[float], settings: Detect = EVERY, *, sure: float = 1.0, width: float = 1.0
-) -> list[Prediction]:
+) -> list[Detection]:
     return detect(one_class(values, width=width), np.array([sure]), ("run",), settings)
 
 
@@ -148,7 +148,7 @@ def overlap(one: Any, other: Any) -> float:
 def test_suppression_keeps_the_best_of_what_overlaps(values: list[float], suppress: float) -> None:
     everything = detections(values)
     kept = detections(values, EVERY.model_copy(update={"suppress": suppress}))
-    expected: list[Prediction] = []
+    expected: list[Detection] = []
     for one in everything:  # the highest first
         if all(overlap(one.segment, other.segment) <= suppress for other in expected):
             expected.append(one)

@@ -13,8 +13,8 @@ from atw import config
 from atw.commands import app
 from atw.config import Detect, FuseSettings
 from atw.evaluate.detected import write_detections
+from atw.evaluate.detection_files import Detections, Truth, read_detections
 from atw.evaluate.detection_score import score
-from atw.evaluate.detections import Predictions, Truth, read_predictions
 from atw.evaluate.result import print_result, read_result, write_result
 from atw.evaluate.scores import Actions, Scores, score_writer
 from atw.files import InputError
@@ -88,7 +88,7 @@ def test_the_file_has_activitynets_form(tmp_path: Path) -> None:
         "c": [{"label": "run", "score": pytest.approx(sure), "segment": [5, 7]}],
     }
     assert content["streams"] == {"rgb": content["results"]}
-    assert read_predictions(tmp_path / "detections.json").results.keys() == set(VIDEOS)
+    assert read_detections(tmp_path / "detections.json").results.keys() == set(VIDEOS)
 
 
 def test_first_weights_are_external_data(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_the_numbers_are_those_of_the_command(tmp_path: Path) -> None:
         }
         for number, video in enumerate(VIDEOS)
     }
-    predictions, truth = Predictions.model_validate(content), Truth.model_validate({"database": database})
+    predictions, truth = Detections.model_validate(content), Truth.model_validate({"database": database})
     for rule in ("activitynet", "thumos14"):
         expected = score(predictions, truth, rule=rule)
         assert rated[rule] == {"map": expected.map, "average_map": expected.average_map}

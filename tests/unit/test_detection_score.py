@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from atw.commands import app
+from atw.evaluate.detection_files import Detections, Truth, read_detections, read_truth
 from atw.evaluate.detection_score import Score, require_shared_names, score
-from atw.evaluate.detections import Predictions, Truth, read_predictions, read_truth
 from atw.files import InputError
 
 Detection = tuple[str, str, float, float, float]
@@ -19,11 +19,11 @@ Shown = tuple[str, str, float, float]
 """Video, label, start, end."""
 
 
-def predictions_of(found: list[Detection]) -> Predictions:
+def predictions_of(found: list[Detection]) -> Detections:
     results: dict[str, Any] = {}
     for video, label, confidence, start, end in found:
         results.setdefault(video, []).append({"label": label, "score": confidence, "segment": [start, end]})
-    return Predictions.model_validate({"results": results})
+    return Detections.model_validate({"results": results})
 
 
 def truth_of(shown: list[Shown], *, subset: str = "test", other: tuple[str, ...] = ()) -> Truth:
@@ -212,7 +212,7 @@ def test_the_subset_is_that_of_the_predictions() -> None:
 def test_a_class_without_detections_has_no_precision() -> None:
     rated = rate([("a", "x", 1.0, 0.0, 10.0)], [*ONE, ("a", "y", 0.0, 10.0)], "activitynet", 0.5)
     assert rated.per_class == {"x": {"0.5": 1}, "y": {"0.5": 0}}
-    assert score(Predictions(results={}), truth_of(ONE), rule="thumos14").average_map == 0
+    assert score(Detections(results={}), truth_of(ONE), rule="thumos14").average_map == 0
 
 
 @pytest.mark.parametrize(
@@ -231,9 +231,9 @@ def test_names_that_never_fit_are_an_error(found: list[Detection], message: str)
 # Classification
 
 
-def classified(**said: list[tuple[str, float]]) -> Predictions:
+def classified(**said: list[tuple[str, float]]) -> Detections:
     results = {video: [{"label": label, "score": value} for label, value in each] for video, each in said.items()}
-    return Predictions.model_validate({"results": results})
+    return Detections.model_validate({"results": results})
 
 
 def test_a_classification_counts_each_label_of_a_video_once() -> None:
@@ -261,7 +261,7 @@ def test_ambiguous_segments_spare_no_classification() -> None:
 def test_some_predictions_with_segments_are_an_error() -> None:
     results = {"a": [{"label": "x", "score": 1, "segment": [0, 1]}], "b": [{"label": "x", "score": 1}]}
     with pytest.raises(InputError, match="a prediction of 'b' has no segment, one of 'a' has"):
-        score(Predictions.model_validate({"results": results}), truth_of(ONE), rule="activitynet")
+        score(Detections.model_validate({"results": results}), truth_of(ONE), rule="activitynet")
     with pytest.raises(InputError, match="the predictions have no segments; leave the overlaps out"):
         score(classified(a=[("x", 1)]), truth_of(ONE), rule="activitynet", overlaps=[0.5])
 
@@ -336,7 +336,7 @@ def test_files_of_another_form_are_refused(tmp_path: Path, text: str, message: s
     path = tmp_path / "found.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=message) as caught:
-        read_predictions(path)
+        read_detections(path)
     assert str(caught.value).startswith(str(path))
     with pytest.raises(InputError, match='it needs "database"'):
         read_truth(tmp_path / "missing.json")

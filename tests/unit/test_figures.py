@@ -12,7 +12,7 @@ import pytest
 from atw import config
 from atw.evaluate.scores import Actions, read_scores
 from atw.extras.drawing import shortened
-from atw.extras.drawing.attention import write_attention
+from atw.extras.drawing.attention_picture import write_attention
 from atw.extras.drawing.figures import WindowProbabilities, write_prediction_picture
 from atw.extras.drawing.scored_videos import VideoSelection, middle_frames
 from atw.files import InputError

@@ -192,3 +192,18 @@ def test_training_does_without_decoders_and_ray_until_it_is_launched() -> None:
     loaded = loaded_after("import atw.train.loop, atw.evaluate.score")
     assert {"torch", "atw.train.loop"} <= loaded
     assert not loaded & {"ray", "av", "atw.preprocess", "atw.flow"}
+
+
+def test_no_two_classes_and_no_two_modules_share_a_name() -> None:
+    """A name means one thing; `commands` may call a module after what it commands."""
+    classes: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "atw").rglob("*.py")):
+        place = path.relative_to(ROOT).as_posix()
+        if path.stem not in ("__init__", "__main__") and path.parent.name != "commands":
+            modules.setdefault(path.stem, []).append(place)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                classes.setdefault(node.name, []).append(place)
+    for names in (classes, modules):
+        assert {name: places for name, places in names.items() if len(places) > 1} == {}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from atw.evaluate.detections import Prediction as Detection
+from atw.evaluate.detection_files import Detection
 from atw.videos.times import Times
 
 FORMAT = 1

@@ -30,18 +30,18 @@ class _Form(BaseModel):
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
-class Prediction(_Form):
-    """A class that a video is said to show, from start to end in seconds; None for no segment: somewhere."""
+class Detection(_Form):
+    """A class that a video is said to show, from start to end in seconds; without a segment, somewhere."""
 
     label: str
     score: float
     segment: Segment | None = None
 
 
-class Predictions(_Form):
+class Detections(_Form):
     """The predictions of each video, in any order."""
 
-    results: dict[str, list[Prediction]]
+    results: dict[str, list[Detection]]
 
 
 class Annotation(_Form):
@@ -64,20 +64,20 @@ class Truth(_Form):
     database: dict[str, AnnotatedVideo]
 
 
-_FormT = TypeVar("_FormT", Predictions, Truth)
+_FormT = TypeVar("_FormT", Detections, Truth)
 
 
-def read_predictions(path: Path) -> Predictions:
+def read_detections(path: Path) -> Detections:
     """Read a file of detections, or of classifications.
 
     Raises:
         InputError: it is missing, or is none in ActivityNet's form.
     """
-    return _read(path, Predictions, '"results", which maps each video to a list of label, score and segment')
+    return _read(path, Detections, '"results", which maps each video to a list of label, score and segment')
 
 
 def read_truth(path: Path) -> Truth:
-    """Read a file of annotations; errors as in `read_predictions`."""
+    """Read a file of annotations; errors as in `read_detections`."""
     return _read(path, Truth, '"database", which maps each video to its subset and annotations')
 
 
