@@ -39,13 +39,13 @@ RECIPES = {
     "audit": 1,
     "train": 2,
     "score": 3,
-    "fuse": 3,
+    "fuse": 4,
     "summary": 2,
-    "table": 1,
-    "consensus_table": 1,
+    "table": 2,
+    "consensus_table": 2,
     "attention": 4,
     "detect": 1,
-    "report": 2,
+    "report": 3,
 }
 
 

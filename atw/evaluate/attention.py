@@ -1,16 +1,102 @@
-"""How well the attention of scored videos finds their actions.
+"""What the attention of scored videos is like, and how well it finds their actions.
 
 Shapes: V videos, M snippets.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
+from scipy.special import entr
 
-from atw.evaluate.metrics import interval_auc
+from atw.evaluate.metrics import OMITTED, Record, interval_auc
 from atw.evaluate.scores import Scores
 
 
-def inside_actions(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+class Localisation(Record):
+    """How well a number per snippet finds the actions.
+
+    Args:
+        auc: area under the ROC curve, see `interval_auc`; None if no video has snippets inside and outside.
+        mass_inside: share of a video's numbers, by their sum, that lies inside its actions; mean over the videos.
+    """
+
+    auc: float | None
+    mass_inside: float
+
+
+class KnownActions(Record):
+    """How well a stream finds the actions of the videos whose actions are known.
+
+    Args:
+        videos: number of these videos.
+        share: of their snippets that lies inside an action: the `mass_inside` of uniform weights.
+        weights: of the consensus, averaged over the crops.
+        probability: of the predicted class in each snippet. An average has nothing else to find actions with.
+    """
+
+    videos: int
+    share: float
+    weights: Localisation
+    probability: Localisation
+
+
+class StreamAttention(Record):
+    """What the weights of a stream's consensus are like, averaged over the videos and crops.
+
+    Args:
+        entropy: - sum of w log w, as a share of the largest possible one, log M: 1 if all snippets weigh the same, 0 if
+            one has all the weight.
+        peak: the largest weight, as a multiple of the mean weight 1/M.
+        flat: share of the videos in which all snippets weigh exactly the same.
+        actions: how well they are found; None if none is known.
+    """
+
+    entropy: float
+    peak: float
+    flat: float
+    actions: KnownActions | None = OMITTED
+
+
+def stream_attention(scores: Scores) -> StreamAttention:
+    """Describe the attention of a stream."""
+    weights, snippets = scores.attention.astype(np.float64), scores.snippets[:, None]
+    largest = np.log(np.maximum(snippets, 2))  # a single snippet has the entropy 0 = log 1; it counts as uniform
+    entropy = np.where(snippets > 1, entr(weights).sum(axis=2) / largest, 1)
+    return StreamAttention(
+        entropy=float(entropy.mean()),
+        peak=float((weights.max(axis=2) * snippets).mean()),
+        flat=float(scores.flat.mean()),
+        actions=_known_actions(scores),
+    )
+
+
+def _known_actions(scores: Scores) -> KnownActions | None:
+    inside, counted = snippets_inside(scores)
+    rows = counted.any(axis=1)
+    if not rows.any():
+        return None
+    inside, counted = inside[rows], counted[rows]
+    return KnownActions(
+        videos=len(inside),
+        share=float(((inside & counted).sum(axis=1) / counted.sum(axis=1)).mean()),
+        weights=_localisation(scores.attention.mean(axis=1)[rows], inside, counted),
+        probability=_localisation(scores.probability[rows], inside, counted),
+    )
+
+
+def _localisation(values: NDArray[np.float32], inside: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Localisation:
+    known = np.where(counted, values, 0).astype(np.float64)
+    total = known.sum(axis=1)
+    mass = np.divide((known * inside).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
+    return Localisation(
+        auc=interval_auc(np.where(counted, values, np.nan), inside),
+        mass_inside=float(mass.mean()),
+    )
+
+
+def snippets_inside(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which snippets lie inside an action, and which count, both [V, M].
 
     A snippet lies where its middle does. Those of videos without a known action do not count, nor those in a stretch to
@@ -19,9 +105,8 @@ def inside_actions(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
     middles = scores.seconds.mean(axis=2)
     inside, ignored = np.zeros((2, *middles.shape), np.bool_)
     known = np.zeros(len(scores.videos), np.bool_)
-    for row, label, (start, end) in zip(
-        *(scores.actions.video, scores.actions.label, scores.actions.seconds), strict=True
-    ):
+    actions = scores.actions
+    for row, label, (start, end) in zip(actions.video, actions.label, actions.seconds, strict=True):
         within = (start <= middles[row]) & (middles[row] <= end)
         if label < 0:
             ignored[row] |= within
@@ -31,7 +116,17 @@ def inside_actions(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]
     return inside, scores.own & known[:, None] & ~ignored
 
 
-def attention_auc(scores: Scores) -> float | None:
-    """Return the AUC of the attention, averaged over the crops, against the known actions; see `interval_auc`."""
-    inside, counts = inside_actions(scores)
-    return interval_auc(np.where(counts, scores.attention.mean(axis=1), np.nan), inside)
+def found_actions(attention: Mapping[str, StreamAttention]) -> Table | None:
+    """Return how well each stream finds the known actions, as a table for the terminal; None if none is known."""
+    known = {stream: one.actions for stream, one in attention.items() if one.actions}
+    if not known:
+        return None
+    first = next(iter(known.values()))
+    table = Table(title=f"actions of {first.videos} videos, {first.share:.1%} of their snippets: AUC, and share inside")
+    for name in ("stream", "weights", "inside", "class probability", "inside"):
+        table.add_column(name, justify="left" if name == "stream" else "right")
+    for stream, found in known.items():
+        numbers = [(one.auc, one.mass_inside) for one in (found.weights, found.probability)]
+        cells = [("" if auc is None else f"{auc:.3f}", f"{inside:.1%}") for auc, inside in numbers]
+        table.add_row(stream, *cells[0], *cells[1])
+    return table

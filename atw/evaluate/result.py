@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from rich.table import Table
 
 from atw.config import FuseSettings
+from atw.evaluate.attention import StreamAttention, found_actions, stream_attention
 from atw.evaluate.detected import RatedDetections, detect_videos, rate_detections
 from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs, probabilities
 from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
@@ -57,6 +58,7 @@ class Result(Record):
         accuracy: of the fusion.
         streams: accuracy of each stream.
         pairs: accuracy of each two streams, fused with their weights, by name as in `rgb+flow`.
+        attention: of each stream; None in files that do not say it.
         fusion: how the streams were fused.
         videos: how many there are.
         classes: K names.
@@ -72,6 +74,7 @@ class Result(Record):
     accuracy: Accuracy
     streams: dict[str, Accuracy]
     pairs: dict[str, Accuracy]
+    attention: dict[str, StreamAttention] | None = OMITTED
     fusion: FusionUsed
     videos: VideoCounts
     classes: list[str]
@@ -227,6 +230,7 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
             name: rated(logits, {stream: weights[stream] for stream in name.split("+")})
             for name, logits in two_fused.items()
         },
+        attention={stream: stream_attention(one) for stream, one in scores.items()},
         fusion=FusionUsed(weights=weights, on=settings.add, held_out=search),
         videos=VideoCounts(
             train=first.provenance["train_videos"],
@@ -355,21 +359,31 @@ def _read(path: Path, kind: str, model: type[_Content], *, having: str) -> _Cont
         raise InputError(f"{path} is damaged ({place}: {first['msg']}); run the workflow for it again") from None
 
 
-def print_result(path: Path) -> None:
-    """Print the accuracies of a fused.json as a table, with the quarantined videos below it."""
-    result = read_result(path)
+def _accuracies(result: Result) -> Table:
+    """The accuracies, and beside those of a stream the entropy of its attention."""
     title = " ".join(filter(None, (result.dataset, result.split, result.experiment)))
     table = Table(title=f"{title}: {result.videos.test} test videos")
     with_map = result.accuracy.map is not None
-    for name in ("stream", "top-1", "95% interval", "top-5", "mean class", *(["mAP"] if with_map else [])):
+    more = ("mAP", "entropy") if with_map else ("entropy",)
+    for name in ("stream", "top-1", "95% interval", "top-5", "mean class", *more):
         table.add_column(name, justify="left" if name == "stream" else "right")
+    attention = result.attention or {}
     for name, accuracy in (*result.streams.items(), *result.pairs.items(), ("fused", result.accuracy)):
         low, high = accuracy.top1_ci95
-        numbers = (accuracy.top5, accuracy.mean_class, *([accuracy.map] if with_map else []))
+        entropy = attention[name].entropy if name in attention else None
+        numbers = (accuracy.top5, accuracy.mean_class, *([accuracy.map] if with_map else []), entropy)
         cells = ("" if number is None else f"{number:.3f}" for number in numbers)
         table.add_row(name, f"{accuracy.top1:.3f}", f"{low:.3f} to {high:.3f}", *cells)
+    return table
+
+
+def print_result(path: Path) -> None:
+    """Print the accuracies of a fused.json as a table, with the quarantined videos below it."""
+    result = read_result(path)
     terminal = console()
-    terminal.print(table)
+    terminal.print(_accuracies(result))
+    if found := found_actions(result.attention or {}):
+        terminal.print(found)
     low, high = wilson_interval(result.accuracy.correct, result.accuracy.total)
     if high - low > _WIDE_INTERVAL:
         terminal.print(

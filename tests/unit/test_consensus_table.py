@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binomtest, entropy
 
 from atw import config
 from atw.config import ConsensusTableSettings
 from atw.evaluate.compare import compare_repeated
+from atw.evaluate.scores import Actions
 from atw.extras.tables.consensus_table import write_consensus_table
 from atw.files import InputError
 from atw.plan import Plan
@@ -56,6 +57,10 @@ def settings(**changes: Any) -> ConsensusTableSettings:
     return ConsensusTableSettings.from_json(json.dumps(given | changes))
 
 
+ACTIONS = Actions.of([(len(VIDEOS) - 1, 0, 0.0, 1.0)])  # of a video whose attention is not flat
+SECONDS = np.tile(np.array([[0, 1], [1, 2], [2, 3.0]]), (len(VIDEOS), 1, 1))
+
+
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     """Scores in which flow knows nothing: it is right about the videos that rgb is right about, and no other."""
@@ -64,7 +69,8 @@ def files(tmp_path: Path) -> list[Path]:
         experiment = f"{name}+seed{seed}" if seed else name
         for stream in ("rgb", "flow"):
             path = tmp_path / experiment / split / stream / "scores.h5"
-            write_scores(path, scored(right, stream=stream, split=split, experiment=experiment))
+            half_flat = {"flat_attention": 0.5, "actions": ACTIONS, "seconds": SECONDS} if seed else {}
+            write_scores(path, scored(right, stream=stream, split=split, experiment=experiment, **half_flat))
             paths.append(path)
     return paths
 
@@ -146,11 +152,14 @@ def test_numbers_by_hand(tmp_path: Path, files: list[Path]) -> None:
         ["split1", "split2"],
     )
     assert [row["consensus"] for row in table["rows"]] == list(NAMES)
+    # The first seed's weights are all equal, half of the second's are .5, .25, .25; the first has the action.
+    found = (pytest.approx((3 + entropy([0.5, 0.25, 0.25], base=3)) / 4), 1)
     for row in table["rows"]:
         own = right_of(row["consensus"])
         for cell in row["cells"].values():
             assert cell["top1"] == pytest.approx(own.mean())
             assert cell["top1_std"] == pytest.approx(np.std(own.mean(axis=1), ddof=1))
+            assert (cell.get("entropy"), cell.get("auc")) == ((None, None) if cell is row["cells"]["fused"] else found)
             assert cell["top1_ci95"][0] <= cell["top1"] <= cell["top1_ci95"][1]
             assert list(cell["differences"]) == [name for name in ("average", "max") if name != row["consensus"]]
             for name, test in cell["differences"].items():
@@ -164,6 +173,7 @@ def test_numbers_by_hand(tmp_path: Path, files: list[Path]) -> None:
     own = right_of("gated")
     line = next(line for line in shown.splitlines() if "gated" in line)
     assert line.split("|")[3].strip() == f"{100 * own.mean():.1f} ± {100 * np.std(own.mean(axis=1), ddof=1):.1f}"
+    assert [cell.strip() for cell in line.split("|")[4:6]] == ["0.99", "1.00"]
     assert "believe the interval" in shown
     assert len(table["provenance"]["scores"]) == len(files)
 

@@ -14,7 +14,7 @@ from scipy import stats
 from atw import config
 from atw.config import Location
 from atw.datasets import Dataset
-from atw.evaluate.attention import attention_auc
+from atw.evaluate.attention import stream_attention
 from atw.evaluate.score import score_videos
 from atw.evaluate.scores import Actions, Scores, read_scores
 from atw.shards import Shard, create
@@ -98,23 +98,64 @@ def with_seconds(trained: Trained, folder: Path, rows: Sequence[tuple[Any, ...]]
     return Dataset(Location.from_json(json.dumps(given)))
 
 
-def test_area_under_the_curve() -> None:
-    """Against the Mann-Whitney statistic over each video's own snippets that no ignored stretch holds."""
+ACTIONS = [(0, 0, 1, 3), (0, 0, 4, 5), (1, 2, 0, 2), (1, -1, 2, 3), (2, 1, 0, 9), (3, -1, 0, 9)]
+INSIDE = [[1, 2, 4], [0, 1], [0, 1, 2, 3, 4]]  # snippets that last a second each, of 5, 4 and 5
+OUTSIDE: list[list[int]] = [[0, 3], [3], []]
+
+
+def with_actions(actions: Sequence[tuple[int, int, float, float]]) -> Scores:
     seconds = np.tile(np.stack([np.arange(5), np.arange(5) + 1.0], axis=1), (4, 1, 1))
-    actions = [
-        (0, 0, 1.0, 3.0),
-        (0, 0, 4.0, 5.0),
-        (1, 2, 0.0, 2.0),
-        (1, -1, 2.0, 3.0),
-        (2, 1, 0.0, 9.0),
-        (3, -1, 0.0, 9.0),
+    return padded(scores(seconds=seconds, actions=Actions.of(actions)), [5, 4, 5, 5])
+
+
+@pytest.mark.parametrize("name", ["weights", "probability"])
+def test_how_well_actions_are_found(name: str) -> None:
+    """Against the Mann-Whitney statistic and sums, over each video's own snippets that no ignored stretch holds."""
+    one = with_actions(ACTIONS)
+    values = one.attention.mean(axis=1) if name == "weights" else one.probability
+    areas = [
+        stats.mannwhitneyu(values[row][inside], values[row][outside]).statistic / (len(inside) * len(outside))
+        for row, (inside, outside) in enumerate(zip(INSIDE[:2], OUTSIDE[:2], strict=True))
     ]
-    one = padded(scores(seconds=seconds, actions=Actions.of(actions)), [5, 4, 5, 5])
-    weights = one.attention.mean(axis=1)
-    expected = [
-        stats.mannwhitneyu(weights[row][inside], weights[row][outside]).statistic / (len(inside) * len(outside))
-        for row, inside, outside in ((0, [1, 2, 4], [0, 3]), (1, [0, 1], [3]))
+    masses = [
+        values[row][inside].sum() / values[row][[*inside, *outside]].sum()
+        for row, (inside, outside) in enumerate(zip(INSIDE, OUTSIDE, strict=True))
     ]
-    assert attention_auc(one) == pytest.approx(np.mean(expected))
-    assert attention_auc(dataclasses.replace(one, actions=Actions.of(actions[4:]))) is None
-    assert attention_auc(dataclasses.replace(one, actions=Actions.of([]))) is None
+    found = stream_attention(one).actions
+    assert found is not None
+    assert (found.videos, found.share) == (3, pytest.approx(np.mean([3 / 5, 2 / 3, 1])))
+    assert getattr(found, name).auc == pytest.approx(np.mean(areas))
+    assert getattr(found, name).mass_inside == pytest.approx(np.mean(masses))
+
+
+def test_actions_that_say_nothing() -> None:
+    all_inside = stream_attention(with_actions(ACTIONS[4:])).actions
+    assert all_inside is not None
+    assert (all_inside.weights.auc, all_inside.weights.mass_inside) == (None, pytest.approx(1))
+    for actions in ([], ACTIONS[5:]):
+        assert stream_attention(with_actions(actions)).to_dict().keys() == {"entropy", "peak", "flat"}
+    unsure = dataclasses.replace(with_actions(ACTIONS), probability=np.zeros((4, 5), np.float32))
+    found = stream_attention(unsure).actions
+    assert found is not None
+    assert (found.probability.auc, found.probability.mass_inside) == (0.5, 0)
+
+
+def test_what_weights_are_like() -> None:
+    """A loop over the weights of each video's own snippets; a single snippet counts as uniform."""
+    one = padded(scores(), [5, 3, 2, 1])
+    entropies, peaks = [], []
+    for row, count in enumerate((5, 3, 2, 1)):
+        for weights in one.attention[row, :, :count].astype(float):
+            nats = -sum(weight * np.log(weight) for weight in weights)
+            entropies.append(nats / np.log(count) if count > 1 else 1)
+            peaks.append(max(weights) * count)
+    found = stream_attention(one)
+    assert found.entropy == pytest.approx(np.mean(entropies))
+    assert found.peak == pytest.approx(np.mean(peaks))
+    assert found.flat == 1 / 4
+    flat = stream_attention(padded(scores(attention=np.full((4, 2, 5), 0.2, np.float32)), [5, 3, 2, 1]))
+    assert (flat.entropy, flat.peak, flat.flat) == (pytest.approx(1), pytest.approx(1), 1)
+    alone = np.zeros((4, 2, 5), np.float32)
+    alone[..., 2] = 1
+    sharp = stream_attention(scores(attention=alone))
+    assert (sharp.entropy, sharp.peak, sharp.flat) == (0, 5, 0)

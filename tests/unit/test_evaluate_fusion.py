@@ -1,5 +1,6 @@
 """Streams fused into a result, and results of several splits into a summary."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from atw.config import FuseSettings
+from atw.evaluate.attention import stream_attention
 from atw.evaluate.fuse import fuse, pairs
 from atw.evaluate.result import (
     Result,
@@ -19,7 +21,7 @@ from atw.evaluate.result import (
     write_result,
     write_summary,
 )
-from atw.evaluate.scores import Scores
+from atw.evaluate.scores import Actions, Scores
 from atw.files import InputError
 from tests.unit.scored import write_scores
 from tests.unit.streams import CLASSES, LABELS, LOGITS, scores
@@ -108,6 +110,7 @@ def test_the_whole_result_by_hand() -> None:
     result = result_of(streams, SETTINGS).to_dict()
     json.dumps(result, allow_nan=False)
     assert {stream: accuracy["correct"] for stream, accuracy in result.pop("streams").items()} == {"rgb": 2, "flow": 2}
+    assert result.pop("attention") == {name: stream_attention(one).to_dict() for name, one in streams.items()}
     accuracy = result.pop("accuracy")
     assert (accuracy["correct"], accuracy["total"], accuracy["top1"]) == (3, 5, 0.6)
     assert accuracy["top1_decodable"] == 0.75
@@ -252,3 +255,30 @@ def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.C
     assert "from 0.118 to 0.769" in " ".join(printed.split())
     assert "rgb+flow" in printed
     assert "quarantined wave/d.avi: one frame: no motion to see" in printed
+
+
+def test_the_entropy_stands_beside_the_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And how well actions are found, if they are known; an older file says nothing of all that."""
+    half = np.zeros((4, 2, 5), np.float32)
+    half[..., :2] = 0.5  # of 5 snippets
+    times = {"seconds": np.tile(np.stack([np.arange(5), np.arange(5) + 1.0], axis=1), (4, 1, 1))}
+    known = scores(attention=half, actions=Actions.of([(0, 0, 0.0, 1.0)]), **times)
+    path = tmp_path / "rgb/scores.h5"
+    write_scores(path, dataclasses.replace(known, probability=np.full((4, 5), 0.25, np.float32)))
+    write_scores(tmp_path / "flow/scores.h5", scores("flow", attention=half))
+    write_result(tmp_path / "fused.json", [path, tmp_path / "flow/scores.h5"], SETTINGS)
+    print_result(tmp_path / "fused.json")
+    printed = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines_of(capsys) if "│" in line]
+    assert [cells[0] for cells in printed] == ["rgb", "flow", "rgb+flow", "fused", "rgb"]
+    assert [cells[5] for cells in printed[:4]] == ["0.431", "0.431", "", ""]  # log 2 / log 5
+    # The snippet inside weighs as much as one of four outside, and more than three.
+    assert printed[4][1:] == ["0.875", "50.0%", "0.500", "20.0%"]
+    content = json.loads((tmp_path / "fused.json").read_text())
+    del content["attention"]
+    (tmp_path / "fused.json").write_text(json.dumps(content))
+    print_result(tmp_path / "fused.json")
+    assert not [line for line in lines_of(capsys) if "0.431" in line]
+
+
+def lines_of(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()

@@ -21,10 +21,8 @@ from atw.extras.report.videos import (
     ATTENTION_VIDEOS,
     MISTAKE_PICTURES,
     MISTAKES,
-    StreamAttention,
     StreamOpinion,
     attention,
-    half_of_weight,
     mistakes,
 )
 from atw.shards import Shard, dequantise
@@ -143,24 +141,13 @@ def test_panels_without_values_are_left_out(tmp_path: Path) -> None:
     assert said.last == {"rgb": TrainingEnd(2, 1.0, None), "flow": TrainingEnd(0, None, None)}
 
 
-def test_half_of_the_weight() -> None:
-    chosen, flat, two = [[0.25, 0.5, 0.25, 0.0]], [[0.25] * 4], [[0.75, 0.25, 0, 0]]
-    for weights, snippets, expected in (
-        ([chosen], [4], 0.25),
-        ([flat], [4], 0.5),
-        ([chosen, flat], [4, 4], 0.375),
-        ([two, flat], [2, 4], 0.5),
-    ):
-        assert half_of_weight(np.array(weights, np.float32), np.array(snippets)) == expected
-
-
 def test_attention_over_time_stands_above_its_frames(tmp_path: Path, write_shard: WriteShard) -> None:
     inputs = report_inputs(tmp_path, [0, 1], [0, 1], stored=stored(tmp_path / "shards", write_shard))
     for scores in inputs.scores.values():
         scores.attention[:] = [0.5, 0.25, 0.25]
         scores.seconds[:] = np.array([[0, 2], [1, 3], [3, 6]]) / 25
     said = attention(inputs)
-    assert said.streams == dict.fromkeys(("rgb", "flow"), StreamAttention(0.0, 1 / 3))
+    assert (said.streams["flow"].peak, said.streams["flow"].flat) == (1.5, 0)
     shares = said.figures["attention"].data[0]
     assert dict(zip(shares.x, shares.y, strict=True))[1.5] == pytest.approx(1 / 3)  # 3 of .5
     assert len(said.videos) == ATTENTION_VIDEOS

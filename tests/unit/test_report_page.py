@@ -102,6 +102,9 @@ def test_the_command_writes_the_whole_page(trained: Trained, sources: dict[str, 
     assert "83.0 s" in read.of("td")
     top1 = json.loads((trained.split / "fused.json").read_text())["accuracy"]["top1"]
     assert read.of("strong") == [f"{100 * top1:.1f}%"]
+    flow = json.loads((trained.split / "fused.json").read_text())["attention"]["flow"]
+    numbers = [f"{flow['actions'][name]['auc']:.3f}" for name in ("weights", "probability")]
+    assert {f"{flow['peak']:.2f}", *numbers} <= set(read.of("td"))
 
 
 def test_the_command_names_what_is_missing(sources: dict[str, Path], tmp_path: Path) -> None:

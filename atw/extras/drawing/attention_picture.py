@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.evaluate.attention import attention_auc
+from atw.evaluate.attention import stream_attention
 from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.figures import ShownFrame, VideoAttention, write_attention_picture
@@ -55,12 +55,7 @@ def write_attention(out: Path, score_paths: Sequence[Path], frames: Path, select
         "seed": selection.seed,
         "frames_by": shown,
         "streams": {
-            stream: {
-                "videos": len(one.videos),
-                "flat": float(one.flat.mean()),
-                "interval_auc": attention_auc(one),
-            }
-            for stream, one in scores.items()
+            stream: {"videos": len(one.videos), **stream_attention(one).to_dict()} for stream, one in scores.items()
         },
         "videos": [_as_json(video) for video in videos],
     }

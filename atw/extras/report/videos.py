@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from atw.config import LABEL_SEPARATOR
+from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.fuse import probabilities
 from atw.evaluate.metrics import in_top
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
@@ -39,19 +40,6 @@ _WHEEL_PX = 72
 
 
 @dataclass(frozen=True)
-class StreamAttention:
-    """How unevenly a stream weighs the snippets.
-
-    Args:
-        flat: share of the test videos in which all snippets weigh the same; None without attention.
-        half: the smallest share of the snippets with half of the weight, on average over videos and crops.
-    """
-
-    flat: float | None
-    half: float
-
-
-@dataclass(frozen=True)
 class AttentionVideo:
     """A video whose attention over time stands above some of its frames."""
 
@@ -77,20 +65,9 @@ def flat_shares(inputs: ReportInputs) -> dict[str, float]:
     }
 
 
-def half_of_weight(weights: NDArray[np.float32], snippets: NDArray[np.integer]) -> float:
-    """Return the smallest share of a video's `snippets` [V] that has half of the weights [V, crops, M]."""
-    falling = -np.sort(-weights.astype(np.float64), axis=2)
-    enough = falling.cumsum(axis=2) >= 0.5 - 1e-6  # weights are stored in single precision
-    return float(((enough.argmax(axis=2) + 1) / snippets[:, None]).mean())
-
-
 def attention(inputs: ReportInputs) -> Attention:
     """Return the section about attention; its videos are those of attention.png for the same seed."""
-    flat = flat_shares(inputs)
-    streams = {
-        stream: StreamAttention(flat.get(stream), half_of_weight(one.attention, one.snippets))
-        for stream, one in inputs.scores.items()
-    }
+    streams = {stream: stream_attention(one) for stream, one in inputs.scores.items()}
     first = inputs.first
     predicted = inputs.fused.argmax(axis=1)
     videos, figures = [], {"attention": _attention_histogram(inputs)}

@@ -10,9 +10,10 @@ from tabulate import tabulate
 
 from atw.config import ConsensusTableSettings, find_kind
 from atw.config.sections import Consensus
+from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
 from atw.evaluate.fuse import fuse
-from atw.evaluate.metrics import Record, bootstrap_interval
+from atw.evaluate.metrics import OMITTED, Record, bootstrap_interval
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError, atomic_path, file_digest, write_json
 
@@ -28,12 +29,16 @@ class ConsensusCell(Record):
         top1: mean over seeds and over the test videos of all splits.
         top1_ci95: its interval: 10,000 resamples of the videos, each with the outcomes of all seeds.
         top1_std: standard deviation over the seeds (n - 1 in the denominator), None for one seed.
+        entropy: of the attention weights, see `StreamAttention`; mean over seeds and splits, None for a fusion.
+        auc: of the weights against the known actions; the same mean, None where it is unknown.
         differences: this row less the named row, see `compare_repeated`.
     """
 
     top1: float
     top1_ci95: tuple[float, float]
     top1_std: float | None
+    entropy: float | None = OMITTED
+    auc: float | None = OMITTED
     differences: dict[str, Comparison]
 
 
@@ -69,7 +74,7 @@ def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: Cons
     Raises:
         InputError: a score file is missing, or rows have scores of other test videos than the others.
     """
-    paths = _by_run(score_paths, settings)
+    paths, attention = _by_run(score_paths, settings)
     repeats = {
         consensus: [_outcomes(experiment, paths, settings) for experiment in experiments]
         for consensus, experiments in settings.rows.items()
@@ -83,7 +88,10 @@ def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: Cons
         ConsensusRow(
             consensus=consensus,
             experiments=list(experiments),
-            cells={column: _cell(consensus, by_column[column], settings) for column in columns},
+            cells={
+                column: _cell(consensus, by_column[column], _of_column(attention, experiments, column), settings)
+                for column in columns
+            },
         )
         for consensus, experiments in settings.rows.items()
     ]
@@ -108,14 +116,25 @@ _Place = tuple[str, str, str]
 """Experiment, split and stream."""
 
 
-def _by_run(score_paths: Sequence[Path], settings: ConsensusTableSettings) -> dict[_Place, Path]:
+def _by_run(
+    score_paths: Sequence[Path], settings: ConsensusTableSettings
+) -> tuple[dict[_Place, Path], dict[_Place, StreamAttention]]:
+    """Return the score files, and what the attention in them is like."""
     paths: dict[_Place, Path] = {}
+    attention: dict[_Place, StreamAttention] = {}
     for path in score_paths:
         one = read_scores(path)
         if one.dataset != settings.dataset:
             raise InputError(f"{path} has scores of {one.dataset}, the table is of {settings.dataset}; leave it out")
-        paths[one.experiment, one.split, one.stream] = path
-    return paths
+        place = (one.experiment, one.split, one.stream)
+        paths[place], attention[place] = path, stream_attention(one)
+    return paths, attention
+
+
+def _of_column(
+    attention: Mapping[_Place, StreamAttention], experiments: Sequence[str], column: str
+) -> list[StreamAttention]:
+    return [one for (experiment, _, stream), one in attention.items() if stream == column and experiment in experiments]
 
 
 def _outcomes(experiment: str, paths: Mapping[_Place, Path], settings: ConsensusTableSettings) -> dict[str, Outcomes]:
@@ -138,15 +157,21 @@ def _outcomes(experiment: str, paths: Mapping[_Place, Path], settings: Consensus
 
 
 def _cell(
-    consensus: Consensus, repeats: Mapping[Consensus, Repeats], settings: ConsensusTableSettings
+    consensus: Consensus,
+    repeats: Mapping[Consensus, Repeats],
+    attention: Sequence[StreamAttention],
+    settings: ConsensusTableSettings,
 ) -> ConsensusCell:
     own = repeats[consensus]
+    areas = [one.actions.weights.auc for one in attention if one.actions and one.actions.weights.auc is not None]
     right = np.array([[one[key][1] for key in sorted(own[0])] for one in own])  # [seeds, V]
     of_seeds = right.mean(axis=1)
     return ConsensusCell(
         top1=float(right.mean()),
         top1_ci95=bootstrap_interval(right.mean(axis=0), seed=settings.seed),
         top1_std=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
+        entropy=float(np.mean([one.entropy for one in attention])) if attention else None,
+        auc=float(np.mean(areas)) if areas else None,
         differences={
             other: compare_repeated(repeats[other], own, seed=settings.seed)
             for other in settings.against
@@ -165,6 +190,8 @@ def _notes(rows: Sequence[ConsensusRow], settings: ConsensusTableSettings) -> li
         "what other training videos would change.",
         "p is McNemar's exact test over all pairs of outcomes. With several seeds, a video counts several times, so p "
         "is too small: believe the interval.",
+        "Entropy is that of the attention weights, 1 if all snippets count the same. AUC is of the weights against the "
+        "known actions; .5 is chance.",
         *([caution] if caution else []),
     ]
 
@@ -173,13 +200,14 @@ def _write_markdown(path: Path, table: ConsensusTableContent) -> None:
     against = list(
         dict.fromkeys(name for row in table.rows for cell in row.cells.values() for name in cell.differences)
     )
-    headings = ["", "consensus", "top-1", *(f"less {name} (p)" for name in against)]
+    headings = ["", "consensus", "top-1", "entropy", "AUC", *(f"less {name} (p)" for name in against)]
     lines = []
     for column in table.columns:
         for number, row in enumerate(table.rows):
             cell = row.cells[column]
             spread = "" if cell.top1_std is None else f" ± {100 * cell.top1_std:.1f}"
             line = [column if number == 0 else "", row.consensus, f"{100 * cell.top1:.1f}{spread}"]
+            line += ["" if one is None else f"{one:.2f}" for one in (cell.entropy, cell.auc)]
             lines.append([*line, *(_difference(cell.differences.get(name)) for name in against)])
     text = tabulate(lines, headings, tablefmt="github", disable_numparse=True)
     said = "\n".join(f"- {note}" for note in table.notes)

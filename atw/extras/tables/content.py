@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import field_serializer, model_serializer
 
 from atw.config.paper import Column
+from atw.evaluate.attention import StreamAttention
 from atw.evaluate.compare import Comparison
 from atw.evaluate.metrics import OMITTED, Accuracy, Record
 
@@ -45,13 +46,13 @@ class Cell(Record):
 
 
 class StreamOrigin(Record):
-    """Where a stream's scores come from; `flat_attention` is the share of videos whose snippets all weigh the same."""
+    """Where a stream's scores come from, and what its attention is like."""
 
     backbone: str
     weights_sha256: str | None
     consensus: str
     seed: int
-    flat_attention: float
+    attention: StreamAttention
     model_sha256: str
     settings_digest: str
 

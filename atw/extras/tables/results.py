@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atw.config import RunsTableSettings, SplitsTableSettings, find_kind, paper
+from atw.evaluate.attention import stream_attention
 from atw.evaluate.compare import Outcomes, compare, outcomes
 from atw.evaluate.fuse import fuse, probabilities
 from atw.evaluate.metrics import Accuracy, listed_accuracy
@@ -145,7 +146,7 @@ def _origin(scores: Scores) -> StreamOrigin:
         weights_sha256=scores.recorded(dict, "model").get("weights"),
         consensus=scores.recorded(str, *model, "consensus"),
         seed=scores.recorded(int, "seed"),
-        flat_attention=float(scores.flat.mean()),
+        attention=stream_attention(scores),
         model_sha256=scores.recorded(str, "model", "sha256"),
         settings_digest=digest(scores.recorded(dict, "settings")),
     )
@@ -273,10 +274,10 @@ def _chance(differences: list[Difference]) -> str:
 
 def _flat_rows(rows: list[RowContent]) -> list[str]:
     flat = [
-        f"{row.label} ({name} {stream.flat_attention:.0%})"
+        f"{row.label} ({name} {stream.attention.flat:.0%})"
         for row in rows
         for name, stream in (row.streams or {}).items()
-        if stream.consensus == "attention" and stream.flat_attention >= _FLAT
+        if stream.consensus == "attention" and stream.attention.flat >= _FLAT
     ]
     if not flat:
         return []
