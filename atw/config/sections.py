@@ -329,7 +329,11 @@ class Train(Section):
 class Evaluate(Section):
     """Scoring of the test videos. A change scores again and trains nothing."""
 
-    snippets: int = Field(80, ge=1, le=1000, description="snippets per video, evenly spread; attention sees all")
+    snippets: Literal["auto"] | Annotated[int, Field(ge=1, le=1000)] = Field(
+        80,
+        description="snippets per video, evenly spread; attention sees all; auto: one for each half second, at least "
+        "sampling.segments, at most 400",
+    )
     crops: Literal[1, 5, 10] = Field(
         1, description="1: centre; 5: centre and corners; 10: these and their mirror images"
     )

@@ -9,10 +9,16 @@ Each stream divides its own positions, so segment k of a flow stream starts at m
 In a video of fewer positions than the stack, and only there, a snippet repeats its last position (`is_repeated`).
 """
 
+import math
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
 from atw.files import InputError
+
+MOST_SNIPPETS = 400
+_SNIPPET_SECONDS = 0.5
 
 
 def training_starts(positions: int, *, segments: int, stack: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -28,6 +34,18 @@ def training_starts(positions: int, *, segments: int, stack: int, rng: np.random
     if length < stack:
         return np.minimum(first, max(positions - stack, 0))
     return first + rng.integers(length - stack + 1, size=segments)
+
+
+def snippet_count(asked: int | Literal["auto"], *, seconds: float, segments: int) -> int:
+    """Say how many snippets a test video has.
+
+    `auto` is one for each half second that the video lasts, so that nothing short is stepped over, at most
+    `MOST_SNIPPETS`; but as many as a training has of a video, `segments`, at least.
+    """
+    if asked != "auto":
+        return asked
+    halves = math.ceil(seconds / _SNIPPET_SECONDS - 1e-9)  # times are rounded
+    return max(segments, min(halves, MOST_SNIPPETS))
 
 
 def test_starts(positions: int, *, snippets: int, stack: int) -> NDArray[np.int64]:

@@ -1,14 +1,15 @@
 """Videos through a trained network, shared out over processes; the results do not depend on their number.
 
-Videos are grouped beforehand, so that a few of them fill a batch. So the same videos share a batch whatever the number
-of workers is, and groups do not depend on each other.
+Videos with equal numbers of snippets are grouped beforehand, so that a few of them fill a batch. So the same videos
+share a batch whatever the number of workers is, and groups do not depend on each other.
 
 The processes and their pipes are made here. `concurrent.futures.ProcessPoolExecutor` waits for ever if a process is
 killed while it sends a result: the executor keeps the other end of that pipe open itself.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -37,7 +38,7 @@ class ScoringRun:
         model_path: the trained network.
         shards: of the videos.
         videos: ids.
-        starts: [V, M] first position of each snippet of each video.
+        starts: first position of each snippet, [M] for each video; M may differ from video to video.
         stack: positions of a snippet.
         crops: of each snippet.
         size: of the network's input, px.
@@ -50,7 +51,7 @@ class ScoringRun:
     model_path: Path
     shards: Shards
     videos: list[str]
-    starts: NDArray[np.int64]
+    starts: Sequence[NDArray[np.int64]]
     stack: int
     crops: list[Crop]
     size: int
@@ -60,11 +61,17 @@ class ScoringRun:
     gpus: tuple[int, ...]
 
     @property
-    def groups(self) -> list[range]:
-        """Videos, by number, that go through the network together."""
-        together = max(1, self.chunk // (len(self.crops) * self.starts.shape[1]))
-        count = len(self.videos)
-        return [range(first, min(first + together, count)) for first in range(0, count, together)]
+    def groups(self) -> list[list[int]]:
+        """Videos, by number in rising order, that go through the network together, with equal numbers of snippets."""
+
+        def snippets(video: int) -> int:
+            return len(self.starts[video])
+
+        groups = []
+        for count, videos in groupby(sorted(range(len(self.videos)), key=snippets), key=snippets):
+            alike, together = list(videos), max(1, self.chunk // (len(self.crops) * count))
+            groups += [alike[first : first + together] for first in range(0, len(alike), together)]
+        return groups
 
 
 class ScoredGroup(NamedTuple):
@@ -72,7 +79,7 @@ class ScoredGroup(NamedTuple):
     and before it [G, crops, M, K].
     """
 
-    videos: range
+    videos: list[int]
     logits: NDArray[np.float32]
     weights: NDArray[np.float32]
     energies: NDArray[np.float32]
@@ -115,7 +122,8 @@ def _score(run: ScoringRun, network: VideoNetwork, *, rank: int, world: int) -> 
     network.to(device).to(memory_format=memory_format(channels_last=run.compute.channels_last))
     groups = run.groups
     own = range(rank, len(groups), world)
-    group_bytes = len(groups[0]) * len(run.crops) * run.starts.shape[1] * network.channels * run.size**2
+    most = max(len(group) * len(run.starts[group[0]]) for group in groups)  # snippets of a crop
+    group_bytes = most * len(run.crops) * network.channels * run.size**2
     check_shared_memory(run.compute.loaders, group_bytes, processes=world)
     loader: DataLoader[Tensor] = DataLoader(
         _Snippets(run),

@@ -5,7 +5,6 @@ weight 1. Here the softmax of the attention sees all snippets of a crop together
 """
 
 import logging
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from atw.config import Compute, Interval, ScoreSettings
-from atw.data import augment, sampling
+from atw.config import Compute, ScoreSettings
+from atw.data import augment
 from atw.data.reader import Shards, report_repeats, sources
 from atw.datasets import Dataset, Split
 from atw.evaluate import forward
-from atw.evaluate.scores import Actions, Scores, ScoreWriter, Subset, score_writer
+from atw.evaluate.forward import ScoringRun
+from atw.evaluate.scores import Scores, ScoreWriter, Subset, score_writer
+from atw.evaluate.snippets import plan_snippets
 from atw.files import InputError, file_digest
 from atw.model.modelfile import TrainedModel, load_model
 from atw.model.network import VideoNetwork
-from atw.shards import Shard
 from atw.terminal import meter
 from atw.train.devices import explain_out_of_memory, own_gpus, use_gpu
 from atw.train.loop import held_out_videos
-from atw.videos.times import Times
 
 log = logging.getLogger("atw")
 
@@ -73,11 +72,24 @@ def score_videos(
         raise InputError(f"every {subset} video of {settings.split} is quarantined; see the logs of the shards")
     report_repeats(shards, videos, model.settings.stack)
     at_once = model.microbatch if compute.microbatch == "auto" else compute.microbatch
-    chunk = at_once * model.settings.sampling.segments
-    run = _scoring_run(model_path, model, settings, shards, videos, compute, chunk=chunk, threads=threads)
-    seconds, actions = _in_seconds(shard_paths, run, dataset.intervals(split.name), split.classes)
-    snippets = run.starts.shape[1]
-    with score_writer(out, (len(videos), len(run.crops), snippets, len(split.classes))) as writer:
+    intervals = dataset.intervals(split.name)
+    planned = plan_snippets(
+        shard_paths, videos, model.settings, settings.evaluate, intervals=intervals, classes=split.classes
+    )
+    run = ScoringRun(
+        model_path=model_path,
+        shards=shards,
+        videos=videos,
+        starts=planned.starts,
+        stack=model.settings.stack,
+        crops=_crops(settings),
+        size=model.settings.augment.input_size,
+        chunk=at_once * model.settings.sampling.segments,
+        compute=compute,
+        threads=threads,
+        gpus=(),
+    )
+    with score_writer(out, (len(videos), len(run.crops), planned.positions.shape[1], len(split.classes))) as writer:
         with explain_out_of_memory("scoring", at_once), own_gpus(compute.workers if on_gpu else 0) as numbers:
             outputs = _score(replace(run, gpus=numbers), model.network, writer, split)
         scores = Scores(
@@ -89,14 +101,14 @@ def score_videos(
             videos=tuple(videos),
             labels=np.array([_first(labels[video]) for video in videos], np.int64),
             more_labels=_more_labels([labels[video] for video in (*videos, *dict(quarantined))]),
-            snippets=np.full(len(videos), snippets, np.int32),
+            snippets=np.array([len(starts) for starts in planned.starts], np.int32),
             **outputs,
-            positions=run.starts.astype(np.int32),
-            seconds=seconds,
+            positions=planned.positions,
+            seconds=planned.seconds,
             quarantined=[(video, _first(labels[video]), reason) for video, reason in quarantined],
             provenance=_provenance(model_path, model, settings, split, shards) | {"files": files},
             subset=subset,
-            actions=actions,
+            actions=planned.actions,
         )
         writer.finish(scores)
     log.info(
@@ -139,79 +151,14 @@ def _more_labels(labels: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     return np.array(pairs, np.int32).reshape(-1, 2)
 
 
-def _scoring_run(
-    model_path: Path,
-    model: TrainedModel,
-    settings: ScoreSettings,
-    shards: Shards,
-    videos: list[str],
-    compute: Compute,
-    *,
-    chunk: int,
-    threads: int,
-) -> forward.ScoringRun:
-    evaluate, preprocess, stack = settings.evaluate, settings.shards.preprocess, model.settings.stack
-    return forward.ScoringRun(
-        model_path=model_path,
-        shards=shards,
-        videos=videos,
-        starts=np.stack(
-            [sampling.test_starts(shards.positions(video), snippets=evaluate.snippets, stack=stack) for video in videos]
-        ),
-        stack=stack,
-        crops=augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops),
-        size=model.settings.augment.input_size,
-        chunk=chunk,
-        compute=compute,
-        threads=threads,
-        gpus=(),
-    )
+def _crops(settings: ScoreSettings) -> list[augment.Crop]:
+    preprocess, evaluate = settings.shards.preprocess, settings.evaluate
+    return augment.test_boxes(preprocess.height, preprocess.width, crop=evaluate.crop, crops=evaluate.crops)
 
 
-def _in_seconds(
-    shard_paths: Sequence[Path],
-    run: forward.ScoringRun,
-    listed: Mapping[str, Sequence[Interval]],
-    classes: tuple[str, ...],
-) -> tuple[NDArray[np.float64], Actions]:
-    """Return start and end of each snippet, [V, M, 2], and the listed actions of the videos."""
-    rows = {video: row for row, video in enumerate(run.videos)}
-    seconds = np.zeros((*run.starts.shape, 2))
-    actions = []
-    for path in shard_paths:
-        with Shard(path) as shard:
-            for entry in shard.entries:
-                if entry.video not in rows:
-                    continue
-                row, times = rows[entry.video], shard.times(entry)
-                spans = sampling.frame_spans(
-                    run.starts[row], stack=run.stack, positions=entry.count, fields=shard.stream != "rgb"
-                )
-                seconds[row] = times.edges[spans]
-                for action in listed.get(entry.video, ()):
-                    label = classes.index(action.label) if action.label else -1
-                    actions += [(row, label, *bounds) for bounds in _bounds(entry.video, action, times)]
-    return seconds, Actions.of(actions)
-
-
-def _bounds(video: str, action: Interval, times: Times) -> list[tuple[float, float]]:
-    """Return start and end of an action in seconds; nothing, with a warning, if the video ends before it."""
-    if action.unit == "frames" and action.last < times.frames:
-        return [times.stretch(int(action.first), int(action.last))]
-    if action.unit == "seconds" and action.first < times.seconds:
-        return [(action.first, action.last)]
-    log.warning(
-        "%s has an action from %g to %g %s, and ends after %d frames and %g seconds; the action is left out",
-        *(video, action.first, action.last, action.unit, times.frames, times.seconds),
-    )
-    return []
-
-
-def _score(
-    run: forward.ScoringRun, network: VideoNetwork, writer: ScoreWriter, split: Split
-) -> dict[str, NDArray[np.float32]]:
+def _score(run: ScoringRun, network: VideoNetwork, writer: ScoreWriter, split: Split) -> dict[str, NDArray[np.float32]]:
     """Write the snippets' scores; return what `Scores` has of the network's outputs, by name."""
-    V, M, crops = *run.starts.shape, len(run.crops)
+    V, M, crops = len(run.videos), max(map(len, run.starts)), len(run.crops)
     shapes = {
         "video_logits": (V, len(split.classes)),
         "attention": (V, crops, M),
@@ -231,7 +178,7 @@ def _score(
                 ("attention_logits", group.energies),
                 ("probability", probabilities[..., 0].mean(axis=1)),
             ):
-                outputs[name][group.videos.start : group.videos.stop, ..., : values.shape[-1]] = values
+                outputs[name][group.videos, ..., : values.shape[-1]] = values
             progress.advance(len(group.videos), steps=len(group.videos))
     return outputs
 

@@ -36,7 +36,7 @@ leaves them in the file: `h5py.File(path)["snippet_logits"][video]`.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -196,12 +196,12 @@ class ScoreWriter:
         )
         self._added = np.zeros(shape[0], np.bool_)
 
-    def add(self, videos: range, snippet_logits: NDArray[np.float32]) -> None:
-        """Write the scores [G, crops, snippets, K] of G videos, by number, that have as many snippets each."""
+    def add(self, videos: Sequence[int], snippet_logits: NDArray[np.float32]) -> None:
+        """Write the scores [G, crops, snippets, K] of G videos, by number in rising order."""
         missing = self._snippet_logits.shape[2] - snippet_logits.shape[2]
         padded = np.pad(snippet_logits, ((0, 0), (0, 0), (0, missing), (0, 0)))
-        self._snippet_logits[videos.start : videos.stop] = padded
-        self._added[videos.start : videos.stop] = True
+        self._snippet_logits[videos] = padded
+        self._added[videos] = True
 
     def finish(self, scores: Scores) -> None:
         """Write everything else, once every video was added.

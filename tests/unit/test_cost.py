@@ -115,6 +115,11 @@ def test_amounts_times_rates(planned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert train.hours == pytest.approx(400 * 0.1 / 3600)
     score = by_stage["score"]
     assert (score.videos, score.amount, score.cores, score.side_by_side) == (3, 3 * 7 * 10, 0, 3)
+    raw = json.loads(planned.read_text())
+    planned.write_text(json.dumps(raw | {"evaluate": raw["evaluate"] | {"snippets": "auto"}}))
+    auto = estimates.estimate("results/mine/split1/fused.json", planned, cores=5, gpus=3)
+    # 13.6 frames a video on average, .54 seconds at the usual rate: 2 snippets.
+    assert {row.amount for row in auto.rows if row.stage == "score"} == {3 * 2 * 10}
     # Snakemake gives no job more cores than there are.
     narrow = estimates.estimate("results/mine/split1/fused.json", planned, cores=1, gpus=0)
     assert {(row.cores, row.side_by_side) for row in narrow.rows if row.stage == "train"} == {(1, 1)}

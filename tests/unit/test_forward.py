@@ -1,5 +1,6 @@
 """Scores by several processes are those of one."""
 
+import dataclasses
 import os
 import signal
 import struct
@@ -27,10 +28,12 @@ from atw.model.network import VideoNetwork
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 
-def scored(trained: Trained, folder: Path, **compute: Any) -> Scores:
+def scored(trained: Trained, folder: Path, *, snippets: Any = 7, **compute: Any) -> Scores:
     given = Compute(gpus=0, **{"loaders": 0, "microbatch": 4, **compute})
     videos = trained.dataset.split("split1").digest()
     settings = config.score_settings(trained.config, "mine", "flow", "", split="split1", videos=videos)
+    asked = settings.evaluate.model_copy(update={"snippets": snippets})
+    settings = settings.model_copy(update={"evaluate": asked})
     out = folder / "scores.h5"
     model = trained.split / "flow/model.pt"
     score_videos(out, model, settings, trained.dataset, [trained.shards["flow"]], given, threads=1, gpus=0)
@@ -51,6 +54,33 @@ def test_videos_that_share_a_batch(trained: Trained, tmp_path: Path) -> None:
         assert one["snippet_logits"].shape == (3, 10, 7, 2)
         for name in ("video_logits", "snippet_logits", "attention"):
             assert np.allclose(one[name], together[name], atol=1e-5), name
+
+
+def test_each_video_is_scored_as_if_all_had_as_many_snippets(trained: Trained, tmp_path: Path) -> None:
+    """A snippet per half second: 3 of 1.2 seconds, 2 of .68, and of .12 the 2 that a training has."""
+    auto = scored(trained, tmp_path, snippets="auto")
+    auto_file = (tmp_path / "scores.h5").read_bytes()
+    with h5py.File(tmp_path / "scores.h5") as file:
+        snippet_logits = file["snippet_logits"][:]
+    assert auto.snippets.tolist() == [3, 2, 2]
+    assert snippet_logits.shape == (3, 10, 3, 2)
+    for count in (2, 3):
+        fixed = scored(trained, tmp_path, snippets=count)
+        with h5py.File(tmp_path / "scores.h5") as file:
+            of_fixed = file["snippet_logits"][:]
+        for row in np.flatnonzero(auto.snippets == count):
+            for name in ("attention", "attention_logits"):
+                np.testing.assert_allclose(
+                    getattr(auto, name)[row, :, :count], getattr(fixed, name)[row], rtol=1e-4, atol=1e-5
+                )
+            np.testing.assert_allclose(auto.video_logits[row], fixed.video_logits[row], rtol=1e-4)
+            np.testing.assert_allclose(auto.probability[row, :count], fixed.probability[row], rtol=1e-4)
+            np.testing.assert_allclose(snippet_logits[row, :, :count], of_fixed[row], rtol=1e-4)
+            assert not snippet_logits[row, :, count:].any()
+            assert auto.positions[row, :count].tolist() == fixed.positions[row].tolist()
+            assert auto.seconds[row, :count].tolist() == fixed.seconds[row].tolist()
+    scored(trained, tmp_path, snippets="auto", workers=3)
+    assert (tmp_path / "scores.h5").read_bytes() == auto_file
 
 
 def test_networks_score_in_full_fp32_as_many_snippets_as_in_training(
@@ -131,6 +161,13 @@ def test_groups_fill_a_batch(trained: Trained, crops: int, snippets: int, chunk:
     assert [video for group in groups for video in group] == [0, 1, 2]
 
 
+def test_videos_of_a_group_have_as_many_snippets(trained: Trained) -> None:
+    counts = [3, 5, 3, 3, 5, 2, 3]
+    starts = [np.zeros(count, np.int64) for count in counts]
+    run = dataclasses.replace(run_of(trained, crops=2, chunk=18), videos=[*"abcdefg"], starts=starts)
+    assert run.groups == [[5], [0, 2, 3], [6], [1], [4]]
+
+
 def shared_out(run: ScoringRun) -> Iterator[ScoredGroup]:
     network: Any = None  # each process loads its own
     return forward.forward(run, network)
@@ -195,4 +232,4 @@ def send_many(run: ScoringRun, rank: int, world: int, results: Connection) -> No
 
 def group_of_a_megabyte() -> ScoredGroup:
     nothing = np.zeros(0, np.float32)
-    return ScoredGroup(range(1), nothing, nothing, nothing, np.zeros(250_000, np.float32))
+    return ScoredGroup([0], nothing, nothing, nothing, np.zeros(250_000, np.float32))

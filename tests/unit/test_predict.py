@@ -93,6 +93,25 @@ def test_segments_of_a_long_video_need_more_snippets_and_leave_the_rest_as_it_is
     assert edges - coarse - {0.0, 5.2}
 
 
+def test_the_number_of_snippets_follows_from_the_length(trained: Trained) -> None:
+    """3 snippets of 1.2 seconds, and 2 of each window of .4; the whole video as without windows."""
+    models = read_models(trained.split)
+    auto = {name: one.model_copy(update={"snippets": "auto"}) for name, one in models.evaluate.items()}
+    fixed = {name: one.model_copy(update={"snippets": 3}) for name, one in models.evaluate.items()}
+    by_length, by_number = (
+        Predictor(dataclasses.replace(models, evaluate=evaluate), device="cpu", threads=1) for evaluate in (auto, fixed)
+    )
+    video = trained.root / "left/1.avi"
+    found = by_length.predict(video, window_seconds=0.4)
+    assert np.allclose(found.probabilities, by_number.predict(video).probabilities, atol=1e-6)
+    assert [len(stream.attention) for stream in found.streams.values()] == [3, 3, 3]
+    two = {name: one.model_copy(update={"snippets": 2}) for name, one in models.evaluate.items()}
+    of_two = Predictor(dataclasses.replace(models, evaluate=two), device="cpu", threads=1)
+    windows = of_two.predict(video, window_seconds=0.4).windows
+    for window, expected in zip(found.windows, windows, strict=True):
+        assert np.allclose(window.probabilities, expected.probabilities, atol=1e-6)
+
+
 def test_a_window_is_a_video_of_its_own(trained: Trained, predictor: Any) -> None:
     """As the network scores the snippets of the shard that lie in the window, and no others."""
     video = trained.root / "left/1.avi"

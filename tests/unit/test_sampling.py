@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -164,3 +166,29 @@ def test_the_frames_that_a_snippet_shows(
 ) -> None:
     found = sampling.frame_spans(np.array(starts), stack=stack, positions=positions, fields=fields)
     assert found.tolist() == spans
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "segments", "count"),
+    [
+        (80, 1.0, 4, 80),
+        ("auto", 0.1, 4, 4),
+        ("auto", 2.0, 4, 4),
+        ("auto", 2.0000000001, 4, 4),
+        ("auto", 2.04, 4, 5),
+        ("auto", 199.9, 4, 400),
+        ("auto", 3600.0, 4, 400),
+        ("auto", 3600.0, 500, 500),
+    ],
+)
+def test_the_number_of_snippets(asked: Any, seconds: float, segments: int, count: int) -> None:
+    assert sampling.snippet_count(asked, seconds=seconds, segments=segments) == count
+
+
+@given(st.integers(1, 5000), st.sampled_from([1, 5, 10]))
+def test_a_snippet_for_each_half_second_steps_over_nothing(positions: int, stack: int) -> None:
+    """At 25 positions per second: from the first one to the last, less than 13 lie between two snippets' starts."""
+    count = sampling.snippet_count("auto", seconds=positions / 25, segments=1)
+    starts = sampling.test_starts(positions, snippets=count, stack=stack)
+    gaps = np.diff([-1, *starts.tolist(), max(positions - stack, 0) + 1])
+    assert gaps.max() <= 13

@@ -11,11 +11,13 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from atw import config, workflow
+from atw.data import sampling
 from atw.extras.cost import rates
 from atw.extras.cost.rates import Rate, VideoSample
 from atw.files import InputError, json_text
 from atw.plan import Plan
 from atw.terminal import console
+from atw.videos.times import USUAL_FPS
 
 _NOT_COUNTED = (
     "not counted: starting processes, and some 20 s of Ray for each training with several workers; whatever else this "
@@ -175,9 +177,17 @@ class _Costs:
             else:
                 videos = sum(len(split.test) for split in listed)
                 evaluate = self._plan.score_settings(run, splits[0], stream).evaluate
-                amount, unit = videos * evaluate.snippets * evaluate.crops, "snippets"
+                snippets = self._snippets(evaluate, settings)
+                amount, unit = videos * snippets * evaluate.crops, "snippets"
                 rate = rates.scoring(settings, compute, listed[0])
             self._add(stage, f"{run} {stream}", len(splits), videos, amount, unit, rate, compute.train_threads)
+
+    def _snippets(self, evaluate: config.Evaluate, settings: config.TrainSettings) -> int:
+        """Snippets of a test video; one that needs its length gets the mean length, at the usual frame rate."""
+        if evaluate.snippets != "auto":
+            return evaluate.snippets
+        frames = self._sample(settings.dataset, settings.shards.preprocess).mean
+        return sampling.snippet_count("auto", seconds=frames / USUAL_FPS, segments=settings.sampling.segments)
 
     def _add(
         self, stage: str, of: str, jobs: int, videos: int, amount: int, unit: str, rate: Rate, threads: int = 1

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atw.data import augment
+from atw.data import augment, sampling
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.fuse import probabilities, weighted_sum
 from atw.extras.predict.items import VideoItems, blocks_of
@@ -59,21 +59,21 @@ class _Plan:
 
     Args:
         snippets: of all spans.
-        places: [spans, M] of each span's own.
+        places: [M] of each span's own.
         dense: [D] of those that segments are found with; none if segments are not asked for.
     """
 
     snippets: NDArray[np.int64]
-    places: NDArray[np.int64]
+    places: list[NDArray[np.int64]]
     dense: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class _SpanScores:
-    """Logits [spans, K] and attention [spans, M] of a stream, and its signal if segments are asked for."""
+    """Logits [spans, K] of a stream, its attention [M] in each span, and its signal if segments are asked for."""
 
     logits: NDArray[np.float64]
-    attention: NDArray[np.float64]
+    attention: list[NDArray[np.float64]]
     signal: Signal | None
 
 
@@ -183,13 +183,18 @@ class Predictor:
         )
 
     def _plan(self, stream: str, spans: Sequence[Span], times: Times, segments: bool) -> _Plan:
-        snippets, stack = self._models.evaluate[stream].snippets, self._models.streams[stream].settings.stack
-        wanted = [stacks(span, stream=stream, snippets=snippets, stack=stack) for span in spans]
+        asked, trained = self._models.evaluate[stream].snippets, self._models.streams[stream].settings
+        wanted = []
+        for span in spans:
+            start, end = times.stretch(span.first, span.first + span.frames - 1)
+            count = sampling.snippet_count(asked, seconds=end - start, segments=trained.sampling.segments)
+            wanted.append(stacks(span, stream=stream, snippets=count, stack=trained.stack))
         if segments:
-            wanted.append(stacks(spans[0], stream=stream, snippets=dense_snippets(times, least=snippets), stack=stack))
+            dense = dense_snippets(times, least=len(wanted[0]))
+            wanted.append(stacks(spans[0], stream=stream, snippets=dense, stack=trained.stack))
         different, places = np.unique(np.concatenate(wanted), axis=0, return_inverse=True)
-        of_spans, dense = np.split(places.ravel(), [len(spans) * snippets])
-        return _Plan(different, of_spans.reshape(len(spans), snippets), dense)
+        pieces = np.split(places.ravel(), np.cumsum([len(piece) for piece in wanted]))  # and an empty one behind them
+        return _Plan(different, pieces[: len(spans)], pieces[len(spans)])
 
     @torch.inference_mode()
     @full_fp32()
@@ -206,13 +211,14 @@ class Predictor:
                 progress.advance(len(stacks), steps=len(stacks))
         features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
         spans = [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
-        logits, attention = (np.stack(part) for part in zip(*spans, strict=True))
+        logits = np.stack([of_crops.mean(axis=0) for of_crops, _ in spans])
+        attention = [of_crops.mean(axis=0) for _, of_crops in spans]
         signal = None
         if len(plan.dense):
             _, weights = self._conclude(model, features[:, plan.dense], scores[:, plan.dense])
             seconds = seconds_of(plan.snippets[plan.dense], times, stream=stream)
             signal = signal_of(seconds, weights, scores[:, plan.dense].numpy())
-        return _SpanScores(logits.mean(axis=1), attention.mean(axis=1), signal)
+        return _SpanScores(logits, attention, signal)
 
     def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
