@@ -382,8 +382,8 @@ def print_result(path: Path) -> None:
     result = read_result(path)
     terminal = console()
     terminal.print(_accuracies(result))
-    if found := found_actions(result.attention or {}):
-        terminal.print(found)
+    if actions := found_actions(result.attention or {}):
+        terminal.print(actions)
     low, high = wilson_interval(result.accuracy.correct, result.accuracy.total)
     if high - low > _WIDE_INTERVAL:
         terminal.print(
