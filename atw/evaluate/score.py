@@ -5,6 +5,7 @@ weight 1. Here the softmax of the attention sees all snippets of a crop together
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
