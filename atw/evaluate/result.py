@@ -212,8 +212,6 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
     fused = fuse(scores, weights=weights, on=settings.add)
     two_fused = pairs(scores, weights=weights, on=settings.add)
     first = next(iter(scores.values()))
-    quarantined = dict(first.provenance["train_quarantined"])
-    quarantined |= {video: reason for video, _, reason in first.quarantined}
 
     def rated(logits: NDArray[np.floating], weights: Mapping[str, float], on: Addend = settings.add) -> Accuracy:
         shares = probabilities(logits, weights=weights, on=on)
@@ -232,15 +230,21 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
         },
         attention={stream: stream_attention(one) for stream, one in scores.items()},
         fusion=FusionUsed(weights=weights, on=settings.add, held_out=search),
-        videos=VideoCounts(
-            train=first.provenance["train_videos"],
-            test=len(first.videos) + len(first.quarantined),
-            quarantined=[QuarantinedVideo(video=video, reason=reason) for video, reason in sorted(quarantined.items())],
-            held_out=first.provenance.get("held_out_videos"),
-        ),
+        videos=_count_videos(first),
         classes=list(first.classes),
         confusion=confusion_matrix(fused, first).tolist(),
         provenance={**{stream: one.provenance for stream, one in scores.items()}, "fuse": settings.to_dict()},
+    )
+
+
+def _count_videos(scores: Scores) -> VideoCounts:
+    quarantined = dict(scores.provenance["train_quarantined"])
+    quarantined |= {video: reason for video, _, reason in scores.quarantined}
+    return VideoCounts(
+        train=scores.provenance["train_videos"],
+        test=len(scores.videos) + len(scores.quarantined),
+        quarantined=[QuarantinedVideo(video=video, reason=reason) for video, reason in sorted(quarantined.items())],
+        held_out=scores.provenance.get("held_out_videos"),
     )
 
 
