@@ -44,8 +44,12 @@ def snippet_count(asked: int | Literal["auto"], *, seconds: float, segments: int
     """
     if asked != "auto":
         return asked
-    halves = math.ceil(seconds / _SNIPPET_SECONDS - 1e-9)  # times are rounded
-    return max(segments, min(halves, MOST_SNIPPETS))
+    return max(segments, min(half_seconds(seconds), MOST_SNIPPETS))
+
+
+def half_seconds(seconds: float) -> int:
+    """Count the half seconds that have begun: with so many snippets, nothing short is stepped over."""
+    return math.ceil(seconds / _SNIPPET_SECONDS - 1e-9)  # times are rounded
 
 
 def test_starts(positions: int, *, snippets: int, stack: int) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atw.extras.predict.items import blocks_of
-from atw.extras.predict.windows import Span, dense_snippets, middle_seconds, seconds_of, stacks, windows
+from atw.extras.predict.windows import Span, middle_seconds, seconds_of, stacks, windows
 from atw.videos.times import NO_TIMES, Times
 
 
@@ -73,13 +73,6 @@ def test_middles() -> None:
     # Frame 10 at 25 frames/s is shown from 0.40 to 0.44 s; fields 10 to 12 are of the frames 10 to 13.
     assert middle_seconds(np.array([[10]]), even(20), stream="rgb") == pytest.approx([0.42])
     assert middle_seconds(np.array([[10, 11, 12]]), even(20), stream="flow") == pytest.approx([0.48])
-
-
-def test_snippets_for_segments_are_at_most_half_a_second_apart() -> None:
-    # 100 frames at 25 frames/s are 4 s.
-    assert [dense_snippets(even(100), least=least) for least in (1, 7, 80)] == [8, 7 + 1, 80]
-    assert dense_snippets(even(101), least=1) == 9
-    assert dense_snippets(even(1), least=1) == 1
 
 
 def test_start_and_end_of_snippets() -> None:

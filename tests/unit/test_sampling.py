@@ -192,3 +192,8 @@ def test_a_snippet_for_each_half_second_steps_over_nothing(positions: int, stack
     starts = sampling.test_starts(positions, snippets=count, stack=stack)
     gaps = np.diff([-1, *starts.tolist(), max(positions - stack, 0) + 1])
     assert gaps.max() <= 13
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.04, 1), (0.5, 1), (4.0, 8), (4.04, 9), (3600.0, 7200)])
+def test_half_seconds_that_have_begun(seconds: float, count: int) -> None:
+    assert sampling.half_seconds(seconds) == count

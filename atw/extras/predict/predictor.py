@@ -21,7 +21,6 @@ from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPr
 from atw.extras.predict.windows import (
     Span,
     check_window,
-    dense_snippets,
     middle_seconds,
     seconds_of,
     stacks,
@@ -190,7 +189,7 @@ class Predictor:
             count = sampling.snippet_count(asked, seconds=end - start, segments=trained.sampling.segments)
             wanted.append(stacks(span, stream=stream, snippets=count, stack=trained.stack))
         if segments:
-            dense = dense_snippets(times, least=len(wanted[0]))
+            dense = max(len(wanted[0]), sampling.half_seconds(times.seconds))
             wanted.append(stacks(spans[0], stream=stream, snippets=dense, stack=trained.stack))
         different, places = np.unique(np.concatenate(wanted), axis=0, return_inverse=True)
         pieces = np.split(places.ravel(), np.cumsum([len(piece) for piece in wanted]))  # and an empty one behind them

@@ -1,6 +1,5 @@
 """Which frames a prediction looks at: the whole video and windows of it, and the snippets in each of them."""
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +8,6 @@ from numpy.typing import NDArray
 from atw.data import sampling
 from atw.files import InputError
 from atw.videos.times import Times
-
-_SECONDS_BETWEEN_SNIPPETS = 0.5
 
 
 class Span(NamedTuple):
@@ -70,11 +67,6 @@ def stacks(span: Span, *, stream: str, snippets: int, stack: int) -> NDArray[np.
     positions = span.frames if stream == "rgb" else span.frames - 1
     starts = sampling.test_starts(positions, snippets=snippets, stack=stack)
     return span.first + sampling.stack_indices(starts, stack=stack, positions=positions)
-
-
-def dense_snippets(times: Times, *, least: int) -> int:
-    """How many snippets of a whole video leave no action out: at least one per half second, and `least`."""
-    return max(least, math.ceil(times.seconds / _SECONDS_BETWEEN_SNIPPETS))
 
 
 def seconds_of(stacks: NDArray[np.int64], times: Times, *, stream: str) -> NDArray[np.float64]:
