@@ -14,7 +14,7 @@ from atw.files import InputError
 Value = str | list["Value"] | list[dict[str, "Value"]] | None
 """A text; the values of a cell array; the rows of a struct array; None for numbers, and for text of several rows."""
 
-MAX_BYTES = 16 * 2**20  # of a file, and of a part of it that is decompressed; the official ones have 1.4 MB
+MAX_BYTES = 16 * 2**20  # of a file, and of its parts when decompressed; the official ones have 1.4 MB
 _HEADER_BYTES = 128
 _MATRIX, _COMPRESSED = 14, 15  # kinds of elements; these hold text:
 _ENCODINGS = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
@@ -48,13 +48,13 @@ def _variables(content: bytes) -> dict[str, Value]:
     order = orders.get(content[_HEADER_BYTES - 2 : _HEADER_BYTES])
     if order is None or len(content) > MAX_BYTES:
         raise ValueError("its header is another" if order is None else f"it has more than {MAX_BYTES} bytes")
-    found = {}
+    found, left = {}, MAX_BYTES
     for kind, data in _elements(memoryview(content)[_HEADER_BYTES:], order):
         if kind == _COMPRESSED:
-            unpacker = zlib.decompressobj()
-            unpacked = unpacker.decompress(data, MAX_BYTES)
-            if unpacker.unconsumed_tail:
-                raise ValueError(f"a part has more than {MAX_BYTES} bytes")
+            unpacked = zlib.decompressobj().decompress(data, left + 1)
+            left -= len(unpacked)
+            if left < 0:
+                raise ValueError(f"its parts have more than {MAX_BYTES} bytes")
             kind, data = next(_elements(memoryview(unpacked), order), (0, data))
         if kind == _MATRIX:
             name, value = _array(data, order)

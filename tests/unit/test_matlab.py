@@ -112,9 +112,12 @@ def test_what_is_no_table_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"it holds a function or an object \(class 16\)"):
         read_table(path, "table")
-    path.write_bytes(b"MATLAB".ljust(126) + b"IM" + struct.pack("<II", 15, 2000) + zlib.compress(bytes(10**6), 1))
     monkeypatch.setattr(matlab, "MAX_BYTES", 10**5)
-    with pytest.raises(InputError, match="a part has more than 100000 bytes"):
-        read_table(path, "table")
+    for parts, size in ((1, 10**6), (2, 6 * 10**4)):
+        packed = zlib.compress(bytes(size), 1)
+        part = struct.pack("<II", 15, len(packed)) + packed
+        path.write_bytes(b"MATLAB".ljust(126) + b"IM" + parts * part)
+        with pytest.raises(InputError, match="its parts have more than 100000 bytes"):
+            read_table(path, "table")
     with pytest.raises(InputError, match="No such file or directory; put it there"):
         read_table(tmp_path / "other.mat", "table")
