@@ -291,15 +291,11 @@ TableSettings = Annotated[RunsTableSettings | SplitsTableSettings, Field(discrim
 _TABLES: TypeAdapter[RunsTableSettings | SplitsTableSettings] = TypeAdapter(TableSettings)
 
 
-class ConsensusTableSettings(StageSettings):
+class ConsensusTableSettings(AttentionSettings):
     """Settings of the table `consensus`: the fusion, and for each row its experiments ("" is none), one per seed."""
 
-    recipe: int
     dataset: str
     kind: str
-    seed: int
-    weights: dict[Stream, float]
-    add: Literal["logits", "probabilities"] = Field(alias="on")
     splits: tuple[str, ...]
     against: tuple[Consensus, ...]
     rows: dict[Consensus, tuple[str, ...]]

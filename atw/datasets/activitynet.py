@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from atw.config import ALLOW_MISSING, LABEL_SEPARATOR, DatasetKind, Interval, ListedVideo
-from atw.datasets.lists import checked_pattern, checked_video, list_names, plain, read_json, read_table
+from atw.datasets.lists import PlaceByIdAndSubset, checked_video, list_names, plain, read_json, read_table
 from atw.files import InputError
 
 _SUBSETS: dict[str, Literal["train", "test"]] = {"training": "train", "validation": "test"}
@@ -62,15 +62,10 @@ class ActivityNet(DatasetKind):
         description="the official JSON file; or a folder or archive with BMN's two files, anet_anno_action.json and "
         "video_info_new.csv"
     )
-    path: str = Field(
+    path: PlaceByIdAndSubset = Field(
         "v_{id}.mp4", description="place of a video in `root`: {id} without v_, and {subset}, training or validation"
     )
     allow_missing: bool = Field(True, description=ALLOW_MISSING + "; videos vanish from their site")
-
-    @field_validator("path")
-    @classmethod
-    def _placeholders_are_known(cls, path: str) -> str:
-        return checked_pattern(path, {"id", "subset"})
 
     def count_splits(self, name: str) -> int:
         """Return 1."""

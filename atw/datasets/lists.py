@@ -7,8 +7,11 @@ import math
 import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Set
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator
 
 from atw.config import LABEL_SEPARATOR, Interval, jsontext
 from atw.datasets.archive import ArchiveEntry, UnreadableError, read_entries
@@ -168,6 +171,10 @@ def checked_pattern(path: str, known: Set[str]) -> str:
     if any(name not in known or form or how for name, form, how in parts) or "{id}" not in path:
         raise ValueError(f"must hold {{id}}, and in braces nothing but {', '.join(sorted(known))}")
     return path
+
+
+PlaceByIdAndSubset = Annotated[str, AfterValidator(partial(checked_pattern, known={"id", "subset"}))]
+"""A setting that says where each video lies, with {id} and perhaps {subset}."""
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from atw.config import ALLOW_MISSING, LABEL_SEPARATOR, DatasetKind, Interval, ListedVideo
-from atw.datasets.lists import checked_pattern, checked_video, plain, read_lines
+from atw.datasets.lists import PlaceByIdAndSubset, checked_video, plain, read_lines
 from atw.datasets.matlab import read_table
 from atw.datasets.official import UCF101
 from atw.files import InputError
@@ -42,7 +42,7 @@ class THUMOS14(DatasetKind):
         description="folder with validation_set.mat, test_set_final.mat, classInd.txt, and the folders "
         "temporal_annotations_validation and temporal_annotations_test"
     )
-    path: str = Field(
+    path: PlaceByIdAndSubset = Field(
         "{id}.mp4",
         description="place of a video in `root`: {id}, as in video_test_0000001, {subset}, validation or test",
     )
@@ -61,11 +61,6 @@ class THUMOS14(DatasetKind):
         description="videos that are left out; these have wrong annotations, and most papers leave them out",
     )
     allow_missing: bool = Field(False, description=ALLOW_MISSING)
-
-    @field_validator("path")
-    @classmethod
-    def _placeholders_are_known(cls, path: str) -> str:
-        return checked_pattern(path, {"id", "subset"})
 
     @model_validator(mode="after")
     def _ucf101_has_lists(self) -> Self:

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from atw.config import Detect
+from atw.datasets.thumos14 import AMBIGUOUS
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.detection_files import AnnotatedVideo, Annotation, Detection, Detections, Truth
-from atw.evaluate.detection_score import AMBIGUOUS, score
+from atw.evaluate.detection_score import score
 from atw.evaluate.fuse import Addend, fuse, probabilities
 from atw.evaluate.kits import RULES
 from atw.evaluate.metrics import Record

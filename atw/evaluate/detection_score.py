@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from rich.table import Table
 
+from atw.datasets.thumos14 import AMBIGUOUS
 from atw.evaluate.average_precision import average_precision
 from atw.evaluate.detection_files import Detections, Segment, Truth
 from atw.evaluate.kits import RULES, Found, Rule, Segments, seconds_shared
@@ -24,7 +25,6 @@ from atw.evaluate.metrics import OMITTED, Record
 from atw.files import InputError
 from atw.terminal import console
 
-AMBIGUOUS = "Ambiguous"
 Task = Literal["detection", "classification"]
 ByVideo = Mapping[str, Segments]
 """The segments of each video that has some."""

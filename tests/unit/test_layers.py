@@ -82,6 +82,7 @@ RESERVED = {
         "atw.datasets.activitynet",
         "atw.datasets.demo",
         "atw.datasets.folder",
+        "atw.datasets.lists",
         "atw.datasets.official",
         "atw.datasets.thumos14",
         "atw.extras.download.fetch",
