@@ -39,13 +39,13 @@ RECIPES = {
     "audit": 1,
     "train": 2,
     "score": 3,
-    "fuse": 4,
+    "fuse": 5,
     "summary": 2,
     "table": 2,
     "consensus_table": 2,
     "attention": 4,
     "detect": 1,
-    "report": 3,
+    "report": 4,
 }
 
 

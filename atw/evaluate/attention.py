@@ -20,10 +20,13 @@ class Localisation(Record):
     Args:
         auc: area under the ROC curve, see `interval_auc`; None if no video has snippets inside and outside.
         mass_inside: share of a video's numbers, by their sum, that lies inside its actions; mean over the videos.
+        pointing: share of the videos in which the largest number lies inside an action (Zhang et al. 2018); of several
+            largest, each counts its part.
     """
 
     auc: float | None
     mass_inside: float
+    pointing: float
 
 
 class KnownActions(Record):
@@ -31,7 +34,7 @@ class KnownActions(Record):
 
     Args:
         videos: number of these videos.
-        share: of their snippets that lies inside an action: the `mass_inside` of uniform weights.
+        share: of their snippets that lies inside an action: `mass_inside` and `pointing` of uniform weights.
         weights: of the consensus, averaged over the crops.
         probability: of the predicted class in each snippet. An average has nothing else to find actions with.
     """
@@ -90,9 +93,11 @@ def _localisation(values: NDArray[np.float32], inside: NDArray[np.bool_], counte
     known = np.where(counted, values, 0).astype(np.float64)
     total = known.sum(axis=1)
     mass = np.divide((known * inside).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
+    largest = counted & (known == known.max(axis=1, keepdims=True))
     return Localisation(
         auc=interval_auc(np.where(counted, values, np.nan), inside),
         mass_inside=float(mass.mean()),
+        pointing=float(((largest & inside).sum(axis=1) / largest.sum(axis=1)).mean()),
     )
 
 
@@ -122,11 +127,13 @@ def found_actions(attention: Mapping[str, StreamAttention]) -> Table | None:
     if not known:
         return None
     first = next(iter(known.values()))
-    table = Table(title=f"actions of {first.videos} videos, {first.share:.1%} of their snippets: AUC, and share inside")
-    for name in ("stream", "weights", "inside", "class probability", "inside"):
+    table = Table(
+        title=f"actions of {first.videos} videos, {first.share:.1%} of their snippets; largest: that it is inside"
+    )
+    for name in ("stream", "weights", "inside", "largest", "class probability", "inside", "largest"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for stream, found in known.items():
-        numbers = [(one.auc, one.mass_inside) for one in (found.weights, found.probability)]
-        cells = [("" if auc is None else f"{auc:.3f}", f"{inside:.1%}") for auc, inside in numbers]
+        numbers = [(one.auc, one.mass_inside, one.pointing) for one in (found.weights, found.probability)]
+        cells = [("" if auc is None else f"{auc:.3f}", f"{mass:.1%}", f"{hits:.1%}") for auc, mass, hits in numbers]
         table.add_row(stream, *cells[0], *cells[1])
     return table

@@ -121,11 +121,16 @@ def test_how_well_actions_are_found(name: str) -> None:
         values[row][inside].sum() / values[row][[*inside, *outside]].sum()
         for row, (inside, outside) in enumerate(zip(INSIDE, OUTSIDE, strict=True))
     ]
+    largest = [
+        max([*inside, *outside], key=lambda snippet, row=row: values[row][snippet]) in inside  # type: ignore[misc]
+        for row, (inside, outside) in enumerate(zip(INSIDE, OUTSIDE, strict=True))
+    ]
     found = stream_attention(one).actions
     assert found is not None
     assert (found.videos, found.share) == (3, pytest.approx(np.mean([3 / 5, 2 / 3, 1])))
     assert getattr(found, name).auc == pytest.approx(np.mean(areas))
     assert getattr(found, name).mass_inside == pytest.approx(np.mean(masses))
+    assert getattr(found, name).pointing == pytest.approx(np.mean(largest))
 
 
 def test_actions_that_say_nothing() -> None:
@@ -138,6 +143,7 @@ def test_actions_that_say_nothing() -> None:
     found = stream_attention(unsure).actions
     assert found is not None
     assert (found.probability.auc, found.probability.mass_inside) == (0.5, 0)
+    assert found.probability.pointing == pytest.approx(found.share)
 
 
 def test_what_weights_are_like() -> None:
