@@ -34,7 +34,7 @@ class Section(BaseModel):
 class Rendering(Section):
     """The videos of a demo dataset; the defaults are those of the trimmed demo."""
 
-    later: ClassVar = ("frames", "action_share", "movements")
+    later: ClassVar = ("frames", "action_share", "movements", "trimmed_per_class")
 
     frames: tuple[Annotated[int, Field(ge=24, le=10_000)], Annotated[int, Field(ge=24, le=10_000)]] = Field(
         (48, 72), strict=False, description="fewest and most frames per video, at 25 per second"
@@ -48,6 +48,13 @@ class Rendering(Section):
         le=10,
         description="short movements and held poses that belong to no class, per 100 frames without the action; 0: "
         "half of the videos have one held pose before the action and one after it",
+    )
+    trimmed_per_class: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="further training videos of each class, as short as the demo's: untrimmed video is often learnt "
+        "together with trimmed, as THUMOS14 with UCF-101",
     )
 
     @model_validator(mode="after")

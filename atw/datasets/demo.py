@@ -10,6 +10,7 @@ from atw.datasets.lists import read_intervals
 from atw.files import InputError
 
 CLASSES = ("wave", "jack", "kick", "squat", "jump", "walk", "spin", "bow")
+_TRIMMED = "trimmed"
 
 
 class Demo(Rendering, DatasetKind):
@@ -34,7 +35,7 @@ class Demo(Rendering, DatasetKind):
 
     def read_list(self, name: str, split: int) -> list[ListedVideo]:
         """Return the videos of a split, sorted by id."""
-        return demo_videos(split, train_per_class=self.train_per_class, test_per_class=self.test_per_class)
+        return demo_videos(split, train=self.train_per_class, trimmed=self.trimmed_per_class, test=self.test_per_class)
 
     def read_intervals(self, name: str, split: int) -> dict[str, list[Interval]]:
         """Read the list that is written with the videos.
@@ -59,17 +60,25 @@ class Demo(Rendering, DatasetKind):
         )
 
 
-def demo_videos(split: int, *, train_per_class: int, test_per_class: int) -> list[ListedVideo]:
-    """Return the videos of a split of the demo, sorted by id."""
-    videos = []
-    for label in CLASSES:
-        path = f"split{split}/{label}/{label}"
-        videos += [
-            ListedVideo(f"{path}_train_{number:03d}.avi", label, "train", block=split - 1)
-            for number in range(train_per_class)
-        ]
-        videos += [
-            ListedVideo(f"{path}_test_{number:03d}.avi", label, "test", block=split - 1)
-            for number in range(test_per_class)
-        ]
+def demo_videos(split: int, *, train: int, test: int, trimmed: int = 0) -> list[ListedVideo]:
+    """Return the videos of a split of the demo, sorted by id; the numbers are videos per class.
+
+    The trimmed ones are for training too.
+    """
+    wanted: tuple[tuple[str, Literal["train", "test"], int], ...] = (
+        ("train", "train", train),
+        (_TRIMMED, "train", trimmed),
+        ("test", "test", test),
+    )
+    videos = [
+        ListedVideo(f"split{split}/{label}/{label}_{name}_{number:03d}.avi", label, subset, block=split - 1)
+        for label in CLASSES
+        for name, subset, count in wanted
+        for number in range(count)
+    ]
     return sorted(videos, key=lambda video: video.video)
+
+
+def is_trimmed(video: ListedVideo) -> bool:
+    """Whether a video is one of the trimmed ones."""
+    return f"_{_TRIMMED}_" in video.video

@@ -4,6 +4,7 @@ import csv
 import math
 import resource
 import signal
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from atw import config
-from atw.config import Rendering, RenderSettings
+from atw.config import ListedVideo, Rendering, RenderSettings
 from atw.datasets.demo import CLASSES, demo_videos
 from atw.extras.demo import render
 from atw.extras.demo.actor import MOVEMENTS, REST, Colours, action_pose, movement_pose
@@ -301,13 +302,13 @@ def test_an_interrupted_write_leaves_nothing(
 
 def test_no_two_videos_share_a_seed() -> None:
     seeds = [
-        render._seed(seed, split, row.subset, row.video)
+        render._seed(seed, split, row)
         for seed in (0, 1, 2)
         for split in (1, 2, 3)
-        for row in demo_videos(split, train_per_class=1000, test_per_class=1000)
+        for row in demo_videos(split, train=1000, trimmed=1000, test=1000)
         if row.label == "jump"
     ]
-    assert len(seeds) == 3 * 3 * 2000
+    assert len(seeds) == 3 * 3 * 3000
     assert len(set(seeds)) == len(seeds)
 
 
@@ -317,17 +318,37 @@ def test_a_dataset_is_its_list_and_the_videos_of_it(tmp_path: Path) -> None:
     assert "\r" not in text
     rows = list(csv.DictReader(text.splitlines()))
     assert list(rows[0]) == ["path", "label", "subset", "action_first", "action_last"]
-    expected = [(row.video, row.label, row.subset) for row in demo_videos(2, **SIZES)]
+    expected = [(row.video, row.label, row.subset) for row in demo_videos(2, train=1, test=1)]
     assert [(row["path"], row["label"], row["subset"]) for row in rows] == expected
     assert expected == sorted(expected)
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert files == sorted(["split2.csv", *(row["path"] for row in rows)])
     assert len({(tmp_path / row["path"]).read_bytes() for row in rows}) == 16
     row = rows[3]
-    clip = render_clip(row["label"], seed=render._seed(5, 2, row["subset"], row["path"]))
+    clip = render_clip(row["label"], seed=render._seed(5, 2, ListedVideo(row["path"], row["label"], row["subset"])))
     assert (clip.action_first, clip.action_last) == (int(row["action_first"]), int(row["action_last"]))
     write_clip(tmp_path / "again.avi", clip.frames)
     assert (tmp_path / "again.avi").read_bytes() == (tmp_path / row["path"]).read_bytes()
+
+
+def test_trimmed_videos_beside_untrimmed_ones(tmp_path: Path) -> None:
+    """They are for training, and like those of the trimmed demo: short, and a large part of them is action."""
+    long = Rendering(frames=(100, 110), action_share=(0.06, 0.1), movements=2.5, trimmed_per_class=1)
+    settings = RenderSettings(recipe=1, split=1, seed=0, **SIZES, **long.model_dump())
+    write_dataset(tmp_path, settings, processes=2)
+    with (tmp_path / "split1.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert Counter((row["subset"], "_trimmed_" in row["path"]) for row in rows) == {
+        ("train", False): 8,
+        ("train", True): 8,
+        ("test", False): 8,
+    }
+    for row in rows:
+        frames = int(cv2.VideoCapture(str(tmp_path / row["path"])).get(cv2.CAP_PROP_FRAME_COUNT))
+        shown = int(row["action_last"]) - int(row["action_first"]) + 1
+        fewest, most = (48, 72) if "_trimmed_" in row["path"] else (100, 110)
+        assert fewest <= frames <= most
+        assert (shown / frames > 0.25) == ("_trimmed_" in row["path"])
 
 
 UNTRIMMED = Rendering(frames=(150, 170), action_share=(0.1, 0.15), movements=3.0)

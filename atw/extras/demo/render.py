@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import Rendering, RenderSettings
-from atw.datasets.demo import CLASSES, demo_videos
+from atw.config import ListedVideo, Rendering, RenderSettings
+from atw.datasets.demo import CLASSES, demo_videos, is_trimmed
 from atw.extras.demo.actor import (
     MOVEMENTS,
     REST,
@@ -49,6 +49,7 @@ _HELD = ("wave", "jack", "kick", "squat", "bow")
 _DISTRACTION = (12, 36)  # frames of a movement of no class; a held pose takes twice as many, for it moves slowly
 _CAMERA = 0.3  # scale of all camera motion
 _NOISE_LEVELS = 4
+_SEEDS_OF_TRIMMED = 2**64  # beyond those of all other videos
 _DISCS_EVERY = 72  # frames: longer videos have more of them
 
 
@@ -322,10 +323,13 @@ def write_clip(path: Path, frames: Image) -> None:
 def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> None:
     """Render the videos of a split below `root`, then write split{split}.csv with the true interval of each action."""
     split = settings.split
-    rows = demo_videos(split, train_per_class=settings.train_per_class, test_per_class=settings.test_per_class)
-    rendering = settings.part(Rendering)
+    rows = demo_videos(
+        split, train=settings.train_per_class, trimmed=settings.trimmed_per_class, test=settings.test_per_class
+    )
+    untrimmed = settings.part(Rendering)
     jobs = [
-        (root / row.video, row.label, _seed(settings.seed, split, row.subset, row.video), rendering) for row in rows
+        (root / row.video, row.label, _seed(settings.seed, split, row), _TRIMMED if is_trimmed(row) else untrimmed)
+        for row in rows
     ]
     # A fork would copy OpenCV's threads in an unknown state.
     context = multiprocessing.get_context("spawn")
@@ -342,9 +346,9 @@ def write_dataset(root: Path, settings: RenderSettings, *, processes: int) -> No
             progress.advance(1)
 
 
-def _seed(seed: int, split: int, subset: str, video: str) -> int:
-    number = int(video.rpartition("_")[2].removesuffix(".avi"))
-    return ((seed * 3 + split) * 2 + (subset == "test")) * 1000 + number
+def _seed(seed: int, split: int, row: ListedVideo) -> int:
+    number = int(row.video.rpartition("_")[2].removesuffix(".avi"))
+    return is_trimmed(row) * _SEEDS_OF_TRIMMED + ((seed * 3 + split) * 2 + (row.subset == "test")) * 1000 + number
 
 
 def _render_file(path: Path, label: str, seed: int, rendering: Rendering) -> tuple[int, int]:
