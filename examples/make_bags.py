@@ -10,37 +10,42 @@ and action_last for the evaluation. A configuration of kind folder with `lists: 
 
 import argparse
 import csv
+import functools
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
 Line = dict[str, str | int]
 WIDTH, HEIGHT, FPS = 320, 240, 25  # of all bags: clips differ
 
 
-def read_clip(path: Path) -> list[Image]:
-    """Return the frames of a clip, uint8 [HEIGHT, WIDTH, 3], at FPS frames per second: the nearest in time."""
+@functools.cache
+def read_clip(path: Path) -> list[bytes]:
+    """Return the frames of a clip as JPEG files of HEIGHT x WIDTH, at FPS frames per second: the nearest in time."""
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
     seconds = np.array([float(frame.time or 0) for frame in frames])
     wanted = np.arange(seconds[0], seconds[-1] + 1e-9, 1 / FPS)
     nearest = np.abs(seconds[:, None] - wanted).argmin(axis=0)
-    images = [frame.to_ndarray(width=WIDTH, height=HEIGHT, format="rgb24") for frame in frames]
-    return [images[number] for number in nearest]
+    images = [frame.to_ndarray(width=WIDTH, height=HEIGHT, format="bgr24") for frame in frames]
+    jpegs = [cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes() for image in images]
+    return [jpegs[number] for number in nearest]
 
 
-def write_bag(path: Path, clips: list[list[Image]]) -> None:
+def write_bag(path: Path, clips: list[list[bytes]]) -> None:
     """Write clips one after the other as Motion-JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=FPS, options={"qmin": "2", "qmax": "2"})
+        stream = container.add_stream("mjpeg", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
-        for image in (image for clip in clips for image in clip):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
+        for number, jpeg in enumerate(frame for clip in clips for frame in clip):
+            packet = av.Packet(jpeg)
+            packet.stream, packet.time_base, packet.pts, packet.dts = stream, Fraction(1, FPS), number, number
+            packet.is_keyframe = True
+            container.mux(packet)
 
 
 def make_bags(source: Path, listing: Path, label: str, out: Path, *, clips: int, seed: int) -> list[Line]:
