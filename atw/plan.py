@@ -39,7 +39,7 @@ class Plan:
         command_line: Mapping[str, Any] | None = None,
     ) -> None:
         self.config: Config = config.load(raw, documents, command_line)
-        self.datasets = list(self.config.datasets)
+        self.in_all = [name for name, given in self.config.datasets.items() if given.in_all]
         self.demos = {name: given for name, given in self.config.datasets.items() if isinstance(given, Demo)}
         self.downloadable = {
             name: given for name, given in self.config.datasets.items() if isinstance(given, DownloadableDataset)

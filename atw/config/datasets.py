@@ -112,6 +112,7 @@ class DatasetKind(StreamOverrides):
     several_labels: ClassVar[bool] = False
 
     kind: str
+    in_all: bool = Field(True, description="whether a run without a target takes the dataset")
 
     @abstractmethod
     def read_list(self, name: str, split: int) -> list[ListedVideo]:
@@ -160,7 +161,7 @@ class DatasetKind(StreamOverrides):
 
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists, as plain values."""
-        return self.model_dump(mode="json", exclude=set(StreamOverrides.model_fields) | self.unused())
+        return self.model_dump(mode="json", exclude={"in_all", *StreamOverrides.model_fields, *self.unused()})
 
 
 @dataclass(frozen=True)

@@ -78,3 +78,10 @@ def test_a_training_without_a_place_for_ray_is_refused_before_anything_runs(
     output = planned(place, target="fused.json", model={"weights": None}, compute={"workers": 2})
     assert f"there is no folder for Ray's sockets and logs ({tmp_path.resolve()} has " in output
     assert "let TMPDIR name a folder of yours" in output
+
+
+def test_a_run_without_a_target_takes_the_datasets_that_are_in_all(place: Workplace) -> None:
+    demo = {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "model": {"backbone": "tiny", "weights": None}}
+    place.write_config({"datasets": {"short": demo, "long": demo | {"in_all": False}}})
+    assert place.jobs()["render"] == 3  # splits of one demo
+    assert place.jobs("--", "results/long/summary.json")["render"] == 3

@@ -70,9 +70,9 @@ def get_all_audits(wildcards):
 
 @explained
 def get_all_summaries(wildcards):
-    """Return summary and list of bad videos of every dataset whose folder of videos exists; name the other datasets."""
+    """Return summary and list of bad videos of every dataset `in_all` whose videos exist; name those without videos."""
     targets = []
-    for name in PLAN.datasets:
+    for name in PLAN.in_all:
         try:
             PLAN.splits(name)
         except NoVideosError as error:
