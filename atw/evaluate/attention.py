@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from rich.table import Table
 from scipy.special import entr
 
-from atw.evaluate.metrics import OMITTED, Record, interval_auc
+from atw.data.actions import interval_auc, mass_inside
+from atw.evaluate.metrics import OMITTED, Record
 from atw.evaluate.scores import Scores
 
 
@@ -76,7 +77,7 @@ def stream_attention(scores: Scores) -> StreamAttention:
 
 
 def _known_actions(scores: Scores) -> KnownActions | None:
-    inside, counted = snippets_inside(scores)
+    inside, counted = scores.actions.locate(scores.seconds, scores.own)
     rows = counted.any(axis=1)
     if not rows.any():
         return None
@@ -90,35 +91,13 @@ def _known_actions(scores: Scores) -> KnownActions | None:
 
 
 def _localisation(values: NDArray[np.float32], inside: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Localisation:
-    known = np.where(counted, values, 0).astype(np.float64)
-    total = known.sum(axis=1)
-    mass = np.divide((known * inside).sum(axis=1), total, out=np.zeros_like(total), where=total > 0)
-    largest = counted & (known == known.max(axis=1, keepdims=True))
+    known = np.where(counted, values, -np.inf)
+    largest = known == known.max(axis=1, keepdims=True)
     return Localisation(
-        auc=interval_auc(np.where(counted, values, np.nan), inside),
-        mass_inside=float(mass.mean()),
+        auc=interval_auc(values, inside, counted),
+        mass_inside=float(mass_inside(values, inside, counted).mean()),
         pointing=float(((largest & inside).sum(axis=1) / largest.sum(axis=1)).mean()),
     )
-
-
-def snippets_inside(scores: Scores) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which snippets lie inside an action, and which count, both [V, M].
-
-    A snippet lies where its middle does. Those of videos without a known action do not count, nor those in a stretch to
-    be ignored.
-    """
-    middles = scores.seconds.mean(axis=2)
-    inside, ignored = np.zeros((2, *middles.shape), np.bool_)
-    known = np.zeros(len(scores.videos), np.bool_)
-    actions = scores.actions
-    for row, label, (start, end) in zip(actions.video, actions.label, actions.seconds, strict=True):
-        within = (start <= middles[row]) & (middles[row] <= end)
-        if label < 0:
-            ignored[row] |= within
-        else:
-            inside[row] |= within
-            known[row] = True
-    return inside, scores.own & known[:, None] & ~ignored
 
 
 def found_actions(attention: Mapping[str, StreamAttention]) -> Table | None:

@@ -182,20 +182,3 @@ def mean_class_interval(right: NDArray[np.integer], videos: NDArray[np.integer],
     drawn = np.random.default_rng(seed).binomial(videos, right / videos, size=(RESAMPLES, len(videos)))
     low, high = np.percentile((drawn / videos).mean(axis=1), (2.5, 97.5))
     return float(low), float(high)
-
-
-def interval_auc(weights: NDArray[np.floating], inside: NDArray[np.bool_]) -> float | None:
-    """How well attention weights [V, M] tell snippets inside the action (`inside`, [V, M]) from those outside.
-
-    The area under the ROC curve of each video, by the rank-sum statistic: the share of pairs of an inside and an
-    outside snippet in which the inside one has the higher weight; equal weights count half. Averaged over the videos
-    that have both kinds; None if no video has both. Flat attention gives .5. Snippets with the weight NaN do not count.
-    """
-    counted = ~np.isnan(weights)
-    inner, outer = (inside & counted).sum(axis=1), (~inside & counted).sum(axis=1)
-    both = (inner > 0) & (outer > 0)
-    if not both.any():
-        return None
-    ranks = stats.rankdata(weights, axis=1, nan_policy="omit")  # [V, M], from 1, ties share their mean
-    higher = np.where(inside & counted, ranks, 0).sum(axis=1) - inner * (inner + 1) / 2
-    return float(np.mean(higher[both] / (inner * outer)[both]))

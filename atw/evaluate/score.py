@@ -17,11 +17,11 @@ from scipy.special import softmax
 from atw.config import Compute, ScoreSettings
 from atw.data import augment
 from atw.data.reader import Shards, report_repeats, sources
+from atw.data.snippets import plan_snippets
 from atw.datasets import Dataset, Split
 from atw.evaluate import forward
 from atw.evaluate.forward import ScoringRun
 from atw.evaluate.scores import Scores, ScoreWriter, Subset, score_writer
-from atw.evaluate.snippets import plan_snippets
 from atw.files import InputError, file_digest
 from atw.model.modelfile import TrainedModel, load_model
 from atw.model.network import VideoNetwork
@@ -75,7 +75,7 @@ def score_videos(
     at_once = model.microbatch if compute.microbatch == "auto" else compute.microbatch
     intervals = dataset.intervals(split.name)
     planned = plan_snippets(
-        shard_paths, videos, model.settings, settings.evaluate, intervals=intervals, classes=split.classes
+        shard_paths, videos, model.settings, settings.evaluate.snippets, intervals=intervals, classes=split.classes
     )
     run = ScoringRun(
         model_path=model_path,

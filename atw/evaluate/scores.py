@@ -36,16 +36,17 @@ leaves them in the file: `h5py.File(path)["snippet_logits"][video]`.
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from atw.config import LABEL_SEPARATOR, STREAMS
+from atw.data.actions import Actions
 from atw.files import InputError, atomic_path, read_json
 from atw.hdf5 import DAMAGE, dataset, describe, find_whole, new_file, open_file, read_attribute, read_whole, texts
 
@@ -70,27 +71,6 @@ _SUM_TOLERANCE = 1e-2  # a sum of many weights in half precision
 
 Curve = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Seconds [M] in rising order, and the attention weights [M] there, which sum to 1."""
-
-
-@dataclass(frozen=True, eq=False)
-class Actions:
-    """The A stretches in which videos are known to show actions.
-
-    Args:
-        video: [A] row of the video among the scores.
-        label: [A] index of the class, -1 for a stretch that counts neither as action nor as background.
-        seconds: [A, 2] start and end.
-    """
-
-    video: NDArray[np.int64]
-    label: NDArray[np.int64]
-    seconds: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, rows: Iterable[tuple[int, int, float, float]]) -> Self:
-        """Make actions from row, class, start and end of each."""
-        table = np.array(sorted(rows), np.float64).reshape(-1, 4)
-        return cls(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:])
 
 
 @dataclass(frozen=True, eq=False)

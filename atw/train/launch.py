@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from atw.config import Compute, TrainSettings
+from atw.config import Compute, Interval, TrainSettings
 from atw.data.reader import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
@@ -121,7 +121,19 @@ def _task(settings: TrainSettings, dataset: Dataset, shard_paths: list[Path], co
     if held_out := loop.held_out_videos(split, settings):
         log.info("%d of %d training videos are held out", len(held_out), len(split.train))
     weights = Path(settings.model.weights).absolute() if settings.model.weights else None
-    return loop.TrainingTask(settings, compute, split, [path.absolute() for path in shard_paths], weights)
+    paths = [path.absolute() for path in shard_paths]
+    return loop.TrainingTask(settings, compute, split, paths, weights, _known_actions(dataset, split.name, compute))
+
+
+def _known_actions(dataset: Dataset, split: str, compute: Compute) -> Mapping[str, Sequence[Interval]]:
+    """The actions of the videos, for the validation alone: without them, a training goes on."""
+    if not compute.validate_every:
+        return {}
+    try:
+        return dataset.intervals(split)
+    except InputError as error:
+        log.warning("the validation does not know the actions: %s", error)
+        return {}
 
 
 def _train_to_the_end(run: Run, network: VideoNetwork, *, threads: int, gpus: int) -> State:

@@ -7,10 +7,10 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -21,8 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from atw.config import Compute, ListedVideo, TrainSettings
+from atw.config import Compute, Interval, ListedVideo, TrainSettings
 from atw.data.reader import Shards, Target, TrainingSnippets, micro_batches, report_repeats
+from atw.data.snippets import plan_snippets
 from atw.datasets import Split
 from atw.files import InputError
 from atw.model.network import VideoNetwork
@@ -57,6 +58,7 @@ class TrainingTask:
         split: the split's lists.
         shard_paths: absolute paths of the shards of its videos.
         weights: absolute path of the ImageNet weights, if any.
+        intervals: known actions of the videos, for the validation.
     """
 
     settings: TrainSettings
@@ -64,6 +66,7 @@ class TrainingTask:
     split: Split
     shard_paths: list[Path]
     weights: Path | None
+    intervals: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
 
     @cached_property
     def shards(self) -> Shards:
@@ -331,8 +334,17 @@ def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
             f"compute.validate_every is {compute.validate_every}, but {len(videos)} held-out videos can be decoded, "
             f"for {worker.world} workers: raise train.held_out, or leave validate_every out"
         )
-    snippets = CentreSnippets(shards, videos, [targets[video] for video in videos], task.settings)
-    return Validation(snippets, compute, batch=batch, worker=worker)
+    planned = plan_snippets(
+        task.shard_paths,
+        videos,
+        task.settings,
+        task.settings.sampling.segments,
+        intervals=task.intervals,
+        classes=task.split.classes,
+    )
+    actions = planned.actions.locate(planned.seconds, planned.positions >= 0)
+    snippets = CentreSnippets(shards, videos, [targets[video] for video in videos], planned.starts, task.settings)
+    return Validation(snippets, actions, compute, batch=batch, worker=worker)
 
 
 def build_loader(

@@ -149,14 +149,19 @@ def hits(logits: Tensor, targets: Tensor) -> Tensor:
 def _state_of_attention(output: Output) -> tuple[Tensor, ...]:
     """What the history records of the attention, summed over videos.
 
-    Whether all snippets of a video have the same energy; the share of energies above 0; the entropy of the weights as a
-    share of log N, 1 if they are uniform; the largest weight as a multiple of their mean 1/N.
+    Whether all snippets of a video have the same energy; the share of energies above 0; the entropy of the weights; the
+    largest weight as a multiple of their mean 1/N.
     """
     energies, weights = output.energies.detach(), output.weights.detach()
-    N = weights.shape[1]
     flat = energies.amax(1) == energies.amin(1)
-    entropy = torch.special.entr(weights).sum(1) / math.log(N) if N > 1 else torch.ones_like(weights[:, 0])
-    return flat.sum(), (energies > 0).float().mean(1).sum(), entropy.sum(), weights.amax(1).sum() * N
+    peak = weights.amax(1).sum() * weights.shape[1]
+    return flat.sum(), (energies > 0).float().mean(1).sum(), entropy_share(weights).sum(), peak
+
+
+def entropy_share(weights: Tensor) -> Tensor:
+    """Entropy of the weights [B, N] of each video as a share of log N: [B]; 1 if all are equal, or N is 1."""
+    N = weights.shape[1]
+    return torch.special.entr(weights).sum(1) / math.log(N) if N > 1 else torch.ones_like(weights[:, 0])
 
 
 def _apply(

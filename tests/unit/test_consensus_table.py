@@ -11,8 +11,8 @@ from scipy.stats import binomtest, entropy
 
 from atw import config
 from atw.config import ConsensusTableSettings
+from atw.data.actions import Actions
 from atw.evaluate.compare import compare_repeated
-from atw.evaluate.scores import Actions
 from atw.extras.tables.consensus_table import write_consensus_table
 from atw.files import InputError
 from atw.plan import Plan

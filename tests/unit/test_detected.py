@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 from atw import config
 from atw.commands import app
 from atw.config import Detect, FuseSettings
+from atw.data.actions import Actions
 from atw.evaluate.detected import write_detections
 from atw.evaluate.detection_files import Detections, Truth, read_detections
 from atw.evaluate.detection_score import score
 from atw.evaluate.result import print_result, read_result, write_result
-from atw.evaluate.scores import Actions, Scores, score_writer
+from atw.evaluate.scores import Scores, score_writer
 from atw.files import InputError
 from tests.unit.scored import FUSE, scored
 from tests.unit.streams import padded

@@ -13,10 +13,11 @@ from scipy import stats
 
 from atw import config
 from atw.config import Location
+from atw.data.actions import Actions
 from atw.datasets import Dataset
 from atw.evaluate.attention import stream_attention
 from atw.evaluate.score import score_videos
-from atw.evaluate.scores import Actions, Scores, read_scores
+from atw.evaluate.scores import Scores, read_scores
 from atw.shards import Shard, create
 from tests.unit.streams import padded, scores
 from tests.unit.trained import CPU, TEST_VIDEOS, Trained

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from atw.config import FuseSettings
+from atw.data.actions import Actions
 from atw.evaluate.attention import stream_attention
 from atw.evaluate.fuse import fuse, pairs
 from atw.evaluate.result import (
@@ -21,7 +22,7 @@ from atw.evaluate.result import (
     write_result,
     write_summary,
 )
-from atw.evaluate.scores import Actions, Scores
+from atw.evaluate.scores import Scores
 from atw.files import InputError
 from tests.unit.scored import write_scores
 from tests.unit.streams import CLASSES, LABELS, LOGITS, scores
@@ -272,7 +273,7 @@ def test_the_entropy_stands_beside_the_accuracy(tmp_path: Path, capsys: pytest.C
     assert [cells[0] for cells in printed] == ["rgb", "flow", "rgb+flow", "fused", "rgb"]
     assert [cells[5] for cells in printed[:4]] == ["0.431", "0.431", "", ""]  # log 2 / log 5
     # The snippet inside weighs as much as one of four outside, and more than three.
-    assert printed[4][1:] == ["0.875", "50.0%", "0.500", "20.0%"]
+    assert printed[4][1:] == ["0.875", "50.0%", "50.0%", "0.500", "20.0%", "20.0%"]
     content = json.loads((tmp_path / "fused.json").read_text())
     del content["attention"]
     (tmp_path / "fused.json").write_text(json.dumps(content))

@@ -114,22 +114,6 @@ def test_top5_needs_more_than_five_classes() -> None:
     assert listed(logits=logits[:2, :5], labels=labels[:2], classes=tuple("abcde")).top5 is None
 
 
-@given(
-    arrays.arrays(np.float32, (3, 6), elements=st.integers(0, 3)),
-    arrays.arrays(np.bool_, (3, 6), elements=st.booleans()),
-)
-def test_interval_auc_is_the_share_of_pairs_in_order(weights: Any, inside: Any) -> None:
-    areas = []
-    for row, within in zip(weights.tolist(), inside.tolist(), strict=True):
-        pairs = [
-            (a, b) for a, is_in in zip(row, within, strict=True) if is_in for b in np.array(row)[~np.array(within)]
-        ]
-        if pairs:
-            areas.append(sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs))
-    area = metrics.interval_auc(weights, inside)
-    assert area == (pytest.approx(sum(areas) / len(areas)) if areas else None)
-
-
 def test_the_interval_of_the_mean_class_accuracy() -> None:
     half = np.array([5]), np.array([10])
     assert metrics.mean_class_interval(*half, seed=0) == (0.2, 0.8)  # of a binomial distribution

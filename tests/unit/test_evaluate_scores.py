@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from atw.evaluate.scores import Actions, read_scores, score_writer
+from atw.data.actions import Actions
+from atw.evaluate.scores import read_scores, score_writer
 from atw.files import InputError
 from tests.unit.scored import write_scores
 from tests.unit.streams import LOGITS, padded, scores

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from atw import config
-from atw.evaluate.scores import Actions, read_scores
+from atw.data.actions import Actions
+from atw.evaluate.scores import read_scores
 from atw.extras.drawing import shortened
 from atw.extras.drawing.attention_picture import write_attention
 from atw.extras.drawing.figures import WindowProbabilities, write_prediction_picture

@@ -1,5 +1,6 @@
 """Whole trainings in this process, without Ray: resumption, averages, schedules, and what is reported."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ import torch
 from tensorboardX.proto import event_pb2
 
 from atw import config
+from atw.config import Interval
 from atw.data import reader, sampling
 from atw.data.augment import Box, Crop
 from atw.datasets import Split
@@ -174,12 +176,16 @@ def test_curves_for_tensorboard_and_the_progress_line(
 def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: WriteShard, loaders: int) -> None:
     train = {"held_out": 0.5, "ema": 0.6}
     without, _ = run_training(task_of(tmp_path, write_shard, train=train), tmp_path / "a.jsonl")
-    compute = {"validate_every": 2, "loaders": loaders}
-    rows, states = run_training(task_of(tmp_path, write_shard, train=train, compute=compute), tmp_path / "b.jsonl")
+    looking = task_of(tmp_path, write_shard, train=train, compute={"validate_every": 2, "loaders": loaders})
+    last = list(looking.targets(held_out=True))[-1]
+    first_start = sampling.test_starts(looking.shards.positions(last), snippets=2, stack=3)[0]
+    shown = {last: [Interval(looking.split.classes[0], 0, int(first_start) + 2, "frames")]}
+    rows, states = run_training(dataclasses.replace(looking, intervals=shown), tmp_path / "b.jsonl")
     seen = {row["iteration"]: {name: row.pop(name) for name in list(row) if "validation" in name} for row in rows}
     assert rows == without
     assert [iteration for iteration, found in seen.items() if found] == [2, 4, 6, 7]
-    assert all(set(found) == {"validation_loss", "validation_accuracy"} for found in seen.values() if found)
+    names = ("loss", "accuracy", "entropy", "auc", "mass_inside", "class_auc", "class_mass_inside")
+    assert all(set(found) == {f"validation_{name}" for name in names} for found in seen.values() if found)
     # By hand: the moving average at the end, on the centres of both held-out videos.
     task = task_of(tmp_path, write_shard, train=train)
     network = loop.build_network(task).eval()
@@ -187,13 +193,20 @@ def test_a_look_at_held_out_videos_changes_nothing(tmp_path: Path, write_shard: 
     labels = task.targets(held_out=True)
     assert len(labels) == 2
     shards = task.shards
-    losses = []
+    losses, weights, probability = [], np.empty(2), np.empty(2)
     for video, label in labels.items():
         starts = sampling.test_starts(shards.positions(video), snippets=2, stack=3)
         images = shards.snippets(video, starts, 3, [Crop(Box(0, 4, 24, 24), flip=False)], 16)
         with torch.inference_mode():
-            losses.append(-network(torch.from_numpy(images)).logits.log_softmax(1)[0, label].item())
+            output = network(torch.from_numpy(images))
+        losses.append(-output.logits.log_softmax(1)[0, label].item())
+        weights = output.weights[0].numpy()
+        probability = output.snippet_logits[0].softmax(1)[:, output.logits[0].argmax()].numpy()
     assert seen[7]["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    # Of the last video, the first of both snippets shows the action.
+    for name, (inside, outside) in (("validation", weights), ("validation_class", probability)):
+        assert seen[7][f"{name}_auc"] == (inside > outside) + 0.5 * (inside == outside)
+        assert seen[7][f"{name}_mass_inside"] == pytest.approx(inside / (inside + outside), rel=1e-5)
 
 
 def test_the_index_of_a_shard_is_read_once(

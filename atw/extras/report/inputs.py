@@ -29,6 +29,8 @@ class HistoryRow(BaseModel):
     attention_entropy: float | None = None
     validation_loss: float | None = None
     validation_accuracy: float | None = None
+    validation_entropy: float | None = None
+    validation_auc: float | None = None
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

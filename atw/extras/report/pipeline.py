@@ -21,12 +21,17 @@ FINDINGS = 200
 _WORST = 8
 _BINS = 20
 _RULES = {"rgb": "frames", "flow": "flow", "warped": "warped"}
-_HELD_OUT = {"loss": "validation_loss", "accuracy": "validation_accuracy"}
+_HELD_OUT = {
+    "loss": "validation_loss",
+    "accuracy": "validation_accuracy",
+    "attention_entropy": "validation_entropy",
+}
 _PANELS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("loss", "loss", "loss", {}),
     ("accuracy", "accuracy", "accuracy of the training", {"tickformat": PERCENT, "range": [0, 1.02]}),
     ("learning-rate", "learning_rate", "learning rate", {"rangemode": "tozero"}),
     ("entropy", "attention_entropy", "entropy of the attention", {"tickformat": PERCENT, "range": [-0.02, 1.02]}),
+    ("auc", "validation_auc", "AUC of the weights, held out", {"range": [-0.02, 1.02]}),
 )
 
 

@@ -1,4 +1,4 @@
-"""Which snippets of the test videos are scored, and when they and the known actions happen.
+"""Which snippets of videos are scored, and when they and the known actions happen.
 
 Shapes: V videos; a video has up to M snippets.
 """
@@ -7,14 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import Evaluate, Interval, TrainSettings
+from atw.config import Interval, TrainSettings
 from atw.data import sampling
-from atw.evaluate.scores import Actions
+from atw.data.actions import Actions
 from atw.shards import Shard
 from atw.videos.times import Times
 
@@ -24,7 +24,7 @@ Number = TypeVar("Number", np.int64, np.float64)
 
 @dataclass(frozen=True, eq=False)
 class PlannedSnippets:
-    """The snippets of the test videos, and their actions.
+    """The snippets of the videos, and their actions.
 
     Args:
         starts: first position of each snippet, int64 [snippets] for each video.
@@ -43,7 +43,7 @@ def plan_snippets(
     shard_paths: Sequence[Path],
     videos: Sequence[str],
     trained: TrainSettings,
-    evaluate: Evaluate,
+    snippets: int | Literal["auto"],
     *,
     intervals: Mapping[str, Sequence[Interval]],
     classes: Sequence[str],
@@ -54,7 +54,7 @@ def plan_snippets(
         shard_paths: shards of one stream that hold the videos.
         videos: ids.
         trained: settings of the network.
-        evaluate: how many snippets are asked for.
+        snippets: of each video.
         intervals: known actions by video.
         classes: names, in the order of the labels.
     """
@@ -67,9 +67,7 @@ def plan_snippets(
                 if entry.video not in rows:
                     continue
                 row, times = rows[entry.video], shard.times(entry)
-                count = sampling.snippet_count(
-                    evaluate.snippets, seconds=times.seconds, segments=trained.sampling.segments
-                )
+                count = sampling.snippet_count(snippets, seconds=times.seconds, segments=trained.sampling.segments)
                 starts = sampling.test_starts(entry.count, snippets=count, stack=trained.stack)
                 frames = sampling.frame_spans(
                     starts, stack=trained.stack, positions=entry.count, fields=shard.stream != "rgb"
