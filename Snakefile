@@ -8,6 +8,7 @@
 #   results/{run}/{split}/fused.json              the three streams together: the result
 #   results/{run}/{split}/detections.json         on demand: what each video shows from when to when
 #   results/{run}/{split}/attention.png           where each stream's attention is high; attention.json has numbers
+#   results/{run}/{split}/films                   on demand: the same videos as films, with actions and detections
 #   results/{run}/{split}/report.html             one page that helps to judge the result; it opens offline
 #   results/{run}/summary.json                    the mean over the splits
 #   results/{dataset}/tables/table{1,2,3,4}.json  the paper's tables, also as .csv, .html, .tex and .md

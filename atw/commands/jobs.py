@@ -262,12 +262,27 @@ def attention(
     from atw.extras.drawing.attention_picture import write_attention
     from atw.extras.drawing.scored_videos import VideoSelection
 
-    selection = VideoSelection(videos=video or (), count=count, stream=stream)
-    if settings != "{}":
-        given = config.AttentionSettings.from_json(settings)
-        weights = {str(stream): weight for stream, weight in given.weights.items()}
-        selection = replace(selection, seed=given.seed, weights=weights, on=given.add)
-    write_attention(out, scores, frames, selection)
+    given = VideoSelection.of(config.AttentionSettings.from_json(settings)) if settings != "{}" else VideoSelection()
+    write_attention(out, scores, frames, replace(given, videos=video or (), count=count, stream=stream))
+
+
+@app.command(rich_help_panel="Stages of the workflow")
+def films(
+    out: Annotated[Path, typer.Argument(help="folder of the films", show_default=False)],
+    scores: Annotated[list[Path], typer.Argument(help="scores.h5 of each stream", show_default=False)],
+    frames: Annotated[Path, typer.Option(help="folder of the dataset's rgb shards", show_default=False)],
+    detections: Annotated[Path, typer.Option(help="detections.json of these scores", show_default=False)],
+    settings: SettingsText,
+) -> None:
+    """Write films of some test videos (.mp4), with known actions, detections and attention below the frames.
+
+    Example: atw run --dry-run results/demo/split1/films -- --printshellcmds
+    """
+    from atw import config
+    from atw.extras.drawing.scored_films import write_films
+    from atw.extras.drawing.scored_videos import VideoSelection
+
+    write_films(out, scores, frames, detections, VideoSelection.of(config.AttentionSettings.from_json(settings)))
 
 
 @app.command(rich_help_panel="Stages of the workflow")

@@ -12,13 +12,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
 from atw.config import AuditSettings
 from atw.evaluate.result import Result
+from atw.extras.drawing.scored_videos import VideoSelection, select_rows
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.page import render, write_report
+from atw.extras.report.videos import ATTENTION_VIDEOS, DETECTIONS
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
 from tests.unit.reported import MANY, many_classes
@@ -105,6 +108,22 @@ def test_the_command_writes_the_whole_page(trained: Trained, sources: dict[str, 
     flow = json.loads((trained.split / "fused.json").read_text())["attention"]["flow"]
     numbers = [f"{flow['actions'][name]['auc']:.3f}" for name in ("weights", "probability")]
     assert {f"{flow['peak']:.2f}", *numbers} <= set(read.of("td"))
+
+
+def test_known_actions_and_detections_are_bars_above_the_attention(trained: Trained, inputs: ReportInputs) -> None:
+    page = Reader(render(inputs, trained.root / "no logs"))
+    rated = json.loads((trained.split / "fused.json").read_text())["detections"]
+    assert {f"{rated['fused'][rule]['average_map']:.3f}" for rule in rated["fused"]} <= set(page.of("td"))
+    figures = page.data()["figures"]
+    over_time = [figures[f"attention-{number}"]["data"] for number in range(3)]
+    first = inputs.first
+    rows = select_rows(first, inputs.fused.argmax(axis=1), VideoSelection(count=ATTENTION_VIDEOS, seed=inputs.seed))
+    for row, traces in zip(rows, over_time, strict=True):
+        bars = [[trace["y"][0], *trace["x"]] for trace in traces if trace.get("yaxis") == "y2"]
+        known = first.actions.seconds[first.actions.video == row]
+        assert [bar[1:] for bar in bars if bar[0] == 1] == known.round(3).tolist()
+        best = sorted(inputs.detected[first.videos[row]], key=lambda one: -one.score)[:DETECTIONS]
+        assert [bar[1:] for bar in bars if bar[0] == 0] == [np.round(one.segment, 3).tolist() for one in best]
 
 
 def test_the_command_names_what_is_missing(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import LABEL_SEPARATOR
+from atw.config import LABEL_SEPARATOR, AttentionSettings
 from atw.data import sampling
 from atw.evaluate.scores import Scores
 from atw.files import InputError
@@ -38,6 +38,12 @@ class VideoSelection:
     stream: str = ""
     weights: Mapping[str, float] = field(default_factory=lambda: {"rgb": 1.0, "flow": 1.0, "warped": 0.5})
     on: Literal["logits", "probabilities"] = "logits"
+
+    @classmethod
+    def of(cls, settings: AttentionSettings) -> Self:
+        """The videos that pictures of a result show."""
+        weights = {str(stream): weight for stream, weight in settings.weights.items()}
+        return cls(seed=settings.seed, weights=weights, on=settings.add)
 
 
 def select_rows(scores: Scores, predicted: NDArray[np.integer], selection: VideoSelection) -> list[int]:

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.extras.drawing import COLOURS, films
+from atw.extras.drawing import films
 from atw.extras.drawing.figures import PREDICTION_FRAMES, WindowProbabilities, write_prediction_picture
+from atw.extras.drawing.strip import Bars, Strip
 from atw.extras.predict.prediction import Prediction
 from atw.files import InputError
 from atw.videos.decode import Audit, Frame, read
@@ -17,12 +18,7 @@ SUFFIXES = (".mp4", ".png")
 _HEIGHTS_PX = (240, 720)
 _THUMBNAIL_PX = 200
 _TOP = 5
-_LINE_PX = 24
-_CHART_PX = 96
-_BAR_PX = 8
-_LEAST_WIDTH_PX = 320
-_MARGIN_PX = 8
-_WHITE, _GREY, _LIGHT_GREY = (255, 255, 255), (110, 110, 110), (180, 180, 180)
+_SEGMENTS = (233, 180, 86)  # BGR
 
 
 def check_render(out: Path, video: Path) -> None:
@@ -102,50 +98,20 @@ def _windows(prediction: Prediction) -> WindowProbabilities:
 
 
 def _pictures(prediction: Prediction, frames: Iterator[Frame]) -> Iterator[NDArray[np.uint8]]:
-    """Each frame above the label of the moment and the attention of all streams, with a line at the moment.
+    """Each frame above the label of the moment and the attention of all streams.
 
     The label is that of the best segment at the moment if segments were asked for, or of the window whose middle is
     nearest, else that of the video.
     """
-    chart: NDArray[np.uint8] | None = None
+    segments = [one.segment for one in prediction.segments[:_TOP] if one.segment]
+    strip: Strip | None = None
     for number, frame in enumerate(frames):
-        if chart is None:
-            chart = _chart(prediction, max(frame.shape[1], _LEAST_WIDTH_PX))
-        below = chart.copy()
-        seconds = prediction.times.of_frame(number)
-        # OpenCV's letters are ASCII.
-        label = _label_at(prediction, seconds).encode("ascii", "replace").decode()
-        _write(below, label, (_MARGIN_PX, _LINE_PX - 7), _WHITE)
-        column = _column(seconds, prediction, chart.shape[1])
-        cv2.line(below, (column, _LINE_PX), (column, _LINE_PX + _CHART_PX), _WHITE, 1)
-        side = chart.shape[1] - frame.shape[1]
-        wide = cv2.copyMakeBorder(frame, 0, 0, side // 2, side - side // 2, cv2.BORDER_CONSTANT)
-        yield np.vstack([wide, below])
-
-
-def _chart(prediction: Prediction, width: int) -> NDArray[np.uint8]:
-    """The part below the frames that does not change: curves in multiples of the average weight, and a legend."""
-    chart = np.zeros((2 * _LINE_PX + _CHART_PX, width, 3), np.uint8)
-    relative = {name: one.attention * len(one.attention) for name, one in prediction.streams.items()}
-    highest = 1.1 * max(float(weights.max()) for weights in relative.values())
-    base = _LINE_PX + _CHART_PX
-    average = base - round(_CHART_PX / highest)
-    cv2.line(chart, (0, average), (width, average), _GREY, 1)
-    for one in prediction.segments[:_TOP]:
-        if one.segment:
-            start, end = (_column(seconds, prediction, width) for seconds in one.segment)
-            cv2.rectangle(chart, (start, _LINE_PX), (end, _LINE_PX + _BAR_PX), _LIGHT_GREY, cv2.FILLED)
-    place = _MARGIN_PX
-    for name, weights in relative.items():
-        red, green, blue = bytes.fromhex(COLOURS[name][1:])
-        columns = [_column(seconds, prediction, width) for seconds in prediction.streams[name].seconds]
-        rows = base - np.rint(weights / highest * _CHART_PX).astype(int)
-        points = np.column_stack([columns, rows]).astype(np.int32)
-        cv2.polylines(chart, [points], False, (blue, green, red), 2, cv2.LINE_AA)
-        _write(chart, name, (place, base + _LINE_PX - 7), (blue, green, red))
-        place += 62
-    _write(chart, "grey: average", (place + _MARGIN_PX, base + _LINE_PX - 7), _LIGHT_GREY, scale=0.4)
-    return chart
+        if strip is None:
+            curves = {name: (stream.seconds, stream.attention) for name, stream in prediction.streams.items()}
+            rows = [Bars("segments", _SEGMENTS, segments)] if segments else []
+            strip = Strip(curves, rows, seconds=prediction.times.seconds, width=frame.shape[1])
+        moment = prediction.times.of_frame(number)
+        yield strip.below(frame, moment, _label_at(prediction, moment))
 
 
 def _label_at(prediction: Prediction, seconds: float) -> str:
@@ -158,13 +124,3 @@ def _label_at(prediction: Prediction, seconds: float) -> str:
         probabilities = middle[min(middle, key=lambda moment: abs(moment - seconds))].probabilities
     best = int(probabilities.argmax())
     return f"{prediction.classes[best]}  {probabilities[best]:.2f}"
-
-
-def _column(seconds: float, prediction: Prediction, width: int) -> int:
-    return round(seconds / prediction.times.seconds * (width - 1))
-
-
-def _write(
-    picture: NDArray[np.uint8], text: str, place: tuple[int, int], colour: tuple[int, int, int], *, scale: float = 0.5
-) -> None:
-    cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)

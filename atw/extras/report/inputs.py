@@ -1,5 +1,6 @@
 """The files of a run that the report page is made from, read once and checked to belong together."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from atw.config import STREAMS
+from atw.config import STREAMS, Detect
 from atw.evaluate.compare import Outcomes, result_outcomes
+from atw.evaluate.detected import detect_videos
+from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse
 from atw.evaluate.result import Result, read_result
 from atw.evaluate.scores import Scores, read_scores
@@ -45,6 +48,7 @@ class ReportInputs:
         histories: rows of history.jsonl by stream.
         stored: where the shards hold each video, by stream; rgb is there even if it was not scored.
         findings: quarantined and repaired videos.
+        detected: of the fusion, by video; none where no actions are known.
     """
 
     result: Result
@@ -54,6 +58,7 @@ class ReportInputs:
     histories: dict[str, list[HistoryRow]]
     stored: dict[str, dict[str, StoredVideo]]
     findings: list[Finding]
+    detected: dict[str, list[Detection]]
 
     @property
     def first(self) -> Scores:
@@ -103,7 +108,16 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
         histories={stream: _read_history(folder / "history.jsonl") for stream, folder in folders.items()},
         stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
         findings=_read_findings(quarantine),
+        detected=_detect(result, {stream: folder / "scores.h5" for stream, folder in folders.items()}, scores),
     )
+
+
+def _detect(result: Result, files: Mapping[str, Path], scores: Mapping[str, Scores]) -> dict[str, list[Detection]]:
+    """What detections.json of the result says of each video; nothing where no actions are known."""
+    if not result.detections:
+        return {}
+    given = Detect.model_validate(result.provenance["fuse"].get("detect", {}))
+    return detect_videos(files, scores, given, weights=result.fusion.weights, on=result.fusion.on).fused
 
 
 def _read_history(path: Path) -> list[HistoryRow]:

@@ -21,6 +21,7 @@ from atw.extras.report.charts import (
     chart,
     frame_pictures,
     jpeg_address,
+    plain,
     spread,
     stream_line,
 )
@@ -30,6 +31,7 @@ from atw.videos.times import Times
 
 ATTENTION_VIDEOS = 4
 ATTENTION_FRAMES = 8
+DETECTIONS = 5  # of a video, the best ones
 MISTAKES = 12
 MISTAKE_PICTURES = 4
 _LARGEST = 4.0  # times the average weight; the last bin has all weights above
@@ -113,14 +115,46 @@ def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Fig
         )
         for stream, (seconds, weights) in curves.items()
     ]
+    above: dict[str, object] = {}
+    if inputs.detected:
+        traces += _bars(inputs, row)
+        names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"]}
+        above = {"yaxis2": axis("", domain=[0.8, 1], range=[-0.6, 1.6], showgrid=False, zeroline=False, **names)}
     return chart(
         traces,
-        height_px=210,
+        height_px=270 if above else 210,
         xaxis=axis("", range=[0, times.seconds], ticksuffix=" s", hoverformat=".2f"),
-        yaxis=axis("times average", rangemode="tozero"),
+        yaxis=axis("times average", rangemode="tozero", domain=[0, 0.74 if above else 1]),
+        **above,
         margin={"l": 52, "r": 12, "t": 34, "b": 26},  # left and right as the row of frames below
         hovermode="x unified",
     )
+
+
+def _bars(inputs: ReportInputs, row: int) -> list[go.Scatter]:
+    """The known actions of a video, and what is detected in it: bars on the axis above the curves."""
+    first = inputs.first
+    known = (first.actions.video == row) & (first.actions.label >= 0)
+    actions = zip(first.actions.label[known], first.actions.seconds[known].tolist(), strict=True)
+    best = sorted(inputs.detected.get(first.videos[row], []), key=lambda one: -one.score)[:DETECTIONS]
+    bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in actions]
+    bars += [
+        (0, f"{plain(one.label)} {one.score:.2f}", list(one.segment), "var(--fused)") for one in best if one.segment
+    ]
+    return [
+        go.Scatter(
+            x=np.round(segment, 3).tolist(),
+            y=[height, height],
+            name=("detected", "action")[height],
+            text=[text, text],
+            hovertemplate="%{text}",
+            mode="lines",
+            line={"width": 8, "color": colour},
+            yaxis="y2",
+            showlegend=False,
+        )
+        for height, text, segment, colour in bars
+    ]
 
 
 @dataclass(frozen=True)
