@@ -18,7 +18,7 @@ from atw.shards import Shard
 
 _LEAST_HEIGHT_PX = 288  # smaller frames are enlarged by a whole number
 _DETECTIONS = 5  # of a video, the best ones
-_ACTIONS, _RIGHT, _WRONG = (66, 228, 240), (233, 180, 86), (150, 120, 180)  # BGR
+_ACTIONS, _RIGHT, _WRONG = (66, 228, 240), (233, 180, 86), (167, 121, 204)  # BGR
 
 
 def write_films(
