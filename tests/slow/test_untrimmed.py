@@ -25,6 +25,7 @@ SMALL = {
     "consensus_table": {"rows": ["average", "gated"], "against": ["average"], "seeds": 2, "splits": 1},
 }
 RESULT = "results/demo-untrimmed/experiments/consensus-gated/split1"
+WANTED = ("detections.json", "films", "report.html")
 
 
 @pytest.mark.timeout(900)
@@ -32,7 +33,7 @@ def test_from_nothing_to_table_and_page(workplace: Workplace) -> None:
     folder = workplace.folder
     shutil.copy(REPOSITORY / "config.yaml", folder)
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
-    targets = ["results/demo-untrimmed/tables/consensus.json", f"{RESULT}/detections.json", f"{RESULT}/report.html"]
+    targets = ["results/demo-untrimmed/tables/consensus.json", *(f"{RESULT}/{name}" for name in WANTED)]
     workplace.snakemake("--configfile", "small.yaml", "--", *targets, timeout=800)
 
     table = json.loads((folder / targets[0]).read_text())
@@ -49,3 +50,4 @@ def test_from_nothing_to_table_and_page(workplace: Workplace) -> None:
     assert fused["detections"]["videos"] == 16
     detected = json.loads((folder / RESULT / "detections.json").read_text())
     assert len(detected["results"]) == 16
+    assert len(list((folder / RESULT / "films").glob("*.mp4"))) == 4
