@@ -41,9 +41,9 @@ RECIPES = {
     "score": 3,
     "fuse": 5,
     "summary": 2,
-    "table": 2,
+    "table": 3,
     "consensus_table": 2,
-    "attention": 4,
+    "attention": 5,
     "detect": 1,
     "report": 4,
 }

@@ -29,6 +29,12 @@ class Actions:
         table = np.array(sorted(rows), np.float64).reshape(-1, 4)
         return cls(table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2:])
 
+    def shown_in(self, row: int) -> list[tuple[int, tuple[float, float]]]:
+        """Return class, and start and end in seconds, of each known action of the video in a row."""
+        own = (self.video == row) & (self.label >= 0)
+        seconds = [(start, end) for start, end in self.seconds[own].tolist()]
+        return list(zip(self.label[own].tolist(), seconds, strict=True))
+
     def locate(
         self, seconds: NDArray[np.float64], own: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

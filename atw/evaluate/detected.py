@@ -60,8 +60,9 @@ def detect_videos(
     *,
     weights: Mapping[str, float],
     on: Addend,
+    rows: Sequence[int] | None = None,
 ) -> Detected:
-    """Detect the classes of every scored video.
+    """Detect the classes of scored videos.
 
     Args:
         files: by stream, the file of the scores, which has those of the snippets.
@@ -69,6 +70,7 @@ def detect_videos(
         settings: which detections there are.
         weights: by stream; one without a weight takes no part.
         on: what the fusion adds.
+        rows: of the videos; None for all.
 
     Raises:
         InputError: a file is damaged, or the streams cannot be fused, see `fuse`.
@@ -79,7 +81,8 @@ def detect_videos(
     found = Detected(streams={stream: {} for stream in weights})
     with contextlib.ExitStack() as stack:
         readers = {stream: stack.enter_context(snippet_reader(files[stream])) for stream in weights}
-        for row, video in enumerate(first.videos):
+        for row in range(len(first.videos)) if rows is None else rows:
+            video = first.videos[row]
             signals = {stream: _signal(scores[stream], row, readers[stream](row)) for stream in weights}
             found.fused[video] = detect(fuse_signals(signals, weights), shares[row], first.classes, settings)
             for stream, signal in signals.items():

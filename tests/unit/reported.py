@@ -40,7 +40,7 @@ def _inputs(path: Path, content: Result, scores: dict[str, Scores]) -> ReportInp
         histories={stream: [] for stream in scores},
         stored={},
         findings=[],
-        detected={},
+        files={},
     )
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from atw.config import AuditSettings
+from atw.config import AuditSettings, Detect
+from atw.evaluate.detected import detect_videos
 from atw.evaluate.result import Result
 from atw.extras.drawing.scored_videos import VideoSelection, select_rows
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.page import render, write_report
-from atw.extras.report.videos import ATTENTION_VIDEOS, DETECTIONS
+from atw.extras.report.videos import ATTENTION_VIDEOS
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
 from tests.unit.reported import MANY, many_classes
@@ -118,11 +119,14 @@ def test_known_actions_and_detections_are_bars_above_the_attention(trained: Trai
     over_time = [figures[f"attention-{number}"]["data"] for number in range(3)]
     first = inputs.first
     rows = select_rows(first, inputs.fused.argmax(axis=1), VideoSelection(count=ATTENTION_VIDEOS, seed=inputs.seed))
+    files = {stream: trained.split / stream / "scores.h5" for stream in STREAMS}
+    fusion = inputs.result.fusion
+    detected = detect_videos(files, inputs.scores, Detect(), weights=fusion.weights, on=fusion.on).fused
     for row, traces in zip(rows, over_time, strict=True):
         bars = [[trace["y"][0], *trace["x"]] for trace in traces if trace.get("yaxis") == "y2"]
         known = first.actions.seconds[first.actions.video == row]
         assert [bar[1:] for bar in bars if bar[0] == 1] == known.round(3).tolist()
-        best = sorted(inputs.detected[first.videos[row]], key=lambda one: -one.score)[:DETECTIONS]
+        best = sorted(detected[first.videos[row]], key=lambda one: -one.score)[:5]
         assert [bar[1:] for bar in bars if bar[0] == 0] == [np.round(one.segment, 3).tolist() for one in best]
 
 

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.evaluate.attention import stream_attention
-from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.figures import ShownFrame, VideoAttention, write_attention_picture
 from atw.extras.drawing.scored_videos import (
     StoredVideo,
     VideoSelection,
+    choose_videos,
     middle_frames,
-    select_rows,
     stored_videos,
 )
 from atw.files import InputError, write_json
@@ -40,9 +39,7 @@ def write_attention(out: Path, score_paths: Sequence[Path], frames: Path, select
     shown = selection.stream or next(iter(scores))
     if shown not in scores:
         raise InputError(f"there are no scores of the stream {shown!r}, only of {', '.join(scores)}")
-    weights = {stream: weight for stream, weight in selection.weights.items() if weight and stream in scores}
-    predicted = fuse(scores, weights=weights, on=selection.on).argmax(axis=1)
-    rows = select_rows(scores[shown], predicted, selection)
+    predicted, rows = choose_videos(scores, selection)
     stored = stored_videos(frames, scores, "rgb")
     videos = [_video(scores, row, shown, int(predicted[row]), stored) for row in rows]
     write_attention_picture(videos, shown, out)
@@ -74,7 +71,6 @@ def _video(
     path, entry = stored[video]
     frames, weights = middle_frames(one, row, entry.count), one.curve(row)[1]
     flat = bool(one.flat[row])
-    known = (one.actions.video == row) & (one.actions.label >= 0)
     above, below = _snippets_shown(frames, weights, flat=flat)
     with Shard(path) as shard:
         times = shard.times(entry)
@@ -97,7 +93,7 @@ def _video(
         highest=highest,
         lowest=lowest,
         curves={stream: scored.curve(row) for stream, scored in scores.items()},
-        actions=[(start, end) for start, end in one.actions.seconds[known].tolist()],
+        actions=[segment for _, segment in one.actions.shown_in(row)],
     )
 
 

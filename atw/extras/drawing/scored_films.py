@@ -8,16 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw.evaluate.detection_files import Detection, read_detections
-from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing import films
-from atw.extras.drawing.scored_videos import StoredVideo, VideoSelection, heading, select_rows, stored_videos
+from atw.extras.drawing.scored_videos import (
+    StoredVideo,
+    VideoSelection,
+    best_detections,
+    choose_videos,
+    heading,
+    stored_videos,
+)
 from atw.extras.drawing.strip import Bars, Strip
 from atw.files import InputError
 from atw.shards import Shard
 
 _LEAST_HEIGHT_PX = 288  # smaller frames are enlarged by a whole number
-_DETECTIONS = 5  # of a video, the best ones
 _ACTIONS, _RIGHT, _WRONG = (66, 228, 240), (233, 180, 86), (167, 121, 204)  # BGR
 
 
@@ -40,9 +45,7 @@ def write_films(
     """
     scores = {one.stream: one for one in map(read_scores, score_paths)}
     first = next(iter(scores.values()))
-    weights = {stream: weight for stream, weight in selection.weights.items() if weight and stream in scores}
-    predicted = fuse(scores, weights=weights, on=selection.on).argmax(axis=1)
-    rows = select_rows(first, predicted, selection)
+    predicted, rows = choose_videos(scores, selection)
     stored = stored_videos(frames, scores, "rgb")
     found = read_detections(detections).results
     folder.mkdir(parents=True, exist_ok=True)
@@ -50,9 +53,15 @@ def write_films(
         video = first.videos[row]
         if video not in found:
             raise InputError(f"{detections} says nothing of {video}; run the workflow for it again")
-        best = sorted(found[video], key=lambda one: -one.score)[:_DETECTIONS]
         title = heading(first.label(row), first.classes[predicted[row]])
-        _write_film(folder / f"{row:05d}_{Path(video).stem}.mp4", scores, row, stored[video], best, title)
+        _write_film(
+            folder / f"{row:05d}_{Path(video).stem}.mp4",
+            scores,
+            row,
+            stored[video],
+            best_detections(found[video]),
+            title,
+        )
 
 
 def _write_film(
@@ -60,9 +69,8 @@ def _write_film(
 ) -> None:
     first = next(iter(scores.values()))
     own = {first.classes[label] for label in np.flatnonzero(first.truth[row])}
-    known = (first.actions.video == row) & (first.actions.label >= 0)
     rows = [
-        Bars("actions", _ACTIONS, [(start, end) for start, end in first.actions.seconds[known].tolist()]),
+        Bars("actions", _ACTIONS, [segment for _, segment in first.actions.shown_in(row)]),
         Bars("detected", _RIGHT, [one.segment for one in found if one.segment and one.label in own]),
         Bars("other class", _WRONG, [one.segment for one in found if one.segment and one.label not in own]),
     ]

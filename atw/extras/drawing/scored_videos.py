@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 
 from atw.config import LABEL_SEPARATOR, AttentionSettings
 from atw.data import sampling
+from atw.evaluate.detection_files import Detection
+from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores
 from atw.files import InputError
 from atw.shards import Entry, Shard
+
+_DETECTIONS = 5  # of a video
 
 
 class StoredVideo(NamedTuple):
@@ -46,6 +50,13 @@ class VideoSelection:
         return cls(seed=settings.seed, weights=weights, on=settings.add)
 
 
+def choose_videos(scores: Mapping[str, Scores], selection: VideoSelection) -> tuple[NDArray[np.integer], list[int]]:
+    """Return the class that the fusion of a selection gives each video, [V], and the rows of the videos to show."""
+    weights = {stream: weight for stream, weight in selection.weights.items() if weight and stream in scores}
+    predicted = fuse(scores, weights=weights, on=selection.on).argmax(axis=1)
+    return predicted, select_rows(next(iter(scores.values())), predicted, selection)
+
+
 def select_rows(scores: Scores, predicted: NDArray[np.integer], selection: VideoSelection) -> list[int]:
     """Return the row numbers of the videos to show; if too few are classified correctly, others fill up.
 
@@ -66,6 +77,11 @@ def select_rows(scores: Scores, predicted: NDArray[np.integer], selection: Video
     wrong = ~scores.truth[drawn, predicted[drawn]]
     best = drawn[np.argsort(wrong, kind="stable")][: selection.count]
     return sorted(best.tolist())
+
+
+def best_detections(found: Sequence[Detection]) -> list[Detection]:
+    """Return the detections of a video that are drawn, from the highest score down."""
+    return sorted(found, key=lambda one: -one.score)[:_DETECTIONS]
 
 
 def heading(label: str, predicted: str) -> str:

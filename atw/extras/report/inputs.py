@@ -1,6 +1,6 @@
 """The files of a run that the report page is made from, read once and checked to belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class ReportInputs:
         histories: rows of history.jsonl by stream.
         stored: where the shards hold each video, by stream; rgb is there even if it was not scored.
         findings: quarantined and repaired videos.
-        detected: of the fusion, by video; none where no actions are known.
+        files: the score files by stream, for the scores of the snippets.
     """
 
     result: Result
@@ -58,7 +58,7 @@ class ReportInputs:
     histories: dict[str, list[HistoryRow]]
     stored: dict[str, dict[str, StoredVideo]]
     findings: list[Finding]
-    detected: dict[str, list[Detection]]
+    files: dict[str, Path]
 
     @property
     def first(self) -> Scores:
@@ -79,6 +79,12 @@ class ReportInputs:
         """Fuse the scores with other weights, [V, K]."""
         return fuse(self.scores, weights=weights, on=self.result.fusion.on)
 
+    def detect(self, rows: Sequence[int]) -> dict[str, list[Detection]]:
+        """What detections.json of the result says of the videos in some rows, by video."""
+        given = Detect.model_validate(self.result.provenance["fuse"].get("detect", {}))
+        on = self.result.fusion.on
+        return detect_videos(self.files, self.scores, given, weights=self.weights, on=on, rows=rows).fused
+
 
 def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInputs:
     """Read a result and the files around it.
@@ -98,7 +104,8 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
                 f"{result_path} has the stream {stream!r}, which is none of {', '.join(STREAMS)}; make it again"
             )
     folders = {stream: result_path.parent / stream for stream in result.streams}
-    scores = {stream: read_scores(folder / "scores.h5") for stream, folder in folders.items()}
+    files = {stream: folder / "scores.h5" for stream, folder in folders.items()}
+    scores = {stream: read_scores(path) for stream, path in files.items()}
     fused = fuse(scores, weights=result.fusion.weights, on=result.fusion.on)
     return ReportInputs(
         result=result,
@@ -108,16 +115,8 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
         histories={stream: _read_history(folder / "history.jsonl") for stream, folder in folders.items()},
         stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
         findings=_read_findings(quarantine),
-        detected=_detect(result, {stream: folder / "scores.h5" for stream, folder in folders.items()}, scores),
+        files=files,
     )
-
-
-def _detect(result: Result, files: Mapping[str, Path], scores: Mapping[str, Scores]) -> dict[str, list[Detection]]:
-    """What detections.json of the result says of each video; nothing where no actions are known."""
-    if not result.detections:
-        return {}
-    given = Detect.model_validate(result.provenance["fuse"].get("detect", {}))
-    return detect_videos(files, scores, given, weights=result.fusion.weights, on=result.fusion.on).fused
 
 
 def _read_history(path: Path) -> list[HistoryRow]:

@@ -1,5 +1,6 @@
 """Sections of the page that show videos: attention over time, and the worst errors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +10,12 @@ from scipy.special import softmax
 
 from atw.config import LABEL_SEPARATOR
 from atw.evaluate.attention import StreamAttention, stream_attention
+from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import probabilities
 from atw.evaluate.metrics import in_top
+from atw.evaluate.scores import Scores
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
-from atw.extras.drawing.scored_videos import VideoSelection, heading, select_rows
+from atw.extras.drawing.scored_videos import VideoSelection, best_detections, heading, select_rows
 from atw.extras.report.charts import (
     PERCENT,
     PageSection,
@@ -31,7 +34,6 @@ from atw.videos.times import Times
 
 ATTENTION_VIDEOS = 4
 ATTENTION_FRAMES = 8
-DETECTIONS = 5  # of a video, the best ones
 MISTAKES = 12
 MISTAKE_PICTURES = 4
 _LARGEST = 4.0  # times the average weight; the last bin has all weights above
@@ -74,13 +76,14 @@ def attention(inputs: ReportInputs) -> Attention:
     predicted = inputs.fused.argmax(axis=1)
     videos, figures = [], {"attention": _attention_histogram(inputs)}
     rows = select_rows(first, predicted, VideoSelection(count=ATTENTION_VIDEOS, seed=inputs.seed))
+    detected = inputs.detect(rows) if inputs.result.detections else {}
     for number, row in enumerate(rows):
         stored = inputs.stored["rgb"][first.videos[row]]
         with Shard(stored.path) as shard:
             times = shard.times(stored.entry)
         title = heading(first.label(row), first.classes[int(predicted[row])])
         videos.append(AttentionVideo(first.videos[row], title, frame_pictures(stored, ATTENTION_FRAMES)))
-        figures[f"attention-{number}"] = _attention_over_time(inputs, row, times)
+        figures[f"attention-{number}"] = _attention_over_time(inputs, row, times, detected.get(first.videos[row]))
     return Attention(streams=streams, videos=videos, figures=figures)
 
 
@@ -103,7 +106,10 @@ def _attention_histogram(inputs: ReportInputs) -> go.Figure:
     )
 
 
-def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Figure:
+def _attention_over_time(
+    inputs: ReportInputs, row: int, times: Times, detected: Sequence[Detection] | None
+) -> go.Figure:
+    """The attention of each stream; above it what is detected and shown, unless no actions are known (None)."""
     curves = {stream: one.curve(row) for stream, one in inputs.scores.items()}
     traces = [
         go.Scatter(
@@ -116,8 +122,8 @@ def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Fig
         for stream, (seconds, weights) in curves.items()
     ]
     above: dict[str, object] = {}
-    if inputs.detected:
-        traces += _bars(inputs, row)
+    if detected is not None:
+        traces += _bars(inputs.first, row, detected)
         names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"]}
         above = {"yaxis2": axis("", domain=[0.8, 1], range=[-0.6, 1.6], showgrid=False, zeroline=False, **names)}
     return chart(
@@ -131,15 +137,13 @@ def _attention_over_time(inputs: ReportInputs, row: int, times: Times) -> go.Fig
     )
 
 
-def _bars(inputs: ReportInputs, row: int) -> list[go.Scatter]:
+def _bars(first: Scores, row: int, detected: Sequence[Detection]) -> list[go.Scatter]:
     """The known actions of a video, and what is detected in it: bars on the axis above the curves."""
-    first = inputs.first
-    known = (first.actions.video == row) & (first.actions.label >= 0)
-    actions = zip(first.actions.label[known], first.actions.seconds[known].tolist(), strict=True)
-    best = sorted(inputs.detected.get(first.videos[row], []), key=lambda one: -one.score)[:DETECTIONS]
-    bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in actions]
+    bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in first.actions.shown_in(row)]
     bars += [
-        (0, f"{plain(one.label)} {one.score:.2f}", list(one.segment), "var(--fused)") for one in best if one.segment
+        (0, f"{plain(one.label)} {one.score:.2f}", one.segment, "var(--fused)")
+        for one in best_detections(detected)
+        if one.segment
     ]
     return [
         go.Scatter(
