@@ -4,11 +4,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 from atw import __version__
 from atw.extras.reference import markdown
@@ -77,6 +79,16 @@ def test_pins_name_no_package_host_and_satisfy_the_ranges() -> None:
     for text in (*project["dependencies"], *extras["dev"], *extras["docs"]):
         wanted = Requirement(text)
         assert wanted.specifier.contains(versions[wanted.name.lower()]), text
+
+
+def test_every_installed_pin_runs_on_the_oldest_python_that_is_promised() -> None:
+    """A package that asks for 3.11.5 would end `make` on a Debian 12."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    pinned = (REPOSITORY / "envs/requirements.txt").read_text(encoding="utf-8")
+    everywhere = re.findall(r"^([\w.-]+)==[^;\n]+$", pinned, re.MULTILINE)  # without a marker
+    wanted = {name: metadata(name)["Requires-Python"] for name in everywhere}
+    assert [name for name, versions in wanted.items() if versions and oldest not in SpecifierSet(versions)] == []
 
 
 def test_what_a_forge_runs_is_there_to_be_run() -> None:
