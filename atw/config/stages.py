@@ -43,9 +43,9 @@ RECIPES = {
     "summary": 2,
     "table": 3,
     "consensus_table": 2,
-    "attention": 5,
+    "attention": 6,
     "detect": 1,
-    "report": 4,
+    "report": 5,
 }
 
 

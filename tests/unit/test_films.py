@@ -76,3 +76,10 @@ def test_text_is_what_a_strip_can_write() -> None:
     assert shown.shape == (10 + 24 + 12 + 96 + 24, 320, 3)
     assert (shown == strip.below(picture, 0.5, "w?ve")).all()
     assert (shown != strip.below(picture, 0.6, "w?ve")).any()
+
+
+def test_the_end_of_a_long_text_is_seen() -> None:
+    strip = Strip({"rgb": (np.array([0.1]), np.array([1.0]))}, [], seconds=1.0, width=320)
+    picture = np.zeros((10, 320, 3), np.uint8)
+    shown = [strip.below(picture, 0.5, f"{'shown and detected ' * 3}{end}") for end in "ab"]
+    assert (shown[0] != shown[1]).any()

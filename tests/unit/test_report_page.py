@@ -123,7 +123,10 @@ def test_known_actions_and_detections_are_bars_above_the_attention(trained: Trai
     fusion = inputs.result.fusion
     detected = detect_videos(files, inputs.scores, Detect(), weights=fusion.weights, on=fusion.on).fused
     for row, traces in zip(rows, over_time, strict=True):
-        bars = [[trace["y"][0], *trace["x"]] for trace in traces if trace.get("yaxis") == "y2"]
+        above = [trace for trace in traces if trace.get("yaxis") == "y2"]
+        bars = [[trace["y"][0], trace["x"][0], trace["x"][-1]] for trace in above]
+        # Only points answer the mouse.
+        assert all(max(np.diff(trace["x"])) < first.seconds[row].max() / 20 for trace in above)
         known = first.actions.seconds[first.actions.video == row]
         assert [bar[1:] for bar in bars if bar[0] == 1] == known.round(3).tolist()
         best = sorted(detected[first.videos[row]], key=lambda one: -one.score)[:5]

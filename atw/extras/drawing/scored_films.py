@@ -68,7 +68,7 @@ def _write_film(
     out: Path, scores: Mapping[str, Scores], row: int, stored: StoredVideo, found: Sequence[Detection], title: str
 ) -> None:
     first = next(iter(scores.values()))
-    own = {first.classes[label] for label in np.flatnonzero(first.truth[row])}
+    own = {first.classes[label] for label in np.flatnonzero(first.truth[row])} or {*first.classes}
     rows = [
         Bars("actions", _ACTIONS, [segment for _, segment in first.actions.shown_in(row)]),
         Bars("detected", _RIGHT, [one.segment for one in found if one.segment and one.label in own]),

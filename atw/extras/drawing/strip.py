@@ -86,7 +86,9 @@ class Strip:
 
 
 def _write(picture: NDArray[np.uint8], text: str, place: tuple[int, int], colour: Colour, *, scale: float = 0.5) -> int:
-    """Write a text and return its width; OpenCV's letters are ASCII."""
+    """Write a text, smaller if the picture ends before it, and return its width; OpenCV's letters are ASCII."""
     plain = text.encode("ascii", "replace").decode()
+    room = picture.shape[1] - place[0]
+    scale *= min(1, room / max(cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0], 1))
     cv2.putText(picture, plain, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
     return int(cv2.getTextSize(plain, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0])

@@ -1,5 +1,6 @@
 """Sections of the page that show videos: attention over time, and the worst errors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ ATTENTION_FRAMES = 8
 MISTAKES = 12
 MISTAKE_PICTURES = 4
 _LARGEST = 4.0  # times the average weight; the last bin has all weights above
+_HOVERED = 40  # points of a bar that is as long as the video
 _BINS = 40
 _PERCENTILE = 99.0
 _LEAST_FULL_PX = 1.0
@@ -123,7 +125,7 @@ def _attention_over_time(
     ]
     above: dict[str, object] = {}
     if detected is not None:
-        traces += _bars(inputs.first, row, detected)
+        traces += _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
         names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"]}
         above = {"yaxis2": axis("", domain=[0.8, 1], range=[-0.6, 1.6], showgrid=False, zeroline=False, **names)}
     return chart(
@@ -137,27 +139,31 @@ def _attention_over_time(
     )
 
 
-def _bars(first: Scores, row: int, detected: Sequence[Detection]) -> list[go.Scatter]:
-    """The known actions of a video, and what is detected in it: bars on the axis above the curves."""
+def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float) -> list[go.Scatter]:
+    """The known actions of a video, and what is detected in it: bars on the axis above the curves.
+
+    A bar has a point every `step` seconds or less, because only points answer the mouse.
+    """
     bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in first.actions.shown_in(row)]
     bars += [
         (0, f"{plain(one.label)} {one.score:.2f}", one.segment, "var(--fused)")
         for one in best_detections(detected)
         if one.segment
     ]
+    points = [np.linspace(*segment, 1 + math.ceil((segment[1] - segment[0]) / step)) for _, _, segment, _ in bars]
     return [
         go.Scatter(
-            x=np.round(segment, 3).tolist(),
-            y=[height, height],
+            x=seconds.round(3).tolist(),
+            y=[height] * len(seconds),
             name=("detected", "action")[height],
-            text=[text, text],
+            text=[text] * len(seconds),
             hovertemplate="%{text}",
             mode="lines",
             line={"width": 8, "color": colour},
             yaxis="y2",
             showlegend=False,
         )
-        for height, text, segment, colour in bars
+        for (height, text, _, colour), seconds in zip(bars, points, strict=True)
     ]
 
 
