@@ -85,12 +85,13 @@ def _known_actions(scores: Scores) -> KnownActions | None:
     return KnownActions(
         videos=len(inside),
         share=float(((inside & counted).sum(axis=1) / counted.sum(axis=1)).mean()),
-        weights=_localisation(scores.attention.mean(axis=1)[rows], inside, counted),
-        probability=_localisation(scores.probability[rows], inside, counted),
+        weights=localisation(scores.attention.mean(axis=1)[rows], inside, counted),
+        probability=localisation(scores.probability[rows], inside, counted),
     )
 
 
-def _localisation(values: NDArray[np.float32], inside: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Localisation:
+def localisation(values: NDArray[np.float32], inside: NDArray[np.bool_], counted: NDArray[np.bool_]) -> Localisation:
+    """Say how well numbers of snippets [V, M] find the actions; each video has snippets that count, see `locate`."""
     known = np.where(counted, values, -np.inf)
     largest = known == known.max(axis=1, keepdims=True)
     return Localisation(
