@@ -1,6 +1,7 @@
 """Frames and fields of new videos: which are computed, and how often."""
 
 import io
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from atw import config
 from atw.data import augment
 from atw.evaluate.scores import read_scores
 from atw.extras.predict.items import VideoItems
+from atw.files import InputError
 from atw.flow import engine
 from atw.terminal import meter
+from atw.videos.decode import BadVideoError, read
+from atw.videos.times import Times
 from tests.conftest import _moving_frames
 from tests.unit.trained import TEST_VIDEOS, Trained
 
@@ -39,6 +43,61 @@ def test_long_runs_of_pairs_are_cut_and_change_nothing(tmp_path: Path, predictor
     video = write_mjpeg(tmp_path / "run.avi", _moving_frames(60))
     with_windows, whole = predictor.predict(video, window_seconds=0.4), predictor.predict(video)
     assert np.allclose(with_windows.probabilities, whole.probabilities, atol=1e-6)
+
+
+class Passes:
+    """Counts how often a prediction decodes its video; `after` is called with the path behind the first time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, after: Callable[[Path], object] = lambda _: None) -> None:
+        self.count = 0
+
+        def counted(path: Path, *others: Any, **settings: Any) -> Iterator[Any]:
+            self.count += 1
+            yield from read(path, *others, **settings)
+            after(path)
+
+        monkeypatch.setattr("atw.extras.predict.items.read", counted)
+
+
+def test_a_video_is_decoded_once(trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    passes = Passes(monkeypatch)
+    predictor.predict(trained.root / "left/1.avi", window_seconds=0.4, segments=True)
+    assert passes.count == 1
+
+
+@pytest.mark.parametrize("promised", [None, 31, 29])
+def test_a_video_of_other_frames_than_its_packets_promise(
+    trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch, promised: int | None
+) -> None:
+    """It is decoded again, and what is said of it is the same."""
+    expected = predictor.predict(trained.root / "left/1.avi", window_seconds=0.4, segments=True)
+    times = promised and Times.of(np.arange(promised + 1) / 25, frames=promised, fps=25)
+    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: times)
+    passes = Passes(monkeypatch)
+    found = predictor.predict(trained.root / "left/1.avi", window_seconds=0.4, segments=True)
+    assert passes.count == 2
+    assert found.to_json() == expected.to_json()
+
+
+def test_a_window_is_refused_by_the_true_times_alone(
+    trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Times.of(np.arange(31.0), frames=30, fps=1)  # here a window of .4 s has no two frames
+    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: slow)
+    assert predictor.predict(trained.root / "left/1.avi", window_seconds=0.4).windows
+    with pytest.raises(InputError, match=r"a window of 0\.05 s has 1 frames at 25 frames/s"):
+        predictor.predict(trained.root / "left/1.avi", window_seconds=0.05)
+
+
+def test_a_file_that_changes_between_two_passes_is_refused(
+    tmp_path: Path, trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = tmp_path / "v.avi"
+    video.write_bytes((trained.root / "left/1.avi").read_bytes())
+    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: None)
+    Passes(monkeypatch, lambda path: path.write_bytes((trained.root / "up/1.avi").read_bytes()))
+    with pytest.raises(BadVideoError, match="the file was changed while it was read"):
+        predictor.predict(video)
 
 
 def test_matches_along_the_flow(tmp_path: Path, moving_frames: Any, write_mjpeg: Any) -> None:
@@ -68,7 +127,7 @@ def test_the_flow_of_a_block_is_computed_once(
     for settings, times in zip(({"flow": flow}, {}, {"flow": wider}), solved, strict=True):
         with io.BytesIO() as file, meter("flow", "pairs", 5) as progress:
             items = VideoItems(trained.root / "left/1.avi", {**settings, "warped": warped}, threads=1, file=file)
-            items.compute(items.examine(), {"warped": range(3, 8)}, progress)
+            items.compute({"warped": range(3, 8)}, progress)
             found.append(items.snippets("warped", np.arange(3, 8)[:, None], crops, 32))
         assert [calls.pop() for _ in range(times)] == [5] * times
         assert not calls

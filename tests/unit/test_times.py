@@ -6,8 +6,9 @@ import av
 import numpy as np
 import pytest
 
+from atw.videos.decode import expected_times
 from atw.videos.times import Clock, Times, mean_rate
-from tests.unit.encoded import COUNT, Image, Sound, decode, encode, reason
+from tests.unit.encoded import BASES, COUNT, LIMITS, Image, Sound, decode, encode, reason
 
 CASES = Path(__file__).parents[1] / "cases" / "videos"
 VARIABLE = [number + number // 3 for number in range(COUNT)]  # every fourth place is empty
@@ -152,3 +153,31 @@ def test_the_first_stream_of_pictures_is_used_whatever_its_bit_rate(name: str) -
     assert numbers(frames) == list(range(100, 160))
     lacking = "no stream of pictures 2, counted from 0: it has 2; see preprocess.picture_stream"
     assert reason(CASES / name, picture_stream=2) == lacking
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_packets_alone_tell_the_times_of_a_whole_file(tmp_path: Path, sound: Sound, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(sound[name][0])
+    same_as_decoded(path)
+    encode(path, sound[name][1], BASES[name][0], VARIABLE)
+    same_as_decoded(path)
+
+
+@pytest.mark.parametrize("name", ["sound.flv", "theora15.ogv", "vfr.avi"])
+def test_packets_alone_tell_the_times_of_the_cases(name: str) -> None:
+    same_as_decoded(CASES / name)
+
+
+def same_as_decoded(path: Path) -> None:
+    expected, (_, audit) = expected_times(path, **LIMITS), decode(path)
+    assert expected is not None and expected.source == audit.times.source
+    assert expected.edges == pytest.approx(audit.times.edges)
+
+
+def test_packets_that_tell_nothing(tmp_path: Path, sound: Sound) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "v.mp4").write_bytes(sound["h264.mp4"][0])
+    assert expected_times(tmp_path / "missing.mp4", **LIMITS) is None
+    assert expected_times(tmp_path / "text.mp4", **LIMITS) is None
+    assert expected_times(tmp_path / "v.mp4", **LIMITS | {"max_frames": COUNT - 1}) is None

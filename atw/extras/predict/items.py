@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from atw.config import FlowShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
-from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess.resources import Resources
 from atw.preprocess.streams import Items, flow_to_items, to_items, warped_to_items
 from atw.shards import Entry, decode_field, decode_frame, places_of
 from atw.terminal import Meter
-from atw.videos.decode import Audit, BadVideoError, Frame, read
+from atw.videos.decode import Audit, Frame, expected_times, read
+from atw.videos.times import Times
 
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.
 _MAX_FRAMES = 86_400 * 60
@@ -54,34 +54,32 @@ class VideoItems:
         self._file = file
         self._places: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def examine(self) -> Audit:
-        """Decode the video once and return what was found.
+    def expected_times(self) -> Times | None:
+        """Say when the video's frames are shown, as far as that is known without decoding, see `decode`."""
+        size = self._preprocess
+        return expected_times(
+            self._video, max_pixels=size.max_pixels, max_frames=_MAX_FRAMES, picture_stream=size.picture_stream
+        )
 
-        Raises:
-            BadVideoError: it cannot be used.
-        """
-        audit = Audit()
-        for _ in self._frames(audit, width=SMALLEST_SIDE_PX, height=SMALLEST_SIDE_PX):
-            pass
-        return audit
+    def compute(self, wanted: Mapping[str, Iterable[int]], progress: Meter) -> Audit:
+        """Compute the wanted items in one pass over the video, and return what was found of it.
 
-    def compute(self, audit: Audit, wanted: Mapping[str, Iterable[int]], progress: Meter) -> None:
-        """Compute the wanted items in one pass over the video.
+        Items of a pass before are forgotten. Wanted ones beyond the video's end are passed over.
 
         Args:
-            audit: what `examine` found.
             wanted: by stream, the numbers of frames (rgb) or fields (flow, warped).
             progress: is told of each of the `blocks_of` pairs.
 
         Raises:
-            BadVideoError: the file is another one by now.
+            BadVideoError: it cannot be used.
         """
-        again, images = Audit(), set(wanted.get("rgb", ()))
+        self._places.clear()
+        self._file.truncate(0)
+        audit, images = Audit(), set(wanted.get("rgb", ()))
         blocks = blocks_of(wanted)
         block = next(blocks, None)
         held: list[Frame] = []
-        size = self._preprocess
-        for number, frame in enumerate(self._frames(again, width=size.width, height=size.height)):
+        for number, frame in enumerate(self._frames(audit)):
             if number in images:
                 self._add("rgb", number, to_items([frame], self._settings["rgb"], self._resources, _NO_ENTRY))
             if block is None or number < block.first:
@@ -92,8 +90,7 @@ class VideoItems:
                 progress.advance(block.pairs)
                 block = next(blocks, None)
                 held = [frame] if block and block.first == number else []
-        if again.sha256 != audit.sha256 or again.decoded != audit.decoded:
-            raise BadVideoError("the file was changed while it was read")
+        return audit
 
     def snippets(self, stream: str, stacks: NDArray[np.int64], crops: Sequence[Crop], size: int) -> NDArray[np.uint8]:
         """Crops of snippets as `atw.data.reader.Shards` gives them: uint8 [len(crops), M, C, S, S].
@@ -103,16 +100,17 @@ class VideoItems:
         items = ((places, self._item(stream, number)) for number, places in places_of(stacks.ravel()).items())
         return cut_snippets(items, crops, shape=stacks.shape, size=size, stream=stream)
 
-    def _frames(self, audit: Audit, *, width: int, height: int) -> Iterator[Frame]:
-        """All frames of that size; limits on pixels are those of training."""
+    def _frames(self, audit: Audit) -> Iterator[Frame]:
+        """All frames, at the working size; limits on pixels are those of training."""
+        size = self._preprocess
         return read(
             self._video,
             audit,
-            width=width,
-            height=height,
-            max_pixels=self._preprocess.max_pixels,
+            width=size.width,
+            height=size.height,
+            max_pixels=size.max_pixels,
             max_frames=_MAX_FRAMES,
-            picture_stream=self._preprocess.picture_stream,
+            picture_stream=size.picture_stream,
         )
 
     def _add_fields(self, first: int, frames: Sequence[Frame]) -> None:

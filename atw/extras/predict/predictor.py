@@ -1,8 +1,9 @@
 """Classifying new videos with the trained networks of a split."""
 
+import contextlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -68,6 +69,25 @@ class _Plan:
 
 
 @dataclass(frozen=True, eq=False)
+class _Plans:
+    """The spans of a video, and by stream the snippets of them."""
+
+    spans: list[Span]
+    streams: dict[str, _Plan]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, _Plans) or self.spans != other.spans:
+            return False
+        pairs = zip(self.streams.values(), other.streams.values(), strict=True)
+        return all(
+            np.array_equal(one.snippets, two.snippets)
+            and np.array_equal(one.dense, two.dense)
+            and all(map(np.array_equal, one.places, two.places))
+            for one, two in pairs
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class _SpanScores:
     """Logits [spans, K] of a stream, its attention [M] in each span, and its signal if segments are asked for."""
 
@@ -122,31 +142,26 @@ class Predictor:
         path = Path(video)
         with tempfile.TemporaryFile() as file:
             items = VideoItems(path, self._models.shard_settings(self._device), threads=self._threads, file=file)
-            log.info("%s: looking through the file", path.name)
-            audit = items.examine()
+
+            def plan(times: Times) -> _Plans:
+                spans = [Span(0, times.frames)]
+                if window_seconds is not None:
+                    spans += windows(times, window_seconds=window_seconds, stride_seconds=stride_seconds)
+                return _Plans(
+                    spans, {stream: self._plan(stream, spans, times, segments) for stream in self._models.streams}
+                )
+
+            audit, plans = _compute(path.name, items, plan)
             _report(path, audit)
-            spans = [Span(0, audit.decoded)]
-            if window_seconds is not None:
-                spans += windows(audit.times, window_seconds=window_seconds, stride_seconds=stride_seconds)
-            plans = {stream: self._plan(stream, spans, audit.times, segments) for stream in self._models.streams}
-            wanted = {stream: set(plan.snippets.ravel().tolist()) for stream, plan in plans.items()}
-            log.info(
-                "%s: %d frames, %d windows; flow comes first, then the scores of %s",
-                *(path.name, audit.decoded, len(spans) - 1, ", ".join(plans)),
-            )
-            steps = len(list(blocks_of(wanted)))
-            with meter(f"flow of {path.name}, in runs of frames", "pairs", steps) as progress:
-                items.compute(audit, wanted, progress)
             with _fitting():
-                scores = {stream: self._score(stream, plan, items, audit.times) for stream, plan in plans.items()}
-        return self._prediction(str(video), audit, spans, plans, scores)
+                scores = {stream: self._score(stream, one, items, audit.times) for stream, one in plans.streams.items()}
+        return self._prediction(str(video), audit, plans, scores)
 
     def _prediction(
         self,
         video: str,
         audit: Audit,
-        spans: Sequence[Span],
-        plans: dict[str, _Plan],
+        plans: _Plans,
         scores: dict[str, _SpanScores],
     ) -> Prediction:
         weights, on, times = self._models.weights, self._models.on, audit.times
@@ -164,11 +179,11 @@ class Predictor:
                     seconds=middle_seconds(plan.snippets[plan.places[0]], times, stream=stream),
                     attention=scores[stream].attention[0],
                 )
-                for stream, plan in plans.items()
+                for stream, plan in plans.streams.items()
             },
             windows=[
                 WindowPrediction(*times.stretch(span.first, span.first + span.frames - 1), of_window)
-                for span, of_window in zip(spans[1:], of_windows, strict=True)
+                for span, of_window in zip(plans.spans[1:], of_windows, strict=True)
             ],
             segments=segments,
             fps=audit.fps or USUAL_FPS,
@@ -242,6 +257,26 @@ class Predictor:
                 "its scores are not finite: the network's training diverged, or its weights are damaged"
             )
         return logits, weights
+
+
+def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
+    """Compute the items of a video's snippets in one pass over it; in another if its packets promised other frames."""
+    times, before = items.expected_times(), None
+    while True:
+        plans = None
+        if times:
+            with contextlib.suppress(InputError):  # raised below if it is so of the true times
+                plans = plan(times)
+        wanted = {stream: set(one.snippets.ravel().tolist()) for stream, one in plans.streams.items()} if plans else {}
+        log.info("%s: %s", name, f"flow, then scores; {len(plans.spans) - 1} windows" if plans else "counting frames")
+        with meter(f"flow of {name}, in runs of frames", "pairs", len(list(blocks_of(wanted)))) as progress:
+            audit = items.compute(wanted, progress)
+        if before and audit.sha256 != before.sha256:
+            raise BadVideoError("the file was changed while it was read")
+        actual = plan(audit.times)
+        if plans == actual:
+            return audit, actual
+        times, before = audit.times, audit
 
 
 def _report(path: Path, audit: Audit) -> None:
