@@ -27,7 +27,7 @@ test: $(READY) check ## format, lint, types and all quick tests
 	pytest --numprocesses $(CORES) $(SHARED_OUT)
 
 test-slow: $(READY) ## the slow tests: accuracy of the demo, kills and resumption, Ray nodes, Slurm, browser
-	pytest --numprocesses 2 $(SHARED_OUT) tests/slow # more processes would disturb the tests that kill at set moments
+	pytest --numprocesses 2 $(SHARED_OUT) --durations 20 tests/slow # more processes would disturb the tests that kill at set moments
 
 test-slurm: $(READY) ## only the demo on a Slurm of its own; `.ci/install.sh slurm` installs it on Debian
 	pytest tests/slow/test_slurm.py
