@@ -126,7 +126,7 @@ def _attention_over_time(
     above: dict[str, object] = {}
     if detected is not None:
         traces += _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
-        names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"]}
+        names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
         above = {"yaxis2": axis("", domain=[0.8, 1], range=[-0.6, 1.6], showgrid=False, zeroline=False, **names)}
     return chart(
         traces,
