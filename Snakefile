@@ -12,6 +12,7 @@
 #   results/{run}/{split}/report.html             one page that helps to judge the result; it opens offline
 #   results/{run}/summary.json                    the mean over the splits
 #   results/{dataset}/tables/table{1,2,3,4}.json  the paper's tables, also as .csv, .html, .tex and .md
+#   results/{dataset}/tables/consensus.json       on demand: consensus functions over seeds and splits; also as .md
 #   logs/{rule}/...                               one log per job; checkpoints/ is for resumption, .atw/ for digests
 #
 # {run} is {dataset} or {dataset}/experiments/{experiment}; {stream} is rgb, flow or warped; {split} is split1, ...
