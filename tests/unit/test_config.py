@@ -1,11 +1,13 @@
 """Values of settings: the paper's by default, and what the configuration puts in their place."""
 
 import copy
+import itertools
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from atw import config
 from tests.unit.configured import FOLDER, effective, load
@@ -131,3 +133,14 @@ def test_the_presets_are_the_recipes_they_are_named_after() -> None:
     }
     # The paper's recipe is what UCF-101 gets without an experiment.
     assert all(config.same_scores(loaded, "ucf101", stream, "", "atw") for stream in config.STREAMS)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_examples_are_configurations(path: Path) -> None:
+    """Put over config.yaml as by `--configfile`, they load, and give each dataset and experiment its settings."""
+    raw, given = (yaml.safe_load(one.read_text(encoding="utf-8")) for one in (ROOT / "config.yaml", path))
+    update_config(raw, given)
+    loaded = config.load(raw)
+    datasets, experiments = given.get("datasets", ["demo-untrimmed"]), ["", *given.get("experiments", [])]
+    for dataset, experiment in itertools.product(datasets, experiments):
+        assert config.effective(loaded, dataset, "flow", experiment).train.iterations > 0
