@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.console import Console
@@ -262,7 +263,8 @@ def draw(found: Sequence[Result], path: Path) -> None:
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     accuracy.legend(frameon=False)
-    with atomic_path(path) as temporary:
+    # Text stays text, and equal figures are equal bytes.
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "atw"}), atomic_path(path) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
