@@ -139,6 +139,8 @@ def expected_times(path: Path, *, max_pixels: int, max_frames: int, picture_stre
     What `read` finds if every packet holds one frame and none is damaged. None if there is nothing to tell it from; why
     is for `read` to say.
     """
+    if not path.is_file():
+        return None  # a pipe would never end
     shown: list[tuple[float | None, float]] = []
     try:
         with _open(path, max_pixels) as container:

@@ -119,7 +119,7 @@ def test_the_repositorys_own_configuration_is_valid() -> None:
 def test_the_presets_are_the_recipes_they_are_named_after() -> None:
     loaded = config.load(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
     found = {}
-    for name in ("atw", "tsn", "two-stream"):
+    for name in ("atw", "untrimmed", "tsn", "two-stream"):
         settings = config.effective(loaded, "ucf101", "flow", name)
         evaluate, sampling = settings.evaluate, settings.sampling
         streams = config.fuse_settings(loaded, "ucf101", name).streams
@@ -128,6 +128,7 @@ def test_the_presets_are_the_recipes_they_are_named_after() -> None:
     three = ["rgb", "flow", "warped"]
     assert found == {
         "atw": ("attention", 4, 5, 80, 1, "logits", three),
+        "untrimmed": ("gated", 8, 5, "auto", 1, "logits", three),
         "tsn": ("average", 3, 5, 25, 10, "logits", three),
         "two-stream": ("average", 1, 10, 25, 10, "probabilities", ["rgb", "flow"]),
     }

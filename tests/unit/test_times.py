@@ -1,5 +1,6 @@
 """When each frame is shown, by times or rates, and which of several streams of pictures it is from."""
 
+import os
 from pathlib import Path
 
 import av
@@ -178,6 +179,8 @@ def same_as_decoded(path: Path) -> None:
 def test_packets_that_tell_nothing(tmp_path: Path, sound: Sound) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "v.mp4").write_bytes(sound["h264.mp4"][0])
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert expected_times(tmp_path / "pipe.mp4", **LIMITS) is None
     assert expected_times(tmp_path / "missing.mp4", **LIMITS) is None
     assert expected_times(tmp_path / "text.mp4", **LIMITS) is None
     assert expected_times(tmp_path / "v.mp4", **LIMITS | {"max_frames": COUNT - 1}) is None
