@@ -157,6 +157,9 @@ EXCEPTIONS = {
         "python -m benchmarks.scale FOLDER_OF_VIDEOS --write",
         "python -m benchmarks.training FOLDER_OF_VIDEOS --videos 24 --write",
     },
+    "reads the scores of many trainings": {
+        "python -m benchmarks.action_share results/demo-untrimmed/tables/consensus-warped.json --stream warped --write",
+    },
     "goes on until it is ended": {
         "tensorboard --logdir logs/tensorboard",
         "tail -f logs/train/ucf101/split1/rgb.log",
