@@ -89,8 +89,8 @@ def combine(
     """Class scores [K] and weights [n] of a bag by the consensus `row`, from logits [n, K] and energies [n]."""
     if row == "max":
         highest = logits.max(axis=0)
-        chosen = logits[:, highest.argmax()]
-        return highest, (chosen == chosen.max()) / (chosen == chosen.max()).sum()
+        largest = logits[:, highest.argmax()] == highest.max()
+        return highest, largest / largest.sum()
     weights = softmax(energies)
     return weights @ logits, weights
 

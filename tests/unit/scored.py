@@ -1,11 +1,13 @@
 """Scores that are right about the videos a test names, and results with their score files."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from atw.config import FuseSettings
+from atw.config import ConsensusTableSettings, FuseSettings
 from atw.evaluate.result import write_result
 from atw.evaluate.scores import Scores, score_writer
 
@@ -63,6 +65,20 @@ def write_scores(path: Path, scores: Scores) -> None:
     with score_writer(path, shape) as writer:
         writer.add(range(len(scores.videos)), np.zeros(shape, np.float32))
         writer.finish(scores)
+
+
+def table_settings(*, rows: Sequence[str] | dict[str, list[str]], **changes: Any) -> ConsensusTableSettings:
+    """Of a consensus table over two splits; the rows by name have two seeds, the second one `+seed1`."""
+    given = {
+        "recipe": 1,
+        "dataset": "mine",
+        "kind": "demo",
+        "seed": 5,
+        "add": "logits",
+        "splits": ["split1", "split2"],
+        "rows": rows if isinstance(rows, dict) else {name: [name, f"{name}+seed1"] for name in rows},
+    }
+    return ConsensusTableSettings.from_json(json.dumps(given | changes))
 
 
 FUSE = {"recipe": 2, "weights": {"rgb": 1.0, "flow": 2.0, "warped": 0.0}, "on": "logits", "seed": 3}

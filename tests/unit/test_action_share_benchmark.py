@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from atw.config import ConsensusTableSettings
 from atw.data.actions import Actions
 from atw.evaluate.scores import score_writer
 from atw.extras.tables.consensus_table import write_consensus_table
 from atw.files import InputError
 from benchmarks import action_share
-from tests.unit.scored import LABELS, VIDEOS, scored
+from tests.unit.scored import LABELS, VIDEOS, scored, table_settings
 
 M = 8
 ROWS = ("average", "gated", "max")
@@ -87,19 +86,10 @@ def table(tmp_path: Path) -> Path:
                     writer.add(range(len(VIDEOS)), logits.astype(np.float32))
                     writer.finish(one)
                 paths.append(path)
-    settings = {
-        "recipe": 1,
-        "dataset": "mine",
-        "kind": "demo",
-        "seed": 0,
-        "weights": {"rgb": 0, "flow": 1, "warped": 0},
-        "add": "logits",
-        "splits": ["split1", "split2"],
-        "against": ["average"],
-        "rows": {row: [row, f"{row}+seed1"] for row in ROWS},
-    }
+    weights_of_streams = {"rgb": 0, "flow": 1, "warped": 0}
+    settings = table_settings(rows=ROWS, weights=weights_of_streams, against=["average"], seed=0)
     out = results / "tables" / "consensus.json"
-    write_consensus_table(out, paths, ConsensusTableSettings.from_json(json.dumps(settings)))
+    write_consensus_table(out, paths, settings)
     return out
 
 

@@ -16,7 +16,7 @@ from atw.evaluate.compare import compare_repeated
 from atw.extras.tables.consensus_table import write_consensus_table
 from atw.files import InputError
 from atw.plan import Plan
-from tests.unit.scored import VIDEOS, scored, write_scores
+from tests.unit.scored import VIDEOS, scored, table_settings, write_scores
 
 DEMO = {"kind": "demo", "model": {"backbone": "tiny", "weights": None}, "fusion": {"weights": {"rgb": 1, "flow": 1}}}
 NAMES = ("average", "max", "gated")
@@ -43,18 +43,8 @@ def plan(**table: Any) -> Plan:
 
 
 def settings(**changes: Any) -> ConsensusTableSettings:
-    given = {
-        "recipe": 1,
-        "dataset": "mine",
-        "kind": "demo",
-        "seed": 5,
-        "weights": {"rgb": 1.0, "flow": 1.0, "warped": 0.0},
-        "add": "logits",
-        "splits": ["split1", "split2"],
-        "against": ["average", "max"],
-        "rows": {name: [name, f"{name}+seed1"] for name in NAMES},
-    }
-    return ConsensusTableSettings.from_json(json.dumps(given | changes))
+    weights = {"rgb": 1.0, "flow": 1.0, "warped": 0.0}
+    return table_settings(**{"rows": NAMES, "weights": weights, "against": ["average", "max"]} | changes)
 
 
 ACTIONS = Actions.of([(len(VIDEOS) - 1, 0, 0.0, 1.0)])  # of a video whose attention is not flat
