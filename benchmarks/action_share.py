@@ -25,7 +25,7 @@ from scipy.special import softmax
 
 from atw.data.actions import interval_auc
 from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
-from atw.evaluate.metrics import bootstrap_interval
+from atw.evaluate.metrics import bootstrap_interval, mean_of_known
 from atw.evaluate.scores import Scores, read_scores, snippet_reader
 from atw.files import InputError, atomic_path, file_digest, write_json
 from benchmarks.report import Table, show, write_page
@@ -200,8 +200,8 @@ def results(table: Path, stream: str) -> list[Result]:
                     row=row,
                     top1=float(right.mean()),
                     top1_ci95=bootstrap_interval(right.mean(axis=0), seed=0),
-                    weights_auc=_mean([one.weights for one in every]),
-                    class_auc=_mean([one.predicted for one in every]),
+                    weights_auc=mean_of_known([one.weights for one in every]),
+                    class_auc=mean_of_known([one.predicted for one in every]),
                     less_average=None if row == "average" else compare_repeated(by_row["average"], by_row[row], seed=0),
                 )
             )
@@ -218,11 +218,6 @@ def _scores(table: Path, content: Mapping[str, dict[str, dict[str, str]]], run: 
 
 def _merged(splits: Sequence[Mapping[str, Measured]], kind: str) -> Outcomes:
     return {key: value for one in splits for key, value in one[kind].outcomes.items()}
-
-
-def _mean(areas: Sequence[float | None]) -> float | None:
-    known = [area for area in areas if area is not None]
-    return float(np.mean(known)) if known else None
 
 
 def as_table(found: Sequence[Result], title: str) -> Table:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from atw.data.sampling import stack_indices
 from atw.evaluate.attention import Localisation, localisation
+from atw.evaluate.metrics import mean_of_known
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
 from atw.shards import Shard, dequantise
@@ -73,9 +74,8 @@ def measure(shard_paths: Sequence[Path], score_paths: Sequence[Path]) -> dict[st
 
 
 def _mean(several: Sequence[Localisation]) -> Localisation:
-    areas = [one.auc for one in several if one.auc is not None]
     return Localisation(
-        auc=float(np.mean(areas)) if areas else None,
+        auc=mean_of_known([one.auc for one in several]),
         mass_inside=float(np.mean([one.mass_inside for one in several])),
         pointing=float(np.mean([one.pointing for one in several])),
     )

@@ -3,6 +3,7 @@
 Shapes: V videos, K classes, M snippets. Accuracies are fractions of 1.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,12 @@ def bootstrap_interval(values: NDArray[np.generic], *, seed: int) -> tuple[float
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def mean_of_known(values: Sequence[float | None]) -> float | None:
+    """Return the mean of the values that are known; None if none is."""
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:

@@ -13,7 +13,15 @@ from atw.config import FuseSettings
 from atw.evaluate.attention import StreamAttention, found_actions, stream_attention
 from atw.evaluate.detected import RatedDetections, detect_videos, rate_detections
 from atw.evaluate.fuse import Addend, WeightSearch, choose_weights, fuse, pairs, probabilities
-from atw.evaluate.metrics import OMITTED, Accuracy, Record, confusion_matrix, listed_accuracy, wilson_interval
+from atw.evaluate.metrics import (
+    OMITTED,
+    Accuracy,
+    Record,
+    confusion_matrix,
+    listed_accuracy,
+    mean_of_known,
+    wilson_interval,
+)
 from atw.evaluate.scores import Scores, Subset, read_scores
 from atw.files import InputError, read_json, write_json
 from atw.terminal import console
@@ -326,9 +334,7 @@ def _over_splits(accuracies: Sequence[Accuracy]) -> OverSplits:
 
 def _spread(values: Sequence[float | None]) -> Spread:
     known = [value for value in values if value is not None]
-    return Spread(
-        mean=float(np.mean(known)) if known else None, std=float(np.std(known, ddof=1)) if len(known) > 1 else None
-    )
+    return Spread(mean=mean_of_known(values), std=float(np.std(known, ddof=1)) if len(known) > 1 else None)
 
 
 # Reading and printing

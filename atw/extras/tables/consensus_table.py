@@ -13,7 +13,7 @@ from atw.config.sections import Consensus
 from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
 from atw.evaluate.fuse import fuse
-from atw.evaluate.metrics import OMITTED, Record, bootstrap_interval
+from atw.evaluate.metrics import OMITTED, Record, bootstrap_interval, mean_of_known
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError, atomic_path, file_digest, write_json
 
@@ -163,7 +163,7 @@ def _cell(
     settings: ConsensusTableSettings,
 ) -> ConsensusCell:
     own = repeats[consensus]
-    areas = [one.actions.weights.auc for one in attention if one.actions and one.actions.weights.auc is not None]
+    areas = [one.actions.weights.auc for one in attention if one.actions]
     right = np.array([[one[key][1] for key in sorted(own[0])] for one in own])  # [seeds, V]
     of_seeds = right.mean(axis=1)
     return ConsensusCell(
@@ -171,7 +171,7 @@ def _cell(
         top1_ci95=bootstrap_interval(right.mean(axis=0), seed=settings.seed),
         top1_std=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
         entropy=float(np.mean([one.entropy for one in attention])) if attention else None,
-        auc=float(np.mean(areas)) if areas else None,
+        auc=mean_of_known(areas),
         differences={
             other: compare_repeated(repeats[other], own, seed=settings.seed)
             for other in settings.against
