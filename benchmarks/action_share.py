@@ -24,8 +24,8 @@ from rich.console import Console
 from scipy.special import softmax
 
 from atw.data.actions import interval_auc
-from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
-from atw.evaluate.metrics import bootstrap_interval, mean_of_known
+from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes, repeated_accuracy
+from atw.evaluate.metrics import mean_of_known
 from atw.evaluate.scores import Scores, read_scores, snippet_reader
 from atw.files import InputError, atomic_path, file_digest, write_json
 from benchmarks.report import Table, show, write_page
@@ -192,14 +192,14 @@ def results(table: Path, stream: str) -> list[Result]:
         }  # one per seed
         for row, repeats in measured.items():
             every = [one[kind] for splits in repeats for one in splits]
-            right = np.array([[one[key][1] for key in sorted(by_row[row][0])] for one in by_row[row]])  # [seeds, V]
+            accuracy = repeated_accuracy(by_row[row], seed=0)
             found.append(
                 Result(
                     kind=kind,
                     share=float(np.mean([one.share for one in every])),
                     row=row,
-                    top1=float(right.mean()),
-                    top1_ci95=bootstrap_interval(right.mean(axis=0), seed=0),
+                    top1=accuracy.top1,
+                    top1_ci95=accuracy.top1_ci95,
                     weights_auc=mean_of_known([one.weights for one in every]),
                     class_auc=mean_of_known([one.predicted for one in every]),
                     less_average=None if row == "average" else compare_repeated(by_row["average"], by_row[row], seed=0),

@@ -46,6 +46,20 @@ class Comparison(Record):
     p_value: float
 
 
+class RepeatedAccuracy(Record):
+    """The accuracy of a method that was trained with several seeds.
+
+    Args:
+        top1: mean over the videos and the seeds.
+        top1_ci95: its interval: 10,000 resamples of the videos, each with the outcomes of all seeds.
+        top1_std: standard deviation over the seeds (n - 1 in the denominator), None for one seed.
+    """
+
+    top1: float
+    top1_ci95: tuple[float, float]
+    top1_std: float | None
+
+
 class ComparedResults(Record):
     """Two results, compared for the fusion and for every stream that both have."""
 
@@ -71,6 +85,22 @@ def outcomes(logits: NDArray[np.floating], scores: Scores) -> Outcomes:
         for video, label, is_right in (*decoded, *missing)
         if label >= 0
     }
+
+
+def repeated_accuracy(repeats: Sequence[Outcomes], *, seed: int) -> RepeatedAccuracy:
+    """The accuracy of one method over its trainings.
+
+    Args:
+        repeats: outcomes of the same videos, one entry per training.
+        seed: of the bootstrap.
+    """
+    right = np.array([[one[key][1] for key in sorted(repeats[0])] for one in repeats])  # [R, V]
+    of_seeds = right.mean(axis=1)
+    return RepeatedAccuracy(
+        top1=float(right.mean()),
+        top1_ci95=bootstrap_interval(right.mean(axis=0), seed=seed),
+        top1_std=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
+    )
 
 
 def compare(first: Outcomes, second: Outcomes, *, seed: int) -> Comparison:

@@ -11,9 +11,9 @@ from tabulate import tabulate
 from atw.config import ConsensusTableSettings, find_kind
 from atw.config.sections import Consensus
 from atw.evaluate.attention import StreamAttention, stream_attention
-from atw.evaluate.compare import Comparison, Outcomes, compare_repeated, outcomes
+from atw.evaluate.compare import Comparison, Outcomes, RepeatedAccuracy, compare_repeated, outcomes, repeated_accuracy
 from atw.evaluate.fuse import fuse
-from atw.evaluate.metrics import OMITTED, Record, bootstrap_interval, mean_of_known
+from atw.evaluate.metrics import OMITTED, Record, mean_of_known
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError, atomic_path, file_digest, write_json
 
@@ -22,21 +22,15 @@ Repeats = list[Outcomes]
 """Outcomes of all splits' test videos, one entry per seed."""
 
 
-class ConsensusCell(Record):
-    """The accuracy of a row in one column.
+class ConsensusCell(RepeatedAccuracy):
+    """The accuracy of a row in one column, over all splits.
 
     Args:
-        top1: mean over seeds and over the test videos of all splits.
-        top1_ci95: its interval: 10,000 resamples of the videos, each with the outcomes of all seeds.
-        top1_std: standard deviation over the seeds (n - 1 in the denominator), None for one seed.
         entropy: of the attention weights, see `StreamAttention`; mean over seeds and splits, None for a fusion.
         auc: of the weights against the known actions; the same mean, None where it is unknown.
         differences: this row less the named row, see `compare_repeated`.
     """
 
-    top1: float
-    top1_ci95: tuple[float, float]
-    top1_std: float | None
     entropy: float | None = OMITTED
     auc: float | None = OMITTED
     differences: dict[str, Comparison]
@@ -164,12 +158,8 @@ def _cell(
 ) -> ConsensusCell:
     own = repeats[consensus]
     areas = [one.actions.weights.auc for one in attention if one.actions]
-    right = np.array([[one[key][1] for key in sorted(own[0])] for one in own])  # [seeds, V]
-    of_seeds = right.mean(axis=1)
     return ConsensusCell(
-        top1=float(right.mean()),
-        top1_ci95=bootstrap_interval(right.mean(axis=0), seed=settings.seed),
-        top1_std=float(of_seeds.std(ddof=1)) if len(of_seeds) > 1 else None,
+        **dict(repeated_accuracy(own, seed=settings.seed)),
         entropy=float(np.mean([one.entropy for one in attention])) if attention else None,
         auc=mean_of_known(areas),
         differences={
