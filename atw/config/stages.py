@@ -42,7 +42,7 @@ RECIPES = {
     "fuse": 5,
     "summary": 2,
     "table": 3,
-    "consensus_table": 2,
+    "consensus_table": 3,
     "attention": 6,
     "detect": 1,
     "report": 5,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from atw.config import ConsensusTableSettings, FuseSettings
 from atw.evaluate.result import write_result
@@ -59,11 +60,11 @@ def scored(
     return Scores(**arguments | other)
 
 
-def write_scores(path: Path, scores: Scores) -> None:
-    """A score file whose snippets all score 0."""
+def write_scores(path: Path, scores: Scores, snippets: NDArray[np.float32] | None = None) -> None:
+    """A score file whose snippets score `snippets` [V, crops, M, K], or all 0."""
     shape = (*scores.attention.shape, len(scores.classes))
     with score_writer(path, shape) as writer:
-        writer.add(range(len(scores.videos)), np.zeros(shape, np.float32))
+        writer.add(range(len(scores.videos)), np.zeros(shape, np.float32) if snippets is None else snippets)
         writer.finish(scores)
 
 

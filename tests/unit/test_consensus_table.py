@@ -60,7 +60,11 @@ def files(tmp_path: Path) -> list[Path]:
         for stream in ("rgb", "flow"):
             path = tmp_path / experiment / split / stream / "scores.h5"
             half_flat = {"flat_attention": 0.5, "actions": ACTIONS, "seconds": SECONDS} if seed else {}
-            write_scores(path, scored(right, stream=stream, split=split, experiment=experiment, **half_flat))
+            scores = scored(right, stream=stream, split=split, experiment=experiment, **half_flat)
+            average = scored(RIGHT["average", seed, split]).video_logits
+            # The mean of the snippets is right where `average` is; the first snippet alone never is.
+            snippets = np.stack([-average, 2 * average, 2 * average], axis=1)[:, None]
+            write_scores(path, scores, snippets)
             paths.append(path)
     return paths
 
@@ -149,7 +153,9 @@ def test_numbers_by_hand(tmp_path: Path, files: list[Path]) -> None:
         for cell in row["cells"].values():
             assert cell["top1"] == pytest.approx(own.mean())
             assert cell["top1_std"] == pytest.approx(np.std(own.mean(axis=1), ddof=1))
-            assert (cell.get("entropy"), cell.get("auc")) == ((None, None) if cell is row["cells"]["fused"] else found)
+            of_stream = (*found, pytest.approx(right_of("average").mean()))
+            own_alone = tuple(cell.get(key) for key in ("entropy", "auc", "top1_averaged"))
+            assert own_alone == ((None, None, None) if cell is row["cells"]["fused"] else of_stream)
             assert cell["top1_ci95"][0] <= cell["top1"] <= cell["top1_ci95"][1]
             assert list(cell["differences"]) == [name for name in ("average", "max") if name != row["consensus"]]
             for name, test in cell["differences"].items():
@@ -163,7 +169,8 @@ def test_numbers_by_hand(tmp_path: Path, files: list[Path]) -> None:
     own = right_of("gated")
     line = next(line for line in shown.splitlines() if "gated" in line)
     assert line.split("|")[3].strip() == f"{100 * own.mean():.1f} ± {100 * np.std(own.mean(axis=1), ddof=1):.1f}"
-    assert [cell.strip() for cell in line.split("|")[4:6]] == ["0.99", "1.00"]
+    averaged = f"{100 * right_of('average').mean():.1f}"
+    assert [cell.strip() for cell in line.split("|")[4:7]] == ["0.99", "1.00", averaged]
     assert "believe the interval" in shown
     assert len(table["provenance"]["scores"]) == len(files)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.compare import Comparison, Outcomes, RepeatedAccuracy, compare_repeated, outcomes, repeated_accuracy
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import OMITTED, Record, mean_of_known
-from atw.evaluate.scores import Scores, read_scores
+from atw.evaluate.scores import Scores, read_scores, snippet_reader
 from atw.files import InputError, atomic_path, file_digest, write_json
 
 FORMAT = 1
@@ -28,11 +28,14 @@ class ConsensusCell(RepeatedAccuracy):
     Args:
         entropy: of the attention weights, see `StreamAttention`; mean over seeds and splits, None for a fusion.
         auc: of the weights against the known actions; the same mean, None where it is unknown.
+        top1_averaged: accuracy of the same networks if all snippets of a video weigh the same; None for a fusion. How
+            far it is below `top1` is what the weights do; the rest of a difference is in how the networks were trained.
         differences: this row less the named row, see `compare_repeated`.
     """
 
     entropy: float | None = OMITTED
     auc: float | None = OMITTED
+    top1_averaged: float | None = OMITTED
     differences: dict[str, Comparison]
 
 
@@ -68,9 +71,9 @@ def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: Cons
     Raises:
         InputError: a score file is missing, or rows have scores of other test videos than the others.
     """
-    paths, attention = _by_run(score_paths, settings)
+    scored = _by_run(score_paths, settings)
     repeats = {
-        consensus: [_outcomes(experiment, paths, settings) for experiment in experiments]
+        consensus: [_outcomes(experiment, scored, settings) for experiment in experiments]
         for consensus, experiments in settings.rows.items()
     }
     columns = list(next(iter(repeats.values()))[0])
@@ -83,7 +86,7 @@ def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: Cons
             consensus=consensus,
             experiments=list(experiments),
             cells={
-                column: _cell(consensus, by_column[column], _of_column(attention, experiments, column), settings)
+                column: _cell(consensus, by_column[column], _of_column(scored, experiments, column), settings)
                 for column in columns
             },
         )
@@ -98,7 +101,7 @@ def write_consensus_table(out: Path, score_paths: Sequence[Path], settings: Cons
         rows=rows,
         notes=_notes(rows, settings),
         provenance={
-            "scores": {" ".join(place): file_digest(path) for place, path in paths.items()},
+            "scores": {" ".join(place): file_digest(one.path) for place, one in scored.items()},
             "settings": settings.to_dict(),
         },
     )
@@ -110,37 +113,44 @@ _Place = tuple[str, str, str]
 """Experiment, split and stream."""
 
 
-def _by_run(
-    score_paths: Sequence[Path], settings: ConsensusTableSettings
-) -> tuple[dict[_Place, Path], dict[_Place, StreamAttention]]:
-    """Return the score files, and what the attention in them is like."""
-    paths: dict[_Place, Path] = {}
-    attention: dict[_Place, StreamAttention] = {}
+class _Scored(NamedTuple):
+    """A score file, its attention, and whether each listed test video is recognised by the mean of its snippets."""
+
+    path: Path
+    attention: StreamAttention
+    averaged: list[bool]
+
+
+def _by_run(score_paths: Sequence[Path], settings: ConsensusTableSettings) -> dict[_Place, _Scored]:
+    found: dict[_Place, _Scored] = {}
     for path in score_paths:
         one = read_scores(path)
         if one.dataset != settings.dataset:
             raise InputError(f"{path} has scores of {one.dataset}, the table is of {settings.dataset}; leave it out")
-        place = (one.experiment, one.split, one.stream)
-        paths[place], attention[place] = path, stream_attention(one)
-    return paths, attention
+        with snippet_reader(path) as read:
+            # The sum has the order of the mean: behind the snippets of a video, scores are 0.
+            sums = [read(row).sum(axis=(0, 1), dtype=np.float64) for row in range(len(one.videos))]
+        averaged = [right for _, right in outcomes(np.array(sums), one).values()]
+        found[one.experiment, one.split, one.stream] = _Scored(path, stream_attention(one), averaged)
+    return found
 
 
-def _of_column(
-    attention: Mapping[_Place, StreamAttention], experiments: Sequence[str], column: str
-) -> list[StreamAttention]:
-    return [one for (experiment, _, stream), one in attention.items() if stream == column and experiment in experiments]
+def _of_column(scored: Mapping[_Place, _Scored], experiments: Sequence[str], column: str) -> list[_Scored]:
+    return [one for (experiment, _, stream), one in scored.items() if stream == column and experiment in experiments]
 
 
-def _outcomes(experiment: str, paths: Mapping[_Place, Path], settings: ConsensusTableSettings) -> dict[str, Outcomes]:
+def _outcomes(
+    experiment: str, scored: Mapping[_Place, _Scored], settings: ConsensusTableSettings
+) -> dict[str, Outcomes]:
     """Outcomes of one seed's trainings on the test videos of all splits, by column."""
     weights: dict[str, float] = {stream: weight for stream, weight in settings.weights.items() if weight}
     merged: dict[str, Outcomes] = {}
     for split in settings.splits:
         scores: dict[str, Scores] = {}
         for stream in weights:
-            if (experiment, split, stream) not in paths:
+            if (experiment, split, stream) not in scored:
                 raise InputError(f"the table needs scores of {stream}, {split}, experiment {experiment!r}; give them")
-            scores[stream] = read_scores(paths[experiment, split, stream])
+            scores[stream] = read_scores(scored[experiment, split, stream].path)
         logits: dict[str, NDArray[np.floating]] = {stream: one.video_logits for stream, one in scores.items()}
         if len(weights) > 1:
             logits["fused"] = fuse(scores, weights=weights, on=settings.add)
@@ -153,15 +163,17 @@ def _outcomes(experiment: str, paths: Mapping[_Place, Path], settings: Consensus
 def _cell(
     consensus: Consensus,
     repeats: Mapping[Consensus, Repeats],
-    attention: Sequence[StreamAttention],
+    scored: Sequence[_Scored],
     settings: ConsensusTableSettings,
 ) -> ConsensusCell:
     own = repeats[consensus]
-    areas = [one.actions.weights.auc for one in attention if one.actions]
+    attention = [one.attention for one in scored]
+    averaged = [right for one in scored for right in one.averaged]
     return ConsensusCell(
         **dict(repeated_accuracy(own, seed=settings.seed)),
         entropy=float(np.mean([one.entropy for one in attention])) if attention else None,
-        auc=mean_of_known(areas),
+        auc=mean_of_known([one.actions.weights.auc for one in attention if one.actions]),
+        top1_averaged=float(np.mean(averaged)) if averaged else None,
         differences={
             other: compare_repeated(repeats[other], own, seed=settings.seed)
             for other in settings.against
@@ -182,6 +194,8 @@ def _notes(rows: Sequence[ConsensusRow], settings: ConsensusTableSettings) -> li
         "is too small: believe the interval.",
         "Entropy is that of the attention weights, 1 if all snippets count the same. AUC is of the weights against the "
         "known actions; .5 is chance.",
+        "Averaged is the accuracy of the same networks if all snippets weigh the same: what top-1 has more is by the "
+        "weights.",
         *([caution] if caution else []),
     ]
 
@@ -190,7 +204,7 @@ def _write_markdown(path: Path, table: ConsensusTableContent) -> None:
     against = list(
         dict.fromkeys(name for row in table.rows for cell in row.cells.values() for name in cell.differences)
     )
-    headings = ["", "consensus", "top-1", "entropy", "AUC", *(f"less {name} (p)" for name in against)]
+    headings = ["", "consensus", "top-1", "entropy", "AUC", "averaged", *(f"less {name} (p)" for name in against)]
     lines = []
     for column in table.columns:
         for number, row in enumerate(table.rows):
@@ -198,6 +212,7 @@ def _write_markdown(path: Path, table: ConsensusTableContent) -> None:
             spread = "" if cell.top1_std is None else f" ± {100 * cell.top1_std:.1f}"
             line = [column if number == 0 else "", row.consensus, f"{100 * cell.top1:.1f}{spread}"]
             line += ["" if one is None else f"{one:.2f}" for one in (cell.entropy, cell.auc)]
+            line.append("" if cell.top1_averaged is None else f"{100 * cell.top1_averaged:.1f}")
             lines.append([*line, *(_difference(cell.differences.get(name)) for name in against)])
     text = tabulate(lines, headings, tablefmt="github", disable_numparse=True)
     said = "\n".join(f"- {note}" for note in table.notes)
