@@ -145,9 +145,8 @@ EXCEPTIONS = {
         'ray start --block --address=first:6379 --disable-usage-stats --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
     },
     "needs videos and weights that have to be fetched": {
-        "atw compare results/fightsurv results/fightsurv/experiments/average",
-        "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/summary.json "
-        "results/fightsurv/experiments/average/summary.json",
+        "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
+        "snakemake --cores 2 --configfile examples/tennis7.yaml -- results/tennis7/tables/consensus.json",
         "python -m benchmarks.metadata_baseline shards/fightsurv/rgb 'data/fightsurv/split{split}.csv' 3",
     },
     "measures for minutes and rewrites its page": {
