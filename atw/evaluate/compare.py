@@ -94,7 +94,7 @@ def repeated_accuracy(repeats: Sequence[Outcomes], *, seed: int) -> RepeatedAccu
         repeats: outcomes of the same videos, one entry per training.
         seed: of the bootstrap.
     """
-    right = np.array([[one[key][1] for key in sorted(repeats[0])] for one in repeats])  # [R, V]
+    right = _right(repeats)
     of_seeds = right.mean(axis=1)
     return RepeatedAccuracy(
         top1=float(right.mean()),
@@ -126,23 +126,26 @@ def compare_repeated(first: Sequence[Outcomes], second: Sequence[Outcomes], *, s
     Raises:
         InputError: the results are of different videos, or a video's class differs.
     """
-    reference = first[0]
     for other in (*first[1:], *second):
-        _require_same_videos(reference, other)
-    by_method = [[[one[key][1] for one in method] for key in sorted(reference)] for method in (first, second)]
-    right = np.array(by_method)  # [2, V, R]
+        _require_same_videos(first[0], other)
+    right = np.array([_right(first), _right(second)])  # [2, R, V]
     only_first, only_second = (int((right[i] & ~right[1 - i]).sum()) for i in (0, 1))
     first_accuracy, second_accuracy = right.mean(axis=(1, 2)).tolist()
     disagreements = only_first + only_second
     return Comparison(
-        videos=len(reference),
+        videos=len(first[0]),
         accuracy=(first_accuracy, second_accuracy),
         difference=(only_second - only_first) / right[0].size,
-        difference_ci95=bootstrap_interval(right[1].mean(axis=1) - right[0].mean(axis=1), seed=seed),
+        difference_ci95=bootstrap_interval(right[1].mean(axis=0) - right[0].mean(axis=0), seed=seed),
         only_first=only_first,
         only_second=only_second,
         p_value=float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0,
     )
+
+
+def _right(repeats: Sequence[Outcomes]) -> NDArray[np.bool_]:
+    """[R, V] whether each outcome is right, the videos in the same order."""
+    return np.array([[one[key][1] for key in sorted(repeats[0])] for one in repeats])
 
 
 def _require_same_videos(first: Outcomes, second: Outcomes) -> None:

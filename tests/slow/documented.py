@@ -139,7 +139,7 @@ EXCEPTIONS = {
         "mkdir -p /group/shared/atw/shards && chgrp -R lab /group/shared/atw && chmod -R g+rwXs /group/shared/atw",
         "export SNAKEMAKE_OUTPUT_CACHE=/group/shared/atw/cache",  # tests/slow/test_cache.py has one
         "export RAY_AUTH_MODE=token",
-        # Listen to the network; tests/slow/test_ray_nodes.py starts such nodes on loopback.
+        # Listen to the network; tests/slow/test_ray_nodes.py starts such nodes on loopback. mktemp fills in XXXXXX.
         "ray start --head --block --port=6379 --dashboard-host=127.0.0.1 --disable-usage-stats "
         '--temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
         'ray start --block --address=first:6379 --disable-usage-stats --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',

@@ -167,13 +167,11 @@ def _cell(
     settings: ConsensusTableSettings,
 ) -> ConsensusCell:
     own = repeats[consensus]
-    attention = [one.attention for one in scored]
-    averaged = [right for one in scored for right in one.averaged]
     return ConsensusCell(
         **dict(repeated_accuracy(own, seed=settings.seed)),
-        entropy=float(np.mean([one.entropy for one in attention])) if attention else None,
-        auc=mean_of_known([one.actions.weights.auc for one in attention if one.actions]),
-        top1_averaged=float(np.mean(averaged)) if averaged else None,
+        entropy=mean_of_known([one.attention.entropy for one in scored]),
+        auc=mean_of_known([one.attention.actions.weights.auc for one in scored if one.attention.actions]),
+        top1_averaged=mean_of_known([right for one in scored for right in one.averaged]),
         differences={
             other: compare_repeated(repeats[other], own, seed=settings.seed)
             for other in settings.against
