@@ -3,12 +3,13 @@
     python -m benchmarks.motion_baseline shards/badminton/flow results/badminton/split1/flow/scores.h5
 
 Motion is the mean length of the flow vectors of a snippet's stack, in pixels per frame. Printed are its area under the
-ROC curve, the share of it that lies inside and how often the largest lies inside, over all score files, beside the same
-of the weights, of the predicted class's probability, and of a number that is the same for all snippets.
+ROC curve, the share of it that lies inside and how often the largest lies inside, beside the same of the weights, of
+the predicted class's probability, and of a number that is the same for all snippets. They are means over the videos; a
+video that is in several score files, as of several seeds, counts once, with its mean. Intervals are 95%, over videos.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,14 @@ from rich.console import Console
 
 from atw.data.sampling import stack_indices
 from atw.evaluate.attention import Localisation, localisation
-from atw.evaluate.metrics import mean_of_known
+from atw.evaluate.metrics import bootstrap_interval, mean_of_known
 from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
 from atw.shards import Shard, dequantise
 from benchmarks.report import Table, show
+
+Found = dict[str, list[Localisation]]
+"""How well a number finds the actions of each video, once for each score file that has the video."""
 
 
 def motion(shard_paths: Sequence[Path], scores: Scores) -> NDArray[np.float32]:
@@ -53,14 +57,18 @@ def motion(shard_paths: Sequence[Path], scores: Scores) -> NDArray[np.float32]:
     return found
 
 
-def measure(shard_paths: Sequence[Path], score_paths: Sequence[Path]) -> dict[str, Localisation]:
-    """How well each number finds the actions: means over the score files, all of which know some action."""
-    by_name: dict[str, list[Localisation]] = {}
+def measure(shard_paths: Sequence[Path], score_paths: Sequence[Path]) -> dict[str, Found]:
+    """How well each number finds the actions of each video, by the number's name.
+
+    Raises:
+        InputError: as of `motion`, or a score file knows of no video when it shows its action.
+    """
+    by_name: dict[str, Found] = {}
     for path in score_paths:
         scores = read_scores(path)
         inside, counted = scores.actions.locate(scores.seconds, scores.own)
-        rows = counted.any(axis=1)
-        if not rows.any():
+        rows = np.flatnonzero(counted.any(axis=1)).tolist()
+        if not rows:
             raise InputError(f"{path} knows of no video when it shows its action")
         numbers = {
             "uniform": np.ones_like(scores.probability),
@@ -69,16 +77,33 @@ def measure(shard_paths: Sequence[Path], score_paths: Sequence[Path]) -> dict[st
             "class": scores.probability,
         }
         for name, values in numbers.items():
-            by_name.setdefault(name, []).append(localisation(values[rows], inside[rows], counted[rows]))
-    return {name: _mean(several) for name, several in by_name.items()}
+            found = by_name.setdefault(name, {})
+            for row in rows:
+                one = localisation(values[[row]], inside[[row]], counted[[row]])
+                found.setdefault(scores.videos[row], []).append(one)
+    return by_name
 
 
-def _mean(several: Sequence[Localisation]) -> Localisation:
-    return Localisation(
-        auc=mean_of_known([one.auc for one in several]),
-        mass_inside=float(np.mean([one.mass_inside for one in several])),
-        pointing=float(np.mean([one.pointing for one in several])),
-    )
+def of_videos(found: Found, name: str) -> NDArray[np.float64]:
+    """One of the numbers of each video, mean over its score files: [V]; NaN where none has it."""
+    several = ([getattr(one, name) for one in of_video] for of_video in found.values())
+    return np.array([mean_of_known(values) for values in several], np.float64)
+
+
+def _row(name: str, found: Mapping[str, Found]) -> list[str]:
+    """The means of a number with their intervals; the last is how much oftener than by chance its largest is inside."""
+    columns = [of_videos(found[name], column) for column in ("auc", "mass_inside", "pointing")]
+    columns.append(columns[-1] - of_videos(found["uniform"], "pointing"))
+    signs = ("", "", "", "+")
+    return [name, *(_with_interval(values, sign) for values, sign in zip(columns, signs, strict=True))]
+
+
+def _with_interval(values: NDArray[np.float64], sign: str) -> str:
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return "-"
+    low, high = bootstrap_interval(known, seed=0)
+    return f"{known.mean():{sign}.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,11 +116,9 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    lines = [
-        [name, "-" if one.auc is None else f"{one.auc:.3f}", f"{one.mass_inside:.3f}", f"{one.pointing:.3f}"]
-        for name, one in found.items()
-    ]
-    show(Console(), [Table(f"means over {len(arguments) - 1} files", ("", "AUC", "inside", "largest inside"), lines)])
+    videos = f"{len(found['uniform'])} videos of {len(arguments) - 1} score files"
+    columns = ("", "AUC", "inside", "largest inside", "less uniform")
+    show(Console(), [Table(videos, columns, [_row(name, found) for name in found])])
     return 0
 
 
