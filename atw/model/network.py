@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from atw.config import STREAMS, Model, Sampling, Stream
 from atw.model import backbones
 from atw.model.consensus import CONSENSUSES, Consensus
+from atw.model.folding import fold_norms
 
 # Settings as a model file records them: by their own names, and those of the attention in a group.
 _MODEL = ("backbone", "dropout", "consensus", "partial_bn")
@@ -68,6 +69,7 @@ class VideoNetwork(nn.Module):
         )
         for norm in self._frozen_norms():
             norm.requires_grad_(False)
+        fold_norms(self.backbone.body)
         # Measured on one core: training runs 1.25 times (tiny) to 1.4 times (mobilenet_v2) as fast in this layout.
         self.to(memory_format=torch.channels_last)
 
