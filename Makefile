@@ -13,7 +13,7 @@ SPELT := *.md *.yml *.yaml *.cff *.toml Makefile Snakefile .ci .devcontainer .gi
 # Find the environment's commands first, as after `source .venv/bin/activate`.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-slow test-slurm coverage check docs format help
+.PHONY: demo test test-slow test-slurm gpu-check coverage check docs format help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -31,6 +31,9 @@ test-slow: $(READY) ## the slow tests: accuracy of the demo, kills and resumptio
 
 test-slurm: $(READY) ## only the demo on a Slurm of its own; `.ci/install.sh slurm` installs it on Debian
 	pytest tests/slow/test_slurm.py
+
+gpu-check: $(READY) ## first contact with a GPU, in ten minutes: does everything work on it, and how fast? build/gpu-check/
+	python -m benchmarks.gpu_check
 
 coverage: $(READY) ## lines and branches that the quick tests run, in their own processes; compiled kernels count as unused
 	pytest --numprocesses $(CORES) $(SHARED_OUT) --cov
