@@ -34,7 +34,7 @@ PAGE = Path("docs/benchmarks/training.md")
 ROUNDS, UPDATES, WARM_UP = 3, 3, 2
 # Side of the matrices and products in a row, by device: a GPU takes tens of milliseconds, a core of a CPU some seconds.
 PRODUCTS = {"cuda": (8192, 40), "cpu": (2048, 3)}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Feed = Iterator[tuple[Tensor, Tensor]]
 
 METHOD = (
@@ -94,14 +94,13 @@ def measure(stored: Stored, stream: str, asked: argparse.Namespace, device: torc
         loaders=asked.loaders,
         microbatch=asked.microbatch,
         precision=asked.precision,
-        tf32=asked.tf32,
         train_threads=asked.threads,
     )
     task = stored.task(stream, compute)
     updates = Updates(task, device)
     total = WARM_UP + ROUNDS * UPDATES
     pieces = micro_batches(start=0, stop=total, batch=asked.batch, rank=0, world=1, micro=asked.microbatch)
-    from_shards: Feed = iter(loop.build_loader(task, pieces, device))
+    from_shards: Feed = iter(loop.build_loader(task, pieces, device, loaders=asked.loaders))
     held = [next(from_shards) for _ in range(updates.cut.pieces)]
     in_memory = itertools.cycle([(snippets.to(device), labels.to(device)) for snippets, labels in held])
     updates.make(in_memory, WARM_UP)
@@ -115,16 +114,16 @@ def measure(stored: Stored, stream: str, asked: argparse.Namespace, device: torc
     )
 
 
-def product_rate(precision: str, device: torch.device, *, tf32: bool) -> float:
+def product_rate(precision: str, device: torch.device) -> float:
     """Floating point operations a second of large matrix products in a row, the best of several times.
 
-    Leaves matrix products of float32 on a GPU to TF32 if `tf32`, as the training does its convolutions.
+    In tf32, products of float32 are computed as the training computes its convolutions.
     """
     side, count = PRODUCTS[device.type]
     first, second = (torch.randn(side, side, device=device).to(DTYPES[precision]) for _ in range(2))
     product = torch.empty_like(first)
     products: Any = torch.backends.cuda.matmul
-    before, products.fp32_precision = products.fp32_precision, "tf32" if tf32 else "ieee"
+    before, products.fp32_precision = products.fp32_precision, "tf32" if precision == "tf32" else "ieee"
     best = float("inf")
     try:
         for _ in range(ROUNDS + 1):  # the first finds the fastest kernel
@@ -160,8 +159,7 @@ def table(found: dict[str, Measured], peak: float, asked: argparse.Namespace, de
     ]
     columns = ("stream", "videos/s from shards", "from memory", "ratio", "waiting", "GFLOP/s", "of the matrix product")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"the CPU, {asked.threads} threads"
-    precision = "TF32" if device.type == "cuda" and asked.precision == "fp32" and asked.tf32 else asked.precision
-    title = f"{asked.backbone}, N = 4, batch {asked.batch}, {precision}, {asked.loaders} loaders, on {where}"
+    title = f"{asked.backbone}, N = 4, batch {asked.batch}, {asked.precision}, {asked.loaders} loaders, on {where}"
     notes = [] if device.type == "cuda" else ["On a GPU: not measured."]
     return Table(title, columns, rows, notes)
 
@@ -173,8 +171,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--backbone", default="resnet18", help="tiny, bn_inception or a network of torchvision")
     parser.add_argument("--batch", type=int, default=8, help="videos of an update")
     parser.add_argument("--microbatch", type=int, default=8, help="videos of a forward pass")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
-    parser.add_argument("--tf32", default=True, action=argparse.BooleanOptionalAction, help="compute.tf32, for GPUs")
+    parser.add_argument("--precision", default="fp32", choices=tuple(DTYPES))
     parser.add_argument("--loaders", type=int, default=0, help="reading processes")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads of the network and of preprocessing")
     parser.add_argument("--write", action="store_true", help=f"write {PAGE}")
@@ -188,7 +185,7 @@ def main(given: list[str]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         stored = store(asked.folder, Path(folder), videos=asked.videos, threads=asked.threads, **sections)
         found = {stream: measure(stored, stream, asked, device) for stream in STREAMS}
-    tables = [table(found, product_rate(asked.precision, device, tf32=asked.tf32), asked, device)]
+    tables = [table(found, product_rate(asked.precision, device), asked, device)]
     show(Console(), tables)
     if asked.write:
         command = f"python -m benchmarks.training FOLDER_OF_VIDEOS {' '.join(given[1:])}"

@@ -421,21 +421,21 @@ class Compute(Section):
         "auto",
         description="GPUs per stream, one per worker; auto: use GPUs if there are any; 0: use the CPU",
     )
-    loaders: int = Field(2, ge=0, description="processes per worker that read shards; 0: the worker reads")
+    loaders: Literal["auto"] | Annotated[int, Field(ge=0)] = Field(
+        "auto",
+        description="processes per worker that read shards; 0: the worker reads; auto: on a GPU up to 8, one less than "
+        "its share of the cores; on the CPU up to 2, if it has cores to spare",
+    )
     microbatch: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
         "auto",
         description="videos on a device at a time; gradients are summed over the batch; auto is 32, or 16, 8, 4, 2 or "
         "1 if a GPU's memory is short; a resumed training keeps its number, and scoring uses the training's",
     )
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32",
-        description="precision of the backbone in training; fp16 needs a GPU; weights, classifier, attention and "
-        "scores are always fp32",
-    )
-    tf32: bool = Field(
-        True,
-        description="in training on NVIDIA GPUs, convolutions in fp32 round their inputs to TF32, 10 bits of mantissa, "
-        "which is several times as fast; false: full fp32, which scores always use",
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto",
+        description="precision of the backbone in training; fp16 and tf32 need a GPU; tf32: fp32 whose convolutions "
+        "round their inputs to 10 bits of mantissa; auto: bf16 on an NVIDIA GPU of compute capability 8.0 or more, "
+        "else fp32; weights, classifier, attention and scores are always fp32",
     )
     channels_last: bool = Field(
         True, description="store a pixel's channels together in training and scoring, for faster convolutions"

@@ -26,7 +26,7 @@ from atw.data.augment import Crop
 from atw.data.reader import Shards
 from atw.model.modelfile import load_model
 from atw.model.network import VideoNetwork
-from atw.train.devices import check_shared_memory, full_fp32, memory_format
+from atw.train.devices import check_shared_memory, choose_loaders, full_fp32, memory_format
 from atw.train.ray.sockets import forkserver
 
 
@@ -124,13 +124,14 @@ def _score(run: ScoringRun, network: VideoNetwork, *, rank: int, world: int) -> 
     own = range(rank, len(groups), world)
     most = max(len(group) * len(run.starts[group[0]]) for group in groups)  # snippets of a crop
     group_bytes = most * len(run.crops) * network.channels * run.size**2
-    check_shared_memory(run.compute.loaders, group_bytes, processes=world)
+    loaders = choose_loaders(run.compute.loaders, device, processes=world)
+    check_shared_memory(loaders, group_bytes, processes=world)
     loader: DataLoader[Tensor] = DataLoader(
         _Snippets(run),
         batch_size=None,
         sampler=list(own),
-        num_workers=run.compute.loaders,
-        multiprocessing_context=forkserver() if run.compute.loaders else None,
+        num_workers=loaders,
+        multiprocessing_context=forkserver() if loaders else None,
         pin_memory=bool(run.gpus),
     )
     with torch.inference_mode(), full_fp32():

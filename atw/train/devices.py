@@ -6,8 +6,11 @@ In bf16 and fp16 the backbone's body runs under autocast. Classifier, consensus,
 optimiser stay in float32. fp16 has a small range, so its loss is scaled up before the backward pass; an update whose
 scaled gradients overflow is left out and the scale is halved.
 
-On NVIDIA GPUs torch computes convolutions of float32 in TF32 by default: inputs are rounded to 10 bits of mantissa
-before they are multiplied. `compute.tf32` says whether a training does that. Scores never do.
+In tf32 the convolutions of float32 round their inputs to 10 bits of mantissa before they are multiplied, which NVIDIA
+GPUs do several times as fast. It is torch's default there, but here it is done only where it is asked for; scores never
+do it.
+
+What `compute` leaves to the machine is settled where the device is known: `settle` and `choose_microbatch`.
 
 `compute.microbatch: auto` is 32 videos at once, and on a GPU fewer if memory is short: the largest power of two whose
 activations fit. It follows from the network and the free memory by arithmetic alone, so an empty card gives the same
@@ -25,7 +28,7 @@ import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,16 +36,20 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from atw.config import Compute
 from atw.files import InputError, exchangeable
+from atw.machine import usable_cores
 from atw.model.network import VideoNetwork
 
 log = logging.getLogger("atw")
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_ON_GPU = ("fp16", "tf32")
 # By device: the variable that names a compiler, the programs to look for, the language, and the device in words.
 _COMPILERS = {
     "cpu": ("CXX", ("c++", "g++", "clang++"), "C++", "the CPU"),
     "cuda": ("CC", ("gcc", "clang"), "C", "a GPU"),
 }
+_BF16_CAPABILITY = (8, 0)  # Ampere: the first whose matrix units compute in bf16
+_MOST_LOADERS, _MOST_LOADERS_BESIDE_CPU = 8, 2
 _MOST_VIDEOS = 32
 # The rest is for what comes and goes in an update: gradients of activations, cuDNN's workspaces, gaps between blocks.
 _SHARE_FOR_ACTIVATIONS = 0.75
@@ -66,6 +73,13 @@ class Worker:
     device: torch.device
     rank: int = 0
     world: int = 1
+
+
+class Settled(NamedTuple):
+    """What `auto` of the same settings in `compute` stands for in a process."""
+
+    precision: str
+    loaders: int
 
 
 def use_gpu(compute: Compute, *, reserved: int, available: int) -> bool:
@@ -115,17 +129,53 @@ def own_gpus(count: int) -> Iterator[tuple[int, ...]]:
         yield numbers
 
 
+def settle(compute: Compute, worker: Worker) -> Settled:
+    """Settle the precision and the loaders of this process of a training."""
+    return Settled(
+        choose_precision(compute.precision, worker.device),
+        choose_loaders(compute.loaders, worker.device, processes=worker.world),
+    )
+
+
+def choose_precision(asked: str, device: torch.device) -> str:
+    """Return the precision that `compute.precision` stands for on a device."""
+    if asked != "auto":
+        return asked
+    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    log.info("compute.precision: %s", precision := "bf16" if fast else "fp32")
+    return precision
+
+
+def choose_loaders(asked: int | str, device: torch.device, *, processes: int) -> int:
+    """Return how many reading processes `compute.loaders` stands for.
+
+    On the CPU, reading takes a twentieth of the time; it is worth a process only if no core has to be shared with it.
+
+    Args:
+        asked: `compute.loaders`; a number is returned as it is.
+        device: of this process, which computes on it with as many threads as torch has been given.
+        processes: number of such processes. On the CPU, they share this machine's cores; GPUs share them evenly.
+    """
+    if asked != "auto":
+        return int(asked)
+    cores = usable_cores()
+    if device.type == "cuda":
+        loaders = min(_MOST_LOADERS, max(1, cores // torch.cuda.device_count() - 1))
+    else:
+        loaders = max(0, min(_MOST_LOADERS_BESIDE_CPU, cores // processes - torch.get_num_threads()))
+    log.info("compute.loaders: %d, with %d cores", loaders, cores)
+    return loaders
+
+
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Return the context of a forward pass, in which the backbone's body computes in `precision`.
 
     Raises:
-        InputError: fp16 without a GPU.
+        InputError: fp16 or tf32 without a GPU.
     """
-    if precision == "fp32":
-        return contextlib.nullcontext()
-    if precision == "fp16" and device.type != "cuda":
-        raise InputError("compute.precision is fp16, which needs a GPU: take fp32 or bf16 in config.yaml")
-    return torch.autocast(device.type, _DTYPES[precision])
+    if precision in _ON_GPU and device.type != "cuda":
+        raise InputError(f"compute.precision is {precision}, which needs a GPU: take fp32 or bf16 in config.yaml")
+    return torch.autocast(device.type, _DTYPES[precision]) if precision in _DTYPES else contextlib.nullcontext()
 
 
 def loss_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:

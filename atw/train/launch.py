@@ -103,7 +103,8 @@ def launch(
             shards=shards.digests,
             shard_settings=shards.settings.to_dict(),
             hardware=state["hardware"],
-            compute=compute.model_dump() | {"microbatch": state["microbatch"]},
+            # The state of a version before `settled` may be the last one.
+            compute=compute.model_dump() | {"microbatch": state["microbatch"]} | state.get("settled", {}),
             software=software(),
         )
         training = training_record(folder / "history.jsonl")

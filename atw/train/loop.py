@@ -118,8 +118,10 @@ class Training:
     def __init__(self, task: TrainingTask, worker: Worker, network: VideoNetwork | None = None) -> None:
         settings, compute, train = task.settings, task.compute, task.settings.train
         self._task, self._worker, device = task, worker, worker.device
-        devices.autocast(compute.precision, device)  # refuses what the device cannot do
-        devices.allow_tf32(compute.tf32)
+        self.settled = devices.settle(compute, worker)
+        devices.autocast(self.settled.precision, device)  # refuses what the device cannot do
+        devices.allow_tf32(self.settled.precision == "tf32")
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape, so looking for the best kernel pays
         self.network = (network or build_network(task)).to(device)
         self.network.to(memory_format=devices.memory_format(channels_last=compute.channels_last))
         self.average: AveragedModel | None = None
@@ -132,7 +134,7 @@ class Training:
             compute.microbatch,
             self.network,
             video=self.video,
-            precision=compute.precision,
+            precision=self.settled.precision,
             device=device,
             least=2 if train.mixup else 1,
         )
@@ -140,7 +142,7 @@ class Training:
             devices.compile_network(self.network, device)
         self.optimizer = build_optimizer(self.network, settings)
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.scaler = devices.loss_scaler(compute.precision, device)
+        self.scaler = devices.loss_scaler(self.settled.precision, device)
         self._model: nn.Module = self.network
 
     @property
@@ -156,6 +158,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "microbatch": self.microbatch,
+            "settled": self.settled._asdict(),
             "iteration": iteration,
         }
 
@@ -202,7 +205,7 @@ class Training:
             cut=cut_batch(batch=train.batch, rank=worker.rank, world=worker.world, micro=self.microbatch),
             share=mixup_share(train.mixup, seed=settings.seed, iteration=iteration),
             average=iteration < train.average_first * train.iterations,
-            precision=self._task.compute.precision,
+            precision=self.settled.precision,
             device=worker.device,
         )
         if self.average:
@@ -286,7 +289,7 @@ def _start(training: Training, task: TrainingTask, worker: Worker, state: State 
 
 
 def _open_videos(task: TrainingTask, training: Training, worker: Worker, start: int) -> tuple[Feed, Validation | None]:
-    compute, train = task.compute, task.settings.train
+    loaders, train = training.settled.loaders, task.settings.train
     pieces = micro_batches(
         start=start,
         stop=train.iterations,
@@ -296,10 +299,10 @@ def _open_videos(task: TrainingTask, training: Training, worker: Worker, start: 
         micro=training.microbatch,
     )
     batch_bytes = training.microbatch * math.prod(training.video)
-    devices.check_shared_memory(compute.loaders, batch_bytes, processes=worker.world)
+    devices.check_shared_memory(loaders, batch_bytes, processes=worker.world)
     with ignored_by_children():
-        feed = iter(build_loader(task, pieces, worker.device))
-        return feed, _validation(task, training.microbatch, worker) if compute.validate_every else None
+        feed = iter(build_loader(task, pieces, worker.device, loaders=loaders))
+        return feed, _validation(task, training, worker) if task.compute.validate_every else None
 
 
 class _Report:
@@ -325,7 +328,7 @@ class _Report:
         self._progress.advance(train.batch, note)
 
 
-def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
+def _validation(task: TrainingTask, training: Training, worker: Worker) -> Validation:
     compute, targets = task.compute, task.targets(held_out=True)
     shards = copy(task.shards)
     videos, _ = shards.find(list(targets))
@@ -344,18 +347,31 @@ def _validation(task: TrainingTask, batch: int, worker: Worker) -> Validation:
     )
     actions = planned.actions.locate(planned.seconds, planned.positions >= 0)
     snippets = CentreSnippets(shards, videos, [targets[video] for video in videos], planned.starts, task.settings)
-    return Validation(snippets, actions, compute, batch=batch, worker=worker)
+    return Validation(
+        snippets,
+        actions,
+        every=compute.validate_every or 0,
+        batch=training.microbatch,
+        loaders=training.settled.loaders,
+        worker=worker,
+    )
 
 
 def build_loader(
-    task: TrainingTask, pieces: Iterable[list[int]], device: torch.device
+    task: TrainingTask, pieces: Iterable[list[int]], device: torch.device, *, loaders: int
 ) -> DataLoader[tuple[Tensor, Target]]:
-    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and targets, at the places in `pieces`.
+    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and targets.
+
+    Args:
+        task: whose videos.
+        pieces: places of each micro-batch.
+        device: that they are for.
+        loaders: processes that read them; 0: this one does.
 
     Raises:
         InputError: unusable shards, or a class without any usable video.
     """
-    settings, split, loaders = task.settings, task.split, task.compute.loaders
+    settings, split = task.settings, task.split
     shards = copy(task.shards)  # another try opens the files anew
     targets = task.targets(held_out=False)
     videos, quarantined = shards.find(list(targets))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from atw.config import Compute, TrainSettings
+from atw.config import TrainSettings
 from atw.data import augment
 from atw.data.actions import interval_auc, mass_inside
 from atw.data.reader import Shards, Target
@@ -62,8 +62,9 @@ class Validation:
     Args:
         snippets: of the V videos.
         actions: which of the N snippets of each video lie inside an action, and which count, both bool [V, N].
-        compute: the `compute` section.
+        every: iterations between two measurements.
         batch: videos at once on the device.
+        loaders: processes that read for the training.
         worker: this process.
     """
 
@@ -71,12 +72,13 @@ class Validation:
         self,
         snippets: CentreSnippets,
         actions: tuple[NDArray[np.bool_], NDArray[np.bool_]],
-        compute: Compute,
         *,
+        every: int,
         batch: int,
+        loaders: int,
         worker: Worker,
     ) -> None:
-        self.every = compute.validate_every or 0
+        self.every = every
         mine = list(range(worker.rank, len(snippets), worker.world))
         self._worker = worker
         self._inside, self._counted = actions
@@ -84,9 +86,9 @@ class Validation:
         self._loader: DataLoader[tuple[Tensor, Target]] = DataLoader(
             snippets,
             batch_sampler=self._mine,
-            num_workers=min(compute.loaders, 1),
-            multiprocessing_context=forkserver() if compute.loaders else None,
-            persistent_workers=compute.loaders > 0,
+            num_workers=min(loaders, 1),
+            multiprocessing_context=forkserver() if loaders else None,
+            persistent_workers=loaders > 0,
             generator=torch.Generator(),  # the training's own random numbers stay as they are
         )
         self._batches = iter(self._loader)

@@ -31,6 +31,7 @@ TOTAL_S = 600
 LEAST_S = 10  # a step is not begun with less time left
 MATERIAL = 24  # rendered clips to measure on
 STEPS = (sys.executable, "-m", "benchmarks.gpu_check.steps")
+ON_CPU = ("fp32", "bf16")  # precisions that need no GPU
 SMALL_FLOW = (*STEPS, "small_flow")
 # The kernel that relaxes the flow, once it is warm.
 NCU = ("ncu", "--clock-control", "none", "-k", "regex:iterate", "-s", "3", "-c", "2")
@@ -73,13 +74,9 @@ class Outcome(NamedTuple):
 def steps(folder: Path, opencv_cuda: Path | None) -> list[Step]:
     """The steps in their order; `folder` has the clips that the first of them renders."""
     clips = str(folder / "clips")
-    on_clips = [
-        *(
-            Step(f"training, {precision}", 75, (*STEPS, "training", clips, precision), without_gpu=precision != "fp16")
-            for precision in ("fp32", "bf16", "fp16")
-        ),
-        Step("scoring", 40, (*STEPS, "scoring"), without_gpu=True),
-        Step("an epoch on GPU and CPU", 60, (*STEPS, "epoch", clips)),
+    trainings = [
+        Step(f"training, {precision}", 75, (*STEPS, "training", clips, precision), without_gpu=precision in ON_CPU)
+        for precision in ("fp32", "tf32", "bf16", "fp16")
     ]
     opencv = [str(opencv_cuda)] if opencv_cuda else []
     tests = (sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "tests/unit/test_flow_cuda.py")
@@ -95,7 +92,9 @@ def steps(folder: Path, opencv_cuda: Path | None) -> list[Step]:
         ),
         Step("speed of flow", 120, (*STEPS, "flow_speed", clips, *opencv)),
         Step("what bounds the flow", 60, (*NCU, *(f"--section={name}" for name in SECTIONS), *SMALL_FLOW)),
-        *on_clips,
+        *trainings,
+        Step("scoring", 40, (*STEPS, "scoring"), without_gpu=True),
+        Step("an epoch on GPU and CPU", 60, (*STEPS, "epoch", clips)),
     ]
 
 

@@ -127,7 +127,7 @@ def flow_speed(folder: Path, opencv_cuda: Path | None = None) -> Found:
 def train(folder: Path, precision: str) -> Found:
     """Videos a second of training from shards and from memory, and the memory that it takes."""
     on = device()
-    asked = argparse.Namespace(**TRAINING[on.type], precision=precision, tf32=True, threads=min(4, usable_cores()))
+    asked = argparse.Namespace(**TRAINING[on.type], precision=precision, threads=min(4, usable_cores()))
     torch.set_num_threads(asked.threads)
     sections = {"model": {"backbone": asked.backbone, "weights": None}, "train": {"batch": asked.batch}}
     shown: Found = {name: getattr(asked, name) for name in ("backbone", "batch", "loaders")}
@@ -173,7 +173,7 @@ def epoch(folder: Path) -> Found:
     sections: dict[str, Any] = {"model": model, "train": {"batch": EPOCH_BATCH, "learning_rate": 0.03, "clip": 5}}
     with tempfile.TemporaryDirectory() as out:
         stored = store(folder, Path(out), videos=1000, threads=usable_cores(), **sections)
-        compute = Compute(loaders=0, microbatch=EPOCH_BATCH, tf32=False)
+        compute = Compute(loaders=0, microbatch=EPOCH_BATCH, precision="fp32")
         losses = [list(_losses(stored.task("flow", compute), on)) for on in ("cpu", "cuda")]
     largest = float(np.ptp(losses, axis=0).max())
     if largest > LARGEST_DIFFERENCE:
@@ -187,7 +187,7 @@ def _losses(task: loop.TrainingTask, on: str) -> Iterator[float]:
     made.network.train()
     updates = len(task.targets(held_out=False)) // EPOCH_BATCH
     places = micro_batches(start=0, stop=updates, batch=EPOCH_BATCH, rank=0, world=1, micro=EPOCH_BATCH)
-    feed = iter(loop.build_loader(task, places, torch.device(on)))
+    feed = iter(loop.build_loader(task, places, torch.device(on), loaders=0))
     for iteration in range(updates):
         yield float(made.update(feed, iteration)["loss"] or 0)
 

@@ -78,7 +78,7 @@ def _index_bytes(shards: list[Path], expected: config.ShardSettings) -> int:
 
 def loader_rate(stored: Stored, stream: str, *, loaders: int, batches: int) -> float:
     """Training samples a second that so many loader processes give, once all of them are at work."""
-    compute = config.Compute(gpus=0, loaders=loaders, microbatch=_BATCH)
+    compute = config.Compute(gpus=0, microbatch=_BATCH)
     task = stored.task(stream, compute)
     warm_up = 4 * loaders + 4
     stop = warm_up + batches
@@ -86,7 +86,7 @@ def loader_rate(stored: Stored, stream: str, *, loaders: int, batches: int) -> f
     with warnings.catch_warnings():
         # More processes than cores are measured on purpose.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
-        feed = iter(loop.build_loader(task, pieces, torch.device("cpu")))
+        feed = iter(loop.build_loader(task, pieces, torch.device("cpu"), loaders=loaders))
     for _ in islice(feed, warm_up):
         pass
     begin = time.perf_counter()

@@ -93,6 +93,7 @@ def test_train(trained: Path) -> None:
         assert model["classes"] == ["left", "up"]
         assert model["settings"]["stream"] == stream
         assert set(model["provenance"]["shards"]) == set(SHARDS)
+        assert model["provenance"]["compute"]["precision"] == "fp32", "what auto stands for on a CPU"
         first = next(value for value in model["parameters"].values() if value.ndim == 4)
         assert first.shape[1] == channels
         history = [json.loads(line) for line in (trained / stream / "history.jsonl").read_text().splitlines()]

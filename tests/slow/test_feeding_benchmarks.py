@@ -76,7 +76,7 @@ def test_training_is_fed_from_shards_and_from_memory(
     page = tmp_path / "training.md"
     monkeypatch.setattr(training, "PAGE", page)
     monkeypatch.setattr(training, "UPDATES", 1)
-    monkeypatch.setattr(training, "product_rate", lambda precision, device, tf32: 1e18)
+    monkeypatch.setattr(training, "product_rate", lambda precision, device: 1e18)
     given = [str(videos), "--backbone", "tiny", "--batch", "3", "--microbatch", "2", "--precision", "bf16", "--write"]
     assert training.main(given) == 0
     text = page.read_text(encoding="utf-8")
@@ -102,10 +102,9 @@ def test_the_peak_is_of_many_products_of_one_precision(
     monkeypatch.setattr(training, "PRODUCTS", {"cpu": (32, 5)})
     monkeypatch.setattr(torch, "mm", noted)
     before = torch.backends.cuda.matmul.fp32_precision
-    for tf32, expected in ((True, "tf32"), (False, "ieee")):
-        made.clear()
-        assert training.product_rate(precision, torch.device("cpu"), tf32=tf32) > 0
-        assert made == [(dtype, dtype, dtype, expected)] * 5 * (training.ROUNDS + 1)
+    assert training.product_rate(precision, torch.device("cpu")) > 0
+    expected = (dtype, dtype, dtype, "tf32" if precision == "tf32" else "ieee")
+    assert made == [expected] * 5 * (training.ROUNDS + 1)
     assert torch.backends.cuda.matmul.fp32_precision == before
 
 
@@ -113,7 +112,7 @@ def test_more_than_all_is_an_error_of_the_benchmark() -> None:
     assert share_of(1.0, "it") == 1.0
     with pytest.raises(InputError, match="training of rgb: 104% of what the device can do"):
         share_of(1.04, "training of rgb")
-    asked: Any = SimpleNamespace(backbone="tiny", batch=2, precision="fp32", tf32=True, loaders=0, threads=1)
+    asked: Any = SimpleNamespace(backbone="tiny", batch=2, precision="fp32", loaders=0, threads=1)
     found = {"rgb": training.Measured(1.0, 1.0, 0.0, operations=2e9)}
     with pytest.raises(InputError, match="200%"):
         training.table(found, 1e9, asked, torch.device("cpu"))

@@ -81,9 +81,12 @@ def test_slices_of_a_gpu_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch
         assert cuda.device_names(["GPU-a", "a"]) == expected
 
 
-def test_fp16_on_the_cpu_is_refused_before_anything_is_read(tmp_path: Path, write_shard: WriteShard) -> None:
-    task = task_of(tmp_path, write_shard, compute={"precision": "fp16"})
-    with pytest.raises(InputError, match=r"compute.precision is fp16, which needs a GPU: take fp32 or bf16"):
+@pytest.mark.parametrize("precision", ["fp16", "tf32"])
+def test_what_only_gpus_compute_is_refused_before_anything_is_read(
+    precision: str, tmp_path: Path, write_shard: WriteShard
+) -> None:
+    task = task_of(tmp_path, write_shard, compute={"precision": precision})
+    with pytest.raises(InputError, match=f"compute.precision is {precision}, which needs a GPU: take fp32 or bf16"):
         run_training(task, tmp_path / "h")
     assert not (tmp_path / "h").exists()
 
@@ -135,18 +138,18 @@ def test_nothing_compiled_is_taken_from_a_folder_that_others_can_write_to(
     ("free_gb", "precision", "least", "videos"),
     [
         (80.0, "fp32", 1, 32),
-        (16.0, "fp32", 1, 32),
-        (12.0, "fp32", 1, 16),  # 32 videos hold 11.0 GB, and more comes and goes
-        (6.0, "fp32", 1, 8),
+        (9.0, "fp32", 1, 32),
+        (8.0, "fp32", 1, 16),  # 32 videos hold 5.7 GB, and more comes and goes
+        (4.0, "fp32", 1, 8),
         (0.5, "fp32", 1, 1),
         (0.5, "fp32", 2, 2),
-        (12.0, "bf16", 1, 32),
+        (6.0, "bf16", 1, 32),
     ],
 )
 def test_auto_is_what_fits_into_free_memory(
     free_gb: float, precision: str, least: int, videos: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    counted = {"fp32": 343_672_432, "bf16": 175_081_072}  # of resnet50 with 4 snippets, by the function itself
+    counted = {"fp32": 178_693_744, "bf16": 92_591_728}  # of resnet50 with 4 snippets, by the function itself
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free_gb * 1e9), 0))
     monkeypatch.setattr(devices, "activation_bytes", lambda network, video, precision, device: counted[precision])
     network: Any = torch.nn.Linear(25_000_000, 1, bias=False, device="meta")
@@ -154,6 +157,53 @@ def test_auto_is_what_fits_into_free_memory(
     assert devices.choose_microbatch("auto", network, device=torch.device("cuda"), **options) == videos
     assert devices.choose_microbatch("auto", network, device=CPU, **options) == 32
     assert devices.choose_microbatch(5, network, device=torch.device("cuda"), **options) == 5
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "capability", "precision"),
+    [
+        ("auto", "cuda", (9, 0), "bf16"),
+        ("auto", "cuda", (8, 0), "bf16"),
+        ("auto", "cuda", (7, 5), "fp32"),
+        ("auto", "cpu", (9, 0), "fp32"),
+        ("fp32", "cuda", (9, 0), "fp32"),
+        ("bf16", "cpu", (7, 5), "bf16"),
+    ],
+)
+def test_auto_is_bf16_where_a_gpu_has_it(
+    asked: str, device: str, capability: tuple[int, int], precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert devices.choose_precision(asked, torch.device(device)) == precision
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "cores", "gpus", "processes", "loaders"),
+    [
+        ("auto", "cuda", 64, 2, 2, 8),
+        ("auto", "cuda", 16, 4, 1, 3),
+        ("auto", "cuda", 2, 4, 1, 1),
+        ("auto", "cpu", 32, 0, 1, 2),
+        ("auto", "cpu", 5, 0, 1, 1),
+        ("auto", "cpu", 8, 0, 2, 0),
+        ("auto", "cpu", 2, 0, 1, 0),
+        (7, "cpu", 2, 0, 1, 7),
+        (0, "cuda", 64, 1, 1, 0),
+    ],
+)
+def test_auto_takes_the_cores_that_are_left(
+    asked: int | str,
+    device: str,
+    cores: int,
+    gpus: int,
+    processes: int,
+    loaders: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "usable_cores", lambda: cores)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert devices.choose_loaders(asked, torch.device(device), processes=processes) == loaders
 
 
 def test_activations_are_counted_once_and_the_network_stays_as_it_is(tmp_path: Path, write_shard: WriteShard) -> None:
@@ -178,6 +228,7 @@ def test_what_auto_chose_stays_with_the_training(tmp_path: Path, write_shard: Wr
     assert training.microbatch == 32
     training.microbatch = 4
     state = training.state(3)
+    assert state["settled"] == {"precision": "fp32", "loaders": 0}
     other = loop.Training(task, Worker(CPU))
     other.resume(state)
     assert other.microbatch == 4

@@ -214,8 +214,8 @@ def test_a_class_whose_training_videos_are_all_quarantined_is_named(tmp_path: Pa
     write_shard(tmp_path / "flow/00000.h5", "flow", VIDEOS | {"b/1.avi": 0, "b/2.avi": 0}, width=32, height=24)
     task = with_labels(task_of(tmp_path, write_shard), b1="a|b")
     with pytest.raises(InputError, match="every training video of class b is quarantined"):
-        loop.build_loader(task, [], CPU)
-    loop.build_loader(with_labels(task, a1="b|a"), [], CPU)
+        loop.build_loader(task, [], CPU, loaders=0)
+    loop.build_loader(with_labels(task, a1="b|a"), [], CPU, loaders=0)
 
 
 # Scores and accuracies

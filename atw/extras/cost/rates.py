@@ -166,7 +166,7 @@ def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
             train=settings.train,
             cut=Cut(batch=videos, world=1, pieces=1),
             share=1.0,
-            precision=compute.precision,
+            precision=made.settled.precision,
             device=device,
         )
         _synchronise(device)
