@@ -190,26 +190,24 @@ def memory_format(*, channels_last: bool) -> torch.memory_format:
 
 def allow_tf32(allowed: bool) -> None:
     """Set for this process whether convolutions on a GPU may compute float32 in TF32; matrix products never do."""
-    convolutions, products = _operations()
-    convolutions.fp32_precision = "tf32" if allowed else "ieee"
-    products.fp32_precision = "ieee"
+    # By the older of torch's two ways: after the newer one, torch.export and torch.compile fail in this process.
+    torch.backends.cudnn.allow_tf32 = allowed
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextlib.contextmanager
 def full_fp32() -> Iterator[None]:
     """Compute float32 without TF32 inside the context, whatever this process does otherwise."""
-    before = [operation.fp32_precision for operation in _operations()]
-    allow_tf32(False)
+    backends: Any = torch.backends  # its parts are created on access
+    operations = backends.cudnn.conv, backends.cuda.matmul
+    before = [operation.fp32_precision for operation in operations]
     try:
+        for operation in operations:
+            operation.fp32_precision = "ieee"
         yield
     finally:
-        for operation, precision in zip(_operations(), before, strict=True):
+        for operation, precision in zip(operations, before, strict=True):
             operation.fp32_precision = precision
-
-
-def _operations() -> tuple[Any, Any]:
-    backends: Any = torch.backends  # its parts are created on access
-    return backends.cudnn.conv, backends.cuda.matmul
 
 
 def compile_network(network: VideoNetwork, device: torch.device) -> None:
