@@ -100,17 +100,17 @@ def steps(folder: Path, opencv_cuda: Path | None) -> list[Step]:
     ]
 
 
-def run(step: Step, log: Path, *, left_s: float, without: str | None) -> Outcome:
+def run(step: Step, log: Path, *, left_s: float, with_gpu: bool) -> Outcome:
     """Run a step within its limit and the time that is left.
 
     Args:
         step: what to run.
         log: gets all that it prints.
         left_s: of the whole check.
-        without: why there is no GPU; None if there is one.
+        with_gpu: whether there is one.
     """
-    if without and not step.without_gpu:
-        return Outcome(step.name, "left out", 0, f"no GPU: {without}")
+    if not with_gpu and not step.without_gpu:
+        return Outcome(step.name, "left out", 0, "needs a GPU")
     if not shutil.which(step.command[0]):
         return Outcome(step.name, "left out", 0, f"{step.command[0]} is not installed")
     if left_s < LEAST_S:
@@ -131,7 +131,7 @@ def run(step: Step, log: Path, *, left_s: float, without: str | None) -> Outcome
         said.append(f"ended after its limit of {limit:.0f} s")
     elif status:
         said.append(f"{printed.splitlines()[-1] if printed else 'it printed nothing'} (exit status {status})")
-    elif not without and "skipped" in said[0]:
+    elif with_gpu and "skipped" in said[0]:
         status = 1
         said.append("a GPU is there, so nothing may be skipped")
     shown = "; ".join(filter(None, said))
@@ -161,14 +161,14 @@ def main(given: Sequence[str]) -> int:
     asked = parser.parse_args(given)
     shutil.rmtree(asked.out, ignore_errors=True)
     asked.out.mkdir(parents=True)
-    without, began, console = cuda.unusable(), time.monotonic(), Console()
+    with_gpu, began, console = cuda.unusable() is None, time.monotonic(), Console()
     outcomes: list[Outcome] = []
     todo = steps(asked.out, asked.opencv_cuda)
     for number, step in enumerate(todo, start=1):
         left_s = TOTAL_S - (time.monotonic() - began)
         console.print(f"{number} of {len(todo)}: {step.name}, at most {min(step.limit_s, left_s):.0f} s", style="dim")
         log = asked.out / f"{number:02d}_{re.sub(r'[^a-z0-9]+', '_', step.name.lower())}.log"
-        outcomes.append(run(step, log, left_s=left_s, without=without))
+        outcomes.append(run(step, log, left_s=left_s, with_gpu=with_gpu))
     facts = machine.describe()
     rows = [[one.step, one.status, f"{one.seconds:.0f}", one.said.replace("|", "/")] for one in outcomes]
     table = Table(f"first contact: {facts['GPU']}", ("step", "status", "s", "what it showed"), rows)

@@ -23,9 +23,9 @@ NCU = """  iterate (32, 4, 64)x(32, 8, 1), Context 1
 """
 
 
-def outcome(code: str, tmp_path: Path, *, limit_s: float = 60, without: str | None = None) -> check.Outcome:
+def outcome(code: str, tmp_path: Path, *, limit_s: float = 60, with_gpu: bool = True) -> check.Outcome:
     step = Step("a step", limit_s, (sys.executable, "-c", code), without_gpu=True)
-    return run(step, tmp_path / "step.log", left_s=600, without=without)
+    return run(step, tmp_path / "step.log", left_s=600, with_gpu=with_gpu)
 
 
 def test_a_step_says_what_it_found(tmp_path: Path) -> None:
@@ -62,16 +62,16 @@ def test_a_step_ends_at_its_limit_and_leaves_no_process(tmp_path: Path) -> None:
 def test_what_cannot_run_is_left_out_and_says_why(tmp_path: Path) -> None:
     log = tmp_path / "step.log"
     flow = Step("flow", 60, (sys.executable, "-c", ""))
-    assert run(flow, log, left_s=600, without="no driver")[1:] == ("left out", 0, "no GPU: no driver")
-    assert run(flow, log, left_s=3, without=None).said == "no time left of 600 s"
+    assert run(flow, log, left_s=600, with_gpu=False)[1:] == ("left out", 0, "needs a GPU")
+    assert run(flow, log, left_s=3, with_gpu=True).said == "no time left of 600 s"
     missing = Step("sanitizer", 60, ("no-such-sanitizer",))
-    assert run(missing, log, left_s=600, without=None).said == "no-such-sanitizer is not installed"
+    assert run(missing, log, left_s=600, with_gpu=True).said == "no-such-sanitizer is not installed"
     assert not log.exists()
 
 
 def test_a_skipped_test_is_a_failure_where_a_gpu_is(tmp_path: Path) -> None:
     code = "print('===== 3 passed, 1 skipped in 2.00s =====')"
-    assert outcome(code, tmp_path, without="no driver")[1::2] == ("passed", "3 passed, 1 skipped in 2.00s")
+    assert outcome(code, tmp_path, with_gpu=False)[1::2] == ("passed", "3 passed, 1 skipped in 2.00s")
     one = outcome(code, tmp_path)
     assert one.status == "failed"
     assert one.said == "3 passed, 1 skipped in 2.00s; a GPU is there, so nothing may be skipped"
@@ -119,7 +119,7 @@ def test_the_check_writes_its_table(
     assert check.main(["--out", str(out)]) == 0
     written = json.loads((out / "gpu_check.json").read_text())
     assert [(one["step"], one["status"]) for one in written["steps"]] == [("one", "passed"), ("two", "left out")]
-    assert "| two | left out | 0 | no GPU: no driver |" in (out / "gpu_check.md").read_text()
+    assert "| two | left out | 0 | needs a GPU |" in (out / "gpu_check.md").read_text()
     assert "cards a / b" in (out / "gpu_check.md").read_text()
     monkeypatch.setattr(check, "steps", lambda *_: [Step("three", 60, bad, True)])
     assert check.main(["--out", str(out)]) == 1
