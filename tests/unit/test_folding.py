@@ -1,6 +1,7 @@
 """Batch norms folded into convolutions: the same scores and gradients as those of the network that torchvision runs."""
 
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from atw.model.backbones import build
 from atw.model.folding import fold_norms
+from benchmarks import folding as benchmark
 
 # One network of each kind: norms behind convolutions, before them (densenet), with and without bias, grouped, split.
 NETWORKS = {
@@ -88,3 +90,22 @@ def test_a_copy_folds_its_own_norms() -> None:
     for norm in norms(copied):
         nn.init.zeros_(norm.weight)
     assert not torch.equal(copied(snippets()), before)
+
+
+def test_the_benchmark_compares_the_plain_and_the_folded_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "PAGE", tmp_path / "folding.md")
+    monkeypatch.setattr(benchmark, "CASES", (("resnet18", 32, 1),))
+    monkeypatch.setattr(benchmark, "ROUNDS", 1)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    plain, folded = (benchmark.network("resnet18", folded=folded) for folded in (False, True))
+    assert [sum(type(norm) is nn.BatchNorm2d for norm in norms(built)) for built in (plain, folded)] == [20, 0]
+    assert benchmark.main(["--write"]) == 0
+    rows = [
+        line.split("|")[2:-1] for line in (tmp_path / "folding.md").read_text().splitlines() if "| resnet18" in line
+    ]
+    assert [cells[0].strip() for cells in rows] == ["32 px, fp32", "32 px, bf16"]
+    for cells in rows:
+        assert 0 < float(cells[4]) < 1, "what autograd keeps of a video, as a share of the plain network's"
+        assert all(float(cell) > 0 for cell in cells[1:] if cell.strip())
