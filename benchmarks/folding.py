@@ -6,9 +6,7 @@ One core, a few minutes. --write writes docs/benchmarks/folding.md.
 """
 
 import argparse
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
@@ -19,9 +17,9 @@ from rich.console import Console
 from torch import Tensor
 
 from atw.config import Model, Sampling
-from atw.files import InputError
 from atw.model.network import VideoNetwork
 from atw.train.devices import activation_bytes, autocast
+from benchmarks.flow import timing
 from benchmarks.report import Table, number, show, write_page
 
 PAGE = Path("docs/benchmarks/folding.md")
@@ -33,8 +31,8 @@ CASES = (("mobilenet_v2", 80, 8), ("mobilenet_v2", 112, 8), ("resnet18", 112, 8)
 METHOD = (
     "Flow networks with random weights and `partial_bn: first`, N = 4. An update is forward, loss and backward, of "
     "random videos in memory; scoring is a forward pass in evaluation mode without gradients.",
-    "Plain and folded networks have the same weights and take turns on one core; the figure is the median of the "
-    "rounds. The ratio is the plain network's time divided by the folded one's: above 1, folding is faster.",
+    "Plain and folded networks have the same weights and take turns on one core; figures are medians of the rounds, "
+    "by CPU time. The ratio is the plain network's time divided by the folded one's: above 1, folding is faster.",
     "Memory is what autograd keeps of a further video, counted (`atw.train.devices.activation_bytes`).",
 )
 
@@ -55,29 +53,25 @@ def update(built: VideoNetwork, snippets: Tensor, labels: Tensor, precision: str
     F.cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
 
 
-def in_turns(*runs: Callable[[], object]) -> list[float]:
-    """The median seconds of each, after a round to warm up."""
-    taken: list[list[float]] = [[] for _ in runs]
-    for _ in range(ROUNDS + 1):
-        for run, seconds in zip(runs, taken, strict=True):
-            began = time.perf_counter()
-            run()
-            seconds.append(time.perf_counter() - began)
-    return [statistics.median(seconds[1:]) for seconds in taken]
+def compared(run: Callable[[VideoNetwork], object], plain: VideoNetwork, folded: VideoNetwork) -> tuple[float, float]:
+    """The seconds that `run` takes with the folded network, and how many times as many with the plain one."""
+    runs = {name: lambda _, built=built: run(built) for name, built in (("plain", plain), ("folded", folded))}
+    seconds = timing.in_turn(runs, 1, ROUNDS)
+    return float(seconds["folded"][0]), timing.ratio(seconds["plain"], seconds["folded"])
 
 
 def row(name: str, side: int, videos: int, precision: str) -> list[str]:
     both = [network(name, folded=folded).train() for folded in (False, True)]
     snippets = torch.randint(0, 256, (videos, 4, 10, side, side), dtype=torch.uint8)
     labels = torch.randint(0, CLASSES, (videos,))
-    plain, folded = in_turns(*(lambda built=built: update(built, snippets, labels, precision) for built in both))
+    seconds, ratio = compared(lambda built: update(built, snippets, labels, precision), *both)
     kept = [activation_bytes(built, tuple(snippets.shape[1:]), precision, CPU) / 1e6 for built in both]
-    cells = [name, f"{side} px, {precision}", number(videos / folded), f"{plain / folded:.2f}"]
+    cells = [name, f"{side} px, {precision}", number(videos / seconds), f"{ratio:.2f}"]
     cells += [number(kept[1]), f"{kept[1] / kept[0]:.2f}"]
     if precision != "fp32":
         return [*cells, "", ""]  # scores are always computed in fp32
-    plain, folded = in_turns(*(lambda built=built: built.score(snippets, chunk=4 * videos) for built in both))
-    return [*cells, number(videos / folded), f"{plain / folded:.2f}"]
+    seconds, ratio = compared(lambda built: built.score(snippets, chunk=4 * videos), *both)
+    return [*cells, number(videos / seconds), f"{ratio:.2f}"]
 
 
 def main(given: list[str]) -> int:
@@ -95,7 +89,4 @@ def main(given: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(main(sys.argv[1:]))

@@ -137,6 +137,11 @@ def product_rate(precision: str, device: torch.device) -> float:
     return 2 * side**3 * count / best
 
 
+def this_device() -> torch.device:
+    """The GPU where torch can use one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for a GPU."""
     if device.type == "cuda":
@@ -177,7 +182,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE}")
     asked = parser.parse_args(given)
     torch.set_num_threads(asked.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = this_device()
     sections: dict[str, Any] = {
         "model": {"backbone": asked.backbone, "weights": None},
         "train": {"batch": asked.batch},

@@ -142,7 +142,8 @@ def choose_precision(asked: str, device: torch.device) -> str:
     if asked != "auto":
         return asked
     fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
-    log.info("compute.precision: %s", precision := "bf16" if fast else "fp32")
+    precision = "bf16" if fast else "fp32"
+    log.info("compute.precision: %s", precision)
     return precision
 
 

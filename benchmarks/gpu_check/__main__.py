@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -22,10 +23,10 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from atw.files import atomic_path, write_json
+from atw.files import write_json
 from atw.flow import cuda
 from benchmarks import machine
-from benchmarks.report import Table, markdown, show
+from benchmarks.report import Table, show, write_page
 
 TOTAL_S = 600
 LEAST_S = 10  # a step is not begun with less time left
@@ -141,7 +142,7 @@ def run(step: Step, log: Path, *, left_s: float, with_gpu: bool) -> Outcome:
 def end(process: subprocess.Popen[bytes]) -> None:
     """Kill what is left of a step."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -174,9 +175,7 @@ def main(given: Sequence[str]) -> int:
     table = Table(f"first contact: {facts['GPU']}", ("step", "status", "s", "what it showed"), rows)
     show(console, [table])
     write_json(asked.out / "gpu_check.json", {"facts": facts, "steps": [one._asdict() for one in outcomes]})
-    with atomic_path(asked.out / "gpu_check.md") as temporary:
-        page = markdown("First contact with a GPU", "make gpu-check", facts, [table], ())
-        temporary.write_text(page, encoding="utf-8")
+    write_page(asked.out / "gpu_check.md", "First contact with a GPU", "make gpu-check", [table], ())
     console.print(f"the table: {asked.out / 'gpu_check.md'}; what each step printed: {asked.out}")
     return int(any(one.status == "failed" for one in outcomes))
 

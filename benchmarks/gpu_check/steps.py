@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from atw.config import Compute, Flow, Model, Sampling
 from atw.data.reader import micro_batches
 from atw.datasets.demo import CLASSES
 from atw.extras.demo.render import FPS, render_clip, write_clip
+from atw.extras.doctor.speed import texture
 from atw.files import InputError
 from atw.flow import cuda, parameters
 from atw.flow.pairs import Images
@@ -35,7 +35,7 @@ from benchmarks import training
 from benchmarks.flow import gpu
 from benchmarks.material import video_pairs
 from benchmarks.stored import STREAMS, store
-from benchmarks.training import synchronise
+from benchmarks.training import synchronise, this_device
 
 Found = dict[str, Any]
 # Enough work for a GPU, and little enough for two cores.
@@ -48,18 +48,13 @@ EPOCH_BATCH, LARGEST_DIFFERENCE = 8, 0.02
 """Videos of an update, and how far apart the losses of an update may be on GPU and CPU."""
 
 
-def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def environment() -> Found:
     """Driver, cards and packages, and whether each of torch and the flow can use the GPU."""
     found: Found = {"cores": usable_cores(), "flow": cuda.unusable() or "can use the GPU"}
     query = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader")
     if shutil.which(query[0]):
-        found["cards"] = " / ".join(
-            subprocess.run(query, check=True, capture_output=True, text=True).stdout.split("\n")
-        )
+        listed = subprocess.run(query, check=True, capture_output=True, text=True).stdout
+        found["cards"] = " / ".join(listed.splitlines())
     found["training"] = "can use the GPU" if torch.cuda.is_available() else f"cannot (CUDA {torch.version.cuda})"
     with contextlib.suppress(OSError):
         found["MiB in /dev/shm"] = shutil.disk_usage("/dev/shm").free >> 20
@@ -76,28 +71,22 @@ def clips(folder: Path, count: int) -> Found:
     return {"clips": count, "frames per second": FPS}
 
 
-def moving(count: int, height: int, width: int) -> tuple[Images, Images]:
-    """Pairs of a texture that moves by a few pixels: uint8 [count, H, W] twice."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (count, height // 8 + 2, width // 8 + 2)).astype(np.float32)
-    texture = F.interpolate(torch.from_numpy(coarse)[None], scale_factor=8, mode="bicubic")[0]
-    levels = texture.clamp(0, 255).byte().numpy()
-    return (
-        np.ascontiguousarray(levels[:, 3 : height + 3, 4 : width + 4]),
-        np.ascontiguousarray(levels[:, 4 : height + 4, 6 : width + 6]),
-    )
+def small_pairs() -> tuple[Images, Images]:
+    """Three pairs of 120 x 90 px that move: uint8 [3, H, W] twice."""
+    first, second = (np.ascontiguousarray(images[:, :90, :120]) for images in texture(3))
+    return first, second
 
 
 def small_flow() -> Found:
     """A small flow on the GPU, for programs that look on."""
     settings = parameters(Flow(levels=2, warps=1, iterations=20, epsilon=0.05))
-    flow = cuda.solve(*moving(3, 90, 120), settings, 1)
+    flow = cuda.solve(*small_pairs(), settings, 1)
     return {"mean px": round(float(flow.mean()), 4)}
 
 
 def first_flow() -> Found:
     """What the first use of the flow takes in a process, compilation and all, and the next ones."""
-    first, second = moving(4, 256, 340)
+    first, second = texture(4)
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
@@ -126,7 +115,7 @@ def flow_speed(folder: Path, opencv_cuda: Path | None = None) -> Found:
 
 def train(folder: Path, precision: str) -> Found:
     """Videos a second of training from shards and from memory, and the memory that it takes."""
-    on = device()
+    on = this_device()
     asked = argparse.Namespace(**TRAINING[on.type], precision=precision, threads=min(4, usable_cores()))
     torch.set_num_threads(asked.threads)
     sections = {"model": {"backbone": asked.backbone, "weights": None}, "train": {"batch": asked.batch}}
@@ -147,7 +136,7 @@ def train(folder: Path, precision: str) -> Found:
 
 def scoring() -> Found:
     """Snippets a second through a network in evaluation mode, from memory."""
-    on = device()
+    on = this_device()
     backbone = TRAINING[on.type]["backbone"]
     network = VideoNetwork(Model(backbone=backbone, weights=None), Sampling(), stream="flow", classes=101).to(on)
     snippets = torch.randint(0, 256, (10, 25 if on.type == "cuda" else 3, 10, 224, 224), dtype=torch.uint8)

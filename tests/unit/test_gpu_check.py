@@ -102,11 +102,11 @@ def test_every_step_is_one_that_there_is(tmp_path: Path) -> None:
     }
 
 
-def test_moving_pairs_move() -> None:
-    first, second = steps.moving(2, 90, 120)
+def test_small_pairs_move() -> None:
+    first, second = steps.small_pairs()
     flow = cpu.solve(first, second, parameters(Flow(preset="fast")), 1)
-    assert first.shape == second.shape == (2, 90, 120)
-    np.testing.assert_allclose(np.median(flow, axis=(2, 3)), [[-2, -1]] * 2, atol=0.1)
+    assert first.shape == second.shape == (3, 90, 120)
+    np.testing.assert_allclose(np.median(flow, axis=(2, 3)), [[3.4, -1.7]] * 3, atol=0.1)
 
 
 def test_the_check_writes_its_table(
