@@ -145,13 +145,17 @@ EXCEPTIONS = {
         'ray start --block --address=first:6379 --disable-usage-stats --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
     },
     "needs videos and weights that have to be fetched": {
+        "snakemake --cores 2 --configfile examples/bags.yaml -- results/bags5/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/tennis7.yaml -- results/tennis7/tables/consensus.json",
+        "python examples/make_bags.py data/fightsurv fight data/bags5 --clips 5",  # tests/unit/test_bags.py does
         "python -m benchmarks.metadata_baseline shards/fightsurv/rgb 'data/fightsurv/split{split}.csv' 3",
     },
-    "measures for minutes and rewrites its page": {
+    "measures for minutes and writes its page": {
+        "make gpu-check",
         "python -m benchmarks.camera FOLDER_OF_VIDEOS --videos 16 --write",
         "python -m benchmarks.flow --write",
+        "python -m benchmarks.folding --write",
         "python -m benchmarks.reader FOLDER_OF_VIDEOS --videos 30 --samples 60 --write",
         "python -m benchmarks.scale FOLDER_OF_VIDEOS --write",
         "python -m benchmarks.training FOLDER_OF_VIDEOS --videos 24 --write",
@@ -183,4 +187,5 @@ TEXTS = {
     "fused = sum over streams": "a formula",
     "s_ik = M w_i p_ik": "a formula",
     "(p + z²/2n": "a formula",
+    "∂L/∂e_i": "a formula",
 }

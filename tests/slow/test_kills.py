@@ -36,11 +36,19 @@ def made(place: Workplace) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(workplace: Workplace) -> tuple[float, Workplace]:
-    """Seconds that a whole run takes, and where it was."""
+def undisturbed(workplace: Workplace, tmp_path_factory: pytest.TempPathFactory) -> tuple[float, Workplace]:
+    """Seconds that a whole run takes, and where it was: a place of its own, since other tests change the shared one."""
+    place = Workplace(tmp_path_factory.mktemp("undisturbed"))
+    _copy_inputs(workplace, place)
     begin = time.monotonic()
-    workplace.snakemake(TARGET)
-    return time.monotonic() - begin, workplace
+    place.snakemake(TARGET)
+    return time.monotonic() - begin, place
+
+
+def _copy_inputs(source: Workplace, target: Workplace) -> None:
+    for name in ("videos", "lists"):
+        shutil.copytree(source.folder / name, target.folder / name)
+    shutil.copy(source.folder / "config.yaml", target.folder)
 
 
 @pytest.mark.timeout(1200)
@@ -48,9 +56,7 @@ def undisturbed(workplace: Workplace) -> tuple[float, Workplace]:
 def test_kills_change_nothing(undisturbed: tuple[float, Workplace], tmp_path: Path, victim: str) -> None:
     seconds, whole = undisturbed
     place = Workplace(tmp_path)
-    for name in ("videos", "lists"):
-        shutil.copytree(whole.folder / name, tmp_path / name)
-    shutil.copy(whole.folder / "config.yaml", tmp_path)
+    _copy_inputs(whole, place)
     rng = random.Random(victim)
     killed = 0
     for _ in range(MOMENTS):
