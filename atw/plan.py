@@ -74,7 +74,7 @@ class Plan:
 
     def shard_settings(self, dataset: str, stream: Stream, shard: str) -> config.ShardSettings:
         """Settings of a shard, with a digest of the names and contents of its videos."""
-        settings = config.shard_settings(self.config, dataset, stream)
+        settings = self._of_shards(dataset, stream)
         count = settings.preprocess.shards
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
@@ -102,7 +102,7 @@ class Plan:
     def weights(self, run: str, stream: Stream) -> str | None:
         """The file of ImageNet weights that a network starts from; None for random weights."""
         dataset, experiment = _names(run)
-        model = config.effective(self.config, dataset, stream, experiment).model
+        model = self._effective(dataset, stream, experiment).model
         return imagenet.find_weights(model.weights_path, model.backbone) if model.weights_path else None
 
     def train_settings(self, run: str, split: str, stream: Stream) -> config.TrainSettings:
@@ -159,7 +159,7 @@ class Plan:
         The check is made here, at the target: further down the graph Snakemake would keep an older file instead.
         """
         dataset, experiment = _names(run)
-        share = config.effective(self.config, dataset, "rgb", experiment).train.held_out
+        share = self._effective(dataset, "rgb", experiment).train.held_out
         self.dataset(dataset).split(split).held_out(share, seed=self.config.seed)
         streams = self.fuse_settings(run).streams
         for stream in streams:
@@ -205,7 +205,7 @@ class Plan:
         }
         fusion = self.fuse_settings(dataset)
         if number == "4":
-            models = {stream: config.effective(self.config, dataset, stream).model for stream in fusion.streams}
+            models = {stream: self._effective(dataset, stream).model for stream in fusion.streams}
             return config.SplitsTableSettings(
                 **common,
                 networks={
@@ -281,7 +281,7 @@ class Plan:
     def compute(self, run: str, stream: Stream) -> Compute:
         """The resources that a job may use."""
         dataset, experiment = _names(run)
-        return config.effective(self.config, dataset, stream, experiment).compute
+        return self._effective(dataset, stream, experiment).compute
 
     def flow_gpus(self, dataset: str) -> int:
         """GPUs that a job of flow or warped flow reserves.
@@ -289,10 +289,19 @@ class Plan:
         `auto` reserves one if this machine has one and numba-cuda is installed. On a cluster the job runs on another
         machine: name the backend there.
         """
-        backend = config.effective(self.config, dataset, "flow").flow.backend
+        backend = self._effective(dataset, "flow").flow.backend
         if backend == "auto":
             return int(NVIDIA_DEVICE.exists() and importlib.util.find_spec("numba_cuda") is not None)
         return int(backend in config.ON_GPU)
+
+    # A plan asks for the same settings for thousands of jobs.
+    @functools.cache  # noqa: B019
+    def _effective(self, dataset: str, stream: Stream, experiment: str = "") -> config.Settings:
+        return config.effective(self.config, dataset, stream, experiment)
+
+    @functools.cache  # noqa: B019
+    def _of_shards(self, dataset: str, stream: Stream) -> config.ShardSettings:
+        return config.shard_settings(self.config, dataset, stream)
 
     @functools.cache  # noqa: B019 - one look at each file serves all streams
     def _members_digest(self, dataset: str, shard: str, count: int) -> str:
@@ -302,11 +311,11 @@ class Plan:
         return f"{self.config.shards}/{dataset}/{stream}/{name}.h5"
 
     def _shard_count(self, dataset: str) -> int:
-        return config.effective(self.config, dataset, "rgb").preprocess.shards
+        return self._effective(dataset, "rgb").preprocess.shards
 
     def _split(self, run: str, split: str) -> dict[str, str]:
         known = self.dataset(_names(run)[0]).split(split)
-        return {"split": known.name, "videos": known.digest()}
+        return {"split": known.name, "videos": known.digest}
 
 
 def _run(dataset: str, experiment: str) -> str:

@@ -38,6 +38,7 @@ class Split:
     test: tuple[ListedVideo, ...]
     classes: tuple[str, ...]
 
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 of every video's id, labels and subset, and of the class order: training and scoring depend on it."""
         rows = [[row.video, row.label, row.subset] for row in (*self.train, *self.test)]

@@ -117,7 +117,7 @@ def launch(
 
 def _task(settings: TrainSettings, dataset: Dataset, shard_paths: list[Path], compute: Compute) -> loop.TrainingTask:
     split = dataset.split(settings.split)
-    if split.digest() != settings.videos:
+    if split.digest != settings.videos:
         raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
     if held_out := loop.held_out_videos(split, settings):
         log.info("%d of %d training videos are held out", len(held_out), len(split.train))

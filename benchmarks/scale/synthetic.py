@@ -27,7 +27,7 @@ class Synthetic(NamedTuple):
     @property
     def split(self) -> dict[str, str]:
         """The split, as settings of stages name it."""
-        return {"split": "split1", "videos": self.dataset.split("split1").digest()}
+        return {"split": "split1", "videos": self.dataset.split("split1").digest}
 
     @property
     def train_settings(self) -> config.TrainSettings:

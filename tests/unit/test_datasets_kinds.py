@@ -92,7 +92,7 @@ def test_a_kind_of_another_distribution_is_read_drawn_and_audited(tmp_path: Path
     mine = Dataset.from_json(text)
     shard = config.shard_settings(plan.config, "mine", "rgb").of_shard("00000", mine.members_digest("00000", 1))
     make(Path("0.h5"), shard, mine, flow_path=None, threads=1)
-    settings = config.audit_settings(plan.config, "mine", split="split1", videos=split.digest())
+    settings = config.audit_settings(plan.config, "mine", split="split1", videos=split.digest)
     audit(Path("bad.csv"), [Path("0.h5")], settings.model_copy(update={"quarantine_limit": 1.0}), mine)
     assert len(Path("bad.csv").read_text().splitlines()) == 1 + 4
     assert "## A dataset of kind `halves`\n\nHalf of the videos train.\n\n| key" in markdown()

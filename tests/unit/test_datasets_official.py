@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atw import config
 from atw.datasets import Dataset
+from atw.datasets.lists import checked_video
 from atw.files import InputError
 from atw.preprocess.shard import make
 from atw.shards import Shard
@@ -21,6 +24,16 @@ OFFICIAL_LISTS = Path(__file__).parents[3] / "shared" / "data" / "official_lists
 def refused(mine: Dataset, message: str) -> None:
     with pytest.raises(InputError, match=message):
         mine.split("split1")
+
+
+@given(st.text("a./\\ \0", max_size=8))
+def test_a_listed_path_is_checked_as_pathlib_reads_it(name: str) -> None:
+    path = PurePosixPath(name)
+    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        with pytest.raises(InputError, match="must be relative"):
+            checked_video(name, "a list")
+    else:
+        assert checked_video(name, "a list") == str(path)
 
 
 # UCF-101

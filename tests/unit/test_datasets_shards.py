@@ -214,6 +214,6 @@ def test_a_splits_digest_follows_videos_labels_subsets_and_class_order(tmp_path:
         dataclasses.replace(plain, train=(dataclasses.replace(plain.train[0], subset="test"), *plain.train[1:])),
         dataclasses.replace(plain, train=(dataclasses.replace(plain.train[0], video="x"), *plain.train[1:])),
     ]
-    assert len({variant.digest() for variant in variants}) == len(variants)
+    assert len({variant.digest for variant in variants}) == len(variants)
     renamed = dataclasses.replace(plain, name="split2", train=tuple(plain.train))
-    assert renamed.digest() == plain.digest()
+    assert renamed.digest == plain.digest

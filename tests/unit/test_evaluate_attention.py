@@ -50,7 +50,7 @@ def test_snippets_and_actions_stand_on_the_clock_of_their_video(trained: Trained
 
 
 def rescored(trained: Trained, folder: Path, stream: Any, dataset: Dataset) -> Scores:
-    videos = dataset.split("split1").digest()
+    videos = dataset.split("split1").digest
     settings = config.score_settings(trained.config, "mine", stream, "", split="split1", videos=videos)
     shards = [path if (path := folder / "00000.h5").is_file() else trained.shards[stream]]
     model = trained.split / stream / "model.pt"

@@ -30,7 +30,7 @@ from tests.unit.trained import TEST_VIDEOS, Trained
 
 def scored(trained: Trained, folder: Path, *, snippets: Any = 7, **compute: Any) -> Scores:
     given = Compute(gpus=0, **{"loaders": 0, "microbatch": 4, **compute})
-    videos = trained.dataset.split("split1").digest()
+    videos = trained.dataset.split("split1").digest
     settings = config.score_settings(trained.config, "mine", "flow", "", split="split1", videos=videos)
     asked = settings.evaluate.model_copy(update={"snippets": snippets})
     settings = settings.model_copy(update={"evaluate": asked})

@@ -44,7 +44,7 @@ def test_labels_are_joined_or_have_a_line_each(tmp_path: Path) -> None:
         for name, rows in (("joined.csv", LINES), ("apart.csv", (*lines, "a.mp4,jump,train,")))
     ]
     assert splits[0] == splits[1]
-    assert splits[0].digest() == splits[1].digest()
+    assert splits[0].digest == splits[1].digest
     assert splits[0].classes == ("jump", "run", "throw")
     assert [(row.video, row.labels) for row in (*splits[0].train, *splits[0].test)] == [
         ("a.mp4", ("run", "jump")),

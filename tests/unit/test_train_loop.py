@@ -323,7 +323,7 @@ def test_the_softmax_sees_all_80_snippets_of_a_crop_at_test(tmp_path: Path, writ
             dataset="mine",
             stream="flow",
             split="split1",
-            videos=split.digest(),
+            videos=split.digest,
             shards=task.settings.shards,
             experiment="",
             evaluate=config.Evaluate(snippets=80, crop=24, crops=10),

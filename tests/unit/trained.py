@@ -74,7 +74,7 @@ class Trained:
         flow = self.shards["flow"] if stream == "warped" else None
         make(self.shards[stream], shard, self.dataset, flow_path=flow, threads=1)
         split = self.dataset.split("split1")
-        common = {"split": "split1", "videos": split.digest()}
+        common = {"split": "split1", "videos": split.digest}
         settings = config.train_settings(self.config, "mine", stream, "", **common)
         task = loop.TrainingTask(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)

@@ -71,7 +71,7 @@ def task_of(
     if not shard.exists():
         write_shard(shard, stream, VIDEOS, width=32, height=24)
     split = Dataset(config.location(loaded, "mine")).split("split1")
-    settings = config.train_settings(loaded, "mine", stream, "", split="split1", videos=split.digest())
+    settings = config.train_settings(loaded, "mine", stream, "", split="split1", videos=split.digest)
     compute = config.effective(loaded, "mine", stream).compute
     return loop.TrainingTask(settings, compute, split, [shard], None)
 
