@@ -91,7 +91,7 @@ def flow(
     preview: Annotated[
         Path | None, typer.Option(help=".mp4: frames beside coloured flow; .png: a sheet of 16 fields")
     ] = None,
-    preset: Annotated[str, typer.Option(help="opencv4, opencv24 or fast")] = "opencv4",
+    preset: Annotated[str, typer.Option(help="opencv4, opencv24, fast or faster")] = "opencv4",
     backend: Annotated[str, typer.Option(help="see `atw doctor`; auto uses the fastest backend that works")] = "auto",
     threads: UsableThreads = None,
     width: Annotated[int | None, typer.Option(help="pixels; default: the video's")] = None,

@@ -132,8 +132,10 @@ class Preprocess(_Judging, _Decoding, _Zstandard, _Jpeg, _Size):
 class Flow(Section):
     """TV-L1 optical flow. A change recomputes flow and warped flow, but no frames."""
 
-    preset: Literal["opencv4", "opencv24", "fast"] = Field(
-        "opencv4", description="source of the parameters that are empty below"
+    later: ClassVar = ("finest_warps",)
+
+    preset: Literal["opencv4", "opencv24", "fast", "faster"] = Field(
+        "opencv4", description="source of the parameters that are empty below (docs/flow.md)"
     )
     backend: Literal["auto", "cuda", "numba", "opencv-cuda", "opencv"] = Field(
         "auto", description="auto uses the fastest backend that works"
@@ -145,6 +147,9 @@ class Flow(Section):
     levels: int | None = Field(None, ge=1, le=20, description="largest number of pyramid levels; empty: the preset's")
     scale_step: float | None = Field(None, ge=0.2, le=0.95, description="pyramid step; empty: the preset's")
     warps: int | None = Field(None, ge=1, le=100, description="warps per level; empty: the preset's")
+    finest_warps: int | None = Field(
+        None, ge=1, le=100, description="warps of the finest level; empty: the preset's, else as many as of the others"
+    )
     iterations: int | None = Field(
         None, ge=1, le=10_000, description="largest number of iterations per warp; empty: the preset's"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from atw.config import Flow
 from atw.errors import InputError
 from atw.flow import cpu, cuda
-from atw.flow.pairs import FloatArray, Images, Parameters, check_pairs, each_pair, parameters
+from atw.flow.pairs import FloatArray, Images, Parameters, check_pairs, each_pair, parameters, pyramid_sizes
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -93,14 +93,14 @@ def one_opencv_thread() -> Iterator[None]:
                 cv2.setNumThreads(_threads_before)
 
 
-def _opencv_names(settings: Parameters) -> dict[str, float]:
+def _opencv_names(settings: Parameters, levels: int, warps: int) -> dict[str, float]:
     """Return the parameters that OpenCV's two solvers call by the same names."""
     return {
         "tau": settings.tau,
         "lambda_": settings.lambda_,
         "theta": settings.theta,
-        "nscales": settings.levels,
-        "warps": settings.warps,
+        "nscales": levels,
+        "warps": warps,
         "epsilon": settings.epsilon,
         "scaleStep": settings.scale_step,
     }
@@ -115,16 +115,29 @@ def _opencv_unusable() -> str | None:
 def _solve_with_opencv(first: Images, second: Images, settings: Parameters, threads: int) -> FloatArray:
     """Compute flow without OpenCV's median filter and outer loop, so that the schedule is ours.
 
-    OpenCV looks at the update after every iteration, we after every second one.
+    OpenCV looks at the update after every iteration, we after every second one. It has one number of warps: where the
+    finest level has another, it computes the coarser levels first, and then the finest from their flow.
     """
     optflow: Any = cv2.optflow
+    sizes = pyramid_sizes(first.shape[1], first.shape[2], settings)
     flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
 
-    def fill(index: int) -> None:
+    def calc(images: list[Any], levels: int, warps: int, start: Any) -> Any:
         solver = optflow.DualTVL1OpticalFlow_create(
-            **_opencv_names(settings), innnerIterations=settings.iterations, outerIterations=1, medianFiltering=1
+            **_opencv_names(settings, levels, warps),
+            **{"innnerIterations": settings.iterations, "outerIterations": 1, "medianFiltering": 1},
+            useInitialFlow=start is not None,
         )
-        flow[index] = solver.calc(first[index], second[index], None).transpose(2, 0, 1)
+        return solver.calc(*images, start)
+
+    def fill(index: int) -> None:
+        images, levels, start = [first[index], second[index]], len(sizes), None
+        if levels > 1 and settings.warps_of(0) != settings.warps:
+            (height, width), step = sizes[1], settings.scale_step
+            halves = [cv2.resize(image.astype(np.float32) / 255, (width, height), fx=step, fy=step) for image in images]
+            coarse = calc(halves, levels - 1, settings.warps, None)
+            start, levels = cv2.resize(coarse, sizes[0][::-1]) / np.float32(step), 1
+        flow[index] = calc(images, levels, settings.warps_of(0), start).transpose(2, 0, 1)
 
     with one_opencv_thread():
         each_pair(fill, len(first), threads)
@@ -139,10 +152,20 @@ def _opencv_cuda_unusable() -> str | None:
 
 
 def _solve_with_opencv_cuda(first: Images, second: Images, settings: Parameters, threads: int) -> FloatArray:
-    """Compute flow pair by pair with OpenCV's CUDA code."""
+    """Compute flow pair by pair with OpenCV's CUDA code.
+
+    Raises:
+        InputError: the finest level has another number of warps, which this code does not know.
+    """
     del threads
     module: Any = cv2.cuda
-    solver = module.OpticalFlowDual_TVL1.create(**_opencv_names(settings), iterations=settings.iterations)
+    if settings.warps_of(0) != settings.warps:
+        raise InputError(
+            f"flow backend opencv-cuda has one number of warps for all levels: set flow.finest_warps to "
+            f"{settings.warps} as flow.warps, or choose another backend or preset"
+        )
+    names = _opencv_names(settings, settings.levels, settings.warps)
+    solver = module.OpticalFlowDual_TVL1.create(**names, iterations=settings.iterations)
     # On the default stream each of its many kernels would wait for the device.
     stream = module.Stream()
     before, after, found = module.GpuMat(), module.GpuMat(), module.GpuMat()

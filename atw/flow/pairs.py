@@ -21,7 +21,7 @@ class Parameters:
     """Every parameter of TV-L1 for images in 0..255; `atw.config.Flow` explains them and has their limits.
 
     Iterations stop once the sum over the image of the squared update (px^2) is at most `epsilon`^2 times the number of
-    pixels; with `epsilon` 0 they never stop early.
+    pixels; with `epsilon` 0 they never stop early. `finest_warps` are those of the finest level, None is `warps`.
     """
 
     tau: float
@@ -32,6 +32,15 @@ class Parameters:
     warps: int
     iterations: int
     epsilon: float
+    finest_warps: int | None = None
+
+    def warps_of(self, level: int) -> int:
+        """Return the warps of a pyramid level, the finest being 0."""
+        return self.warps if level or self.finest_warps is None else self.finest_warps
+
+    def to_dict(self) -> dict[str, float]:
+        """Return them by name as shards have them; without `finest_warps` where all levels have as many."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
 
 
 _OPENCV4 = Parameters(
@@ -43,6 +52,7 @@ PRESETS: Mapping[str, Parameters] = MappingProxyType(
         "opencv4": _OPENCV4,
         "opencv24": _OPENCV24,
         "fast": dataclasses.replace(_OPENCV24, warps=3, iterations=30, theta=0.2, epsilon=0.0),
+        "faster": dataclasses.replace(_OPENCV24, warps=4, finest_warps=1, iterations=16, theta=0.5, epsilon=0.0),
     }
 )
 _NAMES = {field.name for field in dataclasses.fields(Parameters)}

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -94,7 +94,7 @@ def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header
     )
     if isinstance(settings, FrameShards):
         return found
-    flow = asdict(tvl1.parameters(settings.flow)) | {"backend": backend}
+    flow = tvl1.parameters(settings.flow).to_dict() | {"backend": backend}
     return replace(found, bound=settings.flow.bound, zero=ZERO, flow=flow)
 
 

@@ -1,6 +1,5 @@
 """The backend `cuda` by batch size, against the device's floor, and beside OpenCV's and cuCIM's TV-L1 on the GPU."""
 
-import dataclasses
 import importlib
 import json
 import math
@@ -67,10 +66,11 @@ def work(height: int, width: int, settings: Parameters) -> tuple[int, int]:
     """
     from atw.flow.cuda.tiles import TILE, launches
 
-    pixels = sum(level_height * level_width for level_height, level_width in pyramid_sizes(height, width, settings))
+    sizes = enumerate(pyramid_sizes(height, width, settings))
+    pixels = sum(settings.warps_of(level) * rows * columns for level, (rows, columns) in sizes)
     moved = launches(settings.iterations, TILE, tested=False) * LAUNCH_BYTES + LINEARISE_BYTES
     done = settings.iterations * ITERATION_OPERATIONS + LINEARISE_OPERATIONS
-    return settings.warps * pixels * moved, settings.warps * pixels * done
+    return pixels * moved, pixels * done
 
 
 def measure_ours(video: Pairs, flows: dict[str, FloatArray]) -> dict[str, Any]:
@@ -134,9 +134,7 @@ def measure_opencv(video: Pairs, flows: dict[str, FloatArray], folder: Path | No
     with tempfile.TemporaryDirectory() as name:
         pairs, schedules, found = (Path(name) / file for file in ("pairs.npz", "schedules.json", "flows.npz"))
         np.savez(pairs, first=video.first, second=video.second)
-        schedules.write_text(
-            json.dumps({key: dataclasses.asdict(parameters(value)) for key, value in SCHEDULES.items()})
-        )
+        schedules.write_text(json.dumps({key: parameters(value).to_dict() for key, value in SCHEDULES.items()}))
         command = [sys.executable, "-m", "benchmarks.flow.opencv_cuda", str(pairs), str(schedules), str(found)]
         repository = Path(__file__).parents[2]
         paths = os.pathsep.join([str(folder.resolve()), str(repository)])

@@ -34,8 +34,8 @@ class Peaks(NamedTuple):
 
 def pixel_iterations(height: int, width: int, settings: Parameters) -> int:
     """Pixels times iterations of one pair when no warp stops early (`epsilon` 0)."""
-    pixels = sum(h * w for h, w in pyramid_sizes(height, width, settings))
-    return pixels * settings.warps * settings.iterations
+    sizes = pyramid_sizes(height, width, settings)
+    return settings.iterations * sum(h * w * settings.warps_of(level) for level, (h, w) in enumerate(sizes))
 
 
 def shares(pixel_iterations_s: float, peaks: Peaks) -> dict[str, float]:

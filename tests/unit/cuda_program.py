@@ -24,7 +24,7 @@ from tests.unit.textures import TAU, THETA, pair
 SMALL_TILE = Tile(columns=10, rows=6, patch_columns=2, patch_rows=4, iterations=4)
 SHORT_TILE = SMALL_TILE._replace(iterations=2)
 STOPPING = parameters(Flow(levels=2, warps=2, iterations=10, epsilon=0.1))
-UNTESTED = parameters(Flow(levels=2, warps=1, iterations=5, epsilon=0.0))
+UNTESTED = parameters(Flow(levels=2, warps=1, finest_warps=2, iterations=5, epsilon=0.0))
 
 
 def untested_pairs() -> np.ndarray:

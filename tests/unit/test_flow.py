@@ -115,10 +115,36 @@ def test_one_frame_has_no_flow(backend: str) -> None:
 
 def test_presets_are_the_published_ones() -> None:
     assert {name: dataclasses.astuple(preset) for name, preset in PRESETS.items()} == {
-        "opencv4": (0.25, 0.15, 0.3, 5, 0.8, 5, 300, 0.01),
-        "opencv24": (0.25, 0.15, 0.3, 5, 0.5, 5, 300, 0.01),
-        "fast": (0.25, 0.15, 0.2, 5, 0.5, 3, 30, 0.0),
+        "opencv4": (0.25, 0.15, 0.3, 5, 0.8, 5, 300, 0.01, None),
+        "opencv24": (0.25, 0.15, 0.3, 5, 0.5, 5, 300, 0.01, None),
+        "fast": (0.25, 0.15, 0.2, 5, 0.5, 3, 30, 0.0, None),
+        "faster": (0.25, 0.15, 0.5, 5, 0.5, 4, 16, 0.0, 1),
     }
+
+
+def test_the_finest_level_may_have_warps_of_its_own() -> None:
+    assert [PRESETS["faster"].warps_of(level) for level in range(3)] == [1, 4, 4]
+    assert parameters(Flow(preset="fast", finest_warps=3)).warps_of(0) == PRESETS["fast"].warps_of(0)
+    assert "finest_warps" not in parameters(Flow()).to_dict()
+    same = Flow(preset="fast", finest_warps=3, backend="numba")
+    np.testing.assert_array_equal(
+        estimate(*footage(), same), estimate(*footage(), Flow(preset="fast", backend="numba"))
+    )
+
+
+def test_one_level_has_the_warps_of_the_finest() -> None:
+    images = pair(3, 20, 24, 0.5, 0)
+    once = {backend: flow_between(images, Flow(preset="faster", backend=backend)) for backend in ("numba", "opencv")}
+    assert (levels_apart(once["numba"][None], once["opencv"][None]) < 0.25).all()
+    np.testing.assert_array_equal(once["numba"], flow_between(images, Flow(preset="faster", warps=1, backend="numba")))
+
+
+def test_opencv_on_a_gpu_refuses_other_warps_on_the_finest_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    usable = BACKENDS["opencv-cuda"]._replace(unusable=lambda: None)
+    monkeypatch.setitem(BACKENDS, "opencv-cuda", usable)
+    monkeypatch.setattr(engine.cv2, "cuda", None, raising=False)
+    with pytest.raises(InputError, match="finest_warps to 4 as"):
+        flow_between(np.zeros((2, 16, 16), np.uint8), Flow(preset="faster", backend="opencv-cuda"))
 
 
 def test_explicit_parameters_replace_those_of_the_preset() -> None:

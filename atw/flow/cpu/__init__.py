@@ -93,7 +93,7 @@ class Solver:
         block, enough = (_BLOCK_WITH_TEST, given.epsilon**2 * height * width) if tested else (_BLOCK, -1.0)
         packed = packed_part(self._packed, height, width)
         pack(self._second[level], width, packed)
-        for _ in range(given.warps):
+        for _ in range(given.warps_of(level)):
             linearise(self._first[level], packed, state, width, stride, given.lambda_ * given.theta)
             relax(state, height, width, stride, given.tau, given.theta, given.iterations, block, enough)
 

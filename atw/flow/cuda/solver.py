@@ -119,7 +119,7 @@ class Workspace:
         self.build_pyramid(pairs, settings.scale_step)
         for index in reversed(range(len(self.levels))):
             self.enter_level(index, pairs, settings.scale_step)
-            for _ in range(settings.warps):
+            for _ in range(settings.warps_of(index)):
                 self.warp(self.levels[index], pairs, settings)
         finest = self.levels[0]
         grid = blocks(height, width, pairs)
