@@ -13,7 +13,17 @@ import numpy as np
 from atw.config import Flow
 from atw.errors import InputError
 from atw.flow import cpu, cuda
-from atw.flow.pairs import FloatArray, Images, Parameters, check_pairs, each_pair, parameters, pyramid_sizes
+from atw.flow.pairs import (
+    FloatArray,
+    Images,
+    Parameters,
+    StoredFlow,
+    check_pairs,
+    each_pair,
+    parameters,
+    pyramid_sizes,
+)
+from atw.shards import quantise
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -25,12 +35,14 @@ class FlowBackend(NamedTuple):
     """A way to compute flow.
 
     `unusable` returns why it cannot run on this machine, None if it can. `solve` takes checked batches [B, H, W], the
-    parameters and a number of CPU threads, and returns the flow [B, 2, H, W] in px.
+    parameters and a number of CPU threads, and returns the flow [B, 2, H, W] in px. `store`, where the flow can be
+    quantised on the device, takes the bound (px) instead of the threads.
     """
 
     what: str
     unusable: Callable[[], str | None]
     solve: Callable[[Images, Images, Parameters, int], FloatArray]
+    store: Callable[[Images, Images, Parameters, float], StoredFlow] | None = None
 
 
 def estimate(first: Images, second: Images, flow: Flow, *, threads: int = 1) -> FloatArray:
@@ -46,6 +58,26 @@ def estimate(first: Images, second: Images, flow: Flow, *, threads: int = 1) -> 
     """
     check_pairs(first, second)
     return BACKENDS[resolve_backend(flow.backend)].solve(first, second, parameters(flow), threads)
+
+
+def estimate_stored(first: Images, second: Images, flow: Flow, *, threads: int = 1) -> StoredFlow:
+    """Compute the flow of `estimate` in levels of `flow.bound`, as a shard stores it; a GPU returns nothing else.
+
+    Raises:
+        InputError: as `estimate`.
+    """
+    backend = BACKENDS[resolve_backend(flow.backend)]
+    if backend.store is not None:
+        check_pairs(first, second)
+        return backend.store(first, second, parameters(flow), flow.bound)
+    fields = estimate(first, second, flow, threads=threads)
+    levels = np.empty(fields.shape, np.uint8)
+
+    def fill(index: int) -> None:
+        levels[index] = quantise(fields[index], flow.bound)
+
+    each_pair(fill, len(fields), threads)
+    return StoredFlow(levels, int(np.count_nonzero(np.abs(fields) > flow.bound)))
 
 
 @functools.cache
@@ -182,7 +214,7 @@ def _solve_with_opencv_cuda(first: Images, second: Images, settings: Parameters,
 
 # Fastest first; `auto` takes the first that is usable.
 BACKENDS = {
-    "cuda": FlowBackend("on the GPU", cuda.unusable, cuda.solve),
+    "cuda": FlowBackend("on the GPU", cuda.unusable, cuda.solve, cuda.store),
     "numba": FlowBackend("on the CPU", lambda: None, cpu.solve),
     "opencv-cuda": FlowBackend("OpenCV's code on the GPU", _opencv_cuda_unusable, _solve_with_opencv_cuda),
     "opencv": FlowBackend("OpenCV's code on the CPU", _opencv_unusable, _solve_with_opencv),

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,13 @@ PRESETS: Mapping[str, Parameters] = MappingProxyType(
     }
 )
 _NAMES = {field.name for field in dataclasses.fields(Parameters)}
+
+
+class StoredFlow(NamedTuple):
+    """Flow as a shard stores it: uint8 [B, 2, H, W] as `atw.shards.quantise` makes it; how many values it clipped."""
+
+    levels: NDArray[np.uint8]
+    clipped: int
 
 
 def parameters(flow: Flow) -> Parameters:

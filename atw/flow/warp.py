@@ -64,8 +64,12 @@ def estimate_warped(
         InputError: as `estimate`, and for masks or flow of another shape.
     """
     pairs = compensate(first, second, known, warp, mask=mask, threads=threads)
-    steady = np.stack([pair.warped for pair in pairs]) if pairs else second
-    return estimate(first, steady, flow, threads=threads), pairs
+    return estimate(first, steady(pairs, second), flow, threads=threads), pairs
+
+
+def steady(pairs: list[Compensated], second: Images) -> Images:
+    """Return the second images [B, H, W] of a batch with the camera's motion taken out."""
+    return np.stack([pair.warped for pair in pairs]) if pairs else second
 
 
 def compensate(

@@ -14,7 +14,7 @@ from atw.config import FieldShards, FrameShards, ShardSettings, WarpedShards
 from atw.files import InputError
 from atw.flow.pairs import each_pair
 from atw.preprocess.resources import Resources, Spool
-from atw.shards import Entry, dequantise, encode_field, encode_frame, quantise
+from atw.shards import Entry, dequantise, encode_field, encode_frame
 from atw.videos.decode import Audit, Frame
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
@@ -68,11 +68,11 @@ def frames_to_items(frames: Iterable[Frame], settings: FrameShards, resources: R
 
 def flow_to_items(frames: Iterable[Frame], settings: FieldShards, resources: Resources) -> Items:
     """Compute TV-L1 from each frame to the next (flow)."""
-    fields = (
-        tvl1.estimate(previous, following, settings.flow, threads=resources.threads())
+    blocks = (
+        tvl1.estimate_stored(previous, following, settings.flow, threads=resources.threads())
         for previous, following in _pairs(frames, resources)
     )
-    return _pack(fields, settings, resources)
+    return _pack(blocks, settings, resources)
 
 
 def warped_to_items(
@@ -85,7 +85,7 @@ def warped_to_items(
     """
     cameras: list[tvl1.Compensated] = []
 
-    def compensated() -> Iterator[NDArray[np.float32]]:
+    def compensated() -> Iterator[tvl1.StoredFlow]:
         warp = settings.warp
         for previous, following in _pairs(frames, resources):
             first, count = len(cameras), len(previous)
@@ -95,12 +95,11 @@ def warped_to_items(
             if warp.masks is not None:
                 excluded = read_masks(Path(warp.masks), entry, first, count + 1, following.shape[1:])
                 mask = (excluded[:-1], excluded[1:])
-            fields, found = tvl1.estimate_warped(
-                previous, following, known, settings.flow, warp, mask=mask, threads=resources.threads()
-            )
+            found = tvl1.compensate(previous, following, known, warp, mask=mask, threads=resources.threads())
+            still = tvl1.steady(found, following)
             # Without the images, of which a long video has too many.
             cameras.extend(replace(camera, warped=_NO_IMAGE) for camera in found)
-            yield fields
+            yield tvl1.estimate_stored(previous, still, settings.flow, threads=resources.threads())
 
     items = _pack(compensated(), settings, resources)
     accepted = [camera for camera in cameras if camera.accepted]
@@ -122,25 +121,24 @@ def _pairs(frames: Iterable[Frame], resources: Resources) -> Iterator[tuple[NDAr
         last = more[-1:]
 
 
-def _pack(blocks: Iterable[NDArray[np.float32]], settings: FieldShards, resources: Resources) -> Items:
-    """Quantise and compress blocks of fields [pairs, 2, H, W], and count clipped displacements."""
+def _pack(blocks: Iterable[tvl1.StoredFlow], settings: FieldShards, resources: Resources) -> Items:
+    """Compress blocks of fields, and count clipped displacements."""
     items = Items(resources.storage())
-    bound, level = settings.flow.bound, settings.preprocess.zstd_level
     clipped = values = 0
-    for fields in blocks:
-        items.encoded.extend(_encode(fields, bound, level, resources.threads()))
-        clipped += int(np.count_nonzero(np.abs(fields) > bound))
-        values += fields.size
-        resources.count(len(fields))
+    for block in blocks:
+        items.encoded.extend(_encode(block.levels, settings.preprocess.zstd_level, resources.threads()))
+        clipped += block.clipped
+        values += block.levels.size
+        resources.count(len(block.levels))
     items.clipped = clipped / max(values, 1)
     return items
 
 
-def _encode(fields: NDArray[np.float32], bound: float, level: int, threads: int) -> list[bytes]:
+def _encode(fields: NDArray[np.uint8], level: int, threads: int) -> list[bytes]:
     encoded = [b""] * len(fields)
 
     def encode(index: int) -> None:
-        encoded[index] = encode_field(quantise(fields[index], bound), level)
+        encoded[index] = encode_field(fields[index], level)
 
     each_pair(encode, len(fields), threads)
     return encoded

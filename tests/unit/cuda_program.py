@@ -24,6 +24,7 @@ from tests.unit.textures import TAU, THETA, pair
 SMALL_TILE = Tile(columns=10, rows=6, patch_columns=2, patch_rows=4, iterations=4)
 SHORT_TILE = SMALL_TILE._replace(iterations=2)
 STOPPING = parameters(Flow(levels=2, warps=2, iterations=10, epsilon=0.1))
+LEVEL_BOUND = 1.0
 UNTESTED = parameters(Flow(levels=2, warps=1, finest_warps=2, iterations=5, epsilon=0.0))
 
 
@@ -87,10 +88,11 @@ def simulate(target: Path) -> None:
     results: dict[str, Any] = {}
     solver.wait_for = lambda event: None  # all is done when it returns, and its events have no handle
     solver.cuda.event = lambda timing=True: SimpleNamespace(record=lambda stream: None)
-    solver.LAUNCHES_A_LOOK = 1
+    solver.FIRST_LOOK = solver.LAUNCHES_A_LOOK = 1
     solver.TILE = SHORT_TILE
     first, second = untested_pairs().transpose(1, 0, 2, 3)
     results["untested"] = cuda.solve(first, second, UNTESTED, 1)
+    results["levels"], results["clipped"] = cuda.store(first, second, UNTESTED, LEVEL_BOUND)
 
     solver.TILE = SMALL_TILE
     first, second = stopping_pairs().transpose(1, 0, 2, 3)
@@ -106,7 +108,7 @@ def simulate(target: Path) -> None:
 def relaxed(solver: Any) -> dict[str, Any]:
     """Iterations alone, from `random_planes`: flow, iterations done and launches."""
     height, width = 19, 26
-    space = solver.Workspace([(height, width)], 3, SMALL_TILE)
+    space = solver.Workspace([(height, width)], 3, SMALL_TILE, np.float32)
     level = space.levels[0]
     planes = np.zeros((3, PLANES, height, level.pitch), np.float32)
     planes[:, :10, :, :width] = random_planes(0, height, width)
@@ -140,6 +142,7 @@ def compile_kernels() -> dict[str, str]:
         kernels.enlarge: (floats, *size, floats, integers, *size, real, real, real),
         kernels.linearise: (floats, floats, floats, integers, *size, real, integer),
         kernels.export: (floats, integers, floats, *size),
+        kernels.export_levels: (floats, integers, types.uint8[::1], types.int64[::1], *size, real, real),
         tiles.iteration_kernel(TILE): (floats, integers, types.int64[::1], *size, real, real, real),
     }
     texts = {}

@@ -10,8 +10,9 @@ import pytest
 
 from atw.config import Flow
 from atw.errors import InputError
-from atw.flow import PRESETS, cpu, engine, estimate, parameters
+from atw.flow import PRESETS, StoredFlow, cpu, engine, estimate, estimate_stored, parameters
 from atw.flow.engine import BACKENDS, one_opencv_thread
+from atw.shards import quantise
 from tests.unit.textures import FAST, OPENCV4, footage, levels_apart, moved, pair, texture
 
 FEW = {"levels": 2, "warps": 1, "iterations": 2, "epsilon": 0.0}
@@ -43,6 +44,22 @@ def test_finds_a_known_translation(backend: str, shift_px: tuple[float, float]) 
     inside = flow[:, 12:-12, 12:-12].reshape(2, -1)
     assert np.median(inside, axis=1) == pytest.approx(shift_px, abs=0.05)
     assert np.abs(inside - np.array(shift_px)[:, None]).mean() < 0.15
+
+
+def test_stored_flow_is_quantised_here_or_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = Flow(preset="fast", backend="numba", bound=1.5)
+    fields = estimate(*footage(), flow)
+    levels, clipped = estimate_stored(*footage(), flow, threads=2)
+    np.testing.assert_array_equal(levels, quantise(fields, 1.5))
+    assert clipped == np.count_nonzero(np.abs(fields) > 1.5) > 0
+
+    def store(first: np.ndarray, second: np.ndarray, settings: object, bound: float) -> StoredFlow:
+        return StoredFlow(np.full((len(first), 2, *first.shape[1:]), 7, np.uint8), int(bound * 2))
+
+    monkeypatch.setitem(BACKENDS, "numba", BACKENDS["numba"]._replace(store=store))
+    levels, clipped = estimate_stored(*footage(), flow)
+    assert (levels == 7).all()
+    assert clipped == 3
 
 
 def test_result_depends_on_neither_threads_nor_batch() -> None:

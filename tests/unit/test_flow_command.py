@@ -165,7 +165,7 @@ def test_frames_in_memory_are_bounded(video: Path, monkeypatch: pytest.MonkeyPat
         seen.append(len(previous))
         raise InputError("enough")
 
-    monkeypatch.setattr(streams.tvl1, "estimate", counting)
+    monkeypatch.setattr(streams.tvl1, "estimate_stored", counting)
     monkeypatch.setattr(streams, "BLOCK_PIXELS", 3 * 64 * 48)
     for threads, pairs in ((1, 3), (2, 3), (5, 5)):
         with pytest.raises(InputError, match="enough"):

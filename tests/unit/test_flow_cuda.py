@@ -25,12 +25,14 @@ from atw import jit
 from atw.config import Flow
 from atw.errors import InputError
 from atw.flow import PRESETS, cpu, cuda, parameters
+from atw.shards import quantise
 from tests.unit.textures import iterate_by_textbook, levels_apart, pair
 
 pytest.importorskip("numba_cuda")
 from atw.flow.cuda import kernels, solver, tiles
 from atw.flow.cuda.tiles import Tile
 from tests.unit.cuda_program import (
+    LEVEL_BOUND,
     SHORT_TILE,
     SMALL_TILE,
     STOPPING,
@@ -74,6 +76,11 @@ def test_agrees_with_the_cpu(simulated: dict[str, np.ndarray]) -> None:
         assert (levels_apart(simulated[name], expected) <= 0.05).all(), name
 
 
+def test_levels_are_those_of_a_shard(simulated: dict[str, np.ndarray]) -> None:
+    np.testing.assert_array_equal(simulated["levels"], quantise(simulated["untested"], LEVEL_BOUND))
+    assert simulated["clipped"] == np.count_nonzero(np.abs(simulated["untested"]) > LEVEL_BOUND) > 0
+
+
 def test_the_rest_of_the_batch_changes_nothing(simulated: dict[str, np.ndarray]) -> None:
     np.testing.assert_array_equal(simulated["together"][2:], simulated["split"])
 
@@ -92,7 +99,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_kernels_compute_in_single_precision(compiled: dict[str, str]) -> None:
-    assert len(compiled) == 8
+    assert len(compiled) == 9
     for name, ptx in compiled.items():
         assert ".entry" in ptx
         assert not re.search(r"\.f64|%fd", ptx), name
@@ -123,20 +130,21 @@ class FakeSpace:
 
     room, runs, made = 1 << 20, 1 << 20, list[int]()
 
-    def __init__(self, sizes: list[tuple[int, int]], pairs: int, tile: Tile) -> None:
+    def __init__(self, sizes: list[tuple[int, int]], pairs: int, tile: Tile, dtype: type) -> None:
         self.full = solver.CudaAPIError(
             solver.binding.CUresult.CUDA_ERROR_OUT_OF_MEMORY, "Call to cuMemAlloc results in ..."
         )
-        self.sizes, self.pairs = sizes, pairs
+        self.sizes, self.pairs, self.dtype = sizes, pairs, dtype
         self.made.append(pairs)
         if pairs > self.room:
             raise self.full
 
-    def solve(self, prev: np.ndarray, next_: np.ndarray, settings: object, flow: np.ndarray) -> None:
+    def solve(self, prev: np.ndarray, next_: np.ndarray, settings: object, flow: np.ndarray, bound: float) -> int:
         assert len(prev) <= self.pairs
         if len(prev) > self.runs:
             raise self.full
         flow[:] = next_[:, None]
+        return len(prev)
 
 
 @pytest.fixture
@@ -150,6 +158,12 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeSpace]]:
     monkeypatch.setattr(solver, "Workspace", FakeSpace)
     monkeypatch.setattr(FakeSpace, "made", [])
     yield FakeSpace
+
+
+def test_images_beyond_the_indices_are_refused() -> None:
+    huge = np.broadcast_to(np.uint8(0), (1, 12_000, 12_000))
+    with pytest.raises(InputError, match="12000 x 12000 px are too large for the backend cuda"):
+        solver.store(huge, huge, PRESETS["fast"], 20.0)
 
 
 def solve_numbers(pairs: int) -> None:
@@ -185,7 +199,7 @@ def test_a_full_gpu_that_gives_no_context_is_the_same_message(
 ) -> None:
     class Full:
         def __enter__(self) -> None:
-            raise FakeSpace([], 1, SMALL_TILE).full
+            raise FakeSpace([], 1, SMALL_TILE, np.float32).full
 
         def __exit__(self, *_: object) -> None: ...
 
@@ -219,9 +233,9 @@ def test_two_calls_at_a_time_have_a_workspace_each(memory: type[FakeSpace], monk
     both = threading.Barrier(2, timeout=60)
     plain = memory.solve
 
-    def meet(self: FakeSpace, *arguments: Any) -> None:
+    def meet(self: FakeSpace, *arguments: Any) -> int:
         both.wait()
-        plain(self, *arguments)
+        return plain(self, *arguments)
 
     monkeypatch.setattr(memory, "solve", meet)
     with ThreadPoolExecutor(2) as threads:

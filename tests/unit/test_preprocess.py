@@ -290,7 +290,7 @@ def test_an_error_inside_leaves_no_shard(project: Project, monkeypatch: pytest.M
     def fail(*_: object, **__: object) -> None:
         raise InputError("no memory")
 
-    monkeypatch.setattr(tvl1, "estimate", fail)
+    monkeypatch.setattr(tvl1, "estimate_stored", fail)
     with pytest.raises(InputError, match="no memory"):
         make(project.path("flow"), project.settings("flow"), project.dataset(), flow_path=None, threads=2)
     assert not project.path("flow").exists()

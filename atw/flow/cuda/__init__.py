@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from atw.errors import BusyError, InputError
-from atw.flow.pairs import FloatArray, Images, Parameters
+from atw.flow.pairs import FloatArray, Images, Parameters, StoredFlow
 from atw.locks import locked
 
 _RETRY_SECONDS = 0.2
@@ -95,6 +95,13 @@ def solve(first: Images, second: Images, settings: Parameters, threads: int) -> 
     from atw.flow.cuda.solver import solve as solve_on_device
 
     return solve_on_device(first, second, settings)
+
+
+def store(first: Images, second: Images, settings: Parameters, bound: float) -> StoredFlow:
+    """Compute the same as levels of a bound (px), with a quarter of the bytes to copy."""
+    from atw.flow.cuda.solver import store as store_from_device
+
+    return store_from_device(first, second, settings, bound)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,7 @@ i64 = np.int64
 u64 = np.uint64
 
 ZERO, HALF_PX, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
+MOST_LEVELS = f32(127)  # from no motion to the bound
 # Below this |g|^2 a pixel has no data term.
 FLAT = f32(np.finfo(np.float32).eps)
 # Keys' cubic convolution with a = -0.75: coefficients of |t|^3, |t|^2 (and 1) within one pixel, and of the next one.
@@ -108,6 +109,14 @@ def bilinear(source: Any, at: Int, height: Int, width: Int, pitch: Int, y: f32, 
     first = source[u64(upper)] + down * (source[u64(lower)] - source[u64(upper)])
     second = source[u64(upper + 1)] + down * (source[u64(lower + 1)] - source[u64(upper + 1)])
     return first + right * (second - first)
+
+
+@device_function
+def nearest(value: f32) -> Any:
+    """Round a value that is not negative, half to even; Python's `round` would compute in double precision."""
+    whole = i32(value)
+    rest = value - f32(whole)
+    return whole + i32(rest > HALF_PX or (rest == HALF_PX and whole % 2 == 1))
 
 
 @pixelwise
@@ -280,3 +289,23 @@ def export(planes: Any, control: Any, flow: Any, height: int, width: int, pitch:
         for component in range(2):
             target = ((2 * pair + component) * i64(height) + i64(y)) * i64(width) + i64(x)
             flow[u64(target)] = planes[u64(source + component * size)]
+
+
+@pixelwise
+def export_levels(
+    planes: Any, control: Any, levels: Any, clipped: Any, height: int, width: int, pitch: int, bound: f32, scale: f32
+) -> None:
+    """Store the levels of the flow [B, 2, H, W] as `atw.shards.quantise` does; add up what is beyond `bound` (px)."""
+    x, y = cuda.grid(2)
+    pair = i64(cuda.blockIdx.z)
+    if x < width and y < height:
+        size = i64(height) * i64(pitch)
+        half = control[u64(pair * FIELDS + HALF)]
+        source = state_at(pair, half, height, pitch) + i64(y) * i64(pitch) + i64(x)
+        for component in range(2):
+            target = ((2 * pair + component) * i64(height) + i64(y)) * i64(width) + i64(x)
+            moved = planes[u64(source + component * size)]
+            steps = nearest(min(abs(moved * scale), MOST_LEVELS))
+            levels[u64(target)] = i32(128) + (steps if moved > ZERO else -steps)
+            if abs(moved) > bound:
+                cuda.atomic.add(clipped, 0, 1)

@@ -1,9 +1,9 @@
 """TV-L1 of batches of pairs on a GPU: memory, the pyramid and the warps around the CUDA kernels.
 
-The host only queues kernels. Every few launches it asks, one round behind, how many pairs are still at work, and ends a
-warp early if none is; the device decides at which iteration a pair ends. Each call has a stream and memory of its own,
-so one call's copies run while another's kernels do. Both are kept for later calls from any thread: a thread that ends
-must not free them, as no CUDA context would be current.
+The host only queues kernels. After two launches, four, and then every eight it asks, one round behind, how many pairs
+are still at work, and ends a warp early if none is; the device decides at which iteration a pair ends. Each call has a
+stream and memory of its own, so one call's copies run while another's kernels do. Both are kept for later calls from
+any thread: a thread that ends must not free them, as no CUDA context would be current.
 """
 
 import atexit
@@ -16,6 +16,7 @@ import numpy as np
 from cuda.bindings import driver as binding
 from numba import cuda
 from numba.cuda.cudadrv.driver import CudaAPIError
+from numpy.typing import NDArray
 
 from atw.files import InputError
 from atw.flow.cuda import current_device
@@ -28,6 +29,7 @@ from atw.flow.cuda.kernels import (
     differentiate,
     enlarge,
     export,
+    export_levels,
     f32,
     i32,
     linearise,
@@ -35,12 +37,15 @@ from atw.flow.cuda.kernels import (
     shrink,
 )
 from atw.flow.cuda.tiles import SMALL, TILE, Tile, iteration_kernel, launches
-from atw.flow.pairs import FloatArray, Images, Parameters, pyramid_sizes
+from atw.flow.pairs import FloatArray, Images, Parameters, StoredFlow, pyramid_sizes
 
-# Launches between two looks at the number of pairs at work: about a millisecond of the device's time.
-LAUNCHES_A_LOOK = 8
+# Launches between two looks at the number of pairs at work, at first and at most: eight are about a millisecond of the
+# device's time.
+FIRST_LOOK, LAUNCHES_A_LOOK = 2, 8
 # More at a time is no faster (385 pairs of 340 x 256 px), and half of the free memory leaves room for other threads.
+# The kernel that iterates counts floats of the planes in 32 bits; the padding of rows at most doubles them.
 MOST_PIXELS = 1 << 25
+MOST_FLOATS = 1 << 31
 MOST_PAIRS = 1 << 14
 SHARE_OF_FREE_MEMORY = 0.5
 POLL_SECONDS = 5e-5
@@ -48,6 +53,7 @@ POLL_SECONDS = 5e-5
 TINY = 1e-20
 
 Sizes = list[tuple[int, int]]
+Fields = FloatArray | NDArray[np.uint8]
 
 
 def wait_for(event: Any) -> None:
@@ -88,11 +94,12 @@ def floats_a_pair(sizes: Sizes) -> int:
 class Workspace:
     """Memory and stream on the current device for batches of up to `pairs` pairs of one size.
 
-    Only two neighbouring levels need planes at a time, so all levels share those of the two finest.
+    Only two neighbouring levels need planes at a time, so all levels share those of the two finest. The flow comes back
+    as float32 in px, or as uint8 levels.
     """
 
-    def __init__(self, sizes: Sizes, pairs: int, tile: Tile) -> None:
-        self.sizes, self.pairs, self.tile = sizes, pairs, tile
+    def __init__(self, sizes: Sizes, pairs: int, tile: Tile, dtype: type[np.generic]) -> None:
+        self.sizes, self.pairs, self.tile, self.dtype = sizes, pairs, tile, dtype
         height, width = sizes[0]
         area = [level_height * row_pitch(level_width) for level_height, level_width in sizes]
         planes = [cuda.device_array(pairs * PLANES * pixels, np.float32) for pixels in area[:2]]
@@ -100,18 +107,20 @@ class Workspace:
         self.levels = [Level(size, images[index], planes[index % 2]) for index, size in enumerate(sizes)]
         self.gradients = cuda.device_array(pairs * 2 * area[0], np.float32)
         self.frames = cuda.device_array(pairs * 2 * height * width, np.uint8)
-        self.flow = cuda.device_array(pairs * 2 * height * width, np.float32)
+        self.flow = cuda.device_array(pairs * 2 * height * width, dtype)
+        self.clipped = cuda.device_array(1, np.int64)
         self.control = cuda.device_array(pairs * FIELDS + 1, np.int32)
         self.sums = cuda.device_array(pairs * (tile.iterations // 2), np.int64)
         self.host_frames = cuda.pinned_array((pairs, 2, height, width), np.uint8)
-        self.host_flow = cuda.pinned_array((pairs, 2, height, width), np.float32)
+        self.host_flow = cuda.pinned_array((pairs, 2, height, width), dtype)
+        self.host_clipped = cuda.pinned_array(1, np.int64)
         self.at_work = cuda.pinned_array(2, np.int32)
         self.stream, self.event = cuda.stream(), cuda.event(timing=False)
         self.looks = [cuda.event(timing=False) for _ in range(2)]
         self.sums.copy_to_device(np.zeros(self.sums.shape, np.int64))
 
-    def solve(self, first: Images, second: Images, settings: Parameters, flow: FloatArray) -> None:
-        """Fill `flow` [B, 2, H, W] for a batch of at most `pairs` pairs."""
+    def solve(self, first: Images, second: Images, settings: Parameters, flow: Fields, bound: float) -> int:
+        """Fill `flow` [B, 2, H, W] for a batch of at most `pairs` pairs; return how many of its levels were clipped."""
         pairs, height, width = first.shape
         pixels = pairs * 2 * height * width
         self.host_frames[:pairs, 0], self.host_frames[:pairs, 1] = first, second
@@ -121,13 +130,25 @@ class Workspace:
             self.enter_level(index, pairs, settings.scale_step)
             for _ in range(settings.warps_of(index)):
                 self.warp(self.levels[index], pairs, settings)
-        finest = self.levels[0]
-        grid = blocks(height, width, pairs)
-        export[grid, BLOCK, self.stream](finest.planes, self.control, self.flow, *finest.shape)
+        self.host_clipped[0] = 0
+        self.export(pairs, bound)
         self.flow[:pixels].copy_to_host(self.host_flow[:pairs].reshape(-1), stream=self.stream)
         self.event.record(self.stream)
         wait_for(self.event)
         flow[:] = self.host_flow[:pairs]
+        return int(self.host_clipped[0])
+
+    def export(self, pairs: int, bound: float) -> None:
+        """Queue what turns the finest level's flow into what is copied back."""
+        finest = self.levels[0]
+        grid = blocks(finest.height, finest.width, pairs)
+        if self.dtype is np.float32:
+            export[grid, BLOCK, self.stream](finest.planes, self.control, self.flow, *finest.shape)
+            return
+        self.clipped.copy_to_device(self.host_clipped, stream=self.stream)
+        arrays = finest.planes, self.control, self.flow, self.clipped
+        export_levels[grid, BLOCK, self.stream](*arrays, *finest.shape, f32(bound), f32(255 / (2 * bound)))
+        self.clipped.copy_to_host(self.host_clipped, stream=self.stream)
 
     def build_pyramid(self, pairs: int, scale_step: float) -> None:
         """Fill the images of all levels from the frames."""
@@ -169,13 +190,14 @@ class Workspace:
         ]
         steps = f32(settings.tau), f32(settings.tau / settings.theta), f32(SMALL / enough if tested else 0)
         most = launches(settings.iterations, self.tile, tested=tested)
-        for launch in range(most):
+        looks, look_after = 0, FIRST_LOOK
+        for launch in range(1, most + 1):
             iterate(level.planes, self.control, self.sums, *level.shape, *steps)
-            if tested and (launch + 1) % LAUNCHES_A_LOOK == 0:
-                number = launch // LAUNCHES_A_LOOK
-                self.look(number % 2, pairs)
-                if number > 0 and self.seen((number - 1) % 2) == 0:
-                    return launch + 1
+            if tested and launch == look_after:
+                self.look(looks % 2, pairs)
+                if looks > 0 and self.seen((looks - 1) % 2) == 0:
+                    return launch
+                looks, look_after = looks + 1, launch + min(launch, LAUNCHES_A_LOOK)
         return most
 
     def look(self, slot: int, pairs: int) -> None:
@@ -203,17 +225,17 @@ class Pool:
         self._idle: list[Workspace] = []
         self._most: dict[tuple[tuple[int, int], ...], int] = {}
 
-    def take(self, sizes: Sizes, pairs: int) -> Workspace:
+    def take(self, sizes: Sizes, pairs: int, dtype: type[np.generic]) -> Workspace:
         """Return a workspace for these sizes with room for `pairs` pairs, or for as many as fit and are worth it."""
         with self._lock:
             room = self._room(sizes, pairs)
             for number, space in enumerate(self._idle):
-                if space.sizes == sizes and space.pairs >= room:
+                if (space.sizes, space.dtype) == (sizes, dtype) and space.pairs >= room:
                     return self._idle.pop(number)
             self._idle.clear()
             while True:
                 try:
-                    return Workspace(sizes, room, TILE)
+                    return Workspace(sizes, room, TILE, dtype)
                 except CudaAPIError as error:
                     room = self._halved(sizes, room, error)
 
@@ -263,36 +285,55 @@ def solve(first: Images, second: Images, settings: Parameters) -> FloatArray:
         InputError: the GPU has no room for one pair.
     """
     flow = np.empty((len(first), 2, *first.shape[1:]), np.float32)
+    fill(flow, first, second, settings)
+    return flow
+
+
+def store(first: Images, second: Images, settings: Parameters, bound: float) -> StoredFlow:
+    """Compute the same as levels of `bound` (px).
+
+    Raises:
+        InputError: the GPU has no room for one pair.
+    """
+    levels = np.empty((len(first), 2, *first.shape[1:]), np.uint8)
+    return StoredFlow(levels, fill(levels, first, second, settings, bound))
+
+
+def fill(flow: Fields, first: Images, second: Images, settings: Parameters, bound: float = 0.0) -> int:
+    """Compute `flow` in px or in levels of `bound`, as its type says; return how many levels were clipped."""
     if len(first) == 0:
-        return flow
-    sizes = pyramid_sizes(first.shape[1], first.shape[2], settings)
+        return 0
+    height, width = first.shape[1:]
+    if height * row_pitch(width) * PLANES >= MOST_FLOATS:
+        raise InputError(f"images of {width} x {height} px are too large for the backend cuda: take numba")
+    sizes = pyramid_sizes(height, width, settings)
     device = current_device()
     try:
         with cuda.gpus[device]:
-            fill(flow, first, second, settings, sizes, POOLS.setdefault(device, Pool()))
+            return fill_in_batches(flow, first, second, settings, sizes, POOLS.setdefault(device, Pool()), bound)
     except CudaAPIError as error:
         if not out_of_memory(error):
             raise
-        height, width = sizes[0]
         raise InputError(
             f"the GPU has no room for the flow of one pair of {width} x {height} px, which takes "
             f"{4 * floats_a_pair(sizes) / 2**20:.0f} MiB: end what else computes there (nvidia-smi lists it), or set "
             "flow.backend to numba, which computes on the CPU"
         ) from None
-    return flow
 
 
-def fill(flow: FloatArray, first: Images, second: Images, settings: Parameters, sizes: Sizes, pool: Pool) -> None:
+def fill_in_batches(
+    flow: Fields, first: Images, second: Images, settings: Parameters, sizes: Sizes, pool: Pool, bound: float
+) -> int:
     """Compute `flow` in batches, halved as long as the device has no room for them."""
-    done = False
-    while not done:
-        space = pool.take(sizes, len(first))
+    while True:
+        space = pool.take(sizes, len(first), flow.dtype.type)
+        clipped = 0
         try:
             for start in range(0, len(first), space.pairs):
                 some = slice(start, start + space.pairs)
-                space.solve(first[some], second[some], settings, flow[some])
+                clipped += space.solve(first[some], second[some], settings, flow[some], bound)
             pool.put(space)
-            done = True
+            return clipped
         except CudaAPIError as error:
             pool.halve(space, error)
         del space  # else its memory would still be held when the next one is made

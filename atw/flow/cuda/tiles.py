@@ -45,6 +45,7 @@ from atw.flow.cuda.kernels import (
     Int,
     device_function,
     f32,
+    i32,
     i64,
     kernel,
     u64,
@@ -143,10 +144,10 @@ def iteration_kernel(tile: Tile) -> Any:
     def load(planes: Any, at: Int, size: Int, inside: Int, data: Any, state: Any, i: Int, half: Int) -> None:
         """Load pixel `i` of the patch, whose first plane is at index `at`; zero if outside the image."""
         for plane in range(STATE):
-            data[plane * patch + i] = planes[u64(at + plane * size)] if inside else ZERO
-        first = at + (STATE + STATE_PLANES * i64(half)) * size
+            data[plane * patch + i] = planes[u64(i32(at + i32(plane * size)))] if inside else ZERO
+        first = i32(at + i32((STATE + STATE_PLANES * half) * size))
         for plane in range(STATE_PLANES):
-            state[plane * patch + i] = planes[u64(first + plane * size)] if inside else ZERO
+            state[plane * patch + i] = planes[u64(i32(first + i32(plane * size)))] if inside else ZERO
 
     @device_function
     def show_dual(state: Any, sides: Any, lines: Any, beside: Int, beyond: Int) -> None:
@@ -239,12 +240,13 @@ def iteration_kernel(tile: Tile) -> Any:
         column, row = cuda.threadIdx.x, cuda.threadIdx.y
         x0 = cuda.blockIdx.x * step_x + column * across - most
         y0 = cuda.blockIdx.y * step_y + row * down - most
-        size = i64(height) * i64(pitch)
-        base = pair * PLANES * size
+        # A batch has fewer elements than 2^31 (`solver.MOST_PIXELS`). Numba widens each sum and product of integers.
+        size = i32(height * pitch)
+        base = i32(pair * PLANES * size)
         for i in range(patch):
             x, y = x0 + i % across, y0 + i // across
             inside = x >= 0 and x < width and y >= 0 and y < height
-            load(planes, base + i64(y) * i64(pitch) + i64(x), size, inside, data, state, i, half)
+            load(planes, i32(base + y * pitch + x), size, inside, data, state, i, half)
         for look in range(looks):
             squared[look] = ZERO
 
@@ -263,17 +265,17 @@ def iteration_kernel(tile: Tile) -> Any:
             cuda.syncthreads()
             ascend(state, sides, lines, right, below, (x0, y0), (height, width), tau, rate)
 
-        target = base + (STATE + STATE_PLANES * i64(1 - half)) * size
+        if precision > ZERO:
+            add_up(squared, sides, sums, pair, column, row, precision)
+        target = i32(base + i32((STATE + STATE_PLANES * (1 - half)) * size))
         for i in range(patch):
             x, y, line_y = x0 + i % across, y0 + i // across, row * down + i // across
             advanced = column >= first_column and column < end_column and line_y >= first_row and line_y < end_row
             if advanced and x < width and y < height:
                 for plane in range(STATE_PLANES):
-                    at = target + plane * size + i64(y) * i64(pitch) + i64(x)
+                    at = i32(target + i32(plane * size + y * pitch + x))
                     planes[u64(at)] = state[plane * patch + i]
 
-        if precision > ZERO:
-            add_up(squared, sides, sums, pair, column, row, precision)
         cuda.syncthreads()
         if column == 0 and row == 0:
             # The fence is in the thread that signals, after the barrier: all sums of this block precede its arrival.
