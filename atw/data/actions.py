@@ -6,7 +6,6 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +75,8 @@ def interval_auc(values: NDArray[np.floating], inside: NDArray[np.bool_], counte
     both = (inner > 0) & (outer > 0)
     if not both.any():
         return None
+    from scipy import stats  # its import takes half a second, and most trainings know no actions
+
     known = np.where(counted, values, np.nan)
     ranks = stats.rankdata(known, axis=1, nan_policy="omit")  # [V, M], from 1, ties share their mean
     higher = np.where(inside & counted, ranks, 0).sum(axis=1) - inner * (inner + 1) / 2

@@ -11,7 +11,6 @@ positives that were never found count with precision 0. There are two rules:
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from atw.files import InputError
 
@@ -47,6 +46,8 @@ def class_average_precisions(
         truth: [V, K] whether a video shows a class; a video may show several, or none.
         interpolated: ActivityNet's rule, else THUMOS14's.
     """
+    from scipy import stats  # its import takes half a second, and most results have one label per video
+
     ranks = stats.rankdata(-scores, method="max", axis=0).astype(np.int64)  # [V, K]
     return np.array(
         [

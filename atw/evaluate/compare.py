@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
-from scipy.stats import binomtest
 
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import Record, bootstrap_interval, in_top
@@ -126,6 +125,8 @@ def compare_repeated(first: Sequence[Outcomes], second: Sequence[Outcomes], *, s
     Raises:
         InputError: the results are of different videos, or a video's class differs.
     """
+    from scipy.stats import binomtest  # its import takes half a second, and what only prints results needs none of it
+
     for other in (*first[1:], *second):
         _require_same_videos(first[0], other)
     right = np.array([_right(first), _right(second)])  # [2, R, V]

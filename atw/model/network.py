@@ -160,10 +160,16 @@ class VideoNetwork(nn.Module):
 
 
 class _WithoutMemory(torch.overrides.TorchFunctionMode):
-    """Makes parameters without memory; the meta device would also take the small sums of some networks."""
+    """Makes parameters without memory; the meta device would also take the small sums of some networks.
+
+    They are not initialised either: for tensors without memory, torch would first import its compiler for a second.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return func(*args, **(kwargs or {}) | ({"device": "meta"} if func is torch.empty else {}))
+        given = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init" and "tensor" in given:
+            return given["tensor"]
+        return func(*args, **given | ({"device": "meta"} if func is torch.empty else {}))
 
 
 def channels(stream: str, *, stack: int) -> int:

@@ -68,6 +68,12 @@ def test_wilsons_interval_of_equal_outcomes_is_none(correct: int, total: int, lo
     assert metrics.wilson_interval(correct, total) == pytest.approx((low, high), abs=1e-4)
 
 
+@given(st.integers(1, 500), st.integers(0, 500))
+def test_wilsons_interval_is_that_of_scipy(total: int, correct: int) -> None:
+    known = stats.binomtest(min(correct, total), total).proportion_ci(method="wilson")
+    assert metrics.wilson_interval(min(correct, total), total) == pytest.approx((known.low, known.high), abs=1e-12)
+
+
 def listed(
     *quarantined: int, logits: Any = LOGITS, labels: Any = LABELS, classes: tuple[str, ...] = CLASSES
 ) -> Accuracy:
