@@ -20,8 +20,6 @@ help: ## list the targets
 
 demo: $(READY) ## the whole pipeline on the demo dataset: results/demo/split1/fused.json and report.html
 	atw run --cores $(CORES) results/demo/split1/fused.json results/demo/split1/report.html
-	atw show results/demo/split1/fused.json
-	@echo "everything on one page, for any browser: results/demo/split1/report.html"
 
 test: $(READY) check ## format, lint, types and all quick tests
 	pytest --numprocesses $(CORES) $(SHARED_OUT)

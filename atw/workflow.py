@@ -1,11 +1,13 @@
 """The workflow's own files, which travel with the package, and the command that runs them in any folder."""
 
 import ctypes
+import difflib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +19,8 @@ CONFIG = Path("config.yaml")
 _CONFIGURATION = ("--configfile", "--configfiles")
 _ELSEWHERE = (*_CONFIGURATION, "--directory", "-d")
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_REFUSAL = "ATW_REFUSAL"  # the variable with the path of the file through which a refusal comes back
+_SIMILAR = 3  # targets in a message
 # With one of these, people want to read what Snakemake says.
 _LINES = (
     "--logger",
@@ -57,12 +61,13 @@ def environment() -> Mapping[str, str]:
 def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
     """Run Snakemake in the working folder, and give its exit status, or 130 after Ctrl-C.
 
-    A config.yaml is written first where there is none, and options do not name another. On a terminal the run is shown
-    live, unless `plain` or an option wants Snakemake's own lines.
+    A config.yaml is written first where there is none, and options do not name another. The run is shown live on a
+    terminal, and elsewhere by a line now and then, unless `plain` or an option wants Snakemake's own lines.
 
     Raises:
-        InputError: config.yaml cannot be written, a configuration that is named cannot be read, or what was given as a
-            target is an option.
+        InputError: config.yaml cannot be written, a configuration that is named cannot be read, what was given as a
+            target is an option, no target is given where nothing is configured, or the workflow refuses an input or a
+            target.
     """
     for target in targets:
         if target.startswith("-"):
@@ -72,11 +77,60 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
         print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
-    live = sys.stderr.isatty() and not plain and not any(option.partition("=")[0] in _LINES for option in options)
-    return _attended(command(targets, ["--logger", "atw", *options] if live else options))
+        if not targets:
+            raise InputError(
+                "no target is given, and nothing was configured here until now; to see the demo, which takes minutes: "
+                "`atw run results/demo/split1/fused.json`. For videos of your own, add them to config.yaml "
+                "(docs/own-videos.md); then `atw run` makes the result of every dataset"
+            )
+    ours = not plain and shown(options)
+    with tempfile.TemporaryDirectory() as folder:
+        refusal = Path(folder) / "refusal"
+        status = _attended(command(targets, ["--logger", "atw", *options] if ours else options), refusal)
+        if not plain and status == 1 and refusal.exists():
+            raise InputError(refusal.read_text(encoding="utf-8"))
+    return status
 
 
-def _attended(line: Sequence[str]) -> int:
+def shown(options: Sequence[str]) -> bool:
+    """Whether `atw run` shows a run in its own way: no option wants Snakemake's lines."""
+    return not any(option.partition("=")[0] in _LINES for option in options)
+
+
+def refuse(message: str) -> bool:
+    """Tell the `atw run` that started this process, if any, what it has to say in place of Snakemake's messages."""
+    path = os.environ.get(_REFUSAL)
+    if path and not Path(path).exists():
+        Path(path).write_text(message, encoding="utf-8")
+    return bool(path)
+
+
+def refused() -> bool:
+    """Whether `refuse` was called in this run."""
+    return Path(os.environ.get(_REFUSAL, "")).is_file()
+
+
+def unknown_target(target: str) -> str:
+    """The message about a target that no rule makes, with the most similar ones."""
+    try:
+        known = target_names(config.load(config.read(config_file()).content))
+    except InputError:
+        known = []
+    similar = difflib.get_close_matches(target, known, _SIMILAR) or known[:_SIMILAR]
+    return f"nothing makes {target}" + (f"; there are, for example, {', '.join(similar)}" if similar else "")
+
+
+def target_names(loaded: config.Config) -> list[str]:
+    """The results that people ask for, of each dataset and experiment."""
+    runs = [
+        f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
+    ]
+    files = ("split1/fused.json", "split1/report.html", "summary.json")
+    targets = [f"results/{run}/{file}" for run in runs for file in files]
+    return targets + [f"results/{name}/tables/table{number}.json" for name in loaded.datasets for number in range(1, 5)]
+
+
+def _attended(line: Sequence[str], refusal: Path) -> int:
     """Exit status of Snakemake, which gets Ctrl-C from the terminal itself, and SIGTERM from here.
 
     It does not outlive this process (on Linux, however that ends): who starts again would meet it in the same files.
@@ -84,7 +138,7 @@ def _attended(line: Sequence[str]) -> int:
     caught: list[int] = []
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    child = subprocess.Popen(line, env=environment(), preexec_fn=_end_with_parent)
+    child = subprocess.Popen(line, env={**environment(), _REFUSAL: str(refusal)}, preexec_fn=_end_with_parent)
     signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
     status = child.wait()
     if caught:

@@ -26,10 +26,4 @@ def complete_targets(incomplete: str) -> list[str]:
         loaded = config.load(config.read(workflow.config_file()).content)
     except InputError:
         return []
-    runs = [
-        f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
-    ]
-    files = ("split1/fused.json", "split1/report.html", "summary.json")
-    targets = [f"results/{run}/{file}" for run in runs for file in files]
-    targets += [f"results/{name}/tables/table{number}.json" for name in loaded.datasets for number in range(1, 5)]
-    return [target for target in targets if target.startswith(incomplete)]
+    return [target for target in workflow.target_names(loaded) if target.startswith(incomplete)]

@@ -37,7 +37,8 @@ def run(
 ) -> None:
     """Make results in the working folder, with its config.yaml: run Snakemake with the workflow of this package.
 
-    Give other options of Snakemake after `--`. The exit status is Snakemake's, or 130 after Ctrl-C.
+    A result that was asked for is printed at the end. Give other options of Snakemake after `--`. The exit status is
+    Snakemake's, 2 if it refuses a target or an input, or 130 after Ctrl-C.
 
     Example: atw run --cores 4 results/demo/split1/fused.json -- --keep-incomplete
     """
@@ -45,7 +46,22 @@ def run(
 
     options = [] if cores is None else ["--cores", str(cores)]
     options += ["--dry-run"] if dry_run else []
-    raise typer.Exit(workflow.run(targets or [], [*options, *context.meta[_FURTHER]], plain=plain))
+    further = context.meta[_FURTHER]
+    status = workflow.run(targets or [], [*options, *further], plain=plain)
+    if status == 0 and not plain and workflow.shown(options + further):
+        _print_made(targets or [])
+    raise typer.Exit(status)
+
+
+def _print_made(targets: list[str]) -> None:
+    """Print the results among the targets, and name the pages; what was made elsewhere is not found here."""
+    from atw.evaluate.result import print_result
+
+    for target in map(Path, targets):
+        if target.name == "fused.json" and target.exists():
+            print_result(target)
+        elif target.suffix == ".html" and target.exists():
+            print(f"for any browser: {target}")
 
 
 @app.command()

@@ -15,6 +15,10 @@ from atw.terminal import LoggedProgress, read_progress
 
 _MOST_JOBS = 12
 _MOST_NAMES = 4
+_ORDER = (
+    *("download", "render", "frames", "flow", "warped", "audit", "train", "score", "score_held_out", "fuse", "detect"),
+    *("attention", "films", "report_page", "summary"),
+)
 
 
 @dataclass
@@ -58,7 +62,7 @@ class View:
         """Start the run; `jobs` has the number of jobs by rule."""
         with self._lock:
             self._began = self.clock()
-            self._stages = {rule: _Stage(count) for rule, count in jobs.items()}
+            self._stages = {rule: _Stage(jobs[rule]) for rule in sorted(jobs, key=_place)}
 
     def job_began(self, number: int, rule: str, wildcards: Iterable[str], log: Path | None) -> None:
         """Start a job, or start it again after it failed."""
@@ -71,12 +75,12 @@ class View:
             running = sum(job.rule == rule for job in self._running.values())
             stage.side_by_side = max(stage.side_by_side, running)
 
-    def job_ended(self, number: int, *, well: bool) -> None:
-        """End a job; a job that never began is ignored."""
+    def job_ended(self, number: int, *, well: bool) -> str:
+        """End a job, and return a line that says so; a job that never began is ignored."""
         with self._lock:
             job = self._running.pop(number, None)
             if job is None:
-                return
+                return ""
             stage = self._stages[job.rule]
             if well:
                 stage.done += 1
@@ -84,6 +88,10 @@ class View:
             else:
                 self._failed.add(number)
                 stage.failed += 1
+            return (
+                f"{job.rule} {job.label} {'done' if well else 'failed'} after {_duration(self.clock() - job.began)}; "
+                f"{job.rule} {stage.done} of {stage.jobs}; {self.summary}{self._left()}"
+            )
 
     @property
     def summary(self) -> str:
@@ -94,6 +102,12 @@ class View:
             text = f"{done} of {jobs} jobs done in {_duration(self.clock() - self._began)}"
             return text + (f", {failed} failed" if failed else "")
 
+    def lines(self) -> list[str]:
+        """Return what is said from time to time where there is no terminal: each running job, and the whole run."""
+        with self._lock:
+            jobs = [f"{job.rule} {job.label}: {self._state(job)}" for job in list(self._running.values())[:_MOST_JOBS]]
+            return [*jobs, self.summary + self._left()]
+
     def __rich__(self) -> RenderableType:
         """Show the stages, the running jobs below them, and the summary with the time left."""
         with self._lock:
@@ -103,13 +117,15 @@ class View:
                 note = Text(f"{stage.failed} failed" if stage.failed else "", "bold red")
                 stages.add_row(rule, bar, f"{stage.done} of {stage.jobs}", note)
             for job in list(self._running.values())[:_MOST_JOBS]:
-                progress = job.progress
-                state = progress.text if progress else f"for {_duration(self.clock() - job.began)}"
-                jobs.add_row(Text(f"  {job.rule}"), Text(job.label), Text(state))
+                jobs.add_row(Text(f"  {job.rule}"), Text(job.label), Text(self._state(job)))
             parts: list[RenderableType] = [stages, jobs] if self._running else [stages]
             if len(self._running) > _MOST_JOBS:
                 parts.append(Text(f"  and {len(self._running) - _MOST_JOBS} more jobs"))
             return Group(*parts, Text(self.summary + self._left(), "bold"))
+
+    def _state(self, job: _RunningJob) -> str:
+        progress = job.progress
+        return progress.text if progress else f"for {_duration(self.clock() - job.began)}"
 
     def _left(self) -> str:
         """Estimate the time left as remaining jobs times time per job, and name the stages without an estimate."""
@@ -140,6 +156,11 @@ class View:
                 # The time so far includes the start of the job, which its own rate does not.
                 expected.append(self.clock() - job.began + progress.left_seconds)
         return sum(expected) / len(expected) if expected else None
+
+
+def _place(rule: str) -> tuple[int, str]:
+    """Return where the stage of a rule stands: in the order of the pipeline, others behind by name."""
+    return (_ORDER.index(rule) if rule in _ORDER else len(_ORDER)), rule
 
 
 def _written_ns(path: Path | None) -> int:

@@ -23,6 +23,19 @@ def atw_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=200)
 
 
+def said(run: subprocess.CompletedProcess[str]) -> str:
+    """Standard error without the line with which Snakemake's command line begins, before it has any logger."""
+    return re.sub(r"^Using workflow specific profile .*\n", "", run.stderr)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A folder with a dataset that is rendered within seconds."""
+    show = {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": {"show": show}}), encoding="utf-8")
+    return tmp_path
+
+
 def test_an_empty_folder_gets_a_config_that_works(tmp_path: Path) -> None:
     run = atw_run(tmp_path, "--dry-run", DEMO)
     assert run.returncode == 0, run.stderr
@@ -65,13 +78,46 @@ def test_a_named_config_is_explained_before_snakemake_reads_it(tmp_path: Path, o
 def test_jobs_run_on_the_same_python_and_their_failure_is_the_exit_status(tmp_path: Path) -> None:
     small = {"show": {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": small}), encoding="utf-8")
-    done = atw_run(tmp_path, "--cores", "1", "data/show/split1.csv")
+    done = atw_run(tmp_path, "--plain", "--cores", "1", "data/show/split1.csv")
     assert done.returncode == 0, done.stderr + done.stdout
     assert (tmp_path / "data/show/split1.csv").exists()
     assert "Provided cores: 1" in done.stderr
-    refused = atw_run(tmp_path, "results/nobody/split1/fused.json")
-    assert refused.returncode == 1
-    assert "nobody" in refused.stderr
+    plain = atw_run(tmp_path, "--plain", "results/nobody/split1/fused.json")
+    assert plain.returncode == 1
+    assert "InputFunctionException" in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (
+            "results/nobody/split1/fused.json",
+            "dataset 'nobody' is not in config.yaml under `datasets:`; known datasets: show",
+        ),
+        ("results/show/split9/fused.json", "dataset show has no split9; its splits are split1, split2, split3"),
+        (
+            "results/show/experiments/twostream/split1/fused.json",
+            "experiment 'twostream' is not in config.yaml under `experiments:`; known experiments: none; those of the "
+            "tables are in docs/evaluation.md",
+        ),
+        (
+            "results/show/split1/fusd.json",
+            "nothing makes results/show/split1/fusd.json; there are, for example, results/show/split1/fused.json, "
+            "results/show/summary.json, results/show/split1/report.html",
+        ),
+    ],
+)
+def test_a_wrong_target_is_one_message(small: Path, target: str, message: str) -> None:
+    run = atw_run(small, target)
+    assert (run.returncode, run.stdout, said(run)) == (2, "", f"error: {message}\n")
+
+
+def test_without_a_target_or_a_config_nothing_of_hours_begins(tmp_path: Path) -> None:
+    run = atw_run(tmp_path)
+    assert run.returncode == 2
+    assert "error: no target is given" in run.stderr
+    assert "`atw run results/demo/split1/fused.json`" in run.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_default_profile_holds_unless_another_is_named(tmp_path: Path) -> None:
@@ -126,14 +172,6 @@ def on_a_terminal(folder: Path, *arguments: str, interrupt_at: str = "\0") -> tu
     return status, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
-    """A folder with a dataset that is rendered within seconds."""
-    show = {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": {"show": show}}), encoding="utf-8")
-    return tmp_path
-
-
 def test_a_terminal_shows_the_run_live(small: Path) -> None:
     status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv")
     assert status == 0, screen
@@ -172,7 +210,9 @@ def test_who_wants_snakemakes_own_lines_gets_them(small: Path, options: list[str
     assert "jobs done" not in screen
 
 
-def test_no_terminal_no_live_view(small: Path) -> None:
+def test_without_a_terminal_a_line_tells_of_each_job(small: Path) -> None:
     run = atw_run(small, "--cores", "1", "data/show/split1.csv")
-    assert "rule render:" in run.stderr
-    assert "━" not in run.stderr
+    job = r"\d\d:\d\d:\d\d render show 1 done after 0:\d\d; render 1 of 1; 1 of 1 jobs done in 0:\d\d\n"
+    assert re.fullmatch(job + r"1 of 1 jobs done in 0:\d\d\n", said(run)), run.stderr
+    again = atw_run(small, "--cores", "1", "data/show/split1.csv")
+    assert said(again) == "Nothing to be done (all requested files are present and up to date).\n"

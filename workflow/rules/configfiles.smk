@@ -7,19 +7,22 @@ from snakemake.exceptions import WorkflowError
 
 from atw.config import read_all
 from atw.files import InputError
+from atw.workflow import refuse
 
 
 def explained(function):
-    """Report a wrong input as one Snakemake error, without a traceback."""
+    """Report a wrong input as one Snakemake error, without a traceback, and to an `atw run`."""
 
     @functools.wraps(function)
     def wrapper(*args):
         try:
             return function(*args)
         except InputError as error:
-            raise WorkflowError(str(error)) from None
+            message = str(error)
         except OSError as error:
-            raise WorkflowError(f"{error}; look whether its drive is there and its permissions are right") from None
+            message = f"{error}; look whether its drive is there and its permissions are right"
+        refuse(message)
+        raise WorkflowError(message)
 
     return wrapper
 
