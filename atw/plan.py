@@ -27,6 +27,7 @@ class Plan:
         raw: the content of config.yaml.
         documents: the files it was read from, the winning one first; messages name them.
         command_line: the part of it that Snakemake's `--config` gave.
+        estimate: nothing will run, so a network may lack its first weights; `lacking` says which.
 
     Raises:
         InputError: here and in every method, if the user has to correct something.
@@ -37,6 +38,8 @@ class Plan:
         raw: config.RawConfig,
         documents: Sequence[config.Document] = (),
         command_line: Mapping[str, Any] | None = None,
+        *,
+        estimate: bool = False,
     ) -> None:
         self.config: Config = config.load(raw, documents, command_line)
         self.in_all = [name for name, given in self.config.datasets.items() if given.in_all]
@@ -45,7 +48,8 @@ class Plan:
             name: given for name, given in self.config.datasets.items() if isinstance(given, DownloadableDataset)
         }
         self._datasets: dict[str, Dataset] = {}
-        self._runs = False
+        self.lacking: dict[str, str] = {}
+        self._runs, self._estimate = False, estimate
 
     def start(self) -> None:
         """Note that jobs run from now on, so that settings of shards name the contents of their videos.
@@ -103,7 +107,15 @@ class Plan:
         """The file of ImageNet weights that a network starts from; None for random weights."""
         dataset, experiment = _names(run)
         model = self._effective(dataset, stream, experiment).model
-        return imagenet.find_weights(model.weights_path, model.backbone) if model.weights_path else None
+        if not model.weights_path:
+            return None
+        try:
+            return imagenet.find_weights(model.weights_path, model.backbone)
+        except InputError as error:
+            if not self._estimate:
+                raise
+            self.lacking[model.weights_path] = str(error)
+            return None
 
     def train_settings(self, run: str, split: str, stream: Stream) -> config.TrainSettings:
         """Settings of a trained network, with the path of its first weights."""

@@ -21,6 +21,8 @@ _ELSEWHERE = (*_CONFIGURATION, "--directory", "-d")
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 _REFUSAL = "ATW_REFUSAL"  # the variable with the path of the file through which a refusal comes back
 _SIMILAR = 3  # targets in a message
+ESTIMATE = "ATW_ESTIMATE"
+"""The variable that says to the workflow that nothing will run: `atw plan` asks what would be made."""
 # With one of these, people want to read what Snakemake says.
 _LINES = (
     "--logger",

@@ -144,6 +144,21 @@ def flow(
 
 
 @app.command()
+def weights(
+    backbone: Annotated[str, typer.Argument(help="a network, by its name in docs/networks.md", show_default=False)],
+) -> None:
+    """Fetch the published ImageNet weights of a network into weights/, and check them.
+
+    A broken transfer goes on at the next call. Nothing else downloads weights.
+
+    Example: atw weights mobilenet_v2
+    """
+    from atw.extras.download.published import fetch_weights
+
+    print(fetch_weights(backbone))
+
+
+@app.command()
 def show(
     result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)], as_json: AsJson = False
 ) -> None:

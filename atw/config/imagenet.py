@@ -1,7 +1,7 @@
 """The networks by name, and the places where the published ImageNet weights of each are looked for.
 
-Nothing is downloaded. The default path of the weights stands for two places: that path, and the folder in which
-torchvision and torch.hub keep what they download. The workflow imports this module, so it does without torch.
+Only `atw weights` downloads them. The default path of the weights stands for two places: that path, and the folder in
+which torchvision and torch.hub keep what they download. The workflow imports this module, so it does without torch.
 """
 
 import csv
@@ -13,6 +13,11 @@ from typing import NamedTuple
 from atw.files import InputError
 
 DEFAULT_WEIGHTS = "weights/{backbone}.pth"
+_TORCHVISION = "https://download.pytorch.org/models/"
+_ELSEWHERE = {
+    "bn_inception-52deb4733.pth": "http://data.lip6.fr/cadene/pretrainedmodels/",
+    "bn_inception-9f5701afb96c8044.pth": "https://yjxiong.blob.core.windows.net/models/",
+}
 
 
 class Network(NamedTuple):
@@ -91,9 +96,15 @@ def missing_weights(path: str | Path, backbone: str) -> str:
     if not files:
         return f"weights file {path} does not exist, and none of {backbone} is published: {scratch}"
     return (
-        f"weights file {path} does not exist: put the ImageNet weights of {backbone} ({' or '.join(files)}) there, or "
-        f"under their own name in {cache()}; or name another file as model.weights in config.yaml; or {scratch}"
+        f"weights file {path} does not exist: get it by `atw weights {backbone}`, or put the ImageNet weights of "
+        f"{backbone} there ({address(files[0])}), or under their own name in {cache()}; or name another file as "
+        f"model.weights in config.yaml; or {scratch}"
     )
+
+
+def address(file: str) -> str:
+    """Return where a published weights file is: those of torchvision's networks where torchvision says."""
+    return _ELSEWHERE.get(file, _TORCHVISION) + file
 
 
 def cache() -> Path:

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from copy import deepcopy
 
-from tests.rules.conftest import REPOSITORY, Workplace
+import yaml
+
+from tests.rules.conftest import CONFIG, REPOSITORY, Workplace
 
 TARGET = "results/tiny/split1/fused.json"
 SHARD = "shards/tiny/rgb/00000.h5"
@@ -30,6 +33,18 @@ def test_what_is_made_is_no_longer_counted(workplace: Workplace) -> None:
     assert not (workplace.folder / TARGET).exists()
     # Nothing was made, and no lock is left behind.
     assert workplace.jobs(TARGET)["frames"] == 1
+
+
+def test_weights_that_are_missing_are_named_and_no_obstacle(workplace: Workplace) -> None:
+    raw = deepcopy(CONFIG)
+    raw["datasets"]["tiny"]["model"] |= {"backbone": "mobilenet_v3_small", "weights": "weights/{backbone}.pth"}
+    given = workplace.folder / "networks.yaml"
+    given.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run = atw_plan(workplace, "--configfile", "networks.yaml", "--json", TARGET)
+    assert run.returncode == 0, run.stderr
+    found = json.loads(run.stdout)
+    assert "get it by `atw weights mobilenet_v3_small`" in found["notes"][0]
+    assert {row["stage"] for row in found["rows"]} >= {"train", "score"}
 
 
 def test_a_target_that_nobody_can_make(workplace: Workplace) -> None:

@@ -145,6 +145,7 @@ EXCEPTIONS = {
         'ray start --block --address=first:6379 --disable-usage-stats --temp-dir="$(mktemp -d /tmp/ray-XXXXXX)/ray"',
     },
     "needs videos and weights that have to be fetched": {
+        "atw weights mobilenet_v2",
         "snakemake --cores 2 --configfile examples/bags.yaml -- results/bags5/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/tennis7.yaml -- results/tennis7/tables/consensus.json",

@@ -143,8 +143,14 @@ def test_a_job_waits_for_the_file_that_it_is_told(cache: Path) -> None:
 
 
 def test_missing_weights_stop_a_run_before_anything_runs(cache: Path) -> None:
-    with pytest.raises(InputError, match=r"weights/bninception\.pth does not exist.*bn_inception-52deb4733\.pth or "):
+    message = (
+        r"weights/bninception\.pth does not exist: get it by `atw weights bninception`.*bn_inception-52deb4733\.pth"
+    )
+    with pytest.raises(InputError, match=message):
         plan(backbone="bninception").fused_streams("demo", "split1")
+    estimated = Plan({"datasets": {"demo": {"kind": "demo", "model": {"backbone": "bninception"}}}}, estimate=True)
+    assert estimated.fused_streams("demo", "split1") == ["rgb", "flow", "warped"]
+    assert "get it by `atw weights bninception`" in estimated.lacking["weights/bninception.pth"]
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 # Input and params functions of the rules, which ask the plan. Import nothing heavy: every remote job reads this file.
 
 import json
+import os
 import sys
 
 from atw.config import RECIPES, STREAMS, Location, RecipeSettings, StageSettings
 from atw.datasets import NoVideosError
 from atw.plan import Plan
 from atw.train.ray.sockets import require_place
+from atw.workflow import ESTIMATE
 
 
 def from_plan(method, *names):
@@ -22,7 +24,7 @@ def from_plan(method, *names):
     return ask
 
 
-PLAN = explained(Plan)(config, CONFIG_FILES, workflow.config_settings.config)
+PLAN = explained(Plan)(config, CONFIG_FILES, workflow.config_settings.config, estimate=ESTIMATE in os.environ)
 SHARDS = PLAN.config.shards
 # Jobs in other processes make their own plan and run no hooks.
 if not workflow.is_main_process or "--no-hooks" in sys.argv:

@@ -14,9 +14,9 @@ def explained(function):
     """Report a wrong input as one Snakemake error, without a traceback, and to an `atw run`."""
 
     @functools.wraps(function)
-    def wrapper(*args):
+    def wrapper(*args, **named):
         try:
-            return function(*args)
+            return function(*args, **named)
         except InputError as error:
             message = str(error)
         except OSError as error:

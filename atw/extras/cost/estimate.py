@@ -1,5 +1,6 @@
 """Estimate what a target takes: bytes, hours of cores and GPUs, and time."""
 
+import os
 import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
@@ -92,11 +93,12 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
     """
     document = config.read(configfile)
     files = pending_files(target, configfile)
-    costs = _Costs(Plan(document.content, [document]), cores=cores, gpus=gpus)
+    plan = Plan(document.content, [document], estimate=True)
+    costs = _Costs(plan, cores=cores, gpus=gpus)
     costs.add_shards(files.shards)
     costs.add_networks("train", files.models)
     costs.add_networks("score", files.scores)
-    return Estimate(target, cores, gpus, costs.rows, [*costs.notes, _NOT_COUNTED])
+    return Estimate(target, cores, gpus, costs.rows, [*plan.lacking.values(), *costs.notes, _NOT_COUNTED])
 
 
 def pending_files(target: str, configfile: Path) -> PendingFiles:
@@ -106,7 +108,8 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
         InputError: Snakemake does not know the target, or refuses it; the message passes on its reason.
     """
     command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
-    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    given = os.environ | {workflow.ESTIMATE: "1"}
+    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=given)
     if run.returncode:
         # The text before the reason is the same in every run, the text after it names lines of the workflow.
         reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0]
