@@ -1,6 +1,6 @@
 """The sections of config.yaml: every setting with its type, unit, limits and default, which is the paper's."""
 
-from typing import Annotated, ClassVar, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -22,9 +22,11 @@ class Section(BaseModel):
     later: ClassVar[tuple[str, ...]] = ()
     """Settings that are newer than files of their stage: at its default, files and jobs' JSON do not name such one."""
 
-    def unused(self) -> set[str]:
-        """Return the `later` settings that have their defaults."""
-        return {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+    def unused(self) -> dict[str, Any]:
+        """Return the `later` settings that have their defaults, here and in parts, as pydantic's `exclude` has them."""
+        parts = {name: part.unused() for name, part in self if isinstance(part, Section)}
+        own = [name for name in self.later if getattr(self, name) == type(self).model_fields[name].default]
+        return {name: part for name, part in parts.items() if part} | dict.fromkeys(own, True)
 
     def part(self, section: type[_Part]) -> _Part:
         """Return the settings that `section` has."""

@@ -68,8 +68,7 @@ class StageSettings(Section):
 
     def to_dict(self) -> dict[str, object]:
         """The settings as plain values, for files; without `later` ones that have their defaults."""
-        unused = {name: part.unused() for name, part in self if isinstance(part, Section)}
-        return self.model_dump(mode="json", by_alias=True, exclude=unused | dict.fromkeys(self.unused(), True))
+        return self.model_dump(mode="json", by_alias=True, exclude=self.unused())
 
     def to_json(self) -> str:
         """Write the text that `from_json` reads. Keep the order of keys: Snakemake compares texts."""

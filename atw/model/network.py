@@ -110,7 +110,7 @@ class VideoNetwork(nn.Module):
             "partial_bn": self._model.partial_bn,
             "attention": {name: getattr(self._model, f"attention_{name}") for name in _ATTENTION},
             "weights_sha256": self.backbone.weights_sha256,
-            **self._model.model_dump(include=set(Model.later) - self._model.unused()),
+            **self._model.model_dump(include=set(Model.later) - self._model.unused().keys()),
         }
 
     def train(self, mode: bool = True) -> Self:
