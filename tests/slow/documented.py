@@ -146,6 +146,7 @@ EXCEPTIONS = {
     },
     "needs videos and weights that have to be fetched": {
         "atw weights mobilenet_v2",
+        "atw weights resnet50",
         "snakemake --cores 2 --configfile examples/bags.yaml -- results/bags5/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/tennis7.yaml -- results/tennis7/tables/consensus.json",
@@ -162,6 +163,7 @@ EXCEPTIONS = {
         "python -m benchmarks.training FOLDER_OF_VIDEOS --videos 24 --write",
     },
     "reads the scores of many trainings": {
+        "python -m benchmarks.readme_film results/demo/split1/films/FILM.mp4 docs/pictures/film.webp",
         "python -m benchmarks.action_share results/demo-untrimmed/tables/consensus-warped.json --stream warped --write",
     },
     "goes on until it is ended": {
@@ -189,4 +191,5 @@ TEXTS = {
     "s_ik = M w_i p_ik": "a formula",
     "(p + z²/2n": "a formula",
     "∂L/∂e_i": "a formula",
+    "flowchart LR": "a drawing",
 }
