@@ -6,13 +6,23 @@ The tree is the pipeline: `datasets` lists videos and labels, `preprocess` (with
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atw.extras.predict.prediction import Prediction
+    from atw.extras.predict.predictor import Predictor, load
 
 __version__ = "0.2.0"
+__all__ = ["Prediction", "Predictor", "load"]
+_MODULES = {"Prediction": "prediction", "Predictor": "predictor", "load": "predictor"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import `atw.extras.predict` when `atw.load` is first used: the workflow needs this package to be light."""
-    if name == "load":
-        return importlib.import_module("atw.extras.predict").load
+    """Import what is for people when it is first used: the workflow needs this package to be light."""
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"atw.extras.predict.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_MODULES])

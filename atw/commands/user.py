@@ -66,7 +66,9 @@ def _print_made(targets: list[str]) -> None:
 
 @app.command()
 def predict(
-    videos: Annotated[list[Path], typer.Argument(help="videos, trimmed or not, of any length", show_default=False)],
+    videos: Annotated[
+        list[Path], typer.Argument(help="videos or folders of them, trimmed or not, of any length", show_default=False)
+    ],
     model: Annotated[Path, typer.Option(help="folder of a split, such as results/ucf101/split1", show_default=False)],
     top: Annotated[int, typer.Option(min=1, help="number of classes to print")] = 5,
     window: Annotated[float | None, typer.Option(help="seconds; also classify each window of this length")] = None,
@@ -77,16 +79,23 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="auto (the GPU if there is one), cpu or cuda")] = "auto",
     threads: UsableThreads = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Classify new videos: print one line of JSON per video. Status 1: a video could not be used.
+    """Classify new videos: on a terminal a few lines for each, else a line of JSON. Status 1: one could not be used.
 
     Example: atw predict video.mp4 --model results/demo/split1 --render video.png
     """
-    from atw.extras.predict.command import predict as classify
+    from atw.extras.predict.asked import asked_videos, check_render, model_files
+
+    given = asked_videos(videos)
+    if render:
+        check_render(render, given)
+    model_files(model)
+    from atw.extras.predict.command import predict as classify  # PyTorch takes seconds to load
     from atw.machine import usable_cores
 
     bad = classify(
-        videos,
+        given,
         model,
         device=device,
         threads=threads or usable_cores(),
@@ -95,6 +104,7 @@ def predict(
         stride_seconds=stride,
         segments=segments,
         picture=render,
+        as_json=as_json or not sys.stdout.isatty(),
     )
     if bad:
         sys.exit(1)

@@ -20,7 +20,7 @@ from atw.datasets.scan import FolderContent, require_classes, scan, shown
 from atw.files import InputError, write_json
 
 _DRAWN = ("splits", "test_share", "split_seed", "group", "extensions")
-_EXTENSIONS = (
+EXTENSIONS = (
     *(".avi", ".mp4", ".mkv", ".webm", ".mov", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts", ".3gp", ".3g2", ".mts"),
     *(".m2ts", ".asf", ".ogv", ".vob", ".h264", ".264", ".h265", ".265", ".hevc", ".divx", ".xvid", ".f4v", ".qt"),
     *(".m2v", ".m1v", ".mpe", ".m2t", ".mxf", ".rm", ".rmvb", ".dv", ".ogm", ".mjpeg", ".mjpg", ".y4m"),
@@ -75,7 +75,7 @@ class Folder(DatasetKind):
         "group are in the same subset; empty: no groups",
     )
     extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
-        _EXTENSIONS, strict=False, min_length=1, description="endings of video files, in upper or lower case"
+        EXTENSIONS, strict=False, min_length=1, description="endings of video files, in upper or lower case"
     )
 
     @field_validator("group")

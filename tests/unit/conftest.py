@@ -13,7 +13,7 @@ from tests.unit.encoded import BASES, COUNT, HEIGHT, WIDTH, Image, Sound, decode
 from tests.unit.stored import Stored, WriteShard
 
 if TYPE_CHECKING:
-    from atw.extras.predict import Predictor
+    from atw.extras.predict.predictor import Predictor
     from tests.unit.trained import Trained
 
 VIDEOS = {"a/0.avi": 0, "a/1.avi": 3, "b/it's #2 & é.avi": 2}

@@ -122,8 +122,12 @@ def group(module: str) -> tuple[int, str]:
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, functions' own imports included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Every module that a file imports, functions' own imports included, but none that only the type checker sees."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [
+        node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    ]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

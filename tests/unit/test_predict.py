@@ -17,9 +17,9 @@ from atw.data import augment
 from atw.data.reader import Shards
 from atw.evaluate.detected import detect_videos
 from atw.evaluate.scores import read_scores
-from atw.extras.predict import Predictor
 from atw.extras.predict.drawn import render
 from atw.extras.predict.models import read_models
+from atw.extras.predict.predictor import Predictor
 from atw.files import InputError
 from atw.flow import cuda, engine
 from atw.model.modelfile import TrainedModel, load_model
@@ -238,6 +238,8 @@ def test_networks_that_do_not_belong_together(trained: Trained, place: Path) -> 
 def test_the_package_is_light_until_something_is_loaded() -> None:
     code = "import atw, sys; assert 'torch' not in sys.modules; atw.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+    assert {"load", "Predictor", "Prediction"} <= set(dir(atw))
+    assert atw.Predictor is Predictor
     with pytest.raises(AttributeError, match="nonsense"):
         atw.nonsense  # noqa: B018
 

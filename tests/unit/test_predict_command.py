@@ -5,6 +5,9 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,8 +19,10 @@ import torch
 from typer.testing import CliRunner
 
 from atw.commands import app
-from atw.extras.predict.drawn import check_render
+from atw.extras.predict.asked import asked_videos, check_render
+from atw.extras.predict.told import told
 from atw.files import InputError
+from atw.terminal import console
 from atw.videos.decode import Audit, read
 from tests.unit.trained import Trained
 
@@ -107,4 +112,51 @@ def test_impossible_pictures_of_the_command(trained: Trained) -> None:
         assert re.search(message, str(result.exception))
     copy = trained.root / "film.mp4"
     with pytest.raises(InputError, match="is the video itself"):
-        check_render(copy, copy)
+        check_render(copy, [copy])
+
+
+def test_words_for_people(trained: Trained, predictor: Any) -> None:
+    prediction = predictor.predict(trained.root / "left/1.avi")
+    text = io.StringIO()
+    console(file=text, width=100).print(told(prediction, top=2))
+    title, first, second, looks = text.getvalue().splitlines()[:4]
+    assert re.fullmatch(rf".*left/1\.avi: {prediction.label}, \d\.\d s", title)
+    assert first.split() == [prediction.label, f"{prediction.probabilities.max():.2f}"]
+    assert float(second.split()[1]) <= float(first.split()[1])
+    assert looks.startswith(("  attention highest: ", "  attention: all moments alike"))
+
+
+@pytest.mark.parametrize(("values", "unsure"), [((0.9, 0.1), False), ((0.52, 0.48), True), ((0.4, 0.2), True)])
+def test_what_is_unsure_is_called_so(predictor: Any, trained: Trained, values: tuple[float, ...], unsure: bool) -> None:
+    prediction = predictor.predict(trained.root / "left/1.avi", segments=True)
+    text = io.StringIO()
+    console(file=text, width=100).print(told(replace(prediction, probabilities=np.array(values)), top=1))
+    assert ("unsure" in text.getvalue()) == unsure
+    assert len(re.findall(r"\d\.\d to \d\.\d s: ", text.getvalue())) == len(prediction.segments) > 0
+
+
+def test_a_folder_stands_for_its_videos(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.AVI", "deep/a.avi"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no video")
+    assert asked_videos([tmp_path, Path("other.mp4")]) == [
+        tmp_path / "b.AVI",
+        tmp_path / "deep/a.avi",
+        Path("other.mp4"),
+    ]
+    with pytest.raises(InputError, match="has no video: no file in it ends in one of"):
+        asked_videos([trained.split])
+
+
+def test_what_is_wrong_is_said_before_torch_loads(tmp_path: Path) -> None:
+    code = "import sys\nfrom atw.commands import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    for arguments, message in (
+        (["a.avi", "--model", "nowhere"], "nowhere is no folder; give that of a split"),
+        (["a.avi", "--model", str(tmp_path), "--render", "a.gif"], "must be an .mp4 or a .png file"),
+        (["a.avi", "--model", str(tmp_path)], "has no rgb/model.pt, flow/model.pt or warped/model.pt"),
+    ):
+        command = [sys.executable, "-c", code, "predict", *arguments]
+        run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert (run.returncode, run.stdout) == (2, "False\n")
+        assert message in run.stderr

@@ -1,9 +1,5 @@
 """New videos through all streams of a trained split: labels, attention over time, windows of untrimmed videos.
 
-`items` computes frames and flow as the shards of training hold them, `predictor` scores them, `drawn` draws.
+`asked` looks at what the command is given, `items` computes frames and flow as the shards of training hold them,
+`predictor` scores them, `told` says what was found in words, and `drawn` draws it.
 """
-
-from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
-from atw.extras.predict.predictor import Predictor, load
-
-__all__ = ["Prediction", "Predictor", "StreamPrediction", "WindowPrediction", "load"]

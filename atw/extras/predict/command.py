@@ -1,4 +1,4 @@
-"""`atw predict`: one JSON object per video on stdout, each on a line."""
+"""`atw predict`: for each video one JSON object on a line, or a few lines in words."""
 
 import json
 import logging
@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from atw.extras.predict.predictor import load
-from atw.files import InputError
+from atw.extras.predict.told import told
+from atw.terminal import console
 from atw.videos.decode import BadVideoError
 
 log = logging.getLogger("atw")
@@ -26,8 +27,9 @@ def predict(
     stride_seconds: float | None = None,
     segments: bool = False,
     picture: Path | None = None,
+    as_json: bool = True,
 ) -> int:
-    """Print a line of JSON for each video as soon as it is known; return how many videos could not be used.
+    """Print each video's prediction as soon as it is known; return how many videos could not be used.
 
     A video that is bad, or for which the disk has no room, has `error`, the reason, in place of a prediction.
 
@@ -41,13 +43,10 @@ def predict(
         stride_seconds: from window to window; None is half a window.
         segments: whether to find when the video shows which class.
         picture: picture or film to make of the one video, `.png` or `.mp4`.
+        as_json: whether to print a line of JSON, else words.
     """
     if picture:
-        from atw.extras.predict.drawn import check_render, render  # Matplotlib is slow to import
-
-        if len(videos) != 1:
-            raise InputError(f"--render shows one video, and {len(videos)} are given; give one")
-        check_render(picture, videos[0])
+        from atw.extras.predict.drawn import render  # Matplotlib is slow to import
     torch.set_num_threads(threads)
     predictor = load(folder, device=device, threads=threads)
     bad = 0
@@ -60,9 +59,13 @@ def predict(
             bad += 1
             reason = _disk_reason(error) if isinstance(error, OSError) else str(error)
             log.warning("%s cannot be used: %s", video, reason)
-            _print({"video": str(video), "error": reason})
+            if as_json:
+                _print({"video": str(video), "error": reason})
             continue
-        _print(prediction.to_json(top=top))
+        if as_json:
+            _print(prediction.to_json(top=top))
+        else:
+            console().print(told(prediction, top=top))
         if picture:
             render(prediction, video, picture)
     return bad

@@ -10,23 +10,14 @@ from numpy.typing import NDArray
 from atw.extras.drawing import films
 from atw.extras.drawing.figures import PREDICTION_FRAMES, WindowProbabilities, write_prediction_picture
 from atw.extras.drawing.strip import Bars, Strip
+from atw.extras.predict.asked import check_render
 from atw.extras.predict.prediction import Prediction
-from atw.files import InputError
 from atw.videos.decode import Audit, Frame, read
 
-SUFFIXES = (".mp4", ".png")
 _HEIGHTS_PX = (240, 720)
 _THUMBNAIL_PX = 200
 _TOP = 5
 _SEGMENTS = (233, 180, 86)  # BGR
-
-
-def check_render(out: Path, video: Path) -> None:
-    """Raise InputError for a file that is neither .png nor .mp4, or that is the video itself."""
-    if out.suffix.lower() not in SUFFIXES:
-        raise InputError(f"--render {out} must be an {' or a '.join(SUFFIXES)} file; change its name")
-    if out.resolve() == video.resolve():
-        raise InputError(f"--render {out} is the video itself; choose another name")
 
 
 def render(prediction: Prediction, video: Path, out: Path) -> None:
@@ -36,7 +27,7 @@ def render(prediction: Prediction, video: Path, out: Path) -> None:
         BadVideoError: the video cannot be read any more.
         InputError: `out` has another ending, or cannot be written.
     """
-    check_render(out, video)
+    check_render(out, [video])
     if out.suffix.lower() == ".mp4":
         rows = int(np.clip(prediction.height, *_HEIGHTS_PX))
         films.write_film(out, _pictures(prediction, _frames(prediction, video, rows)), prediction.times, what="film")

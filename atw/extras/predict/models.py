@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from atw.config import ON_GPU, RECIPES, STREAMS, Detect, Evaluate, FrameShards, Fusion, ShardSettings, WarpedShards
+from atw.config import ON_GPU, RECIPES, Detect, Evaluate, FrameShards, Fusion, ShardSettings, WarpedShards
 from atw.evaluate.fuse import Addend
 from atw.evaluate.result import Result, read_result
+from atw.extras.predict.asked import model_files
 from atw.files import InputError
 from atw.model.modelfile import TrainedModel, load_model
 from atw.preprocess.resources import backend_with
@@ -67,12 +68,7 @@ def read_models(folder: Path) -> Models:
     Raises:
         InputError: no model is there, or those there do not belong together.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder} is no folder; give that of a split, as results/ucf101/split1")
-    files: dict[str, Path] = {stream: folder / stream / "model.pt" for stream in STREAMS}
-    paths = {stream: path for stream, path in files.items() if path.is_file()}
-    if not paths:
-        raise InputError(f"{folder} has no rgb/model.pt, flow/model.pt or warped/model.pt; give the folder of a split")
+    paths = model_files(folder)
     result_path = folder / "fused.json"
     result = read_result(result_path) if result_path.is_file() else None
     fusion = _fusion(result_path, result)
