@@ -1,6 +1,7 @@
 """Commands for people: runs, new videos, results, export, this machine."""
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,7 +114,9 @@ def predict(
 @app.command()
 def flow(
     video: Annotated[Path, typer.Argument(help="video to decode", show_default=False)],
-    out: Annotated[Path, typer.Option(help="shard to write, an HDF5 file (docs/shards.md)", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="shard to write, an HDF5 file (docs/shards.md); default: only the preview")
+    ] = None,
     preview: Annotated[
         Path | None, typer.Option(help=".mp4: frames beside coloured flow; .png: a sheet of 16 fields")
     ] = None,
@@ -138,6 +141,8 @@ def flow(
 
     if (width is None) != (height is None):
         raise InputError("only one of --width and --height is given; give both, or none for the size of the video")
+    if out is None and preview is None:
+        raise InputError("nothing to write: give --out for a shard, --preview for a film or a picture, or both")
     check_paths(video, out, preview)
     options = FlowOptions(
         preset=preset,
@@ -148,9 +153,11 @@ def flow(
         warped=warped,
         threads=threads or usable_cores(),
     )
-    write_flow(video, out, options)
-    if preview:
-        write_preview(video, out, preview)
+    with tempfile.TemporaryDirectory() as folder:
+        shard = out or Path(folder) / "flow.h5"
+        write_flow(video, shard, options)
+        if preview:
+            write_preview(video, shard, preview)
 
 
 @app.command()
@@ -170,7 +177,8 @@ def weights(
 
 @app.command()
 def show(
-    result: Annotated[Path, typer.Argument(help="a fused.json", show_default=False)], as_json: AsJson = False
+    result: Annotated[Path, typer.Argument(help="a fused.json, or its folder", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
     """Print the accuracies of a result as a table.
 
@@ -178,6 +186,8 @@ def show(
     """
     from atw.evaluate.result import print_result, read_result
 
+    if result.is_dir():
+        result /= "fused.json"
     if as_json:
         print(json_text(read_result(result).to_dict()))
     else:
@@ -207,16 +217,16 @@ def compare(
 def export(
     model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
     out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
-    form: Annotated[str, typer.Option("--format", help="onnx or torch-export")] = "onnx",
+    form: Annotated[str | None, typer.Option("--format", help="onnx or torch-export; default: by the name")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a trained network for other programs, and compare it with the original.
 
     Example: atw export results/demo/split1/rgb/model.pt --out rgb.onnx
     """
-    from atw.extras.export import TOLERANCE, export_model
+    from atw.extras.export import TOLERANCE, export_model, format_of
 
-    worst = export_model(model, out, form)
+    worst = export_model(model, out, form or format_of(out))
     if as_json:
         print(json_text({"out": str(out), "largest_difference": worst, "allowed": TOLERANCE}))
         return

@@ -37,6 +37,19 @@ _TRIED = ((1, 1), (2, 3), (3, 7))
 Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
+def format_of(out: Path) -> str:
+    """Return the format that the name of a file stands for.
+
+    Raises:
+        InputError: none does.
+    """
+    form = next((form for form, suffix in FORMATS.items() if suffix == out.suffix.lower()), None)
+    if form is None:
+        endings = " or ".join(f"{suffix} ({form})" for form, suffix in FORMATS.items())
+        raise InputError(f"--out {out} must end in {endings}; change its name")
+    return form
+
+
 def export_model(model: Path, out: Path, form: str) -> float:
     """Write the network of a model.pt as `out`; returns the largest difference from the original, as `TOLERANCE` is.
 

@@ -27,7 +27,7 @@ _TILE_WIDTH = 300
 _HEADER_HEIGHT = 96
 
 
-def check_paths(video: Path, flow: Path, preview: Path | None) -> None:
+def check_paths(video: Path, flow: Path | None, preview: Path | None) -> None:
     """Raise InputError if the preview is neither .mp4 nor .png, or if two of the files are the same."""
     if preview and preview.suffix.lower() not in SUFFIXES:
         raise InputError(f"the preview {preview} must be an {' or a '.join(SUFFIXES)} file; change its name")

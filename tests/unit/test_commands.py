@@ -34,6 +34,7 @@ COMMANDS = {
 }
 # What programs may read; `predict` prints JSON anyway.
 WITH_JSON = {
+    "predict",
     "show",
     "compare",
     "export",
@@ -187,6 +188,13 @@ def test_text_of_others_does_not_steer_the_terminal(tmp_path: Path, options: lis
         assert said.exit_code == 0, said.output
         assert "[link=http://x]a[/link]" in said.stdout
         assert not CONTROLS.findall(said.stdout)
+
+
+def test_the_folder_of_a_result_is_the_result(tmp_path: Path) -> None:
+    path = result(tmp_path, [1, 2], [3])
+    assert path.name == "fused.json"
+    of_file, of_folder = (CliRunner().invoke(app, ["show", str(one), "--json"]).stdout for one in (path, path.parent))
+    assert of_file == of_folder != ""
 
 
 def test_a_terminal_gets_no_codes_but_ours() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import atw
-from atw.extras.export import TOLERANCE, export_model
+from atw.extras.export import TOLERANCE, export_model, format_of
 from atw.files import InputError
 from atw.model.modelfile import load_model
 from atw.model.network import Output
@@ -118,3 +118,9 @@ def test_a_history_holds_no_number_that_json_does_not_know(tmp_path: Path) -> No
     history.close()
     row = json.loads((tmp_path / "history.jsonl").read_text(), parse_constant=pytest.fail)
     assert row == {"iteration": 1, "loss": None, "accuracy": None, "norm": None}
+
+
+def test_the_name_says_the_format() -> None:
+    assert [format_of(Path(name)) for name in ("a.onnx", "b.PT2")] == ["onnx", "torch-export"]
+    with pytest.raises(InputError, match=r"--out a.pth must end in \.onnx \(onnx\) or \.pt2 \(torch-export\)"):
+        format_of(Path("a.pth"))

@@ -73,6 +73,14 @@ def test_the_command_writes_flow_and_both_previews(video: Path, tmp_path: Path) 
     assert sorted(path.name for path in out.parent.iterdir()) == ["flow.h5"]
 
 
+def test_a_preview_needs_no_shard(video: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    call(video, "--preview", tmp_path / "flow.png", "--preset", "fast")
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "flow.png"}
+    with pytest.raises(InputError, match="nothing to write: give --out for a shard, --preview"):
+        call(video)
+
+
 def test_a_bad_video_gives_its_reason_and_leaves_nothing(video: Path, tmp_path: Path) -> None:
     content = video.read_bytes()
     video.write_bytes(content[: len(content) // 2])
