@@ -26,9 +26,6 @@ ESTIMATE = "ATW_ESTIMATE"
 # With one of these, people want to read what Snakemake says.
 _LINES = (
     "--logger",
-    "--dry-run",
-    "--dryrun",
-    "-n",
     "--quiet",
     "-q",
     "--verbose",
@@ -92,6 +89,11 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
         if not plain and status == 1 and refusal.exists():
             raise InputError(refusal.read_text(encoding="utf-8"))
     return status
+
+
+def planned(options: Sequence[str]) -> bool:
+    """Whether nothing will run."""
+    return not {"--dry-run", "--dryrun", "-n"}.isdisjoint(options)
 
 
 def shown(options: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from atw.errors import printable
 from atw.extras.live import View
+from atw.extras.planned import Planned
 from atw.terminal import console
 from atw.workflow import refuse, refused, unknown_target
 
@@ -26,6 +27,8 @@ _NO_WARNING = "Workflow defines that rule"
 
 class LogHandler(LogHandlerBase):
     """Shows the running workflow: a live view on a terminal, elsewhere a line per job and all of them every minute.
+
+    Of a dry run, it says at the end which jobs would follow, and why.
 
     Warnings and errors stand between, except what `atw run` says in its own words; Snakemake's log file has the rest.
     """
@@ -40,6 +43,7 @@ class LogHandler(LogHandlerBase):
         """Prepare the view, which starts with the first jobs: some calls of Snakemake run none."""
         self._console = console(stderr=True, no_color=self.common_settings.nocolor or None)
         self._view = View()
+        self._planned = Planned() if self.common_settings.dryrun else None
         self._live = Live(self._view, console=self._console, refresh_per_second=1, transient=True)
         self._began = False
         self._ended = threading.Event()
@@ -60,6 +64,10 @@ class LogHandler(LogHandlerBase):
 
     def _note(self, record: logging.LogRecord) -> None:
         given: dict[str, Any] = vars(record)
+        if self._planned:
+            if given.get("event") is LogEvent.JOB_INFO:
+                self._planned.add(given["rule_name"], " ".join(given["wildcards"].values()), given["reason"])
+            return
         match given.get("event"):
             case LogEvent.RUN_INFO:
                 jobs = {rule: count for rule, count in given["stats"].items() if rule != "total"}
@@ -112,6 +120,9 @@ class LogHandler(LogHandlerBase):
     def close(self) -> None:
         """Stop the view, and print one line with what was done."""
         self._ended.set()
+        for line in self._planned.lines() if self._planned else ():
+            self._console.print(Text(printable(line)), soft_wrap=True)
+        self._planned = None
         if self._live.is_started:
             self._live.stop()
         if self._began:

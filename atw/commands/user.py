@@ -33,7 +33,7 @@ def run(
         typer.Argument(help="files to make; default: the summary of every dataset", autocompletion=complete_targets),
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; default: all")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only show what would be done")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only say what would be done, and why")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="show Snakemake's own output, even on a terminal")] = False,
 ) -> None:
     """Make results in the working folder, with its config.yaml: run Snakemake with the workflow of this package.
@@ -49,7 +49,7 @@ def run(
     options += ["--dry-run"] if dry_run else []
     further = context.meta[_FURTHER]
     status = workflow.run(targets or [], [*options, *further], plain=plain)
-    if status == 0 and not plain and workflow.shown(options + further):
+    if status == 0 and not plain and workflow.shown(further) and not workflow.planned(options + further):
         _print_made(targets or [])
     raise typer.Exit(status)
 

@@ -62,7 +62,7 @@ class View:
         """Start the run; `jobs` has the number of jobs by rule."""
         with self._lock:
             self._began = self.clock()
-            self._stages = {rule: _Stage(jobs[rule]) for rule in sorted(jobs, key=_place)}
+            self._stages = {rule: _Stage(jobs[rule]) for rule in sorted(jobs, key=place)}
 
     def job_began(self, number: int, rule: str, wildcards: Iterable[str], log: Path | None) -> None:
         """Start a job, or start it again after it failed."""
@@ -158,7 +158,7 @@ class View:
         return sum(expected) / len(expected) if expected else None
 
 
-def _place(rule: str) -> tuple[int, str]:
+def place(rule: str) -> tuple[int, str]:
     """Return where the stage of a rule stands: in the order of the pipeline, others behind by name."""
     return (_ORDER.index(rule) if rule in _ORDER else len(_ORDER)), rule
 

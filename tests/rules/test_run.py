@@ -41,7 +41,8 @@ def test_an_empty_folder_gets_a_config_that_works(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert f"wrote {tmp_path / 'config.yaml'}" in run.stderr
     assert (tmp_path / "config.yaml").read_bytes() == (REPOSITORY / "config.yaml").read_bytes()
-    assert f"output: {DEMO}" in run.stdout
+    assert "jobs would run:" in run.stderr
+    assert "  fuse of demo split1: not made yet" in run.stderr
     again = atw_run(tmp_path, "-n", DEMO)
     assert again.returncode == 0
     assert "wrote" not in again.stderr
@@ -202,7 +203,19 @@ def test_ctrl_c_gives_the_terminal_back(small: Path) -> None:
     assert not (small / "data/show/split1.csv").exists()
 
 
-@pytest.mark.parametrize("options", [["--plain"], ["-n"], ["--", "--quiet"]])
+def test_a_dry_run_says_which_setting_changed(small: Path) -> None:
+    target = "data/show/split1.csv"
+    assert said(atw_run(small, "-n", target)) == "1 job would run:\n  render of show 1: not made yet\n"
+    assert atw_run(small, "--cores", "1", target).returncode == 0
+    raw = yaml.safe_load((small / "config.yaml").read_text(encoding="utf-8"))
+    raw["datasets"]["show"]["test_per_class"] = 2
+    (small / "config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run = atw_run(small, "--dry-run", target)
+    assert run.stdout == ""
+    assert said(run) == "1 job would run:\n  render of show 1: test_per_class was 1, is 2\n"
+
+
+@pytest.mark.parametrize("options", [["--plain"], ["--plain", "-n"], ["--", "--quiet"]])
 def test_who_wants_snakemakes_own_lines_gets_them(small: Path, options: list[str]) -> None:
     status, screen = on_a_terminal(small, "--cores", "1", "data/show/split1.csv", *options)
     assert status == 0, screen

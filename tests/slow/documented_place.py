@@ -78,7 +78,7 @@ class DocumentedPlace:
         )
         assert run.returncode == 0, f"{typed}: exit status {run.returncode}\n{run.stdout[-3000:]}\n{run.stderr[-3000:]}"
         if planned:
-            assert "Job stats:" in run.stdout + run.stderr, f"{typed}: nothing was planned"
+            assert re.search(r"Job stats:|would run:", run.stdout + run.stderr), f"{typed}: nothing was planned"
         if "--dry-run" not in typed and not nothing_is_made:
             for name in {*WRITTEN.findall(command), *TARGET.findall(command)}:
                 assert (self.folder / name).exists(), f"{command}: there is no {name}"

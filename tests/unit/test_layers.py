@@ -40,6 +40,7 @@ GROUPS = {
     "atw.extras": (1, "extras"),
     "atw.extras.reference": (1, "reference"),
     "atw.extras.live": (1, "live"),
+    "atw.extras.planned": (1, "live"),
     "atw.extras.demo": (2, "demo"),
     "atw.extras.download": (2, "download"),
     "atw.extras.doctor": (3, "doctor"),
