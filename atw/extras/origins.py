@@ -1,6 +1,7 @@
 """`atw config`: the settings of a target, and where each of them comes from."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -10,8 +11,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from atw import config
-from atw.files import json_text
+from atw import config, workflow
+from atw.files import InputError, json_text
 from atw.flow import PRESETS
 from atw.terminal import console
 
@@ -37,6 +38,13 @@ class TargetSettings:
     settings: list[Origin]
 
 
+_FILES = re.compile(
+    r"(fused|summary|attention|detections)\.json|attention\.png|(quarantine|split\d+)\.csv|report\.html|model\.pt"
+    r"|history\.jsonl|(scores|held_out)\.h5|\d{5}\.h5|table[1-4]\.\w+|consensus\.(json|md)"
+)
+"""Names of the files that the workflow makes."""
+
+
 def find(target: str, configfile: Path) -> TargetSettings:
     """Find the settings of every stream of a target; for a shard, only those that its bytes depend on.
 
@@ -45,11 +53,15 @@ def find(target: str, configfile: Path) -> TargetSettings:
         configfile: config.yaml, or the file used instead.
 
     Raises:
-        InputError: the configuration is not valid, or has no such dataset or experiment.
+        InputError: the configuration is not valid, or has no such dataset or experiment, or the workflow makes no file
+            of that name.
     """
     document = config.read(configfile)
     loaded = config.load(document.content, [document])
     path = PurePosixPath(target)
+    is_file = path.suffix and len(path.parts) > 1 and path.parent.name != "experiments"
+    if is_file and not _FILES.fullmatch(path.name):
+        raise InputError(workflow.unknown_target(target))
     is_shard = path.is_relative_to(loaded.shards)
     for folder in (loaded.shards, "results", "data"):
         if path.is_relative_to(folder) and path != PurePosixPath(folder):

@@ -110,6 +110,11 @@ def test_a_shard_has_what_its_bytes_depend_on(configfile: Path, tmp_path: Path) 
     assert settings(origins.find("/disk/shards/mine/rgb/00000.h5", elsewhere)).keys() == frames.keys()
 
 
+def test_a_file_that_nothing_makes_is_no_target(configfile: Path) -> None:
+    with pytest.raises(InputError, match=r"nothing makes results/mine/split1/fusd\.json"):
+        origins.find("results/mine/split1/fusd.json", configfile)
+
+
 @pytest.mark.parametrize("target", ["results/nobody/split1/fused.json", "results", "", "."])
 def test_unknown_targets_list_the_datasets(configfile: Path, target: str) -> None:
     with pytest.raises(InputError, match="known datasets: mine, plain"):
