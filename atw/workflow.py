@@ -1,7 +1,9 @@
 """The workflow's own files, which travel with the package, and the command that runs them in any folder."""
 
+import contextlib
 import ctypes
 import difflib
+import filecmp
 import os
 import shutil
 import signal
@@ -76,12 +78,12 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
         print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
-        if not targets:
-            raise InputError(
-                "no target is given, and nothing was configured here until now; to see the demo, which takes minutes: "
-                "`atw run results/demo/split1/fused.json`. For videos of your own, add them to config.yaml "
-                "(docs/own-videos.md); then `atw run` makes the result of every dataset"
-            )
+    if not targets and CONFIG.exists() and filecmp.cmp(CONFIG, root() / CONFIG, shallow=False):
+        raise InputError(
+            "no target is given, and config.yaml is as it was written; to see the demo, which takes minutes: "
+            "`atw run results/demo/split1/fused.json`. For videos of your own, add them to config.yaml "
+            "(docs/own-videos.md); then `atw run` makes the results of all datasets"
+        )
     ours = not plain and shown(options)
     with tempfile.TemporaryDirectory() as folder:
         refusal = Path(folder) / "refusal"
@@ -105,7 +107,8 @@ def refuse(message: str) -> bool:
     """Tell the `atw run` that started this process, if any, what it has to say in place of Snakemake's messages."""
     path = os.environ.get(_REFUSAL)
     if path and not Path(path).exists():
-        Path(path).write_text(message, encoding="utf-8")
+        with contextlib.suppress(OSError):  # a job on another machine inherits the variable, and not the folder
+            Path(path).write_text(message, encoding="utf-8")
     return bool(path)
 
 
