@@ -224,6 +224,8 @@ class Dataset:
 
     @functools.cache  # noqa: B019
     def _shard_names(self, split: str, count: int) -> tuple[str, ...]:
+        if len(self.split_names) == 1:
+            return tuple(sorted(self._shards(count)))
         return tuple(sorted({_shard_name(row, count) for row in self.rows(split)}))
 
     def members(self, shard: str, count: int) -> list[ListedVideo]:

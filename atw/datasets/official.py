@@ -159,7 +159,7 @@ class Kinetics(DatasetKind):
 
     def _read(self, folder: Path, file: str) -> Iterator[ListedVideo]:
         for place, row in read_table(folder, file, _KINETICS_COLUMNS):
-            label, youtube, start, end, given = (row[column].strip() for column in _KINETICS_COLUMNS)
+            label, youtube, start, end, given = [row[column].strip() for column in _KINETICS_COLUMNS]
             subset = _KINETICS_SUBSETS.get(given)
             if subset is None or not label or not youtube or not (start.isdecimal() and end.isdecimal()):
                 raise InputError(
