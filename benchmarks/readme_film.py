@@ -2,10 +2,11 @@
 
     python -m benchmarks.readme_film results/demo/split1/films/FILM.mp4 docs/pictures/film.webp
 
-Every second frame is shown for the time of two, once again from the start when it has ended.
+At most so many frames are shown, each for the time of those that are left out after it.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ from PIL import Image
 
 from atw.files import atomic_path
 
-EVERY = 2
-QUALITY = 60  # of WebP, 0 to 100
+MOST_FRAMES = 90
+QUALITY = 50  # of WebP, 0 to 100
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, av.FFmpegError) as error:
         print(f"benchmarks.readme_film: {options.film} cannot be read: {error}", file=sys.stderr)
         return 2
-    write(options.out, frames[::EVERY], milliseconds=round(1000 * EVERY / float(rate or 25)))
+    step = math.ceil(len(frames) / MOST_FRAMES)
+    write(options.out, frames[::step], milliseconds=round(1000 * step / float(rate or 25)))
     print(f"wrote {options.out}, {options.out.stat().st_size // 1000} kB", file=sys.stderr)
     return 0
 
