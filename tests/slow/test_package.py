@@ -78,7 +78,7 @@ def test_a_run_in_an_empty_folder(bin_folder: Path, tmp_path: Path) -> None:
     atw = bin_folder / "atw"
     plan = call([atw, "run", "--dry-run", "results/demo/split1/fused.json"], tmp_path, 200)
     assert f"wrote {tmp_path / 'config.yaml'}" in plan
-    assert "output: results/demo/split1/fused.json" in plan
+    assert "fuse of demo split1: not made yet" in plan
 
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": {"tiny": TINY}}), encoding="utf-8")
     said = call([atw, "run", "--cores", "2", TARGET], tmp_path, 900)
