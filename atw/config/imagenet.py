@@ -95,10 +95,12 @@ def missing_weights(path: str | Path, backbone: str) -> str:
     scratch = "leave model.weights empty to start from random weights"
     if not files:
         return f"weights file {path} does not exist, and none of {backbone} is published: {scratch}"
+    fetched = str(path) == DEFAULT_WEIGHTS.replace("{backbone}", backbone)
     return (
-        f"weights file {path} does not exist: get it by `atw weights {backbone}`, or put the ImageNet weights of "
-        f"{backbone} there ({address(files[0])}), or under their own name in {cache()}; or name another file as "
-        f"model.weights in config.yaml; or {scratch}"
+        f"weights file {path} does not exist: "
+        + (f"get it by `atw weights {backbone}`, or " if fetched else "")
+        + f"put the ImageNet weights of {backbone} there ({address(files[0])}), or under their own name in {cache()}; "
+        f"or name another file as model.weights in config.yaml; or {scratch}"
     )
 
 

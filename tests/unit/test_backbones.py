@@ -128,7 +128,7 @@ def test_other_deeper_and_reshaped_weights_are_refused_by_key(tmp_path: Path) ->
 
 
 def test_files_that_hold_no_weights_are_refused(tmp_path: Path) -> None:
-    refuse(tmp_path / "absent.pth", r"does not exist: put the .* of resnet18 \(resnet18-f37072fd\.pth\) there")
+    refuse(tmp_path / "absent.pth", r"does not exist: put the .* of resnet18 there \(\S+/resnet18-f37072fd\.pth\)")
     page = tmp_path / "page.pth"
     page.write_text("<!doctype html><title>404</title>")
     refuse(page, "cannot be read as a torch weights file")
