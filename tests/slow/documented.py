@@ -80,7 +80,6 @@ def _is_settings(content: str) -> bool:
 
 # Planned only: what takes hours or another machine. Everything up to the first job is done, and the jobs are counted.
 PLANNED = {
-    "snakemake --cores 2 results/demo/summary.json",
     "snakemake --cores 2 results/demo/tables/table1.json results/demo/tables/table3.json",
     "snakemake --cores 32 results/ucf101/tables/table1.json",
     "atw ray -- snakemake --cores 32 --resources gpu=8 -- results/ucf101/split1/fused.json",
@@ -104,7 +103,6 @@ PLANNED = {
 EXCEPTIONS = {
     "installs, or runs these tests": {
         "make demo",  # its two commands are run here as README has them
-        "make test",
         "make test test-slow",
         ".ci/install.sh rar slurm chromium",
         "source .venv/bin/activate",
@@ -163,7 +161,6 @@ EXCEPTIONS = {
         "python -m benchmarks.training FOLDER_OF_VIDEOS --videos 24 --write",
     },
     "reads the scores of many trainings": {
-        "python -m benchmarks.readme_film results/demo/split1/films/FILM.mp4 docs/pictures/film.webp",
         "python -m benchmarks.action_share results/demo-untrimmed/tables/consensus-warped.json --stream warped --write",
     },
     "goes on until it is ended": {
