@@ -5,6 +5,7 @@ What the table says of attention needs hours (docs/experiments.md); this is the 
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,8 +31,8 @@ WANTED = ("detections.json", "films", "report.html")
 
 
 @pytest.mark.timeout(900)
-def test_from_nothing_to_table_and_page(workplace: Workplace) -> None:
-    folder = workplace.folder
+def test_from_nothing_to_table_and_page(tmp_path: Path) -> None:
+    workplace, folder = Workplace(tmp_path), tmp_path
     shutil.copy(REPOSITORY / "config.yaml", folder)
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL), encoding="utf-8")
     targets = ["results/demo-untrimmed/tables/consensus.json", *(f"{RESULT}/{name}" for name in WANTED)]
