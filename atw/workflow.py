@@ -119,16 +119,17 @@ def refused() -> bool:
 
 def unknown_target(target: str) -> str:
     """The message about a target that no rule makes, with the most similar ones."""
-    try:
-        known = target_names(config.load(config.read(config_file()).content))
-    except InputError:
-        known = []
+    known = target_names()
     similar = difflib.get_close_matches(target, known, _SIMILAR) or known[:_SIMILAR]
     return f"nothing makes {target}" + (f"; there are, for example, {', '.join(similar)}" if similar else "")
 
 
-def target_names(loaded: config.Config) -> list[str]:
-    """The results that people ask for, of each dataset and experiment."""
+def target_names() -> list[str]:
+    """The results that people ask for, of each dataset and experiment of `config_file`; none if it is not valid."""
+    try:
+        loaded = config.load(config.read(config_file()).content)
+    except InputError:
+        return []
     runs = [
         f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
     ]

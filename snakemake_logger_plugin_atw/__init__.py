@@ -97,9 +97,9 @@ class LogHandler(LogHandlerBase):
                 self._say(line)
 
     def _end(self, number: int, *, well: bool) -> None:
-        line = self._view.job_ended(number, well=well)
-        if line and not self._console.is_terminal:
-            self._say(line)
+        ended = self._view.job_ended(number, well=well)
+        if ended and not self._console.is_terminal:
+            self._say(f"{ended}; {self._view.outlook}")
 
     def _say(self, line: str) -> None:
         self._console.print(Text(f"{time.strftime('%H:%M:%S')} {printable(line)}"), soft_wrap=True)

@@ -19,11 +19,6 @@ Configfile = Annotated[Path, typer.Option(help="configuration file, as for snake
 
 def complete_targets(incomplete: str) -> list[str]:
     """Return the targets of the working folder's config.yaml, for shell completion."""
-    from atw import config, workflow
-    from atw.files import InputError
+    from atw import workflow
 
-    try:
-        loaded = config.load(config.read(workflow.config_file()).content)
-    except InputError:
-        return []
-    return [target for target in workflow.target_names(loaded) if target.startswith(incomplete)]
+    return [target for target in workflow.target_names() if target.startswith(incomplete)]

@@ -82,7 +82,7 @@ def find_weights(named: str, backbone: str) -> str:
     """
     if Path(named).is_file():
         return named
-    if named == DEFAULT_WEIGHTS.replace("{backbone}", backbone):
+    if named == default_weights(backbone):
         for file in network(backbone).files:
             if (cache() / file).is_file():
                 return str(cache() / file)
@@ -95,13 +95,18 @@ def missing_weights(path: str | Path, backbone: str) -> str:
     scratch = "leave model.weights empty to start from random weights"
     if not files:
         return f"weights file {path} does not exist, and none of {backbone} is published: {scratch}"
-    fetched = str(path) == DEFAULT_WEIGHTS.replace("{backbone}", backbone)
+    fetched = str(path) == default_weights(backbone)
     return (
         f"weights file {path} does not exist: "
         + (f"get it by `atw weights {backbone}`, or " if fetched else "")
         + f"put the ImageNet weights of {backbone} there ({address(files[0])}), or under their own name in {cache()}; "
         f"or name another file as model.weights in config.yaml; or {scratch}"
     )
+
+
+def default_weights(backbone: str) -> str:
+    """Return the default path of a network's weights."""
+    return DEFAULT_WEIGHTS.replace("{backbone}", backbone)
 
 
 def address(file: str) -> str:

@@ -76,7 +76,7 @@ class View:
             stage.side_by_side = max(stage.side_by_side, running)
 
     def job_ended(self, number: int, *, well: bool) -> str:
-        """End a job, and return a line that says so; a job that never began is ignored."""
+        """End a job, and return in words how; a job that never began is ignored."""
         with self._lock:
             job = self._running.pop(number, None)
             if job is None:
@@ -90,7 +90,7 @@ class View:
                 stage.failed += 1
             return (
                 f"{job.rule} {job.label} {'done' if well else 'failed'} after {_duration(self.clock() - job.began)}; "
-                f"{job.rule} {stage.done} of {stage.jobs}; {self.summary}{self._left()}"
+                f"{job.rule} {stage.done} of {stage.jobs}"
             )
 
     @property
@@ -102,11 +102,17 @@ class View:
             text = f"{done} of {jobs} jobs done in {_duration(self.clock() - self._began)}"
             return text + (f", {failed} failed" if failed else "")
 
+    @property
+    def outlook(self) -> str:
+        """Return the summary with the time left, which the logs of the running jobs tell."""
+        with self._lock:
+            return self.summary + self._left()
+
     def lines(self) -> list[str]:
         """Return what is said from time to time where there is no terminal: each running job, and the whole run."""
         with self._lock:
             jobs = [f"{job.rule} {job.label}: {self._state(job)}" for job in list(self._running.values())[:_MOST_JOBS]]
-            return [*jobs, self.summary + self._left()]
+            return [*jobs, self.outlook]
 
     def __rich__(self) -> RenderableType:
         """Show the stages, the running jobs below them, and the summary with the time left."""
@@ -121,7 +127,7 @@ class View:
             parts: list[RenderableType] = [stages, jobs] if self._running else [stages]
             if len(self._running) > _MOST_JOBS:
                 parts.append(Text(f"  and {len(self._running) - _MOST_JOBS} more jobs"))
-            return Group(*parts, Text(self.summary + self._left(), "bold"))
+            return Group(*parts, Text(self.outlook, "bold"))
 
     def _state(self, job: _RunningJob) -> str:
         progress = job.progress

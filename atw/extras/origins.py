@@ -16,6 +16,12 @@ from atw.files import InputError, json_text
 from atw.flow import PRESETS
 from atw.terminal import console
 
+_FILES = re.compile(
+    r"(fused|summary|attention|detections)\.json|attention\.png|(quarantine|split\d+)\.csv|report\.html|model\.pt"
+    r"|history\.jsonl|(scores|held_out)\.h5|\d{5}\.h5|table[1-4]\.\w+|consensus\.(json|md)"
+)
+"""Names of the files that the workflow makes."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -36,13 +42,6 @@ class TargetSettings:
     dataset: str
     experiment: str
     settings: list[Origin]
-
-
-_FILES = re.compile(
-    r"(fused|summary|attention|detections)\.json|attention\.png|(quarantine|split\d+)\.csv|report\.html|model\.pt"
-    r"|history\.jsonl|(scores|held_out)\.h5|\d{5}\.h5|table[1-4]\.\w+|consensus\.(json|md)"
-)
-"""Names of the files that the workflow makes."""
 
 
 def find(target: str, configfile: Path) -> TargetSettings:

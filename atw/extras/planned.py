@@ -63,14 +63,14 @@ def _changes(params: str) -> Iterator[str]:
 
 def _objects(text: str) -> list[Any]:
     """The JSON objects in a text."""
-    decoder, found, place = json.JSONDecoder(), [], text.find("{")
-    while place >= 0:
+    decoder, found, at = json.JSONDecoder(), [], text.find("{")
+    while at >= 0:
         try:
-            value, place = decoder.raw_decode(text, place)
+            value, at = decoder.raw_decode(text, at)
             found.append(value)
         except ValueError:
-            place += 1
-        place = text.find("{", place)
+            at += 1
+        at = text.find("{", at)
     return found
 
 

@@ -66,11 +66,11 @@ def estimate_stored(first: Images, second: Images, flow: Flow, *, threads: int =
     Raises:
         InputError: as `estimate`.
     """
+    check_pairs(first, second)
     backend = BACKENDS[resolve_backend(flow.backend)]
     if backend.store is not None:
-        check_pairs(first, second)
         return backend.store(first, second, parameters(flow), flow.bound)
-    fields = estimate(first, second, flow, threads=threads)
+    fields = backend.solve(first, second, parameters(flow), threads)
     levels = np.empty(fields.shape, np.uint8)
 
     def fill(index: int) -> None:

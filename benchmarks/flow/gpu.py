@@ -18,10 +18,10 @@ import numpy as np
 from atw.config import Flow
 from atw.flow import estimate, parameters
 from atw.flow.engine import BACKENDS
-from atw.flow.pairs import FloatArray, Images, Parameters, pyramid_sizes
+from atw.flow.pairs import FloatArray, Images, Parameters
 from atw.machine import usable_cores
 from benchmarks.flow import quality, timing
-from benchmarks.flow.roofline import Peaks
+from benchmarks.flow.roofline import Peaks, warped_pixels
 from benchmarks.material import Pairs
 from benchmarks.report import share_of
 
@@ -66,8 +66,7 @@ def work(height: int, width: int, settings: Parameters) -> tuple[int, int]:
     """
     from atw.flow.cuda.tiles import TILE, launches
 
-    sizes = enumerate(pyramid_sizes(height, width, settings))
-    pixels = sum(settings.warps_of(level) * rows * columns for level, (rows, columns) in sizes)
+    pixels = warped_pixels(height, width, settings)
     moved = launches(settings.iterations, TILE, tested=False) * LAUNCH_BYTES + LINEARISE_BYTES
     done = settings.iterations * ITERATION_OPERATIONS + LINEARISE_OPERATIONS
     return pixels * moved, pixels * done

@@ -32,10 +32,15 @@ class Peaks(NamedTuple):
     bytes_s: float
 
 
+def warped_pixels(height: int, width: int, settings: Parameters) -> int:
+    """Pixels times warps of one pair, over all levels of its pyramid."""
+    sizes = pyramid_sizes(height, width, settings)
+    return sum(h * w * settings.warps_of(level) for level, (h, w) in enumerate(sizes))
+
+
 def pixel_iterations(height: int, width: int, settings: Parameters) -> int:
     """Pixels times iterations of one pair when no warp stops early (`epsilon` 0)."""
-    sizes = pyramid_sizes(height, width, settings)
-    return settings.iterations * sum(h * w * settings.warps_of(level) for level, (h, w) in enumerate(sizes))
+    return settings.iterations * warped_pixels(height, width, settings)
 
 
 def shares(pixel_iterations_s: float, peaks: Peaks) -> dict[str, float]:

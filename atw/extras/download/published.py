@@ -24,29 +24,33 @@ def fetch_weights(backbone: str, *, attempts: int = _ATTEMPTS, pause_seconds: fl
         raise InputError(str(error)) from None
     if not files:
         raise InputError(f"no weights of {backbone} are published: leave model.weights empty to start from random ones")
-    target, address = Path(imagenet.DEFAULT_WEIGHTS.replace("{backbone}", backbone)), imagenet.address(files[0])
-    if not target.is_file():
-        target.parent.mkdir(exist_ok=True)
+    target, address = Path(imagenet.default_weights(backbone)), imagenet.address(files[0])
+    if target.is_file():
+        digest = file_digest(target)
+        published = next((file for file in files if _is_of(digest, file)), None)
+        if published is None:
+            raise InputError(
+                f"{target} is none of the published files ({', '.join(files)}); move it away to fetch {address}, or "
+                "keep it"
+            )
+        address = imagenet.address(published)
+    else:
         received = target.with_name(files[0])
+        target.parent.mkdir(exist_ok=True)
         try:
             fetch(address, received, attempts=attempts, pause_seconds=pause_seconds)
         except InputError as error:
             raise InputError(f"{error}. Or fetch {address} elsewhere, and put it here as {target}") from None
-        if not _is_published(received, files[0]):
+        digest = file_digest(received)
+        if not _is_of(digest, files[0]):
             received.unlink()
             raise InputError(f"{address} gives other bytes than its name says; try again, or fetch it elsewhere")
         received.replace(target)
         received.with_name(f"{received.name}.origin.json").unlink()
-    published = next((file for file in files if _is_published(target, file)), None)
-    if published is None:
-        raise InputError(
-            f"{target} is none of the published files ({', '.join(files)}); move it away to fetch {address}, or keep it"
-        )
-    origin = {"address": imagenet.address(published), "sha256": file_digest(target)}
-    write_json(target.with_suffix(".json"), origin)
+    write_json(target.with_suffix(".json"), {"address": address, "sha256": digest})
     return target
 
 
-def _is_published(path: Path, name: str) -> bool:
-    """Whether the SHA-256 of a file begins with the digits that end its published name."""
-    return file_digest(path).startswith(Path(name).stem.rpartition("-")[2])
+def _is_of(digest: str, name: str) -> bool:
+    """Whether a SHA-256 begins with the digits that end a published name."""
+    return digest.startswith(Path(name).stem.rpartition("-")[2])

@@ -277,18 +277,26 @@ def linearise(
                 control[u64(cuda.gridDim.z * FIELDS)] = cuda.gridDim.z
 
 
+@device_function
+def flow_and_target(
+    control: Any, pair: Int, component: Int, y: Int, x: Int, height: Int, width: Int, pitch: Int
+) -> Any:
+    """Return the index of a flow component at a pixel in the planes, and in an array [B, 2, H, W] without padding."""
+    half = control[u64(pair * FIELDS + HALF)]
+    plane = state_at(pair, half, height, pitch) + component * i64(height) * i64(pitch)
+    target = ((2 * pair + component) * i64(height) + i64(y)) * i64(width) + i64(x)
+    return u64(plane + i64(y) * i64(pitch) + i64(x)), u64(target)
+
+
 @pixelwise
 def export(planes: Any, control: Any, flow: Any, height: int, width: int, pitch: int) -> None:
     """Store the flow [B, 2, H, W] without the padding of its rows."""
     x, y = cuda.grid(2)
     pair = i64(cuda.blockIdx.z)
     if x < width and y < height:
-        size = i64(height) * i64(pitch)
-        half = control[u64(pair * FIELDS + HALF)]
-        source = state_at(pair, half, height, pitch) + i64(y) * i64(pitch) + i64(x)
         for component in range(2):
-            target = ((2 * pair + component) * i64(height) + i64(y)) * i64(width) + i64(x)
-            flow[u64(target)] = planes[u64(source + component * size)]
+            source, target = flow_and_target(control, pair, component, y, x, height, width, pitch)
+            flow[target] = planes[source]
 
 
 @pixelwise
@@ -299,13 +307,10 @@ def export_levels(
     x, y = cuda.grid(2)
     pair = i64(cuda.blockIdx.z)
     if x < width and y < height:
-        size = i64(height) * i64(pitch)
-        half = control[u64(pair * FIELDS + HALF)]
-        source = state_at(pair, half, height, pitch) + i64(y) * i64(pitch) + i64(x)
         for component in range(2):
-            target = ((2 * pair + component) * i64(height) + i64(y)) * i64(width) + i64(x)
-            moved = planes[u64(source + component * size)]
+            source, target = flow_and_target(control, pair, component, y, x, height, width, pitch)
+            moved = planes[source]
             steps = nearest(min(abs(moved * scale), MOST_LEVELS))
-            levels[u64(target)] = i32(128) + (steps if moved > ZERO else -steps)
+            levels[target] = i32(128) + (steps if moved > ZERO else -steps)
             if abs(moved) > bound:
                 cuda.atomic.add(clipped, 0, 1)
