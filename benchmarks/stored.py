@@ -18,14 +18,14 @@ _NAME = "measured"
 class Stored(NamedTuple):
     """A configuration with one dataset of the clips, most of them to train on, and the shard of each stream."""
 
-    config: config.Config
+    loaded: config.Config
     dataset: Dataset
     shards: dict[str, Path]
 
     def train_settings(self, stream: str) -> config.TrainSettings:
         """What a training of `stream` gets."""
-        videos = self.dataset.split("split1").digest()
-        return config.train_settings(self.config, _NAME, stream, "", split="split1", videos=videos)
+        videos = self.dataset.split("split1").digest
+        return config.train_settings(self.loaded, _NAME, stream, "", split="split1", videos=videos)
 
     def task(self, stream: str, compute: config.Compute) -> TrainingTask:
         """A training of `stream` from random weights."""

@@ -32,7 +32,7 @@ def corners_described(describer: Any) -> Descriptor:
     def describe(image: Image) -> Described:
         corners = find_corners(image, None, Warp(corners=500, distance=5.0))
         keypoints = [cv2.KeyPoint(float(x), float(y), _KEYPOINT_PX) for x, y in corners]
-        return describer.compute(image, keypoints)  # type: ignore[no-any-return]
+        return describer.compute(image, keypoints)
 
     return Descriptor(cv2.NORM_HAMMING, describe)
 
@@ -43,7 +43,7 @@ def fast_described(describer: Any) -> Descriptor:
 
     def describe(image: Image) -> Described:
         strongest = sorted(finder.detect(image), key=lambda point: -point.response)[:500]
-        return describer.compute(image, strongest)  # type: ignore[no-any-return]
+        return describer.compute(image, strongest)
 
     return Descriptor(cv2.NORM_HAMMING, describe)
 

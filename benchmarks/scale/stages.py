@@ -40,7 +40,7 @@ def write_clip(source: Path, out: Path, frames: int) -> None:
         InputError: `source` cannot be decoded.
     """
     reader = cv2.VideoCapture(str(source))
-    found = []
+    found: list[Any] = []
     while len(found) < frames:
         read, frame = reader.read()
         if not read:
@@ -71,7 +71,7 @@ def preprocess(folder: Path, sources: Sequence[Path], *, videos: int, frames: in
     loaded = config.load({"datasets": {_NAME: of_dataset}, "preprocess": {"shards": 1}, "flow": {"preset": "fast"}})
     location = config.location(loaded, _NAME)
     members = Dataset(location).members_digest("00000", 1)
-    peaks = {}
+    peaks: dict[str, int] = {}
     for stream in config.STREAMS:
         settings = config.shard_settings(loaded, _NAME, stream).of_shard("00000", members).to_json()
         given: list[str | Path] = ["shard", folder / f"{stream}.h5", "--settings", settings]
@@ -106,7 +106,7 @@ def of_splits(folder: Path, datasets: dict[int, Synthetic]) -> list[Peaks]:
 
 def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
     folder.mkdir(parents=True)
-    loaded, location = given.config, config.location(given.config, synthetic.NAME).to_json()
+    loaded, location = given.loaded, config.location(given.loaded, synthetic.NAME).to_json()
     of_audit = config.audit_settings(loaded, synthetic.NAME, **given.split)
     of_score = config.score_settings(loaded, synthetic.NAME, synthetic.STREAM, "", **given.split)
     of_fusion = config.fuse_settings(loaded, synthetic.NAME, "")
@@ -121,7 +121,7 @@ def _whole_split(folder: Path, given: Synthetic) -> dict[str, int]:
     }
     commands["audit"] += ["--dataset", location]
     commands["scoring"] += ["--dataset", location, "--compute", compute, "--threads", str(_THREADS)]
-    peaks = {}
+    peaks: dict[str, int] = {}
     for name, command in commands.items():
         if name == "training":
             peaks[name] = _training(folder, given, model)
@@ -134,7 +134,7 @@ def _training(folder: Path, given: Synthetic, model: Path) -> int:
     job: dict[str, Any] = {
         "out": str(model),
         "settings": given.train_settings.to_dict(),
-        "dataset": config.location(given.config, synthetic.NAME).to_json(),
+        "dataset": config.location(given.loaded, synthetic.NAME).to_json(),
         "shards": [str(path) for path in given.shards],
     }
     path = folder / "job.json"

@@ -20,7 +20,7 @@ _TEST_EVERY = 4
 class Synthetic(NamedTuple):
     """A dataset of synthetic shards as far as a stage needs it."""
 
-    config: config.Config
+    loaded: config.Config
     dataset: Dataset
     shards: list[Path]
 
@@ -32,7 +32,7 @@ class Synthetic(NamedTuple):
     @property
     def train_settings(self) -> config.TrainSettings:
         """Settings of a training on the shards."""
-        return config.train_settings(self.config, NAME, STREAM, "", **self.split)
+        return config.train_settings(self.loaded, NAME, STREAM, "", **self.split)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
