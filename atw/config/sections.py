@@ -73,9 +73,19 @@ class Rendering(Section):
         return self
 
 
+Fit = Literal["stretch", "letterbox", "crop"]
+
+
 class _Size(Section):
+    later: ClassVar = ("fit",)
+
     width: int = Field(340, ge=16, le=4096, description="working width in pixels; frames are resized to it")
-    height: int = Field(256, ge=16, le=4096, description="working height in pixels; the aspect ratio is not kept")
+    height: int = Field(256, ge=16, le=4096, description="working height in pixels")
+    fit: Fit = Field(
+        "stretch",
+        description="how videos of another shape get the working size: stretch, the paper's; letterbox, with black "
+        "beside the picture; crop, without the ends of its longer side",
+    )
 
 
 class _Jpeg(Section):

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FieldShards, FrameShards, ShardSettings, WarpedShards
+from atw.config import FieldSettings, FieldShards, FrameShards, ShardSettings, WarpedShards
 from atw.files import InputError
 from atw.flow.pairs import each_pair
 from atw.preprocess.resources import Resources, Spool
 from atw.shards import Entry, dequantise, encode_field, encode_frame
 from atw.videos.decode import Audit, Frame
+from atw.videos.fit import fit_to
 
 # Of the pairs of a video in memory at once: 48 at 340 x 256, 32 MB of flow.
 BLOCK_PIXELS = 1 << 22
@@ -93,7 +94,7 @@ def warped_to_items(
             if flow and warp.matches != "tracks":
                 known = dequantise(flow(range(first, first + count)), settings.flow.bound)
             if warp.masks is not None:
-                excluded = read_masks(Path(warp.masks), entry, first, count + 1, following.shape[1:])
+                excluded = read_masks(Path(warp.masks), entry, first, count + 1, settings.preprocess)
                 mask = (excluded[:-1], excluded[1:])
             found = tvl1.compensate(previous, following, known, warp, mask=mask, threads=resources.threads())
             still = tvl1.steady(found, following)
@@ -144,21 +145,21 @@ def _encode(fields: NDArray[np.uint8], level: int, threads: int) -> list[bytes]:
     return encoded
 
 
-def read_masks(folder: Path, entry: Entry, first: int, count: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def read_masks(folder: Path, entry: Entry, first: int, count: int, size: FieldSettings) -> NDArray[np.bool_]:
     """Read masks of `count` frames of a video from number `first` on: bool [count, H, W], True if excluded.
 
     The camera's motion must not be looked for where a mask is nonzero (usually on people). The mask of frame i is
-    `folder`/<video id>/<i, at least five digits>.png, of the working size `shape` (H, W) or of the video's own, resized
-    to the nearest pixel. If it has several channels, a pixel is excluded by any of the colours.
+    `folder`/<video id>/<i, at least five digits>.png, of the working size or of the video's own; then it is fitted as
+    the frames are, to the nearest pixel. If it has several channels, a pixel is excluded by any of the colours.
 
     Raises:
         InputError: a file is missing, no image, or of another size.
     """
     paths = (folder / entry.video / f"{number:05d}.png" for number in range(first, first + count))
-    return np.stack([_read_mask(path, entry, shape) for path in paths])
+    return np.stack([_read_mask(path, entry, size) for path in paths])
 
 
-def _read_mask(path: Path, entry: Entry, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _read_mask(path: Path, entry: Entry, size: FieldSettings) -> NDArray[np.bool_]:
     if not path.is_file():
         raise InputError(
             f"mask {path} of {entry.video} is missing; warp.masks needs one PNG for each frame of each video, "
@@ -167,13 +168,18 @@ def _read_mask(path: Path, entry: Entry, shape: tuple[int, int]) -> NDArray[np.b
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if image is None:
         raise InputError(f"mask {path} is no image that can be read; write it as PNG, nonzero where excluded")
-    height, width = shape
-    if image.shape[:2] not in (shape, (entry.height, entry.width)):
+    width, height = size.width, size.height
+    if image.shape[:2] not in ((height, width), (entry.height, entry.width)):
         found = f"{image.shape[1]} x {image.shape[0]}"
         raise InputError(
             f"mask {path} is {found} px; give it the size of the video, {entry.width} x {entry.height} px, "
             f"or the working size, {width} x {height} px"
         )
     excluded = image.any(axis=2).astype(np.uint8)
-    resized = cv2.resize(excluded, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return np.asarray(resized, bool)
+    if excluded.shape != (height, width):
+        excluded = fit_to(excluded, width, height, size.fit, _nearest)
+    return np.asarray(excluded, bool)
+
+
+def _nearest(mask: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

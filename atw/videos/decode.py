@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.config import FieldSettings, FrameSettings
+from atw.config import FieldSettings, Fit, FrameSettings
 from atw.videos import completeness, containers
+from atw.videos.fit import fit_to, resize
 from atw.videos.times import NO_TIMES, Clock, Times, mean_rate
 
 Frame = NDArray[np.uint8]
@@ -80,11 +80,12 @@ def read(
     max_pixels: int,
     max_frames: int,
     picture_stream: int = 0,
+    fit: Fit = "stretch",
 ) -> Iterator[Frame]:
     """Yield the frames of a video at the working size as uint8 [height, width, 3] BGR, and fill in `audit`.
 
-    Frames are resized bilinearly, or by area averaging if a side shrinks to half or less (bilinear would alias).
-    `picture_stream` is the number of the stream to take from a file with several, cover pictures not counted.
+    `fit` says how, see `fit_to`. `picture_stream` is the number of the stream to take from a file with several, cover
+    pictures not counted.
 
     Raises:
         BadVideoError: before the first frame, or midway; then the frames yielded so far must be discarded.
@@ -112,7 +113,7 @@ def read(
             findings.add(frame)
             image = _as_shown(frame, findings)
             audit.height, audit.width = image.shape[:2]
-            yield _resize(image, width, height)
+            yield fit_to(image, width, height, fit, resize)
         if containers.has_times(container):
             _keep_times(audit, findings.clock)
         else:
@@ -130,6 +131,7 @@ def read_as_configured(path: Path, audit: Audit, settings: FrameSettings | Field
         max_pixels=settings.max_pixels,
         max_frames=settings.max_frames,
         picture_stream=settings.picture_stream,
+        fit=settings.fit,
     )
 
 
@@ -410,15 +412,6 @@ def _check_pictures(audit: Audit, findings: _Findings, promise: completeness.Pro
         audit.repaired.append(f"header declares {audit.declared} frames")
     if after:
         audit.repaired.append(f"packets that give no frame: {after}")
-
-
-def _resize(image: Frame, width: int, height: int) -> Frame:
-    rows, columns = image.shape[:2]
-    if (columns, rows) == (width, height):
-        return np.ascontiguousarray(image)
-    shrinks = rows >= 2 * height or columns >= 2 * width
-    resized: Frame = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return resized
 
 
 def _reason(error: Exception) -> str:

@@ -64,7 +64,7 @@ def encode(
     return path.read_bytes()
 
 
-def decode(path: Path, **changed: int) -> tuple[list[Image], Audit]:
+def decode(path: Path, **changed: Any) -> tuple[list[Image], Audit]:
     """All frames at 96 x 64 px unless another size is given, and what was found."""
     audit = Audit()
     return list(read(path, audit, **{"width": WIDTH, "height": HEIGHT, **LIMITS, **changed})), audit

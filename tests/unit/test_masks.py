@@ -8,14 +8,15 @@ import pytest
 
 from atw import config
 from atw import flow as tvl1
-from atw.config import WarpedShards
+from atw.config import FieldSettings, Fit, WarpedShards
 from atw.files import InputError
 from atw.preprocess.resources import Resources
 from atw.preprocess.streams import read_masks, warped_to_items
 from atw.shards import Entry, encode_field, quantise
 
-ENTRY = Entry(video="run/a b.avi", label="run", width=20, height=10)
-SHAPE = (8, 16)
+ENTRY = Entry(video="run/a b.avi", label="run", width=40, height=20)
+SHAPE = (16, 32)
+SIZE = FieldSettings(width=32, height=16)
 
 
 def write(folder: Path, name: str, image: np.ndarray) -> Path:
@@ -30,18 +31,34 @@ def test_frames_are_counted_from_first(tmp_path: Path) -> None:
         image = np.zeros(SHAPE, np.uint8)
         image[frame, 3] = 1 + 80 * frame
         write(tmp_path, f"{frame:05d}.png", image)
-    masks = read_masks(tmp_path, ENTRY, 1, 3, SHAPE)
+    masks = read_masks(tmp_path, ENTRY, 1, 3, SIZE)
     assert (masks.dtype, masks.shape) == (bool, (3, *SHAPE))
     assert np.argwhere(masks).tolist() == [[0, 1, 3], [1, 2, 3], [2, 3, 3]]
 
 
 def test_masks_of_the_videos_own_size_are_resized(tmp_path: Path) -> None:
     image = np.zeros((ENTRY.height, ENTRY.width), np.uint8)
-    image[5:, :10] = 255
+    image[10:, :20] = 255
     write(tmp_path, "00000.png", image)
     expected = np.zeros(SHAPE, bool)
-    expected[4:, :8] = True
-    np.testing.assert_array_equal(read_masks(tmp_path, ENTRY, 0, 1, SHAPE)[0], expected)
+    expected[8:, :16] = True
+    np.testing.assert_array_equal(read_masks(tmp_path, ENTRY, 0, 1, SIZE)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [("letterbox", np.s_[8:, 8:16]), ("crop", np.s_[8:, 0:16])],  # 40 x 40 px in 32 x 16
+)
+def test_masks_are_fitted_as_frames_are(tmp_path: Path, fit: Fit, expected: tuple[slice, slice]) -> None:
+    image = np.zeros((40, 40), np.uint8)
+    image[20:, :20] = 255
+    write(tmp_path, "00000.png", image)
+    square = Entry(video=ENTRY.video, label="run", width=40, height=40)
+    mask = np.zeros(SHAPE, bool)
+    mask[expected] = True
+    np.testing.assert_array_equal(
+        read_masks(tmp_path, square, 0, 1, FieldSettings(width=32, height=16, fit=fit))[0], mask
+    )
 
 
 def test_any_colour_excludes_and_transparency_does_not(tmp_path: Path) -> None:
@@ -49,19 +66,19 @@ def test_any_colour_excludes_and_transparency_does_not(tmp_path: Path) -> None:
     image[..., 3] = 255
     image[2, 5, 2] = 9
     write(tmp_path, "00000.png", image)
-    assert np.argwhere(read_masks(tmp_path, ENTRY, 0, 1, SHAPE)[0]).tolist() == [[2, 5]]
+    assert np.argwhere(read_masks(tmp_path, ENTRY, 0, 1, SIZE)[0]).tolist() == [[2, 5]]
 
 
 def test_unusable_masks_are_named(tmp_path: Path) -> None:
-    path = write(tmp_path, "00000.png", np.zeros((8, 17), np.uint8))
-    with pytest.raises(InputError, match=r"00000.png is 17 x 8 px; give it .* 20 x 10 px, or the .* 16 x 8 px"):
-        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
+    path = write(tmp_path, "00000.png", np.zeros((16, 33), np.uint8))
+    with pytest.raises(InputError, match=r"00000.png is 33 x 16 px; give it .* 40 x 20 px, or the .* 32 x 16 px"):
+        read_masks(tmp_path, ENTRY, 0, 1, SIZE)
     path.write_bytes(b"no image")
     with pytest.raises(InputError, match=r"00000.png is no image that can be read; write it as PNG"):
-        read_masks(tmp_path, ENTRY, 0, 1, SHAPE)
+        read_masks(tmp_path, ENTRY, 0, 1, SIZE)
     write(tmp_path, "00000.png", np.zeros(SHAPE, np.uint8))
     with pytest.raises(InputError, match=r"a b.avi/00001.png of run/a b.avi is missing; warp.masks needs one PNG"):
-        read_masks(tmp_path, ENTRY, 0, 2, SHAPE)
+        read_masks(tmp_path, ENTRY, 0, 2, SIZE)
 
 
 CROWD = Entry(video="crowd/1.avi", label="crowd", width=200, height=160)

@@ -16,7 +16,7 @@ from atw.extras.predict.items import VideoItems
 from atw.files import InputError
 from atw.flow import engine
 from atw.terminal import meter
-from atw.videos.decode import BadVideoError, read
+from atw.videos.decode import BadVideoError, read_as_configured
 from atw.videos.times import Times
 from tests.conftest import _moving_frames
 from tests.unit.trained import TEST_VIDEOS, Trained
@@ -53,10 +53,10 @@ class Passes:
 
         def counted(path: Path, *others: Any, **settings: Any) -> Iterator[Any]:
             self.count += 1
-            yield from read(path, *others, **settings)
+            yield from read_as_configured(path, *others, **settings)
             after(path)
 
-        monkeypatch.setattr("atw.extras.predict.items.read", counted)
+        monkeypatch.setattr("atw.extras.predict.items.read_as_configured", counted)
 
 
 def test_a_video_is_decoded_once(trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:

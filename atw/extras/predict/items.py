@@ -19,7 +19,7 @@ from atw.preprocess.resources import Resources
 from atw.preprocess.streams import Items, flow_to_items, to_items, warped_to_items
 from atw.shards import Entry, decode_field, decode_frame, places_of
 from atw.terminal import Meter
-from atw.videos.decode import Audit, Frame, expected_times, read
+from atw.videos.decode import Audit, Frame, expected_times, read_as_configured
 from atw.videos.times import Times
 
 # A film of a day at 60 frames a second; a limit only so that a hostile file ends.
@@ -102,16 +102,8 @@ class VideoItems:
 
     def _frames(self, audit: Audit) -> Iterator[Frame]:
         """All frames, at the working size; limits on pixels are those of training."""
-        size = self._preprocess
-        return read(
-            self._video,
-            audit,
-            width=size.width,
-            height=size.height,
-            max_pixels=size.max_pixels,
-            max_frames=_MAX_FRAMES,
-            picture_stream=size.picture_stream,
-        )
+        limits = {"max_frames": _MAX_FRAMES}
+        return read_as_configured(self._video, audit, self._preprocess.model_copy(update=limits))
 
     def _add_fields(self, first: int, frames: Sequence[Frame]) -> None:
         """Compute the fields of consecutive frames, the first of which has the number `first`."""
