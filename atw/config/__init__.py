@@ -13,11 +13,13 @@ from atw.config.datasets import (
     Interval,
     ListedVideo,
     Location,
+    RecipeName,
     StreamOverrides,
     all_kinds,
     find_kind,
 )
 from atw.config.merge import TABLE_EXPERIMENTS, Config, consensus_experiment, effective, load, sources
+from atw.config.recipes import RECIPES_BY_NAME
 from atw.config.sections import (
     ON_GPU,
     STREAMS,
@@ -80,6 +82,7 @@ __all__ = [
     "LABEL_SEPARATOR",
     "ON_GPU",
     "RECIPES",
+    "RECIPES_BY_NAME",
     "SECTIONS",
     "STREAMS",
     "STREAM_DEFAULTS",
@@ -112,6 +115,7 @@ __all__ = [
     "Model",
     "Preprocess",
     "RawConfig",
+    "RecipeName",
     "RecipeSettings",
     "RenderSettings",
     "Rendering",

@@ -49,6 +49,7 @@ class StreamOverrides(Sections):
         return self
 
 
+RecipeName = Literal["small"]
 LABEL_SEPARATOR = "|"
 """Joins the class names of a video that shows several; no class name holds it."""
 
@@ -113,6 +114,9 @@ class DatasetKind(StreamOverrides):
 
     kind: str
     in_all: bool = Field(True, description="whether a run without a target takes the dataset")
+    recipe: RecipeName | None = Field(
+        None, description="small: settings for dozens to hundreds of clips (docs/recipes.md); empty: the paper's"
+    )
 
     @abstractmethod
     def read_list(self, name: str, split: int) -> list[ListedVideo]:
@@ -161,7 +165,7 @@ class DatasetKind(StreamOverrides):
 
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists, as plain values."""
-        return self.model_dump(mode="json", exclude={"in_all", *StreamOverrides.model_fields, *self.unused()})
+        return self.model_dump(mode="json", exclude={"in_all", "recipe", *StreamOverrides.model_fields, *self.unused()})
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Loads config.yaml and merges its layers.
 
 The layers, each of which overrides those before it: the defaults, the sections of config.yaml, its `streams:`, the
-sections of the dataset, its `streams:`, the sections of the experiment, its `streams:`.
+recipe of the dataset, its sections, its `streams:`, the sections of the experiment, its `streams:`.
 """
 
 import re
@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator, model
 from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
+from atw.config.recipes import RECIPES_BY_NAME
 from atw.config.sections import STREAMS, Consensus, ConsensusTable, Model, Stream
 from atw.config.settings import SECTIONS, STREAM_DEFAULTS, Sections, Settings
 from atw.config.yaml_files import Document, RawConfig
@@ -190,11 +191,15 @@ def _layers(
     if (name := _base(experiment)[0]) in paper.BACKBONES:
         backbone = Sections(model=Model(backbone=paper.BACKBONES[name]))
         yield lambda _: f"the paper's backbone of {experiment}", backbone
-    named: list[tuple[str, StreamOverrides]] = [("", config), (f"datasets.{dataset}.", config.dataset(dataset))]
+    own = config.dataset(dataset)
+    named: list[tuple[str, StreamOverrides]] = [(f"{config.file}: ", config)]
+    if own.recipe:
+        named.append((f"recipe {own.recipe}: ", RECIPES_BY_NAME[own.recipe]))
+    named.append((f"{config.file}: datasets.{dataset}.", own))
     if experiment:
-        named.append((f"experiments.{experiment}.", config.experiment(experiment)))
-    for prefix, overrides in named:
-        file = "atw/config/paper.py" if any(overrides is given for given in TABLE_EXPERIMENTS.values()) else config.file
-        yield f"{file}: {prefix}".__add__, overrides
+        file = config.file if _base(experiment)[0] in config.experiments else "atw/config/paper.py"
+        named.append((f"{file}: experiments.{experiment}.", config.experiment(experiment)))
+    for place, overrides in named:
+        yield place.__add__, overrides
         if stream in overrides.streams:
-            yield f"{file}: {prefix}streams.{stream}.".__add__, overrides.streams[stream]
+            yield f"{place}streams.{stream}.".__add__, overrides.streams[stream]

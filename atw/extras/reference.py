@@ -1,13 +1,15 @@
 """`atw settings`: the reference of all settings (docs/configuration.md), made from the models that check them."""
 
 import inspect
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from atw.config import STREAM_DEFAULTS, Config, Settings, StreamOverrides, all_kinds
+from atw.config import RECIPES_BY_NAME, STREAM_DEFAULTS, Config, Settings, StreamOverrides, all_kinds
 
 _HEAD = """# Configuration
 
@@ -15,7 +17,7 @@ All settings, written by `atw settings` from the models in `atw/config/`. A key 
 
 A section can be at the top of config.yaml, for all datasets, or under `streams:`, for one stream. Both are also
 possible in a dataset or an experiment. The later value wins, in this order: defaults, config.yaml, its `streams:`,
-dataset, its `streams:`, experiment, its `streams:`.
+the dataset's `recipe`, the dataset, its `streams:`, experiment, its `streams:`.
 
 `preprocess`, `flow` and `warp` are the same for all streams and experiments, because these share their shards.
 
@@ -39,6 +41,8 @@ def markdown() -> str:
         kinds.setdefault((kind.about, table), []).append(f"`{name}`")  # some kinds have the same settings
     for (about, table), names in kinds.items():
         parts += [f"## A dataset of kind {' or '.join(names)}\n", f"{about}\n", table]
+    for recipe, given in RECIPES_BY_NAME.items():
+        parts += [f"## What `recipe: {recipe}` stands for\n", _as_yaml(given)]
     for name, section in sections.items():
         model: Any = section.annotation
         parts += [f"## `{name}`\n", f"{inspect.getdoc(model)}\n", _table(model, set(), name)]
@@ -48,6 +52,11 @@ def markdown() -> str:
 def schema() -> dict[str, object]:
     """Return the JSON schema of config.yaml, for editors."""
     return Config.model_json_schema()
+
+
+def _as_yaml(given: StreamOverrides) -> str:
+    content = yaml.safe_dump(given.model_dump(mode="json", exclude_unset=True), sort_keys=False)
+    return textwrap.indent(content, "    ")
 
 
 def _table(model: type[BaseModel], left_out: set[str], section: str = "") -> str:

@@ -145,3 +145,29 @@ def test_the_examples_are_configurations(path: Path) -> None:
     datasets, experiments = given.get("datasets", ["demo-untrimmed"]), ["", *given.get("experiments", [])]
     for dataset, experiment in itertools.product(datasets, experiments):
         assert config.effective(loaded, dataset, "flow", experiment).train.iterations > 0
+
+
+def test_a_recipe_is_over_config_yaml_and_under_its_dataset() -> None:
+    mine = FOLDER | {"recipe": "small", "train": {"batch": 5}, "streams": {"flow": {"train": {"clip": 9.0}}}}
+    common = {"train": {"batch": 64, "momentum": 0.5, "iterations": 7}, "model": {"dropout": 0.1}}
+    loaded = load(datasets={"mine": mine}, **common)
+    flow, rgb = (config.effective(loaded, "mine", stream) for stream in ("flow", "rgb"))
+    assert (flow.train.batch, flow.train.momentum, flow.train.iterations) == (5, 0.5, 300)
+    assert (flow.train.clip, rgb.train.clip) == (9.0, 5.0)
+    assert flow.model.dropout == 0.5  # over the stream's own default, too
+    assert flow.augment.scales == (1.0, 0.875, 0.75)  # which the recipe does not name
+    sources = config.sources(loaded, "mine", "rgb")
+    assert sources["train"]["iterations"] == "recipe small: train"
+    assert config.location(loaded, "mine").to_dict() == config.location(load(), "mine").to_dict()
+
+
+@pytest.mark.parametrize("name", config.RECIPES_BY_NAME)
+def test_no_setting_of_a_recipe_is_a_default(name: config.RecipeName) -> None:
+    given = config.RECIPES_BY_NAME[name]
+    plain = load()
+    for section, part in given:
+        for key in part.model_fields_set if section != "streams" else ():
+            defaults = {
+                getattr(getattr(config.effective(plain, "mine", stream), section), key) for stream in config.STREAMS
+            }
+            assert defaults != {getattr(part, key)}, f"{section}.{key}"

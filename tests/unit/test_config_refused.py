@@ -72,7 +72,9 @@ def test_an_impossible_value_is_named_with_what_is_allowed(place: str) -> None:
 
 
 def test_a_dataset_may_bear_a_sections_name() -> None:
-    with pytest.raises(InputError, match=r"datasets\.flow\.lsts: unknown key .*; allowed here: .*kind, in_all, root"):
+    with pytest.raises(
+        InputError, match=r"datasets\.flow\.lsts: unknown key .*; allowed here: .*kind, in_all, recipe, root"
+    ):
         config.load({"datasets": {"flow": {**FOLDER, "lsts": "x"}}})
 
 
