@@ -117,6 +117,23 @@ def refused() -> bool:
     return Path(os.environ.get(_REFUSAL, "")).is_file()
 
 
+def result(dataset: str) -> str:
+    """The result of the first split of a dataset."""
+    return f"results/{dataset}/split1/fused.json"
+
+
+def default_targets(options: Sequence[str], *, all_splits: bool) -> list[str]:
+    """What a run without a target makes: of a single dataset the result of its first split and the page.
+
+    Otherwise it is Snakemake's own default, the summaries of all datasets: no target.
+    """
+    if all_splits or not CONFIG.exists() or any(option.partition("=")[0] in _ELSEWHERE for option in options):
+        return []
+    loaded = config.load(config.read(CONFIG).content)
+    names = [name for name, given in loaded.datasets.items() if given.in_all]
+    return [result(names[0]), result(names[0]).replace("fused.json", "report.html")] if len(names) == 1 else []
+
+
 def unknown_target(target: str) -> str:
     """The message about a target that no rule makes, with the most similar ones."""
     known = target_names()

@@ -30,11 +30,18 @@ def run(
     context: typer.Context,
     targets: Annotated[
         list[str] | None,
-        typer.Argument(help="files to make; default: the summary of every dataset", autocompletion=complete_targets),
+        typer.Argument(
+            help="files to make; default: of a single dataset the result and page of its first split, else the summary "
+            "of every dataset",
+            autocompletion=complete_targets,
+        ),
     ] = None,
     cores: Annotated[int | None, typer.Option(min=1, help="CPU cores to use; default: all")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="only say what would be done, and why")] = False,
     plain: Annotated[bool, typer.Option("--plain", help="show Snakemake's own output, even on a terminal")] = False,
+    all_splits: Annotated[
+        bool, typer.Option("--all-splits", help="without a target: the summary of every dataset, even of a single one")
+    ] = False,
 ) -> None:
     """Make results in the working folder, with its config.yaml: run Snakemake with the workflow of this package.
 
@@ -48,9 +55,12 @@ def run(
     options = [] if cores is None else ["--cores", str(cores)]
     options += ["--dry-run"] if dry_run else []
     further = context.meta[_FURTHER]
-    status = workflow.run(targets or [], [*options, *further], plain=plain)
+    if targets and all_splits:
+        raise InputError("--all-splits is for a run without a target; name results/<dataset>/summary.json instead")
+    targets = targets or workflow.default_targets(further, all_splits=all_splits)
+    status = workflow.run(targets, [*options, *further], plain=plain)
     if status == 0 and not plain and workflow.shown(further) and not workflow.planned(options + further):
-        _print_made(targets or [])
+        _print_made(targets)
     raise typer.Exit(status)
 
 
@@ -63,6 +73,29 @@ def _print_made(targets: list[str]) -> None:
             print_result(target)
         elif target.suffix == ".html" and target.exists():
             print(f"for any browser: {target}")
+
+
+@app.command()
+def init(
+    videos: Annotated[
+        Path | None, typer.Argument(help="folder with a directory of videos for each class", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="instead of a folder, a published dataset, such as ucf101", show_default=False)
+    ] = None,
+) -> None:
+    """Write a config.yaml that fits the videos and this machine, and say why, how long it will take, and what is next.
+
+    Example: atw init path/to/videos
+    """
+    from atw.extras import starting
+
+    if (videos is None) == (dataset is None):
+        raise InputError("give one: a folder of videos, or --dataset with the name of a published one")
+    if videos:
+        starting.write_for_videos(videos)
+    elif dataset:
+        starting.write_for_published(dataset)
 
 
 @app.command()

@@ -115,7 +115,7 @@ class DatasetKind(StreamOverrides):
     kind: str
     in_all: bool = Field(True, description="whether a run without a target takes the dataset")
     recipe: RecipeName | None = Field(
-        None, description="small: settings for dozens to hundreds of clips (docs/recipes.md); empty: the paper's"
+        None, description="small: settings for dozens to hundreds of clips (docs/own-videos.md); empty: the paper's"
     )
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The recipes: named settings, which a dataset takes by `recipe: NAME`. docs/recipes.md says what each gives."""
+"""The recipes: named settings, which a dataset takes by `recipe: NAME`. docs/own-videos.md says what each is for."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

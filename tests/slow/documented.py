@@ -144,7 +144,8 @@ EXCEPTIONS = {
     },
     "needs videos and weights that have to be fetched": {
         "atw weights mobilenet_v2",
-        "atw weights resnet50",
+        "atw init path/to/videos",  # tests/slow/test_package.py does
+        "atw init --dataset ucf101",  # tests/unit/test_starting.py does
         "snakemake --cores 2 --configfile examples/bags.yaml -- results/bags5/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/tennis7.yaml -- results/tennis7/tables/consensus.json",

@@ -49,7 +49,8 @@ class DocumentedPlace:
         self.run("snakemake --cores 2 results/demo/split1/fused.json")
         self.run("snakemake --cores 2 results/demo/experiments/average/split1/fused.json")
         # What reads results does not look for whose they are: these stand in for trainings of hours.
-        shutil.copytree(folder / "results/demo", folder / "results/ucf101")
+        for name in ("ucf101", "videos"):
+            shutil.copytree(folder / "results/demo", folder / f"results/{name}")
 
     def environment(self) -> dict[str, str]:
         """That of an activated environment with a home of its own, and a folder for Snakemake's cache."""

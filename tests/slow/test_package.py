@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,7 @@ TINY = {
     "fusion": {"weights": {"warped": 1}},
     "compute": {"preprocess_threads": 1, "train_threads": 1, "gpus": 0, "loaders": 0},
 }
+SMALLER = ("preprocess", "flow", "warp", "sampling", "augment", "model", "train", "evaluate", "fusion", "compute")
 
 
 def call(command: list[str | Path], folder: Path, timeout_seconds: float) -> str:
@@ -90,5 +92,19 @@ def test_a_run_in_an_empty_folder(bin_folder: Path, tmp_path: Path) -> None:
     assert call([atw, "run", "--", "--logger", "atw", "--summary"], tmp_path, 200)
     shown = call([atw, "show", TARGET], tmp_path, 200)
     assert "warped" in shown
+
+    own = tmp_path / "own"
+    own.mkdir()
+    written = call([atw, "init", tmp_path / "data/tiny/split1"], own, 200)
+    assert "24 videos of 8 classes" in written
+    assert "  recipe: small " in written
+    assert re.search(r"\nabout [\d.]+ (s|min); `atw plan results/split1/split1/fused.json` says for what\n", written)
+    config = yaml.safe_load((own / "config.yaml").read_text(encoding="utf-8"))
+    config["datasets"]["split1"] |= {name: TINY[name] for name in SMALLER}
+    (own / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    made = call([atw, "run", "--cores", "2"], own, 900)
+    assert "for any browser: results/split1/split1/report.html" in made
+    assert json.loads((own / "results/split1/split1/fused.json").read_text(encoding="utf-8"))["videos"]["test"] == 8
+
     where = call([bin_folder / "python", "-c", "import atw; print(atw.__file__)"], tmp_path, 60)
     assert Path(where.strip()).is_relative_to(bin_folder.parent)

@@ -50,6 +50,7 @@ GROUPS = {
     "atw.extras.export": (4, "export"),
     "atw.extras.origins": (5, "origins"),
     "atw.extras.tables": (5, "tables"),
+    "atw.extras.starting": (6, "starting"),
     "atw.extras.predict": (6, "predict"),
     "atw.extras.report": (6, "report"),
     "atw.commands": (7, "commands"),

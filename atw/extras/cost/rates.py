@@ -1,5 +1,6 @@
 """Measure the rates of this machine with the code that will do the work, on a sample of the videos."""
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -148,7 +149,11 @@ def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
     task = loop.TrainingTask(settings, compute, split, [], None)
-    made = loop.Training(task, Worker(device))
+    logging.disable(logging.INFO)  # what `auto` stands for, which each training logs
+    try:
+        made = loop.Training(task, Worker(device))
+    finally:
+        logging.disable(logging.NOTSET)
     made.network.train()
     videos = min(made.microbatch, settings.train.batch, 4 if device.type == "cpu" else made.microbatch)
     snippets = _random_snippets(settings, videos * settings.sampling.segments)

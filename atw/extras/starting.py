@@ -1,0 +1,250 @@
+"""`atw init`: a config.yaml that fits a folder of videos and this machine, with the reason of each choice."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from atw import config, workflow
+from atw.config import imagenet
+from atw.datasets.folder import EXTENSIONS
+from atw.datasets.scan import require_classes, scan, shown
+from atw.extras.cost import estimate
+from atw.extras.doctor.hardware import examine_gpus
+from atw.files import InputError, atomic_path
+from atw.machine import memory_bytes, usable_cores
+from atw.videos.decode import Audit, BadVideoError, read_as_configured
+
+_LOOKED_AT = 24  # videos whose first frame is decoded
+_SHORT_SIDE_PX = 256
+_LONGEST_SIDE_PX = 512
+_UNLIKE = 1.1  # by this factor, shapes are not the same
+_NEARLY_ALL = 0.9
+_A_SHARD = 256  # videos; docs/shards.md says why
+_LEAST_IN_A_SHARD = 16
+_SMALL = 300  # training videos that the updates of the recipe were tried on; more get more updates
+_TEST_SHARE = 0.3
+_FEW = 10  # videos of a class
+_SIDES = {"left", "right", "leftward", "rightward", "forehand", "backhand", "clockwise", "anticlockwise"}
+
+
+class Seen(NamedTuple):
+    """What was seen of a folder of videos: its classes with their numbers of videos, and shapes of some videos.
+
+    Shapes are (width, height) in pixels as shown; `bad` are the videos that could not be looked at, with the reason.
+    """
+
+    classes: Mapping[str, int]
+    shapes: list[tuple[int, int]]
+    bad: list[str]
+
+    @property
+    def videos(self) -> int:
+        """How many videos there are."""
+        return sum(self.classes.values())
+
+
+class Machine(NamedTuple):
+    """What this machine offers: cores, memory, and the names of its GPUs."""
+
+    cores: int
+    memory_gib: float
+    gpus: list[str]
+
+
+class Choice(NamedTuple):
+    """A setting of the dataset, `section.key` or the name of a key, with its value and the reason in a few words."""
+
+    key: str
+    value: Any
+    why: str
+
+
+def look(root: Path) -> Seen:
+    """List a folder with a directory per class, and decode the first frame of some videos.
+
+    Raises:
+        InputError: there is no such folder, it is none with classes, or none of those videos can be used.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder; name the one that has a directory of videos for each class")
+    content = scan(root, EXTENSIONS)
+    require_classes(content, root, EXTENSIONS)
+    places = np.random.default_rng(0).permutation(len(content.videos))[:_LOOKED_AT]
+    shapes: list[tuple[int, int]] = []
+    bad: list[str] = []
+    for video in (content.videos[place] for place in places):
+        audit = Audit()
+        try:
+            next(read_as_configured(root / video, audit, config.FrameSettings(width=16, height=16)))
+            shapes.append((audit.width, audit.height))
+        except BadVideoError as reason:
+            bad.append(f"{video} ({reason})")
+    if not shapes:
+        raise InputError(f"{root}: none of {len(bad)} videos that were looked at can be used: {shown(bad)}")
+    return Seen(Counter(video.partition("/")[0] for video in content.videos), shapes, bad)
+
+
+def this_machine() -> Machine:
+    """Look at this machine."""
+    gpus = [device["name"] for device in examine_gpus().content["devices"]]
+    return Machine(usable_cores(), memory_bytes()[0] / 2**30, gpus)
+
+
+def choose(seen: Seen, machine: Machine) -> list[Choice]:
+    """Choose the settings that do not stay at their defaults."""
+    train = round(seen.videos * (1 - _TEST_SHARE))
+    least_busy = min(machine.cores // 4, seen.videos // _LEAST_IN_A_SHARD)
+    shards = min(max(-(-seen.videos // _A_SHARD), least_busy, 1), 512)
+    choices = [Choice("preprocess.shards", shards, f"{seen.videos} videos, {machine.cores} cores")]
+    choices += _choose_shape(seen.shapes)
+    if train <= 10 * _SMALL or not machine.gpus:
+        why = "a small network from ImageNet weights and few updates, for dozens to hundreds of videos"
+        choices.insert(0, Choice("recipe", "small", why))
+        if train > _SMALL:
+            updates = 100 * round(train / 100)
+            choices.append(Choice("train.iterations", updates, f"each of about {train} training videos eight times"))
+    sided = [name for name in seen.classes if _words(name) & _SIDES]
+    if sided:
+        choices.append(Choice("augment.flip", 0, f"mirrored, some classes would be others: {shown(sided)}"))
+    if not machine.gpus:
+        threads = min(max(machine.cores // len(config.STREAMS), 1), 8)
+        choices.append(Choice("compute.train_threads", threads, "no GPU: the three streams train side by side"))
+    return choices
+
+
+def _choose_shape(shapes: list[tuple[int, int]]) -> list[Choice]:
+    """Keep the shape that nearly all videos have; where shapes differ, black beside the picture keeps it whole."""
+    ratios = np.array([width / height for width, height in shapes])
+    usual = float(np.median(ratios))
+    if np.mean(_off(ratios, usual) <= _UNLIKE) >= _NEARLY_ALL:
+        longer, found = max(usual, 1 / usual), f"nearly all videos are about {usual:.2f} times as wide as high"
+        long_side = min(4 * round(_SHORT_SIDE_PX * longer / 4), _LONGEST_SIDE_PX)
+    else:
+        long_side, found = config.Preprocess().width, "nearly all videos are " + ("wide" if usual > 1 else "upright")
+    width, height = (long_side, _SHORT_SIDE_PX) if usual > 1 else (_SHORT_SIDE_PX, long_side)
+    if np.mean((ratios > 1) == (usual > 1)) < _NEARLY_ALL:
+        width, height, found = _SHORT_SIDE_PX, _SHORT_SIDE_PX, "some videos are upright, some wide"
+    choices = [Choice("preprocess.width", width, found), Choice("preprocess.height", height, "")]
+    if np.any(_off(ratios, width / height) > _UNLIKE):
+        choices.append(Choice("preprocess.fit", "letterbox", "shapes differ; black beside a picture keeps it as it is"))
+    return choices
+
+
+def _off(ratios: NDArray[np.float64], wanted: float) -> NDArray[np.float64]:
+    """By what factor shapes differ from the wanted one, at least 1."""
+    return np.maximum(ratios / wanted, wanted / ratios)
+
+
+def _words(name: str) -> set[str]:
+    """The words of a class name, such as TennisForehand or turn_left."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+
+
+def as_yaml(root: Path, name: str, seen: Seen, choices: list[Choice]) -> str:
+    """The text of config.yaml, with the reasons as comments."""
+    lines = [
+        f"# Written by `atw init` for {seen.videos} videos of {len(seen.classes)} classes. `atw run` makes the result",
+        "# of the first split and its page. Every line may be changed; docs/configuration.md has all settings.",
+        "",
+        "datasets:",
+        f"  {name}:",
+        "    kind: folder",
+        f"    root: {json.dumps(str(root), ensure_ascii=False)}",
+    ]
+    section = ""
+    for choice in choices:
+        key = choice.key
+        if "." in key:
+            own, _, key = key.partition(".")
+            lines += [f"    {own}:"] if own != section else []
+            section = own
+            key = f"  {key}"
+        lines.append(f"    {key}: {choice.value}" + (f" # {choice.why}" if choice.why else ""))
+    return "\n".join(lines) + "\n"
+
+
+def write_for_videos(root: Path) -> None:
+    """Write config.yaml for a folder of videos, and print what was chosen, what it takes, and the next command.
+
+    Raises:
+        InputError: config.yaml exists, or the folder holds no videos in directories of classes.
+    """
+    _require_new()
+    seen, machine = look(root), this_machine()
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-_") or "mine"
+    name = f"{name}-videos" if name in ("experiments", "tables") else name
+    choices = choose(seen, machine)
+    text = as_yaml(root, name, seen, choices)
+    backbone = config.effective(config.load(yaml.safe_load(text)), name, "rgb").model.backbone
+    _write(text)
+    print(f"{root}: {seen.videos} videos of {len(seen.classes)} classes")
+    gpus = f"{len(machine.gpus)} GPUs ({machine.gpus[0]})" if machine.gpus else "no GPU"
+    print(f"this machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB of memory, {gpus}")
+    for video in seen.bad:
+        print(f"cannot be used, and will be left out: {video}")
+    few = [f"{label} ({count})" for label, count in seen.classes.items() if count < _FEW]
+    if few:
+        print(f"too few videos to learn much: {shown(few)}")
+    print("\nwrote config.yaml:")
+    width = max(len(f"{choice.key}: {choice.value}") for choice in choices)
+    for choice in choices:
+        print(f"  {f'{choice.key}: {choice.value}':{width}}  {choice.why}".rstrip())
+    target = workflow.result(name)
+    print("\nmeasuring how long it will take ...", flush=True)
+    found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
+    print(f"about {estimate.duration(found.elapsed_hours)}; `atw plan {target}` says for what\n\nnext:")
+    if _lacks_weights(backbone):
+        print(f"  atw weights {backbone}")
+    print("  atw run")
+
+
+def _write(text: str) -> None:
+    with atomic_path(workflow.CONFIG) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _lacks_weights(backbone: str) -> bool:
+    try:
+        imagenet.find_weights(imagenet.default_weights(backbone), backbone)
+    except InputError:
+        return True
+    return False
+
+
+def write_for_published(name: str) -> None:
+    """Write config.yaml for a published dataset, as the configuration of the package has it, and say what goes where.
+
+    Raises:
+        InputError: config.yaml exists, or there is no such dataset.
+    """
+    _require_new()
+    known = published()
+    if name not in known:
+        raise InputError(f"no dataset {name!r} is known; there are {', '.join(known)}. For others: `atw init FOLDER`")
+    text = yaml.safe_dump({"datasets": {name: known[name]}}, sort_keys=False)
+    _write(f"# Written by `atw init`; docs/datasets.md says what {name} needs.\n{text}")
+    location = config.location(config.load(yaml.safe_load(text)), name)
+    print(f"wrote config.yaml; the videos belong into {location.root}, the lists into {known[name]['lists']}")
+    target = workflow.result(name)
+    print(f"next:\n  atw plan {target}\n  atw run")
+
+
+def published() -> dict[str, dict[str, Any]]:
+    """The published datasets of the package's config.yaml, also those that are comments there."""
+    text = (workflow.root() / workflow.CONFIG).read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)["datasets"]
+    for name, given in re.findall(r"^  # (\w+): (\{.*\})$", text, re.MULTILINE):
+        found[name] = yaml.safe_load(given)
+    return {name: given for name, given in found.items() if given["kind"] not in ("demo", "folder")}
+
+
+def _require_new() -> None:
+    if workflow.CONFIG.exists():
+        raise InputError(f"{workflow.CONFIG.resolve()} exists; work in an empty folder, or move it away")

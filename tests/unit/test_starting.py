@@ -1,0 +1,150 @@
+"""What `atw init` chooses for which videos and machines, and that the workflow takes it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from atw import config, workflow
+from atw.errors import InputError
+from atw.extras import starting
+from atw.extras.cost.estimate import Estimate
+from atw.extras.starting import Machine, Seen, as_yaml, choose
+
+LAPTOP = Machine(cores=2, memory_gib=8.0, gpus=[])
+BIG = Machine(cores=32, memory_gib=256.0, gpus=["NVIDIA A100"])
+WIDE, UPRIGHT = (640, 480), (1080, 1920)
+
+
+def chosen(videos: int, shapes: list[tuple[int, int]], machine: Machine, *classes: str) -> dict[str, Any]:
+    """The choices for so many videos of these classes, checked by the models of the configuration."""
+    names = classes or ("jump", "wave")
+    seen = Seen({name: videos // len(names) for name in names}, shapes, [])
+    choices = choose(seen, machine)
+    assert all(choice.why for choice in choices if choice.key != "preprocess.height")
+    raw = yaml.safe_load(as_yaml(Path("my clips"), "mine", seen, choices))
+    assert raw["datasets"]["mine"]["root"] == "my clips"
+    for stream in config.STREAMS:
+        config.effective(config.load(raw), "mine", stream)
+    return {choice.key: choice.value for choice in choices}
+
+
+@pytest.mark.parametrize(
+    ("shapes", "width", "height", "fit"),
+    [
+        ([WIDE] * 10, 340, 256, None),
+        ([(1920, 1080)] * 10, 456, 256, None),
+        ([UPRIGHT] * 10, 256, 456, None),
+        ([(480, 480)] * 10, 256, 256, None),
+        ([(2560, 720)] * 10, 512, 256, "letterbox"),
+        ([WIDE] * 9 + [(1920, 1080)], 340, 256, "letterbox"),
+        ([WIDE] * 5 + [(1920, 1080)] * 5, 340, 256, "letterbox"),
+        ([(480, 640)] * 5 + [UPRIGHT] * 5, 256, 340, "letterbox"),
+        ([WIDE] * 5 + [UPRIGHT] * 5, 256, 256, "letterbox"),
+    ],
+)
+def test_the_working_size_has_the_shape_of_the_videos(
+    shapes: list[tuple[int, int]], width: int, height: int, fit: str | None
+) -> None:
+    found = chosen(32, shapes, LAPTOP)
+    assert (found["preprocess.width"], found["preprocess.height"], found.get("preprocess.fit")) == (width, height, fit)
+
+
+@pytest.mark.parametrize(
+    ("videos", "machine", "shards", "recipe", "iterations", "threads"),
+    [
+        (32, LAPTOP, 1, "small", None, 1),
+        (400, LAPTOP, 2, "small", None, 1),
+        (1000, LAPTOP, 4, "small", 700, 1),
+        (200_000, LAPTOP, 512, "small", 140_000, 1),
+        (32, Machine(32, 64.0, []), 2, "small", None, 8),
+        (320, BIG, 8, "small", None, None),
+        (3000, BIG, 12, "small", 2100, None),
+        (20_000, BIG, 79, None, None, None),
+    ],
+)
+def test_the_rest_fits_the_number_of_videos_and_the_machine(
+    videos: int, machine: Machine, shards: int, recipe: str | None, iterations: int | None, threads: int | None
+) -> None:
+    found = chosen(videos, [WIDE], machine)
+    assert found["preprocess.shards"] == shards
+    assert found.get("recipe") == recipe
+    assert found.get("train.iterations") == iterations
+    assert found.get("compute.train_threads") == threads
+
+
+@pytest.mark.parametrize(
+    ("name", "sided"),
+    [
+        *(("turn_left", True), ("TennisForehand", True), ("SwipeRIGHT", True), ("backhand slice", True)),
+        *(("brighten", False), ("upright", False), ("leftover", False), ("jump", False)),
+    ],
+)
+def test_classes_with_a_side_are_not_mirrored(name: str, sided: bool) -> None:
+    assert ("augment.flip" in chosen(32, [WIDE], LAPTOP, "wave", name)) == sided
+
+
+@pytest.fixture
+def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moving_frames: Callable[..., Any], write_mjpeg: Any) -> Path:
+    """A folder of clips of two classes, in a working folder; what it takes is not measured."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        starting.estimate, "estimate", lambda target, *_, cores, gpus: Estimate(target, cores, gpus, [], [])
+    )
+    for number in range(8):
+        write_mjpeg(tmp_path / f"my clips/{('left', 'b')[number % 2]}/{number}.avi", moving_frames(6))
+    return Path("my clips")
+
+
+def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (clips / "b/broken.avi").write_bytes(b"nothing")
+    starting.write_for_videos(clips)
+    said = capsys.readouterr().out
+    loaded = config.load(config.read(workflow.CONFIG).content)
+    assert list(loaded.datasets) == ["my-clips"]
+    assert config.effective(loaded, "my-clips", "rgb").model.backbone == "mobilenet_v2"
+    assert "my clips: 9 videos of 2 classes" in said
+    assert "cannot be used, and will be left out: b/broken.avi (not a video" in said
+    assert "too few videos to learn much: b (5), left (4)" in said
+    assert "augment.flip: 0" in said
+    assert said.endswith("next:\n  atw weights mobilenet_v2\n  atw run\n")
+    target = "results/my-clips/split1/fused.json"
+    assert workflow.default_targets([], all_splits=False) == [target, "results/my-clips/split1/report.html"]
+    assert workflow.default_targets([], all_splits=True) == []
+    assert workflow.default_targets(["--configfile", "other.yaml"], all_splits=False) == []
+    with pytest.raises(InputError, match=r"config.yaml exists; work in an empty folder, or move it away"):
+        starting.write_for_videos(clips)
+
+
+def test_what_is_no_folder_of_clips_is_refused(clips: Path) -> None:
+    with pytest.raises(InputError, match="nowhere is no folder; name the one that has a directory of videos"):
+        starting.write_for_videos(Path("nowhere"))
+    with pytest.raises(InputError, match=r"no file in a directory of a class"):
+        starting.write_for_videos(clips / "b")
+    for path in clips.rglob("*.avi"):
+        path.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"my clips: none of 8 videos that were looked at can be used: .*b/1\.avi"):
+        starting.write_for_videos(clips)
+    assert not workflow.CONFIG.exists()
+
+
+@pytest.mark.parametrize("name", ["ucf101", "hmdb51", "kinetics400", "somethingv2", "activitynet", "thumos14"])
+def test_a_published_dataset_gets_its_entry(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    starting.write_for_published(name)
+    said = capsys.readouterr().out
+    loaded = config.load(config.read(workflow.CONFIG).content)
+    assert list(loaded.datasets) == [name]
+    assert f"the videos belong into {config.location(loaded, name).root}, the lists into data/{name}" in said
+    assert f"next:\n  atw plan results/{name}/split1/fused.json\n  atw run\n" in said
+
+
+def test_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"no dataset 'ucf' is known; there are ucf101, .*For others"):
+        starting.write_for_published("ucf")
+    assert not workflow.CONFIG.exists()
