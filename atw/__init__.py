@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atw.extras.predict.prediction import Prediction
     from atw.extras.predict.predictor import Predictor, load
+    from atw.extras.training_data import training_task
 
 __version__ = "0.2.0"
-__all__ = ["Prediction", "Predictor", "load"]
-_MODULES = {"Prediction": "prediction", "Predictor": "predictor", "load": "predictor"}
+__all__ = ["Prediction", "Predictor", "load", "training_task"]
+_MODULES = {
+    "Prediction": "predict.prediction",
+    "Predictor": "predict.predictor",
+    "load": "predict.predictor",
+    "training_task": "training_data",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is for people when it is first used: the workflow needs this package to be light."""
     if name in _MODULES:
-        return getattr(importlib.import_module(f"atw.extras.predict.{_MODULES[name]}"), name)
+        return getattr(importlib.import_module(f"atw.extras.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

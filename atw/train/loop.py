@@ -87,6 +87,25 @@ class TrainingTask:
         indices = {row.video: torch.tensor([place[label] for label in row.labels]) for row in listed}
         return {video: torch.zeros(len(place)).index_fill(0, own, 1 / len(own)) for video, own in indices.items()}
 
+    def snippets(self) -> TrainingSnippets:
+        """The samples of the training videos.
+
+        Raises:
+            InputError: unusable shards, or a class without any usable video.
+        """
+        shards = copy(self.shards)  # another try opens the files anew
+        targets = self.targets(held_out=False)
+        videos, quarantined = shards.find(list(targets))
+        for video, reason in quarantined:
+            log.warning("not trained on %s: %s", video, reason)
+        labels = {row.video: row.labels for row in self.split.train}
+        listed, left = ({label for video in some for label in labels[video]} for some in (targets, videos))
+        empty = ", ".join(name for name in self.split.classes if name in listed - left)
+        if empty:
+            raise InputError(f"every training video of class {empty} is quarantined; see the log of its shards")
+        report_repeats(shards, videos, self.settings.stack)
+        return TrainingSnippets(shards, videos, [targets[video] for video in videos], self.settings)
+
 
 def build_network(task: TrainingTask) -> VideoNetwork:
     """Build the network at its initial weights, the same on every worker."""
@@ -360,31 +379,16 @@ def _validation(task: TrainingTask, training: Training, worker: Worker) -> Valid
 def build_loader(
     task: TrainingTask, pieces: Iterable[list[int]], device: torch.device, *, loaders: int
 ) -> DataLoader[tuple[Tensor, Target]]:
-    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and targets.
+    """Load micro-batches of the training videos, uint8 [B, N, C, S, S] and targets, see `TrainingTask.snippets`.
 
     Args:
         task: whose videos.
         pieces: places of each micro-batch.
         device: that they are for.
         loaders: processes that read them; 0: this one does.
-
-    Raises:
-        InputError: unusable shards, or a class without any usable video.
     """
-    settings, split = task.settings, task.split
-    shards = copy(task.shards)  # another try opens the files anew
-    targets = task.targets(held_out=False)
-    videos, quarantined = shards.find(list(targets))
-    for video, reason in quarantined:
-        log.warning("not trained on %s: %s", video, reason)
-    labels = {row.video: row.labels for row in split.train}
-    listed, left = ({label for video in some for label in labels[video]} for some in (targets, videos))
-    empty = [name for name in split.classes if name in listed - left]
-    if empty:
-        raise InputError(f"every training video of class {', '.join(empty)} is quarantined; see the log of its shards")
-    report_repeats(shards, videos, settings.stack)
     return DataLoader(
-        TrainingSnippets(shards, videos, [targets[video] for video in videos], settings),
+        task.snippets(),
         batch_sampler=pieces,
         num_workers=loaders,
         multiprocessing_context=forkserver() if loaders else None,

@@ -51,6 +51,7 @@ GROUPS = {
     "atw.extras.origins": (5, "origins"),
     "atw.extras.tables": (5, "tables"),
     "atw.extras.starting": (6, "starting"),
+    "atw.extras.training_data": (6, "training_data"),
     "atw.extras.predict": (6, "predict"),
     "atw.extras.report": (6, "report"),
     "atw.commands": (7, "commands"),

@@ -13,6 +13,7 @@ from atw import config
 from atw.data import augment
 from atw.evaluate.scores import read_scores
 from atw.extras.predict.items import VideoItems
+from atw.extras.predict.video import FileVideo
 from atw.files import InputError
 from atw.flow import engine
 from atw.terminal import meter
@@ -56,7 +57,7 @@ class Passes:
             yield from read_as_configured(path, *others, **settings)
             after(path)
 
-        monkeypatch.setattr("atw.extras.predict.items.read_as_configured", counted)
+        monkeypatch.setattr("atw.extras.predict.video.read_as_configured", counted)
 
 
 def test_a_video_is_decoded_once(trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +73,7 @@ def test_a_video_of_other_frames_than_its_packets_promise(
     """It is decoded again, and what is said of it is the same."""
     expected = predictor.predict(trained.root / "left/1.avi", window_seconds=0.4, segments=True)
     times = promised and Times.of(np.arange(promised + 1) / 25, frames=promised, fps=25)
-    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: times)
+    monkeypatch.setattr("atw.extras.predict.video.expected_times", lambda *_, **__: times)
     passes = Passes(monkeypatch)
     found = predictor.predict(trained.root / "left/1.avi", window_seconds=0.4, segments=True)
     assert passes.count == 2
@@ -83,7 +84,7 @@ def test_a_window_is_refused_by_the_true_times_alone(
     trained: Trained, predictor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = Times.of(np.arange(31.0), frames=30, fps=1)  # here a window of .4 s has no two frames
-    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: slow)
+    monkeypatch.setattr("atw.extras.predict.video.expected_times", lambda *_, **__: slow)
     assert predictor.predict(trained.root / "left/1.avi", window_seconds=0.4).windows
     with pytest.raises(InputError, match=r"a window of 0\.05 s has 1 frames at 25 frames/s"):
         predictor.predict(trained.root / "left/1.avi", window_seconds=0.05)
@@ -94,7 +95,7 @@ def test_a_file_that_changes_between_two_passes_is_refused(
 ) -> None:
     video = tmp_path / "v.avi"
     video.write_bytes((trained.root / "left/1.avi").read_bytes())
-    monkeypatch.setattr("atw.extras.predict.items.expected_times", lambda *_, **__: None)
+    monkeypatch.setattr("atw.extras.predict.video.expected_times", lambda *_, **__: None)
     Passes(monkeypatch, lambda path: path.write_bytes((trained.root / "up/1.avi").read_bytes()))
     with pytest.raises(BadVideoError, match="the file was changed while it was read"):
         predictor.predict(video)
@@ -126,7 +127,9 @@ def test_the_flow_of_a_block_is_computed_once(
     found, crops = [], augment.test_boxes(48, 64, crop=40, crops=1)
     for settings, times in zip(({"flow": flow}, {}, {"flow": wider}), solved, strict=True):
         with io.BytesIO() as file, meter("flow", "pairs", 5) as progress:
-            items = VideoItems(trained.root / "left/1.avi", {**settings, "warped": warped}, threads=1, file=file)
+            items = VideoItems(
+                FileVideo(trained.root / "left/1.avi"), {**settings, "warped": warped}, threads=1, file=file
+            )
             items.compute({"warped": range(3, 8)}, progress)
             found.append(items.snippets("warped", np.arange(3, 8)[:, None], crops, 32))
         assert [calls.pop() for _ in range(times)] == [5] * times

@@ -122,6 +122,7 @@ def test_frames_are_turned_and_mirrored_by_the_matrix_of_the_header(
     assert np.array_equal(frames, shown)
     assert (audit.width, audit.height) == (width, height)
     a, b, c, d = matrix
+    assert len(audit.repaired) == (abs(a * d - b * c) != 1)  # a turn is no fault
     if a == d and b == -c and abs(a) + abs(b) == 1:  # a turn, which OpenCV knows as well
         assert np.array_equal(frames, decode_with_opencv(path))
     by_no_quarter = matrix[0] == 0.7 or not any(matrix)

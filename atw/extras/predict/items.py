@@ -7,7 +7,6 @@ each frame and field of the video. In memory are the frames of one block of pair
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -15,15 +14,14 @@ from numpy.typing import NDArray
 
 from atw.config import FlowShards, ShardSettings, WarpedShards
 from atw.data.augment import Crop, cut_snippets
+from atw.extras.predict.video import Video
 from atw.preprocess.resources import Resources
 from atw.preprocess.streams import Items, flow_to_items, to_items, warped_to_items
 from atw.shards import Entry, decode_field, decode_frame, places_of
 from atw.terminal import Meter
-from atw.videos.decode import Audit, Frame, expected_times, read_as_configured
+from atw.videos.decode import Audit, Frame
 from atw.videos.times import Times
 
-# A film of a day at 60 frames a second; a limit only so that a hostile file ends.
-_MAX_FRAMES = 86_400 * 60
 _BLOCK_PAIRS = 48
 # Only masks depend on a row of the index, and a new video has none.
 _NO_ENTRY = Entry(video="", label="")
@@ -40,13 +38,13 @@ class VideoItems:
     """Encoded items of one video by stream and position.
 
     Args:
-        video: path.
+        video: whose items.
         settings: by stream, those of the shards of training, with a flow backend that runs here and without masks.
         threads: pairs of frames that are worked on at the same time.
         file: open for reading and writing, for the items.
     """
 
-    def __init__(self, video: Path, settings: Mapping[str, ShardSettings], *, threads: int, file: IO[bytes]) -> None:
+    def __init__(self, video: Video, settings: Mapping[str, ShardSettings], *, threads: int, file: IO[bytes]) -> None:
         self._video = video
         self._settings = settings
         self._preprocess = next(iter(settings.values())).preprocess  # all streams have frames of one size
@@ -56,10 +54,7 @@ class VideoItems:
 
     def expected_times(self) -> Times | None:
         """Say when the video's frames are shown, as far as that is known without decoding, see `decode`."""
-        size = self._preprocess
-        return expected_times(
-            self._video, max_pixels=size.max_pixels, max_frames=_MAX_FRAMES, picture_stream=size.picture_stream
-        )
+        return self._video.expected_times(self._preprocess)
 
     def compute(self, wanted: Mapping[str, Iterable[int]], progress: Meter) -> Audit:
         """Compute the wanted items in one pass over the video, and return what was found of it.
@@ -79,7 +74,7 @@ class VideoItems:
         blocks = blocks_of(wanted)
         block = next(blocks, None)
         held: list[Frame] = []
-        for number, frame in enumerate(self._frames(audit)):
+        for number, frame in enumerate(self._video.read(audit, self._preprocess)):
             if number in images:
                 self._add("rgb", number, to_items([frame], self._settings["rgb"], self._resources, _NO_ENTRY))
             if block is None or number < block.first:
@@ -99,11 +94,6 @@ class VideoItems:
         """
         items = ((places, self._item(stream, number)) for number, places in places_of(stacks.ravel()).items())
         return cut_snippets(items, crops, shape=stacks.shape, size=size, stream=stream)
-
-    def _frames(self, audit: Audit) -> Iterator[Frame]:
-        """All frames, at the working size; limits on pixels are those of training."""
-        limits = {"max_frames": _MAX_FRAMES}
-        return read_as_configured(self._video, audit, self._preprocess.model_copy(update=limits))
 
     def _add_fields(self, first: int, frames: Sequence[Frame]) -> None:
         """Compute the fields of consecutive frames, the first of which has the number `first`."""

@@ -18,7 +18,7 @@ from atw.model.modelfile import TrainedModel, load_model
 from atw.preprocess.resources import backend_with
 
 log = logging.getLogger("atw")
-_FRAMES = {"width", "height", "max_pixels", "picture_stream"}
+_FRAMES = {"width", "height", "fit", "max_pixels", "picture_stream"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Models:
     """The streams of a split.
 
     Args:
+        folder: of the split.
         streams: by name, in the order of `STREAMS`.
         weights: of each stream in the fusion.
         on: what the fusion adds.
@@ -33,6 +34,7 @@ class Models:
         detect: how the result finds segments.
     """
 
+    folder: Path
     streams: dict[str, TrainedModel]
     weights: dict[str, float]
     on: Addend
@@ -83,7 +85,7 @@ def read_models(folder: Path) -> Models:
     evaluate = {stream: _scoring(result_path, result, stream, model) for stream, model in streams.items()}
     with _explained(result_path):
         detect = Detect.model_validate_json(json.dumps(result.provenance["fuse"].get("detect", {}) if result else {}))
-    return Models(streams, weights, fusion.add, evaluate, detect)
+    return Models(folder, streams, weights, fusion.add, evaluate, detect)
 
 
 def _fusion(path: Path, result: Result | None) -> Fusion:

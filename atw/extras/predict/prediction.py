@@ -1,6 +1,7 @@
 """The prediction for a video, for programs and as JSON."""
 
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ class WindowPrediction:
     probabilities: NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The classes of a video, as the networks of a split see it.
 
@@ -82,6 +83,20 @@ class Prediction:
     def label(self) -> str:
         """The most probable class."""
         return self.classes[int(self.probabilities.argmax())]
+
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """The `k` most probable classes with their probabilities, the most probable first."""
+        order = np.argsort(-self.probabilities, kind="stable")[:k]
+        return [(self.classes[place], float(self.probabilities[place])) for place in order]
+
+    def __repr__(self) -> str:
+        best = ", ".join(f"{label} {probability:.2f}" for label, probability in self.top(3))
+        return f"<Prediction of {self.video}, {self.times.seconds:.1f} s: {best}>"
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        rows = "".join(f"<tr><td>{escape(label)}</td><td>{p:.2f}</td></tr>" for label, p in self.top())
+        return f"<table><caption>{escape(self.video)}</caption>{rows}</table>"
 
     def to_json(self, *, top: int = 5) -> dict[str, object]:
         """Plain values, with the `top` most probable classes each."""

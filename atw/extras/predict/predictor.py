@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from torch import Tensor
 from atw.data import augment, sampling
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.fuse import probabilities, weighted_sum
+from atw.extras.predict.card import save
 from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
+from atw.extras.predict.video import FileVideo, FramesInMemory, Video
 from atw.extras.predict.windows import (
     Span,
     check_window,
@@ -50,7 +53,7 @@ def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predic
     Raises:
         InputError: no networks are there, they do not belong together, or there is no such device.
     """
-    return Predictor(read_models(Path(path)), device=device, threads=threads)
+    return Predictor.from_pretrained(path, device=device, threads=threads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +120,29 @@ class Predictor:
         """Names, in the order of all probabilities."""
         return next(iter(self._models.streams.values())).classes
 
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, device: str = "auto", threads: int = 1) -> Self:
+        """Load what `save_pretrained` has saved, or the folder of a split, see `load`."""
+        return cls(read_models(Path(folder)), device=device, threads=threads)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save the networks and their result into a new folder, with a model card, README.md, for others.
+
+        Raises:
+            InputError: the folder exists.
+        """
+        save(self._models, Path(folder))
+
     def predict(
         self,
-        video: str | Path,
+        video: str | Path | NDArray[np.uint8],
         *,
+        fps: float = 0.0,
         window_seconds: float | None = None,
         stride_seconds: float | None = None,
         segments: bool = False,
     ) -> Prediction:
-        """Classify a video of any length.
+        """Classify a video of any length: a file, or frames in memory, uint8 [T, H, W, 3], RGB, `fps` a second.
 
         Each stream sees as many snippets, spread over the whole video, as in testing. With `window_seconds` each window
         of that length is classified too, as if it were a video of its own, every `stride_seconds` (half a window unless
@@ -139,9 +156,9 @@ class Predictor:
             InputError: an impossible window.
         """
         check_window(window_seconds, stride_seconds)
-        path = Path(video)
+        given = _as_video(video, fps)
         with tempfile.TemporaryFile() as file:
-            items = VideoItems(path, self._models.shard_settings(self._device), threads=self._threads, file=file)
+            items = VideoItems(given, self._models.shard_settings(self._device), threads=self._threads, file=file)
 
             def plan(times: Times) -> _Plans:
                 spans = [Span(0, times.frames)]
@@ -151,11 +168,40 @@ class Predictor:
                     spans, {stream: self._plan(stream, spans, times, segments) for stream in self._models.streams}
                 )
 
-            audit, plans = _compute(path.name, items, plan)
-            _report(path, audit)
+            audit, plans = _compute(given.name, items, plan)
+            _report(given.name, audit)
             with _fitting():
                 scores = {stream: self._score(stream, one, items, audit.times) for stream, one in plans.streams.items()}
-        return self._prediction(str(video), audit, plans, scores)
+        return self._prediction(given.name if isinstance(given, FramesInMemory) else str(video), audit, plans, scores)
+
+    def features(
+        self, video: str | Path | NDArray[np.uint8], stream: str, *, fps: float = 0.0
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """What the backbone of a stream makes of a video, before its classifier, for other programs.
+
+        Returns:
+            float64 [M], the middle of each snippet in seconds, and float32 [M, D], the features, means over the crops.
+
+        Raises:
+            BadVideoError: the video cannot be used; the message is the reason.
+            InputError: there is no such stream.
+        """
+        if stream not in self._models.streams:
+            raise InputError(f"there is no stream {stream!r}; there are {', '.join(self._models.streams)}")
+        given, settings = _as_video(video, fps), self._models.shard_settings(self._device)[stream]
+        with tempfile.TemporaryFile() as file:
+            items = VideoItems(given, {stream: settings}, threads=self._threads, file=file)
+
+            def plan(times: Times) -> _Plans:
+                spans = [Span(0, times.frames)]
+                return _Plans(spans, {stream: self._plan(stream, spans, times, segments=False)})
+
+            audit, plans = _compute(given.name, items, plan)
+            own = plans.streams[stream]
+            with _fitting():
+                features, _ = self._seen(stream, own, items, with_features=True)
+        seconds = middle_seconds(own.snippets[own.places[0]], audit.times, stream=stream)
+        return seconds, features.mean(dim=0)[own.places[0]].numpy()
 
     def _prediction(
         self,
@@ -213,17 +259,9 @@ class Predictor:
     @torch.inference_mode()
     @full_fp32()
     def _score(self, stream: str, plan: _Plan, items: VideoItems, times: Times) -> _SpanScores:
-        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
-        size = model.settings.shards.preprocess
-        crops = augment.test_boxes(size.height, size.width, crop=evaluate.crop, crops=evaluate.crops)
-        parts = []
-        with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
-            for first in range(0, len(plan.snippets), model.chunk):
-                stacks = plan.snippets[first : first + model.chunk]
-                snippets = items.snippets(stream, stacks, crops, model.settings.augment.input_size)
-                parts.append(self._through_backbone(model, snippets))
-                progress.advance(len(stacks), steps=len(stacks))
-        features, scores = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))  # [crops, U, D], [crops, U, K]
+        model = self._models.streams[stream]
+        # Features of an hour of windows are many gigabytes.
+        features, scores = self._seen(stream, plan, items, with_features=model.network.consensus.uses_features)
         spans = [self._conclude(model, features[:, places], scores[:, places]) for places in plan.places]
         logits = np.stack([of_crops.mean(axis=0) for of_crops, _ in spans])
         attention = [of_crops.mean(axis=0) for _, of_crops in spans]
@@ -234,17 +272,24 @@ class Predictor:
             signal = signal_of(seconds, weights, scores[:, plan.dense].numpy())
         return _SpanScores(logits, attention, signal)
 
-    def _through_backbone(self, model: TrainedModel, snippets: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
-        """Features [crops, M, D] and scores [crops, M, K] of snippets [crops, M, C, S, S], on the host."""
-        backbone = model.network.backbone
-        parts = []
-        for of_crop in snippets:
-            features, scores = backbone(backbone.normalise(torch.from_numpy(of_crop).to(self._device)))
-            # Features of an hour of windows are many gigabytes.
-            kept = features if model.network.consensus.uses_features else features[:, :0]
-            parts.append((kept.cpu(), scores.cpu()))
+    @torch.inference_mode()
+    @full_fp32()
+    def _seen(self, stream: str, plan: _Plan, items: VideoItems, *, with_features: bool) -> tuple[Tensor, Tensor]:
+        """Features [crops, U, D], without them D = 0, and scores [crops, U, K] of a plan's snippets, on the host."""
+        model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
+        size = model.settings.shards.preprocess
+        crops = augment.test_boxes(size.height, size.width, crop=evaluate.crop, crops=evaluate.crops)
+        backbone, parts = model.network.backbone, []
+        with meter(f"scoring {stream}", "snippets", len(plan.snippets)) as progress:
+            for first in range(0, len(plan.snippets), model.chunk):
+                stacks = plan.snippets[first : first + model.chunk]
+                snippets = items.snippets(stream, stacks, crops, model.settings.augment.input_size)
+                seen = [backbone(backbone.normalise(torch.from_numpy(crop).to(self._device))) for crop in snippets]
+                kept = torch.stack([features[:, : None if with_features else 0].cpu() for features, _ in seen])
+                parts.append((kept, torch.stack([scores.cpu() for _, scores in seen])))
+                progress.advance(len(stacks), steps=len(stacks))
         of_features, of_scores = zip(*parts, strict=True)
-        return torch.stack(of_features), torch.stack(of_scores)
+        return torch.cat(of_features, dim=1), torch.cat(of_scores, dim=1)
 
     def _conclude(
         self, model: TrainedModel, features: Tensor, scores: Tensor
@@ -257,6 +302,14 @@ class Predictor:
                 "its scores are not finite: the network's training diverged, or its weights are damaged"
             )
         return logits, weights
+
+
+def _as_video(video: str | Path | NDArray[np.uint8], fps: float) -> Video:
+    if not isinstance(video, str | Path):
+        return FramesInMemory(np.asarray(video), fps)
+    if fps:
+        raise InputError(f"fps is {fps:g}, and {video} is a file: files say themselves when their frames are shown")
+    return FileVideo(Path(video))
 
 
 def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
@@ -279,8 +332,8 @@ def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> t
         times, before = audit.times, audit
 
 
-def _report(path: Path, audit: Audit) -> None:
+def _report(name: str, audit: Audit) -> None:
     for said in (*audit.repaired, *audit.notes):
-        log.info("%s: %s", path.name, said)
+        log.info("%s: %s", name, said)
     if audit.times.source == "assumed":
-        log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", path.name, USUAL_FPS)
+        log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", name, USUAL_FPS)

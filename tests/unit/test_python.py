@@ -1,0 +1,138 @@
+"""What people call from Python: frames in memory, features, saved networks, and the samples of a training."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch.utils.data import DataLoader
+
+import atw
+from atw.data import augment
+from atw.data.reader import Shards
+from atw.evaluate.scores import read_scores
+from atw.extras import training_data
+from atw.files import InputError
+from atw.model.modelfile import load_model
+from atw.train.loop import build_network
+from atw.videos.decode import Audit, read
+from tests.unit.trained import TEST_VIDEOS, Trained
+
+
+@pytest.fixture(scope="module")
+def video(trained: Trained) -> Path:
+    return trained.root / TEST_VIDEOS[0]
+
+
+@pytest.fixture(scope="module")
+def frames(video: Path) -> np.ndarray:
+    """RGB."""
+    limits = {"max_pixels": 10**6, "max_frames": 100}
+    return np.stack(list(read(video, Audit(), width=64, height=48, **limits)))[..., ::-1]
+
+
+def test_frames_in_memory_are_seen_as_those_of_a_file(predictor: Any, video: Path, frames: np.ndarray) -> None:
+    of_file = predictor.predict(video, window_seconds=0.5)
+    found = predictor.predict(frames, fps=of_file.fps, window_seconds=0.5)
+    assert np.array_equal(found.probabilities, of_file.probabilities)
+    assert len(found.windows) == len(of_file.windows) > 1
+    assert np.array_equal(found.windows[1].probabilities, of_file.windows[1].probabilities)
+    assert (found.video, found.width, found.height) == ("frames in memory", 64, 48)
+    assert (found.frames, found.times.source) == (len(frames), "rate")
+
+
+def test_frames_that_are_something_else_are_refused(predictor: Any, video: Path, frames: np.ndarray) -> None:
+    for wrong in (frames / 255, frames[0], frames[..., :1], frames[:1]):
+        with pytest.raises(InputError, match=r"frames are \w+ \[.*\]; give uint8 \[T, H, W, 3\], RGB, of at least two"):
+            predictor.predict(wrong, fps=25)
+    with pytest.raises(InputError, match="frames in memory need their rate"):
+        predictor.predict(frames)
+    with pytest.raises(InputError, match=r"fps is 25, and .* is a file: files say themselves"):
+        predictor.predict(video, fps=25)
+
+
+def test_a_prediction_is_short_to_look_at(predictor: Any, video: Path) -> None:
+    found = predictor.predict(video)
+    (first, probability), (second, other) = found.top(2)
+    assert (first, {first, second}) == (found.label, set(predictor.classes))
+    assert probability == found.probabilities.max() >= other
+    assert found.top(1) == [(first, probability)]
+    assert repr(found) == f"<Prediction of {video}, 1.2 s: {first} {probability:.2f}, {second} {other:.2f}>"
+    assert f"<td>{first}</td><td>{probability:.2f}</td>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_features_are_what_the_classifier_sees(trained: Trained, predictor: Any, stream: str, video: Path) -> None:
+    seconds, features = predictor.features(video, stream)
+    scores = read_scores(trained.split / stream / "scores.h5")
+    row = scores.videos.index(TEST_VIDEOS[0])
+    assert np.allclose(seconds, scores.seconds[row].mean(axis=-1))
+    model = load_model(trained.split / stream / "model.pt")
+    settings, backbone = model.settings, model.network.backbone
+    shards = Shards([trained.shards[stream]], settings.shards)
+    crops = augment.test_boxes(48, 64, crop=40, crops=10)
+    starts = scores.positions[row].astype(np.int64)
+    images = shards.snippets(TEST_VIDEOS[0], starts, settings.stack, crops, settings.augment.input_size)
+    with torch.inference_mode():
+        of_crops = [backbone(backbone.normalise(torch.from_numpy(image)))[0].numpy() for image in images]
+    assert np.allclose(features, np.mean(of_crops, axis=0), atol=1e-5)
+    assert features.std() > 0
+    with pytest.raises(InputError, match="there is no stream 'depth'; there are rgb, flow, warped"):
+        predictor.features(video, "depth")
+
+
+def test_saved_networks_predict_the_same(trained: Trained, predictor: Any, video: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "for others"
+    predictor.save_pretrained(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "flow", "fused.json", "rgb", "warped"]
+    again = atw.Predictor.from_pretrained(folder, device="cpu").predict(video)
+    assert np.array_equal(again.probabilities, predictor.predict(video).probabilities)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    head = yaml.safe_load(card.split("---")[1])
+    assert head["pipeline_tag"] == "video-classification"
+    assert "Actions in mine" in card
+    assert "Top-1 of 3 test videos" in card
+    assert "| fused | " in card
+    assert "left, up" in card
+    assert "- warped: tiny, 32 px, consensus gated, 18000 updates of 128 videos, from random weights" in card
+    with pytest.raises(InputError, match="exists already"):
+        predictor.save_pretrained(folder)
+
+
+def test_networks_without_a_result_have_a_card_without_accuracy(trained: Trained, tmp_path: Path) -> None:
+    split = tmp_path / "split1/rgb"
+    split.mkdir(parents=True)
+    (split / "model.pt").write_bytes((trained.split / "rgb/model.pt").read_bytes())
+    atw.load(split.parent, device="cpu").save_pretrained(tmp_path / "saved")
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["README.md", "rgb"]
+    assert "Accuracy" not in (tmp_path / "saved/README.md").read_text(encoding="utf-8")
+
+
+def test_the_samples_of_a_training(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained.root.parent)
+    raw = trained.config.model_dump(mode="json", exclude_unset=True) | {"shards": "shards"}
+    Path("config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    task = atw.training_task("results/mine/split1/flow")
+    snippets = task.snippets()
+    assert len(snippets) == 2
+    batch, targets = next(iter(DataLoader(snippets, batch_size=2)))
+    assert batch.shape == (2, 2, 6, 32, 32)  # videos, snippets, 3 fields of 2 components, px
+    assert batch.dtype == torch.uint8
+    assert sorted(targets.tolist()) == [0, 1]
+    network = build_network(task).train()
+    loss = torch.nn.functional.cross_entropy(network(batch).logits, targets)
+    loss.backward()
+    assert loss.item() > 0
+    assert all(parameter.grad is not None for parameter in network.backbone.parameters() if parameter.requires_grad)
+    for wrong in ("results/mine/split1", "results/mine/split1/depth", "mine/split1/flow/x"):
+        with pytest.raises(InputError, match="is no folder of a stream; give one such as results/demo/split1/flow"):
+            training_data.training_task(wrong)
+    trained.shards["rgb"].rename("moved.h5")
+    try:
+        with pytest.raises(InputError, match=r"shard .*rgb/00000.h5 is not there; make it by `atw run shards/mine/rgb"):
+            training_data.training_task("results/mine/split1/rgb")
+    finally:
+        Path("moved.h5").rename(trained.shards["rgb"])
+    assert isinstance(task.shards, Shards)
