@@ -59,7 +59,7 @@ def pieces(page: Path) -> list[Piece]:
 
 
 def _of_block(content: str) -> Iterator[tuple[Kind, str]]:
-    if re.match(r"(import|from|with|def) ", content):
+    if re.match(r"(import|from|with|def) |predictor\.|seconds, ", content):
         yield "python", content
         return
     for part in content.strip().split("\n\n"):
@@ -144,7 +144,9 @@ EXCEPTIONS = {
     },
     "needs videos and weights that have to be fetched": {
         "atw weights mobilenet_v2",
-        "atw init path/to/videos",  # tests/slow/test_package.py does
+        "atw init path/to/videos",  # tests/slow/test_package.py does, and the next
+        "atw run",
+        "atw run --all-splits",
         "atw init --dataset ucf101",  # tests/unit/test_starting.py does
         "snakemake --cores 2 --configfile examples/bags.yaml -- results/bags5/tables/consensus.json",
         "snakemake --cores 2 --configfile examples/fightsurv.yaml -- results/fightsurv/tables/consensus.json",
