@@ -15,6 +15,8 @@ from atw.terminal import LoggedProgress, read_progress
 
 _MOST_JOBS = 12
 _MOST_NAMES = 4
+_SETTLED_S, _SETTLED_TIMES = 60.0, 10
+"""A running job is believed after so many seconds, or if it says that at most so many times its time so far is left."""
 _ORDER = (
     *("download", "render", "frames", "flow", "warped", "audit", "train", "score", "score_held_out", "fuse", "detect"),
     *("attention", "films", "report_page", "summary"),
@@ -134,22 +136,21 @@ class View:
         return progress.text if progress else f"for {_duration(self.clock() - job.began)}"
 
     def _left(self) -> str:
-        """Estimate the time left as remaining jobs times time per job, and name the stages without an estimate."""
+        """Estimate the time left as remaining jobs times time per job, and name the stages that it is of, or not."""
         seconds = 0.0
-        unknown = []
+        known, unknown = [], []
         for rule, stage in self._stages.items():
             remaining = stage.jobs - stage.done - stage.failed
             per_job = self._seconds_per_job(rule, stage)
+            if remaining:
+                (unknown if per_job is None else known).append(rule)
             if per_job is not None:
                 worked = sum(self.clock() - job.began for job in self._running.values() if job.rule == rule)
                 seconds += max(remaining * per_job - worked, 0.0) / stage.side_by_side
-            elif remaining:
-                unknown.append(rule)
-        names = ", ".join(unknown[:_MOST_NAMES]) + (", ..." if len(unknown) > _MOST_NAMES else "")
         if unknown and not seconds:
-            return f"; no time known yet of {names}"
+            return f"; no time known yet of {_named(unknown)}"
         left = f"; about {_duration(seconds)} left" if seconds else ""
-        return f"{left}, not counting {names}" if unknown else left
+        return f"{left} of {_named(known)}; then {_named(unknown)}" if unknown else left
 
     def _seconds_per_job(self, rule: str, stage: _Stage) -> float | None:
         """Return the mean over the jobs that are done; before the first, what the running jobs expect."""
@@ -159,9 +160,16 @@ class View:
         for job in self._running.values():
             progress = job.progress if job.rule == rule else None
             if progress and progress.left_seconds is not None:
-                # The time so far includes the start of the job, which its own rate does not.
-                expected.append(self.clock() - job.began + progress.left_seconds)
+                worked = self.clock() - job.began
+                # The first steps are slow, and a rate from them alone says hours where minutes are left.
+                if worked >= _SETTLED_S or progress.left_seconds <= _SETTLED_TIMES * worked:
+                    # The time so far includes the start of the job, which its own rate does not.
+                    expected.append(worked + progress.left_seconds)
         return sum(expected) / len(expected) if expected else None
+
+
+def _named(rules: list[str]) -> str:
+    return ", ".join(rules[:_MOST_NAMES]) + (", ..." if len(rules) > _MOST_NAMES else "")
 
 
 def place(rule: str) -> tuple[int, str]:

@@ -49,7 +49,7 @@ def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
         "flow 1 of 4",
         "train 0 of 1",
         "flow demo 00001 for 1:00",
-        "1 of 5 jobs done in 1:00; about 1:00 left, not counting train",  # 3 of 60 s, less 60 s, halved
+        "1 of 5 jobs done in 1:00; about 1:00 left of flow; then train",  # 3 of 60 s, less 60 s, halved
     ]
     for number in (1, 2, 3):
         view.job_began(number, "flow", ["demo"], None)
@@ -63,6 +63,27 @@ def test_stages_jobs_and_time(clock: Clock, tmp_path: Path) -> None:
     ]
     view.job_ended(9, well=True)
     assert lines(view)[-1] == view.summary == "5 of 5 jobs done in 2:40"
+
+
+@pytest.mark.parametrize(
+    ("worked", "left", "said"),
+    [
+        (20, "2:41:00", "no time known yet of train"),  # the first step of a training
+        (59, "9:51", "no time known yet of train"),
+        (59, "9:50", "about 9:50 left"),
+        (60, "2:41:00", "about 2:41:00 left"),
+    ],
+)
+def test_the_first_steps_of_a_job_are_not_believed(
+    clock: Clock, tmp_path: Path, worked: int, left: str, said: str
+) -> None:
+    view = View(clock)
+    view.begin({"train": 1})
+    view.job_began(1, "train", ["rgb"], tmp_path / "t.log")
+    hours = f"{60 * int(left[0]) + int(left[2:4])}:{left[-2:]}" if left.count(":") == 2 else left
+    write_log(tmp_path / "t.log", f"12:00:00 training rgb: 1 of 320 (0%), 0.3 videos/s, {hours} left\n")
+    clock.now += worked
+    assert lines(view)[-1] == f"0 of 1 jobs done in {'1:00' if worked == 60 else f'0:{worked}'}; {said}"
 
 
 def test_failures_are_counted_until_a_job_is_tried_again(clock: Clock) -> None:
