@@ -39,13 +39,13 @@ RECIPES = {
     "audit": 1,
     "train": 2,
     "score": 3,
-    "fuse": 5,
+    "fuse": 6,
     "summary": 2,
-    "table": 3,
+    "table": 4,
     "consensus_table": 3,
     "attention": 6,
     "detect": 1,
-    "report": 5,
+    "report": 6,
 }
 
 

@@ -45,7 +45,7 @@ class Accuracy(Record):
 
     Args:
         top1: share of the videos that are recognised (hit@1).
-        top1_ci95: its interval, low and high.
+        top1_ci95: its interval by Wilson, low and high.
         top1_decodable: share among the videos that could be decoded.
         top5: None with 5 classes or fewer, where it would always be 1.
         mean_class: mean of the accuracies of the classes that have a test video.
@@ -80,16 +80,13 @@ def in_top(logits: NDArray[np.floating], truth: NDArray[np.bool_], *, k: int) ->
     return among
 
 
-def listed_accuracy(
-    logits: NDArray[np.floating], scores: Scores, *, probabilities: NDArray[np.floating], seed: int
-) -> Accuracy:
+def listed_accuracy(logits: NDArray[np.floating], scores: Scores, *, probabilities: NDArray[np.floating]) -> Accuracy:
     """The accuracies of logits [V, K], of at least one video with a label.
 
     Args:
         logits: of the videos that could be decoded, in the order of `scores`.
         scores: of any of the streams that the logits come from.
         probabilities: [V, K] that go with the logits.
-        seed: of the bootstrap.
 
     Raises:
         InputError: no video that could be decoded has a label.
@@ -103,7 +100,7 @@ def listed_accuracy(
     top5 = int(in_top(logits, scores.truth, k=5).sum()) / len(labels) if len(scores.classes) > 5 else None
     return Accuracy(
         top1=float(correct.mean()),
-        top1_ci95=bootstrap_interval(correct, seed=seed),
+        top1_ci95=wilson_interval(int(correct.sum()), len(labels)),
         top1_decodable=float(right[decoded].mean()),
         top5=top5,
         mean_class=float(np.nanmean(per_class)),
@@ -173,8 +170,9 @@ def mean_of_known(values: Sequence[float | None]) -> float | None:
 
 
 def wilson_interval(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share; it is of use where all or none of few are right, and the bootstrap is not.
+    """Wilson's 95% interval of a share: how much another draw of test videos would change it, not another training.
 
+    It is right where all or none of few videos are recognised, too, of which no resample differs.
     The formula is that of `scipy.stats.binomtest`, without the half second that its import takes.
     """
     share, squared = correct / total, ndtri(0.975) ** 2

@@ -27,7 +27,8 @@ from atw.files import InputError, read_json, write_json
 from atw.terminal import console
 
 FORMAT = 2
-_WIDE_INTERVAL = 0.2
+_ROUGH = 0.1
+"""Width of an interval that is too wide for a number to be quoted without it."""
 _Content = TypeVar("_Content", "Result", "Summary")
 
 
@@ -223,7 +224,7 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
 
     def rated(logits: NDArray[np.floating], weights: Mapping[str, float], on: Addend = settings.add) -> Accuracy:
         shares = probabilities(logits, weights=weights, on=on)
-        return listed_accuracy(logits, first, probabilities=shares, seed=settings.seed)
+        return listed_accuracy(logits, first, probabilities=shares)
 
     return Result(
         format=FORMAT,
@@ -387,6 +388,28 @@ def _accuracies(result: Result) -> Table:
     return table
 
 
+def verdict(accuracy: Accuracy, guessing: float) -> str:
+    """Say in a sentence what an accuracy is worth; docs/report.md has the rules.
+
+    Args:
+        accuracy: of the fusion.
+        guessing: accuracy without a look at the videos: of a random class, or of the most frequent one.
+    """
+    low, high = accuracy.top1_ci95
+    span = f"{100 * low:.1f}% to {100 * high:.1f}%"
+    if low <= guessing:
+        return (
+            f"This does not show that anything was learnt: guessing gives {100 * guessing:.1f}%, and with "
+            f"{accuracy.total} test videos, the result may be anything from {span}."
+        )
+    if high - low > _ROUGH:
+        return (
+            f"Better than guessing ({100 * guessing:.1f}%), but rough: {accuracy.total} test videos are few, and the "
+            f"accuracy may be anything from {span}."
+        )
+    return f"A number to quote with its interval, {span}; guessing gives {100 * guessing:.1f}%."
+
+
 def print_result(path: Path) -> None:
     """Print the accuracies of a fused.json as a table, with the quarantined videos below it."""
     result = read_result(path)
@@ -394,12 +417,8 @@ def print_result(path: Path) -> None:
     terminal.print(_accuracies(result))
     if actions := found_actions(result.attention or {}):
         terminal.print(actions)
-    low, high = wilson_interval(result.accuracy.correct, result.accuracy.total)
-    if high - low > _WIDE_INTERVAL:
-        terminal.print(
-            f"{result.accuracy.total} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
-            f"{low:.3f} to {high:.3f}. The table's intervals resample the videos, which takes few of them for certain."
-        )
+    shown = np.sum(result.confusion, axis=1)  # decoded test videos of each class
+    terminal.print(verdict(result.accuracy, max(1 / len(shown), shown.max() / max(shown.sum(), 1))))
     if search := result.fusion.held_out:
         weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in search.chosen.weights.items())
         terminal.print(

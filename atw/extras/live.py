@@ -138,7 +138,7 @@ class View:
     def _left(self) -> str:
         """Estimate the time left as remaining jobs times time per job, and name the stages that it is of, or not."""
         seconds = 0.0
-        known, unknown = [], []
+        known, unknown = list[str](), list[str]()
         for rule, stage in self._stages.items():
             remaining = stage.jobs - stage.done - stage.failed
             per_job = self._seconds_per_job(rule, stage)

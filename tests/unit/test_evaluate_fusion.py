@@ -13,12 +13,14 @@ from atw.config import FuseSettings
 from atw.data.actions import Actions
 from atw.evaluate.attention import stream_attention
 from atw.evaluate.fuse import fuse, pairs
+from atw.evaluate.metrics import Accuracy, wilson_interval
 from atw.evaluate.result import (
     Result,
     mean_over_splits,
     print_result,
     read_result,
     result_of,
+    verdict,
     write_result,
     write_summary,
 )
@@ -252,10 +254,31 @@ def test_from_score_files_to_the_printed_result(tmp_path: Path, capsys: pytest.C
     printed = capsys.readouterr().out
     assert "mine split1: 5 test videos" in printed
     # Wilson's for 2 of 5, by hand: (.4 + .3841 ± 1.96 sqrt(.4 * .6 / 5 + .19207 / 5)) / 1.7683.
-    assert "5 test videos are few" in printed
-    assert "from 0.118 to 0.769" in " ".join(printed.split())
+    # Of the four videos that were decoded, two show the same class.
+    words = "guessing gives 50.0%, and with 5 test videos, the result may be anything from 11.8% to 76.9%."
+    assert words in " ".join(printed.split())
     assert "rgb+flow" in printed
     assert "quarantined wave/d.avi: one frame: no motion to see" in printed
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "guessing", "said"),
+    [
+        (30, 100, 0.2188, "Better than guessing (21.9%), but rough: 100 test videos are few, and the accuracy may be "),
+        (
+            30,
+            100,
+            0.2190,
+            "This does not show that anything was learnt: guessing gives 21.9%, and with 100 test videos",
+        ),
+        (0, 100, 0.5, "This does not show that anything was learnt: guessing gives 50.0%"),
+        (192, 384, 0.1, "A number to quote with its interval, 45.0% to 55.0%; guessing gives 10.0%."),
+        (190, 380, 0.1, "Better than guessing (10.0%), but rough: 380 test videos are few"),
+    ],
+)
+def test_a_sentence_says_what_a_number_is_worth(correct: int, total: int, guessing: float, said: str) -> None:
+    accuracy = Accuracy.model_validate(accuracy_of(correct, total, top1_ci95=wilson_interval(correct, total)))
+    assert verdict(accuracy, guessing).startswith(said)
 
 
 def test_the_entropy_stands_beside_the_accuracy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from atw.evaluate.compare import Comparison, compare, outcomes
-from atw.evaluate.metrics import Accuracy, mean_class_interval, wilson_interval
+from atw.evaluate.metrics import Accuracy, mean_class_interval
+from atw.evaluate.result import verdict
 from atw.extras.report.charts import (
     COLOUR_BAR,
     COLOUR_SCALE,
@@ -29,7 +30,6 @@ from atw.extras.report.pipeline import CLIPPED_SHARE, FlowQuality
 from atw.extras.report.videos import flat_shares
 
 CONFUSIONS = 30
-_WIDE_INTERVAL = 0.1
 _FLAT_SHARE = 0.1
 _CLIPPED_VIDEOS = 0.05
 _ACCEPTED_SHARE = 0.5
@@ -64,6 +64,7 @@ class Headline(PageSection):
         additions: what each stream adds.
         chance: accuracy of a guess among all classes.
         largest: share of the test videos in the most frequent class.
+        verdict: what the accuracy of the fusion is worth, in a sentence.
         warnings: what speaks against believing the result.
     """
 
@@ -71,6 +72,7 @@ class Headline(PageSection):
     additions: list[Addition]
     chance: float
     largest: float
+    verdict: str
     warnings: list[str]
 
 
@@ -95,7 +97,8 @@ def headline(inputs: ReportInputs, flow: Mapping[str, FlowQuality]) -> Headline:
         additions=list(_additions(inputs)),
         chance=chance,
         largest=largest,
-        warnings=[*_accuracy_warnings(inputs, max(chance, largest)), *_flow_warnings(flow), *_video_warnings(inputs)],
+        verdict=verdict(result.accuracy, max(chance, largest)),
+        warnings=[*_accuracy_warnings(inputs), *_flow_warnings(flow), *_video_warnings(inputs)],
         figures={"headline": _headline_figure([*rows, fused], chance)},
     )
 
@@ -118,17 +121,8 @@ def _additions(inputs: ReportInputs) -> Iterator[Addition]:
             yield Addition(stream, " + ".join(others), compared)
 
 
-def _accuracy_warnings(inputs: ReportInputs, guessing: float) -> Iterator[str]:
+def _accuracy_warnings(inputs: ReportInputs) -> Iterator[str]:
     fused = inputs.result.accuracy
-    if fused.top1_ci95[0] <= guessing:
-        yield "The 95% interval of the fused top-1 reaches down to what guessing gives."
-    # If few videos are all right or all wrong, the bootstrap finds no uncertainty.
-    low, high = wilson_interval(fused.correct, fused.total)
-    if high - low > _WIDE_INTERVAL:
-        yield (
-            f"{fused.total} test videos are few: by Wilson's 95% interval the fused top-1 is anything from "
-            f"{100 * low:.1f}% to {100 * high:.1f}%, and small differences mean little."
-        )
     best, accuracy = max(inputs.result.streams.items(), key=lambda item: item[1].top1)
     if len(inputs.weights) > 1 and accuracy.top1 >= fused.top1:
         yield f"Fusion gains nothing here: {best} alone has a top-1 of {100 * accuracy.top1:.1f}%."

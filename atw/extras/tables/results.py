@@ -134,7 +134,7 @@ def _run(
             weights = dict.fromkeys(weights, 1.0)
         logits = fuse(scores, weights=weights, on=settings.add)
         shares = probabilities(logits, weights=weights, on=settings.add)
-        run.accuracy[column.name] = listed_accuracy(logits, first, probabilities=shares, seed=settings.seed)
+        run.accuracy[column.name] = listed_accuracy(logits, first, probabilities=shares)
         run.outcomes[column.name] = outcomes(logits, first)
     return run
 
