@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from atw import config
-from atw.files import InputError, atomic_path
+from atw.files import InputError, atomic_folder, atomic_path
 
 CONFIG = Path("config.yaml")
 # With one of these, Snakemake takes its configuration from elsewhere.
@@ -115,6 +115,25 @@ def refuse(message: str) -> bool:
 def refused() -> bool:
     """Whether `refuse` was called in this run."""
     return Path(os.environ.get(_REFUSAL, "")).is_file()
+
+
+def profile_names() -> list[str]:
+    """The profiles that come with the package."""
+    return sorted(path.name for path in (root() / "profiles").iterdir() if (path / "config.yaml").is_file())
+
+
+def copy_profile(name: str) -> Path:
+    """Copy a profile of the package into the working folder's profiles/, to be edited there.
+
+    Raises:
+        InputError: there is no such profile, or one of that name is in the folder.
+    """
+    if name not in profile_names():
+        raise InputError(f"no profile is called {name!r}; there are {', '.join(profile_names())}")
+    out = Path("profiles") / name
+    with atomic_folder(out) as temporary:
+        shutil.copytree(root() / out, temporary, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    return out
 
 
 def result(dataset: str) -> str:

@@ -194,6 +194,23 @@ def flow(
 
 
 @app.command()
+def profiles(
+    name: Annotated[str | None, typer.Argument(help="profile to copy; default: list all", show_default=False)] = None,
+) -> None:
+    """Copy a profile of the package, which says where jobs run, into profiles/, to be edited there.
+
+    Example: atw profiles slurm
+    """
+    from atw import workflow
+
+    if name is None:
+        print("\n".join(workflow.profile_names()))
+    else:
+        out = workflow.copy_profile(name)
+        print(f"wrote {out}: edit its config.yaml; then `atw run TARGET -- --workflow-profile {out}`")
+
+
+@app.command()
 def weights(
     backbone: Annotated[str, typer.Argument(help="a network, by its name in docs/networks.md", show_default=False)],
 ) -> None:

@@ -133,6 +133,7 @@ EXCEPTIONS = {
         'sinfo -o "%P %c %m %G %l"',
         'squeue --me --format "%i %P %T %M %k"',
         "squeue --me",
+        "atw profiles slurm",  # tests/unit/test_starting.py copies one
         "scancel <those of this run>",
         "mkdir -p /group/shared/atw/shards && chgrp -R lab /group/shared/atw && chmod -R g+rwXs /group/shared/atw",
         "export SNAKEMAKE_OUTPUT_CACHE=/group/shared/atw/cache",  # tests/slow/test_cache.py has one

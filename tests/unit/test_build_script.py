@@ -1,6 +1,7 @@
 """The script that builds OpenCV with CUDA, with stand-ins for the compiler and for pip."""
 
 import os
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -167,3 +168,17 @@ def test_the_container_copies_what_is_there() -> None:
     ]
     wheel = targets["wheel"]
     assert {*wheel["packages"], *wheel["force-include"]} <= set(copied)
+
+
+def test_apptainer_takes_the_steps_of_the_container() -> None:
+    last = (REPOSITORY / "envs/Containerfile").read_text(encoding="utf-8").rpartition("\nFROM ")[2]
+    steps = re.findall(r"(?:apt-get|python3 -m venv|pip) .*?(?= && |\n|$)", re.sub(r" && \\\n\s*", " && ", last))
+    text = (REPOSITORY / "envs/apptainer.def").read_text(encoding="utf-8")
+    assert [step.strip() for step in steps if "/wheels" not in step] == re.findall(
+        r"^    (?:/opt/venv/bin/)?((?:apt-get|python3 -m venv|pip) .*)$", text, re.MULTILINE
+    )
+    copied = {name for line in re.findall(r"^COPY (.*) \S+$", last, re.MULTILINE) for name in line.split()}
+    taken = re.findall(r"^    (\S+) /src/\1$", text, re.MULTILINE)
+    assert set(taken) == copied - {"envs/requirements.txt"}
+    assert re.search(r"^From: (nvidia/cuda:\S+)$", text, re.MULTILINE)[1] == "nvidia/cuda:13.0.1-base-ubuntu24.04"
+    assert last.startswith("nvidia/cuda:${CUDA}-base-ubuntu24.04\n")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -332,3 +333,18 @@ def test_the_rendered_pictures_move_as_said() -> None:
     motion, *_ = np.linalg.lstsq(gradients, change)
     assert np.sign(motion).tolist() == [1, -1]
     assert motion == pytest.approx([3.4, -1.7], rel=0.35)
+
+
+@pytest.mark.parametrize(("free_gib", "warns"), [(0.9, True), (1.0, False)])
+def test_little_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch, free_gib: float, warns: bool) -> None:
+    monkeypatch.setattr(hardware.shutil, "disk_usage", lambda _: SimpleNamespace(free=int(free_gib * (1 << 30))))
+    part = hardware.examine_machine()
+    assert part.content["shared_memory_free_gib"] == free_gib
+    said = dict(part.rows)["shared memory"]
+    assert said.startswith(f"{free_gib} GiB free in /dev/shm")
+    assert ("start a container with --shm-size 4g, or set compute.loaders to 0" in said) == warns
+
+
+def test_without_shared_memory_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hardware, "_SHARED_MEMORY", tmp_path / "shm")
+    assert "shared memory" not in dict(hardware.examine_machine().rows)

@@ -136,8 +136,9 @@ def test_what_is_unsure_is_called_so(predictor: Any, trained: Trained, values: t
 
 
 def test_a_folder_stands_for_its_videos(trained: Trained, tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    for name in ("b.AVI", "deep/a.avi"):
+    for folder in ("deep", ".hidden"):
+        (tmp_path / folder).mkdir()
+    for name in ("b.AVI", "deep/a.avi", "deep/._a.avi", ".hidden/c.avi"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "notes.txt").write_text("no video")
     assert asked_videos([tmp_path, Path("other.mp4")]) == [

@@ -1,4 +1,4 @@
-"""What `atw init` chooses for which videos and machines, and that the workflow takes it."""
+"""What `atw init` chooses for which videos and machines, and that the workflow takes it; profiles."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +148,17 @@ def test_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"no dataset 'ucf' is known; there are ucf101, .*For others"):
         starting.write_for_published("ucf")
     assert not workflow.CONFIG.exists()
+
+
+def test_profiles_are_copied_to_be_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert workflow.profile_names() == ["default", "kubernetes", "slurm"]
+    assert workflow.copy_profile("slurm") == Path("profiles/slurm")
+    copied = Path("profiles/slurm/config.yaml")
+    assert copied.read_bytes() == (workflow.root() / copied).read_bytes()
+    copied.write_text("edited", encoding="utf-8")
+    with pytest.raises(InputError, match=r"profiles/slurm exists already"):
+        workflow.copy_profile("slurm")
+    assert copied.read_text(encoding="utf-8") == "edited"
+    with pytest.raises(InputError, match=r"no profile is called 'slum'; there are default, kubernetes, slurm"):
+        workflow.copy_profile("slum")

@@ -1,5 +1,6 @@
 """What `atw predict` is asked for, looked at before PyTorch loads for seconds."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ def asked_videos(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS and each.is_file())
+        files = (each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS and each.is_file())
+        # ._a.mp4 is what a Mac notes of a.mp4.
+        inside = sorted(each for each in files if not re.search(r"(^|/)\.", each.relative_to(path).as_posix()))
         if not inside:
             raise InputError(f"{path} has no video: no file in it ends in one of {', '.join(EXTENSIONS)}")
         found += inside
