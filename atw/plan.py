@@ -18,6 +18,8 @@ from atw.datasets.demo import Demo
 from atw.files import InputError
 
 NVIDIA_DEVICE = Path("/dev/nvidiactl")
+# One of them is there where PyTorch can have a GPU: of NVIDIA's driver, of Windows' below Linux, of AMD's.
+GPU_DEVICES = (NVIDIA_DEVICE, Path("/dev/dxg"), Path("/dev/kfd"))
 
 
 class Plan:
@@ -294,6 +296,17 @@ class Plan:
         """The resources that a job may use."""
         dataset, experiment = _names(run)
         return self._effective(dataset, stream, experiment).compute
+
+    def gpus(self, run: str, stream: Stream, *, here: bool) -> int:
+        """GPUs that a job of training or scoring reserves.
+
+        `auto` reserves one per worker; `here`, where the jobs run on this machine, only if it may have one: else jobs
+        would wait for each other. Without a GPU the stage runs on the CPU.
+        """
+        compute = self.compute(run, stream)
+        if compute.gpus != "auto":
+            return compute.gpus
+        return compute.workers if not here or any(device.exists() for device in GPU_DEVICES) else 0
 
     def flow_gpus(self, dataset: str) -> int:
         """GPUs that a job of flow or warped flow reserves.

@@ -116,6 +116,8 @@ def choose(seen: Seen, machine: Machine) -> list[Choice]:
     if not machine.gpus:
         threads = min(max(machine.cores // len(config.STREAMS), 1), 8)
         choices.append(Choice("compute.train_threads", threads, "no GPU: the three streams train side by side"))
+        if machine.cores < 2 * len(config.STREAMS):
+            choices.append(Choice("compute.loaders", 0, "no core is to spare for reading alone"))
     return choices
 
 

@@ -65,3 +65,22 @@ def test_jobs_of_flow_reserve_a_gpu_where_they_will_use_one(
     monkeypatch.setattr(plan_module.importlib.util, "find_spec", lambda _: found)
     plan = Plan({"datasets": {"demo": {"kind": "demo"}}, "flow": {"backend": backend}})
     assert plan.flow_gpus("demo") == gpus
+
+
+@pytest.mark.parametrize(
+    ("asked", "here", "device", "gpus"),
+    [
+        ("auto", True, True, 2),
+        ("auto", True, False, 0),
+        ("auto", False, False, 2),
+        (0, False, True, 0),
+        (2, True, False, 2),
+    ],
+)
+def test_trainings_reserve_gpus_only_where_there_may_be_one(
+    asked: int | str, here: bool, device: bool, gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine without a GPU, they would wait for each other."""
+    monkeypatch.setattr(plan_module, "GPU_DEVICES", (tmp_path / "none", tmp_path if device else tmp_path / "no"))
+    plan = Plan({"datasets": {"demo": {"kind": "demo"}}, "compute": {"gpus": asked, "workers": 2}})
+    assert plan.gpus("demo", "flow", here=here) == gpus

@@ -73,6 +73,7 @@ def test_the_rest_fits_the_number_of_videos_and_the_machine(
     assert found.get("recipe") == recipe
     assert found.get("train.iterations") == iterations
     assert found.get("compute.train_threads") == threads
+    assert found.get("compute.loaders") == (0 if machine is LAPTOP else None)
 
 
 @pytest.mark.parametrize(

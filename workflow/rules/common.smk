@@ -89,10 +89,11 @@ def get_compute(wildcards):
     return PLAN.compute(wildcards.get("run", wildcards.get("dataset")), wildcards.get("stream", "rgb"))
 
 
+@explained
 def get_gpus(wildcards):
-    """Return the GPUs to reserve; `auto` reserves one per worker, and without a GPU the stage runs on the CPU."""
-    compute = get_compute(wildcards)
-    return compute.workers if compute.gpus == "auto" else compute.gpus
+    # A cluster's job, or one that joins a Ray cluster, has the GPUs of other machines.
+    here = workflow.local_exec and not workflow.remote_exec and "RAY_ADDRESS" not in os.environ
+    return PLAN.gpus(wildcards.run, wildcards.get("stream", "rgb"), here=here)
 
 
 @explained
