@@ -153,6 +153,30 @@ def test_hover_and_filter(demo_page: Path, opened: Open) -> None:
     assert shown_classes(page, "classes") == classes
 
 
+def test_all_test_videos_can_be_searched_sorted_and_filtered(large_page: Path, opened: Open) -> None:
+    page = opened(large_page)
+    lines, count = page.locator("#video-table tbody tr"), page.locator("#video-count")
+
+    def column(number: int) -> list[str]:
+        return page.locator(f"#video-table tbody tr > :nth-child({number})").all_inner_texts()
+
+    assert count.inner_text() == f"{2 * MANY} of {2 * MANY} videos; shown: the first 300"
+    assert lines.count() == 300
+    assert column(1) == sorted(column(1))
+    page.get_by_role("button", name="probability").click()
+    shares = [float(text.removesuffix("%")) for text in column(4)]
+    assert shares == sorted(shares)
+    page.get_by_role("button", name="probability").click()
+    assert column(4)[0] == f"{max(float(text.removesuffix('%')) for text in column(4)):.1f}%" != f"{shares[0]:.1f}%"
+    page.get_by_label("Show videos with").fill("<B>")
+    assert set(column(2)) | set(column(3)) >= {"<b>bold</b> & co"}
+    assert all("<b>bold</b> & co" in pair for pair in zip(column(2), column(3), strict=True))
+    page.get_by_label("Show videos with").fill("")
+    page.get_by_label("only those that are wrong").check()
+    assert lines.count() == page.locator("#video-table tr.wrong").count() > 0
+    assert all(true != said for true, said in zip(column(2), column(3), strict=True))
+
+
 def test_figures_follow_the_theme_and_paper(large_page: Path, opened: Open) -> None:
     page = opened(large_page)
 

@@ -22,6 +22,7 @@ from atw.extras.report.videos import (
     MISTAKE_PICTURES,
     MISTAKES,
     StreamOpinion,
+    all_test_videos,
     attention,
     mistakes,
 )
@@ -182,6 +183,24 @@ def test_the_surest_errors_come_first(tmp_path: Path, write_shard: WriteShard) -
         fields = dequantise(shard.fields(entry, spread(FRAMES - 1, 4)), shard.header.bound)
     assert worst.flow.full_px == pytest.approx(np.percentile(np.hypot(fields[:, 0], fields[:, 1]), 99))
     assert worst.flow.pictures[0].address == jpeg_address(flow_to_colours(fields[0], full_px=worst.flow.full_px))
+
+
+def test_every_test_video_is_listed_with_what_each_stream_says(tmp_path: Path) -> None:
+    inputs = report_inputs(tmp_path, rgb=[0, 1, 2, 3], flow=[0, 1, 9])
+    rows = all_test_videos(inputs)
+    first = inputs.first
+    assert [row.video for row in rows] == [*first.videos, *(video for video, _, _ in first.quarantined)]
+    assert {row.video: row.right for row in rows} == {
+        video: right for (_, video), (_, right) in inputs.outcomes["fused"].items()
+    }
+    for place, row in enumerate(rows[: len(first.videos)]):
+        assert row.label == first.classes[first.labels[place]]
+        assert row.right == (row.predicted == row.label)
+        assert row.streams == tuple(
+            first.classes[int(one.video_logits[place].argmax())] for one in inputs.scores.values()
+        )
+        assert 0.5 <= row.probability <= 1
+    assert rows[-1][1:] == (first.classes[first.quarantined[0][1]], "", 0.0, False, ("", ""))
 
 
 def test_the_number_of_errors_shown_is_bounded(tmp_path: Path, write_shard: WriteShard) -> None:

@@ -8,6 +8,7 @@ const MOST = 60; // found classes that are drawn
 const NUMBERED = 12; // columns of the matrix with room for numbers
 const ROW_PX = 34;
 const RESIZED_MS = 100;
+const MOST_VIDEOS = 300; // lines of the table of test videos
 
 let drawnWidth = innerWidth;
 let resized;
@@ -94,6 +95,53 @@ function refilter() {
   document.getElementById("class-count").textContent = rows.length > MOST ? `${count}; drawn: both ends` : count;
   for (const name of Object.keys(SELECTED)) draw(name);
 }
+
+// All test videos: found and sorted anew at each change, but no more lines are made than one reads.
+const videoFilter = document.getElementById("video-filter");
+const onlyWrong = document.getElementById("video-wrong");
+const videoTable = document.getElementById("video-table");
+const headings = [...videoTable.querySelectorAll("th")];
+const [PROBABILITY, RIGHT, FIRST_STREAM] = [3, 4, 5];
+const columnOfHeading = (place) => (place <= PROBABILITY ? place : place - PROBABILITY - 1 + FIRST_STREAM);
+
+function listVideos() {
+  const text = videoFilter.value.trim().toLowerCase();
+  const place = headings.findIndex((heading) => heading.ariaSort);
+  const [column, sign] = [columnOfHeading(place), headings[place].ariaSort === "ascending" ? 1 : -1];
+  const compare = (a, b) => (a < b ? -sign : a > b ? sign : 0);
+  const rows = given.videos
+    .filter((row) => !(onlyWrong.checked && row[RIGHT]))
+    .filter((row) => row.some((cell, at) => typeof cell === "string" && at < FIRST_STREAM && cell.toLowerCase().includes(text)))
+    .sort((a, b) => compare(a[column], b[column]));
+  const lines = rows.slice(0, MOST_VIDEOS).map((row) => {
+    const line = document.createElement("tr");
+    line.className = row[RIGHT] ? "" : "wrong";
+    headings.forEach((heading, number) => {
+      const cell = document.createElement(number ? "td" : "th");
+      if (!number) cell.scope = "row";
+      const value = row[columnOfHeading(number)];
+      cell.className = heading.className;
+      cell.textContent = number === PROBABILITY ? (row[2] ? `${(100 * value).toFixed(1)}%` : "") : value;
+      line.append(cell);
+    });
+    return line;
+  });
+  videoTable.tBodies[0].replaceChildren(...lines);
+  const shown = rows.length > MOST_VIDEOS ? `; shown: the first ${MOST_VIDEOS}` : "";
+  document.getElementById("video-count").textContent = `${rows.length} of ${given.videos.length} videos${shown}`;
+}
+
+headings.forEach((heading) => {
+  heading.firstElementChild.addEventListener("click", () => {
+    const order = heading.ariaSort === "ascending" ? "descending" : "ascending";
+    for (const one of headings) one.ariaSort = null;
+    heading.ariaSort = order;
+    listVideos();
+  });
+});
+videoFilter.addEventListener("input", listVideos);
+onlyWrong.addEventListener("change", listVideos);
+listVideos();
 
 // Paper is white, and as wide as paper.
 function setPrinting(on) {

@@ -17,7 +17,7 @@ from atw.extras.report.charts import PageSection
 from atw.extras.report.fusion_weights import fusion_weights
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.pipeline import health, stage_times, training
-from atw.extras.report.videos import attention, mistakes
+from atw.extras.report.videos import all_test_videos, attention, mistakes
 from atw.files import atomic_path
 
 _FOLDER = Path(__file__).parent
@@ -30,6 +30,7 @@ _ENVIRONMENT = Environment(
     finalize=lambda value: printable(value) if type(value) is str else value,
 )
 
+_ENVIRONMENT.filters["sentence"] = lambda parts, names: ", ".join(parts[name] for name in names)
 _ENVIRONMENT.filters["json"] = lambda content: json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -72,19 +73,20 @@ def render(inputs: ReportInputs, logs: Path) -> str:
         colours={"light": COLOURS, "dark": COLOURS_ON_DARK},
         times=stage_times(inputs, logs),
         drawn=sorted(figures),
-        data=Markup(_data(figures, by_class)),
+        data=Markup(_data(figures, by_class, inputs)),
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         hashes=" ".join(_hash(script) for script in scripts.values()),
         **{name: Markup(script) for name, script in scripts.items()},
     )
 
 
-def _data(figures: dict[str, go.Figure], by_class: Classes) -> str:
+def _data(figures: dict[str, go.Figure], by_class: Classes, inputs: ReportInputs) -> str:
     """Return what the script reads, as JSON that cannot end its element."""
     content = {
         "figures": {name: json.loads(figure.to_json()) for name, figure in sorted(figures.items())},
         "names": [row.name for row in by_class.rows],
         "cells": by_class.cells,
+        "videos": [[*video[:-1], *video.streams] for video in all_test_videos(inputs)],
     }
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 

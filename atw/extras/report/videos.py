@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -215,6 +216,43 @@ def mistakes(inputs: ReportInputs) -> Mistakes:
     wheel = disc(_WHEEL_PX)
     on_white = np.where((wheel == 0).all(axis=2, keepdims=True), np.uint8(255), wheel)
     return Mistakes(len(wrong), [_mistake(inputs, row, shares[row]) for row in worst.tolist()], jpeg_address(on_white))
+
+
+class VideoRow(NamedTuple):
+    """A listed test video: what it shows, what the fusion says, how sure, and what each stream says.
+
+    Without `predicted` it could not be decoded, and without `label` it shows no class.
+    """
+
+    video: str
+    label: str
+    predicted: str
+    probability: float
+    right: bool
+    streams: tuple[str, ...]
+
+
+def all_test_videos(inputs: ReportInputs) -> list[VideoRow]:
+    """Return all listed test videos, those that could not be decoded behind the others."""
+    first = inputs.first
+    shares = probabilities(inputs.fused, weights=inputs.weights, on=inputs.result.fusion.on)
+    right = in_top(inputs.fused, first.truth, k=1)
+    said = np.array([one.video_logits.argmax(axis=1) for one in inputs.scores.values()]).T  # [V, streams]
+    rows = [
+        VideoRow(
+            video,
+            ", ".join(first.label(row).split(LABEL_SEPARATOR)),
+            first.classes[int(shares[row].argmax())],
+            round(float(shares[row].max()), 3),
+            bool(right[row]),
+            tuple(first.classes[number] for number in said[row].tolist()),
+        )
+        for row, video in enumerate(first.videos)
+    ]
+    return rows + [
+        VideoRow(video, first.classes[label] if label >= 0 else "", "", 0.0, False, ("",) * len(inputs.scores))
+        for video, label, _ in first.quarantined
+    ]
 
 
 def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mistake:
