@@ -1,6 +1,5 @@
 """`atw init`: a config.yaml that fits a folder of videos and this machine, with the reason of each choice."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from atw import config, workflow
 from atw.config import imagenet
 from atw.datasets.folder import EXTENSIONS
 from atw.datasets.scan import require_classes, scan, shown
+from atw.errors import printable
 from atw.extras.cost import estimate
 from atw.extras.doctor.hardware import examine_gpus
 from atw.files import InputError, atomic_path
@@ -156,9 +156,9 @@ def as_yaml(root: Path, name: str, seen: Seen, choices: list[Choice]) -> str:
         "# of the first split and its page. Every line may be changed; docs/configuration.md has all settings.",
         "",
         "datasets:",
-        f"  {name}:",
+        f"  {_scalar(name)}:",
         "    kind: folder",
-        f"    root: {json.dumps(str(root), ensure_ascii=False)}",
+        f"    root: {_scalar(str(root))}",
     ]
     section = ""
     for choice in choices:
@@ -172,13 +172,20 @@ def as_yaml(root: Path, name: str, seen: Seen, choices: list[Choice]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _scalar(text: str) -> str:
+    """A text as YAML has it, in quotes where it would be read as something else."""
+    return yaml.safe_dump(text, allow_unicode=True, width=10_000).removesuffix("...\n").strip()
+
+
 def write_for_videos(root: Path) -> None:
     """Write config.yaml for a folder of videos, and print what was chosen, what it takes, and the next command.
 
     Raises:
-        InputError: config.yaml exists, or the folder holds no videos in directories of classes.
+        InputError: config.yaml exists, this is inside the folder, or that holds no videos in directories of classes.
     """
     _require_new()
+    if Path.cwd().is_relative_to(root.resolve()):
+        raise InputError(f"{root} gets no files of atw, and this is inside it: work in another folder, an empty one")
     seen, machine = look(root), this_machine()
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-_") or "mine"
     name = f"{name}-videos" if name in ("experiments", "tables") else name
@@ -186,18 +193,18 @@ def write_for_videos(root: Path) -> None:
     text = as_yaml(root, name, seen, choices)
     backbone = config.effective(config.load(yaml.safe_load(text)), name, "rgb").model.backbone
     _write(text)
-    print(f"{root}: {seen.videos} videos of {len(seen.classes)} classes")
+    _say(f"{root}: {seen.videos} videos of {len(seen.classes)} classes")
     gpus = f"{len(machine.gpus)} GPUs ({machine.gpus[0]})" if machine.gpus else "no GPU"
     print(f"this machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB of memory, {gpus}")
     for video in seen.bad:
-        print(f"cannot be used, and will be left out: {video}")
+        _say(f"cannot be used, and will be left out: {video}")
     few = [f"{label} ({count})" for label, count in seen.classes.items() if count < _FEW]
     if few:
-        print(f"too few videos to learn much: {shown(few)}")
+        _say(f"too few videos to learn much: {shown(few)}")
     print("\nwrote config.yaml:")
     width = max(len(f"{choice.key}: {choice.value}") for choice in choices)
     for choice in choices:
-        print(f"  {f'{choice.key}: {choice.value}':{width}}  {choice.why}".rstrip())
+        _say(f"  {f'{choice.key}: {choice.value}':{width}}  {choice.why}".rstrip())
     target = workflow.result(name)
     print("\nmeasuring how long it will take ...", flush=True)
     found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
@@ -205,6 +212,10 @@ def write_for_videos(root: Path) -> None:
     if _lacks_weights(backbone):
         print(f"  atw weights {backbone}")
     print("  atw run")
+
+
+def _say(text: str) -> None:
+    print(printable(text))
 
 
 def _write(text: str) -> None:

@@ -87,6 +87,13 @@ def test_classes_with_a_side_are_not_mirrored(name: str, sided: bool) -> None:
     assert ("augment.flip" in chosen(32, [WIDE], LAPTOP, "wave", name)) == sided
 
 
+@pytest.mark.parametrize("name", ["no", "2024", "1_000", "null", "videos"])
+def test_names_and_paths_stay_texts(name: str) -> None:
+    seen = Seen({"a": 8, "b": 8}, [WIDE], [])
+    raw = yaml.safe_load(as_yaml(Path(f"a: b/#{name}"), name, seen, choose(seen, LAPTOP)))
+    assert config.load(raw).dataset(name).root_of(name) == f"a: b/#{name}"
+
+
 @pytest.fixture
 def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moving_frames: Callable[..., Any], write_mjpeg: Any) -> Path:
     """A folder of clips of two classes, in a working folder; what it takes is not measured."""
@@ -119,9 +126,13 @@ def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.Ca
         starting.write_for_videos(clips)
 
 
-def test_what_is_no_folder_of_clips_is_refused(clips: Path) -> None:
+def test_what_is_no_folder_of_clips_is_refused(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="nowhere is no folder; name the one that has a directory of videos"):
         starting.write_for_videos(Path("nowhere"))
+    with monkeypatch.context() as inside:
+        inside.chdir(clips / "b")
+        with pytest.raises(InputError, match="gets no files of atw, and this is inside it"):
+            starting.write_for_videos(Path(".."))
     with pytest.raises(InputError, match=r"no file in a directory of a class"):
         starting.write_for_videos(clips / "b")
     for path in clips.rglob("*.avi"):
