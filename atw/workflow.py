@@ -81,8 +81,8 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
     if not targets and CONFIG.exists() and filecmp.cmp(CONFIG, root() / CONFIG, shallow=False):
         raise InputError(
             "no target is given, and config.yaml is as it was written; to see the demo, which takes minutes: "
-            "`atw run results/demo/split1/fused.json`. For videos of your own, add them to config.yaml "
-            "(docs/own-videos.md); then `atw run` makes the results of all datasets"
+            "`atw run results/demo/split1/fused.json`. For videos of your own, in an empty folder: "
+            "`atw init path/to/videos`; then `atw run` makes the result and its page"
         )
     ours = not plain and shown(options)
     with tempfile.TemporaryDirectory() as folder:

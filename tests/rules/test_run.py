@@ -122,6 +122,25 @@ def test_without_a_target_or_a_config_nothing_of_hours_begins(tmp_path: Path) ->
         assert not (tmp_path / "data").exists()
 
 
+def test_without_a_target_a_single_dataset_gives_its_first_split_and_page(small: Path) -> None:
+    raw = yaml.safe_load((small / "config.yaml").read_text(encoding="utf-8"))
+    raw["model"] = {"backbone": "tiny", "weights": None}
+    (small / "config.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run = atw_run(small, "-n")
+    assert run.returncode == 0, run.stderr
+    assert "fuse of show split1: not made yet" in run.stderr
+    assert "report_page of show split1: what it takes is made anew" in run.stderr
+    assert "split2" not in run.stderr
+    every = atw_run(small, "-n", "--all-splits")
+    assert "summary of show: not made yet" in every.stderr
+    assert "split2" in every.stderr
+    both = atw_run(small, "-n", "--all-splits", "results/show/split1/fused.json")
+    assert (both.returncode, said(both)) == (
+        2,
+        "error: --all-splits is for a run without a target; name results/<dataset>/summary.json instead\n",
+    )
+
+
 def test_the_default_profile_holds_unless_another_is_named(tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
