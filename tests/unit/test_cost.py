@@ -55,8 +55,8 @@ def row(stage: str, hours: float, jobs: int, side_by_side: int) -> StageCost:
 
 def test_jobs_side_by_side() -> None:
     rows = [row("frames", 2, 10, 4), row("flow", 6, 10, 4), row("train", 3, 1, 2), row("train", 1, 1, 2)]
-    # Two hours of preprocessing; then the longer training, for both fit side by side; then the scoring.
-    assert Estimate("t", 4, 0, [*rows, row("score", 3, 3, 2)], []).elapsed_hours == pytest.approx(2 + 3 + 1.5)
+    # Two hours of preprocessing; then the longer training, for both fit side by side; then two rounds of scoring.
+    assert Estimate("t", 4, 0, [*rows, row("score", 3, 3, 2)], []).elapsed_hours == pytest.approx(2 + 3 + 2)
     assert Estimate("t", 4, 0, [], []).elapsed_hours == 0
 
 

@@ -1,5 +1,6 @@
 """Estimate what a target takes: bytes, hours of cores and GPUs, and time."""
 
+import math
 import os
 import subprocess
 from collections import defaultdict
@@ -75,13 +76,15 @@ class Estimate:
 
     @property
     def elapsed_hours(self) -> float:
-        """Add up preprocessing, training and scoring, each with its jobs side by side."""
-        elapsed = 0.0
-        for stages in (("frames", "flow", "warped"), ("train",), ("score",)):
-            rows = [row for row in self.rows if row.stage in stages]
-            spread = sum(row.hours / row.side_by_side for row in rows)
-            longest = max((row.hours / row.jobs for row in rows if row.stage in ("train", "score")), default=0.0)
-            elapsed += max(spread, longest)
+        """Add up preprocessing, which fills all cores, and the rounds of trainings and scorings side by side."""
+        elapsed = sum(row.hours / row.side_by_side for row in self.rows if row.stage not in ("train", "score"))
+        for stage in ("train", "score"):
+            rows = [row for row in self.rows if row.stage == stage]
+            if rows:
+                jobs = sum(row.jobs for row in rows)
+                rounds = math.ceil(jobs / min(row.side_by_side for row in rows))
+                longest = max(row.hours / row.jobs for row in rows)
+                elapsed += max(rounds * sum(row.hours for row in rows) / jobs, longest)
         return elapsed
 
 
