@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from atw import config
 from atw.datasets import Dataset
 from atw.preprocess.shard import make
-from atw.train.loop import TrainingTask
+from atw.train.task import TrainingTask
 from benchmarks.material import find_videos, folders_in_turn
 
 STREAMS = ("rgb", "flow")

@@ -26,6 +26,7 @@ from atw.data.reader import micro_batches
 from atw.files import InputError
 from atw.train import loop
 from atw.train.devices import Worker
+from atw.train.task import TrainingTask
 from atw.train.update import Cut, cut_batch, update
 from benchmarks.report import Table, number, share_of, show, write_page
 from benchmarks.stored import STREAMS, Stored, store
@@ -60,7 +61,7 @@ class Measured(NamedTuple):
 class Updates:
     """One network and its updates, whatever they are fed with."""
 
-    def __init__(self, task: loop.TrainingTask, device: torch.device) -> None:
+    def __init__(self, task: TrainingTask, device: torch.device) -> None:
         self._task, self._device = task, device
         self._training = loop.Training(task, Worker(device))
         self._training.network.train()

@@ -27,7 +27,7 @@ from atw.model.modelfile import TrainedModel, load_model
 from atw.model.network import VideoNetwork
 from atw.terminal import meter
 from atw.train.devices import explain_out_of_memory, own_gpus, use_gpu
-from atw.train.loop import held_out_videos
+from atw.train.task import held_out_videos
 
 log = logging.getLogger("atw")
 

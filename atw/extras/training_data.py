@@ -5,7 +5,7 @@ from pathlib import Path
 from atw import config
 from atw.files import InputError
 from atw.plan import Plan
-from atw.train.loop import TrainingTask
+from atw.train.task import TrainingTask, task_of
 
 
 def training_task(folder: str | Path, *, configfile: str | Path = "config.yaml") -> TrainingTask:
@@ -27,10 +27,8 @@ def training_task(folder: str | Path, *, configfile: str | Path = "config.yaml")
     document = config.read(Path(configfile))
     plan = Plan(document.content, [document])
     plan.start()
-    settings = plan.train_settings(run, split, stream)
-    paths = [Path(path).absolute() for path in plan.shards(run, split, stream)]
+    paths = [Path(path) for path in plan.shards(run, split, stream)]
     for path in paths:
         if not path.is_file():
-            raise InputError(f"shard {path} is not there; make it by `atw run {path.relative_to(Path.cwd())}`")
-    weights = Path(settings.model.weights).absolute() if settings.model.weights else None
-    return TrainingTask(settings, plan.compute(run, stream), plan.dataset(run).split(split), paths, weights)
+            raise InputError(f"shard {path} is not there; make it by `atw run {path}`")
+    return task_of(plan.train_settings(run, split, stream), plan.dataset(run), paths, plan.compute(run, stream))

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ import torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
-from atw.config import Compute, Interval, TrainSettings
+from atw.config import Compute, TrainSettings
 from atw.data.reader import sources
 from atw.datasets import Dataset
 from atw.files import InputError, atomic_path, digest
@@ -38,6 +38,7 @@ from atw.train.checkpoints import State, read_state, write_state
 from atw.train.devices import Worker, own_gpus, use_gpu
 from atw.train.ray.rendezvous import LoopbackTorchConfig
 from atw.train.stopping import StoppedError, finish_or_stop, stop_file
+from atw.train.task import TrainingTask, task_of
 
 log = logging.getLogger("atw")
 
@@ -54,7 +55,7 @@ class Run:
         threads: CPU threads of each worker.
     """
 
-    task: loop.TrainingTask
+    task: TrainingTask
     folder: Path
     flag: Path
     board: Path | None
@@ -85,7 +86,7 @@ def launch(
     Raises:
         InputError: the user can correct it: lists, shards, weights, settings, GPUs.
     """
-    task = _task(settings, dataset, shard_paths, compute)
+    task = task_of(settings, dataset, shard_paths, compute)
     on_gpu = use_gpu(compute, reserved=gpus, available=available_gpus(compute, threads))
     network = loop.build_network(task)  # wrong weights fail here, before Ray takes its time to start
     shards = task.shards
@@ -113,28 +114,6 @@ def launch(
         with atomic_path(out.parent / "history.jsonl") as temporary:
             shutil.copyfile(folder / "history.jsonl", temporary)
         shutil.rmtree(folder)
-
-
-def _task(settings: TrainSettings, dataset: Dataset, shard_paths: list[Path], compute: Compute) -> loop.TrainingTask:
-    split = dataset.split(settings.split)
-    if split.digest != settings.videos:
-        raise InputError(f"the lists of dataset {dataset.name} changed since this job was planned; start again")
-    if held_out := loop.held_out_videos(split, settings):
-        log.info("%d of %d training videos are held out", len(held_out), len(split.train))
-    weights = Path(settings.model.weights).absolute() if settings.model.weights else None
-    paths = [path.absolute() for path in shard_paths]
-    return loop.TrainingTask(settings, compute, split, paths, weights, _known_actions(dataset, split.name, compute))
-
-
-def _known_actions(dataset: Dataset, split: str, compute: Compute) -> Mapping[str, Sequence[Interval]]:
-    """The actions of the videos, for the validation alone: without them, a training goes on."""
-    if not compute.validate_every:
-        return {}
-    try:
-        return dataset.intervals(split)
-    except InputError as error:
-        log.warning("the validation does not know the actions: %s", error)
-        return {}
 
 
 def _train_to_the_end(run: Run, network: VideoNetwork, *, threads: int, gpus: int) -> State:

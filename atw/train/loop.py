@@ -7,11 +7,9 @@ iteration, so a run that was interrupted and resumed gives the same losses as on
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, nullcontext
 from copy import copy
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -21,10 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from atw.config import Compute, Interval, ListedVideo, TrainSettings
-from atw.data.reader import Shards, Target, TrainingSnippets, micro_batches, report_repeats
+from atw.data.reader import Target, micro_batches
 from atw.data.snippets import plan_snippets
-from atw.datasets import Split
 from atw.files import InputError
 from atw.model.network import VideoNetwork
 from atw.terminal import Meter, meter
@@ -35,6 +31,7 @@ from atw.train.history import History, Row
 from atw.train.optim import build_optimizer, learning_rate_factor
 from atw.train.ray.sockets import forkserver
 from atw.train.stopping import ignored_by_children
+from atw.train.task import TrainingTask
 from atw.train.update import cut_batch, mixup_share, update
 from atw.train.validate import CentreSnippets, Validation
 
@@ -48,65 +45,6 @@ _DEAD = (
 )
 
 
-@dataclass(frozen=True)
-class TrainingTask:
-    """One stream to train.
-
-    Args:
-        settings: the result depends on these.
-        compute: resources of the job.
-        split: the split's lists.
-        shard_paths: absolute paths of the shards of its videos.
-        weights: absolute path of the ImageNet weights, if any.
-        intervals: known actions of the videos, for the validation.
-    """
-
-    settings: TrainSettings
-    compute: Compute
-    split: Split
-    shard_paths: list[Path]
-    weights: Path | None
-    intervals: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
-
-    @cached_property
-    def shards(self) -> Shards:
-        """The shards, whose indices are read and checked once; a copy shares that, but no open file."""
-        return Shards(self.shard_paths, self.settings.shards)
-
-    def targets(self, *, held_out: bool) -> dict[str, Target]:
-        """What to learn of the training videos that are held out or of those that are not.
-
-        The index of the class where each training video has one label. Else float32 [K], the probabilities that the
-        network should give: the L labels of a video share 1 equally, as in UntrimmedNet (Wang et al. 2017).
-        """
-        left_out = held_out_videos(self.split, self.settings)
-        unused, place = set(left_out), {name: number for number, name in enumerate(self.split.classes)}
-        listed = left_out if held_out else [row for row in self.split.train if row not in unused]
-        if all(len(row.labels) == 1 for row in self.split.train):
-            return {row.video: place[row.label] for row in listed}
-        indices = {row.video: torch.tensor([place[label] for label in row.labels]) for row in listed}
-        return {video: torch.zeros(len(place)).index_fill(0, own, 1 / len(own)) for video, own in indices.items()}
-
-    def snippets(self) -> TrainingSnippets:
-        """The samples of the training videos.
-
-        Raises:
-            InputError: unusable shards, or a class without any usable video.
-        """
-        shards = copy(self.shards)  # another try opens the files anew
-        targets = self.targets(held_out=False)
-        videos, quarantined = shards.find(list(targets))
-        for video, reason in quarantined:
-            log.warning("not trained on %s: %s", video, reason)
-        labels = {row.video: row.labels for row in self.split.train}
-        listed, left = ({label for video in some for label in labels[video]} for some in (targets, videos))
-        empty = ", ".join(name for name in self.split.classes if name in listed - left)
-        if empty:
-            raise InputError(f"every training video of class {empty} is quarantined; see the log of its shards")
-        report_repeats(shards, videos, self.settings.stack)
-        return TrainingSnippets(shards, videos, [targets[video] for video in videos], self.settings)
-
-
 def build_network(task: TrainingTask) -> VideoNetwork:
     """Build the network at its initial weights, the same on every worker."""
     settings = task.settings
@@ -118,11 +56,6 @@ def build_network(task: TrainingTask) -> VideoNetwork:
         classes=len(task.split.classes),
         weights=task.weights,
     )
-
-
-def held_out_videos(split: Split, settings: TrainSettings) -> tuple[ListedVideo, ...]:
-    """The training videos of a split that a training with these settings leaves out."""
-    return split.held_out(settings.train.held_out, seed=settings.seed)
 
 
 class Training:

@@ -31,6 +31,7 @@ from atw.model.modelfile import software
 from atw.model.network import VideoNetwork
 from atw.train import loop
 from atw.train.devices import Worker, full_fp32
+from atw.train.task import TrainingTask
 from benchmarks import training
 from benchmarks.flow import gpu
 from benchmarks.material import video_pairs
@@ -170,7 +171,7 @@ def epoch(folder: Path) -> Found:
     return {"updates": len(losses[0]), "losses at most apart": f"{largest:.2g} of {LARGEST_DIFFERENCE} allowed"}
 
 
-def _losses(task: loop.TrainingTask, on: str) -> Iterator[float]:
+def _losses(task: TrainingTask, on: str) -> Iterator[float]:
     """The loss of each update of an epoch."""
     made = loop.Training(task, Worker(torch.device(on)))
     made.network.train()

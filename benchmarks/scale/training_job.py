@@ -12,6 +12,7 @@ from atw.datasets import Dataset
 from atw.model.modelfile import Provenance, TrainedModel, save_model, software, training_record
 from atw.train import loop
 from atw.train.devices import Worker
+from atw.train.task import TrainingTask
 
 
 def main(job_path: Path) -> None:
@@ -19,7 +20,7 @@ def main(job_path: Path) -> None:
     out, settings = Path(job["out"]), config.TrainSettings.model_validate(job["settings"])
     compute = config.Compute(gpus=0, loaders=1)
     split = Dataset.from_json(job["dataset"]).split(settings.split)
-    task = loop.TrainingTask(settings, compute, split, [Path(path) for path in job["shards"]], None)
+    task = TrainingTask(settings, compute, split, [Path(path) for path in job["shards"]], None)
     kept: list[dict[str, Any]] = []
     history = out.with_name("history.jsonl")
     loop.run(task, Worker(torch.device("cpu")), state=None, history_path=history, save=kept.append)

@@ -18,6 +18,7 @@ from atw.preprocess.shard import make
 from atw.shards import Shard
 from atw.train import loop
 from atw.train.devices import Worker
+from atw.train.task import TrainingTask
 from tests.rules.conftest import CONFIG, HEIGHT, WIDTH, write_video
 
 GOLDEN = Path(__file__).parent / "recipes.json"
@@ -69,7 +70,7 @@ def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:
     # Frames are the same on every processor, where flow is rounded differently.
     settings = config.train_settings(plan, "tiny", "rgb", "", split="split1", videos="")
     compute = config.effective(plan, "tiny", "rgb").compute
-    task = loop.TrainingTask(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
+    task = TrainingTask(settings, compute, dataset.split("split1"), [folder / "rgb.h5"], None)
     history = folder / "history.jsonl"
     loop.run(task, Worker(torch.device("cpu")), state=None, history_path=history, save=lambda state: None)
     return [round(json.loads(line)["loss"], 5) for line in history.read_text().splitlines()]

@@ -15,6 +15,7 @@ from atw.config import Compute
 from atw.train import checkpoints, loop
 from atw.train.checkpoints import Checkpoints
 from atw.train.devices import Worker
+from atw.train.task import TrainingTask
 from tests.unit.trainings import CPU, WriteShard, assert_equal, run_training, task_of
 
 SetClock = Callable[[list[float]], None]
@@ -75,7 +76,7 @@ def test_the_clock_does_not_change_the_network(
     assert_equal(later[7], states[7])
 
 
-def train_with_another(task: loop.TrainingTask, rank: int, folder: Path, results: Connection) -> None:
+def train_with_another(task: TrainingTask, rank: int, folder: Path, results: Connection) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     kept: list[int] = []

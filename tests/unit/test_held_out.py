@@ -21,6 +21,7 @@ from atw.evaluate.scores import Scores, read_scores
 from atw.files import InputError
 from atw.plan import Plan
 from atw.train import loop
+from atw.train.task import TrainingTask, held_out_videos
 from tests.unit.lists import dataset as list_dataset
 from tests.unit.scored import write_scores
 from tests.unit.streams import scores
@@ -109,7 +110,7 @@ def test_a_result_is_refused_before_anything_runs(tmp_path: Path) -> None:
 
 def test_held_out_videos_are_not_trained_on(tmp_path: Path, write_shard: WriteShard) -> None:
     task = task_of(tmp_path, write_shard, train={"held_out": 0.5})
-    held_out = loop.held_out_videos(task.split, task.settings)
+    held_out = held_out_videos(task.split, task.settings)
     assert [row.label for row in held_out] == ["a", "b"]
     with_them = task_of(tmp_path, write_shard)
     without_them = dataclasses.replace(
@@ -153,7 +154,7 @@ def test_a_network_that_held_out_nothing_is_named(tmp_path: Path, write_shard: W
         score(tmp_path, task, subset="held_out")
 
 
-def score(folder: Path, task: loop.TrainingTask, *, subset: Any) -> Path:
+def score(folder: Path, task: TrainingTask, *, subset: Any) -> Path:
     """The scores of a network after its training."""
     stream = task.settings.stream
     _, states = run_training(task, folder / "history.jsonl")

@@ -25,6 +25,7 @@ from atw.extras.drawing.scored_videos import VideoSelection, heading, select_row
 from atw.files import InputError, write_json
 from atw.train import loop
 from atw.train.devices import loss_scaler
+from atw.train.task import TrainingTask
 from atw.train.update import Cut, hits, mix, update
 from tests.unit.drawn import drawn
 from tests.unit.lists import dataset, write_folder
@@ -178,7 +179,7 @@ def test_a_hit_names_any_label_of_the_video() -> None:
     assert hits(logits, torch.tensor([[0.5, 0.5, 0], [0, 0.5, 0.5], [0, 0, 1]])).tolist() == [True, False, True]
 
 
-def with_labels(task: loop.TrainingTask, **labels: str) -> loop.TrainingTask:
+def with_labels(task: TrainingTask, **labels: str) -> TrainingTask:
     """The training with other labels of some videos: `a1` is that of a/1.avi."""
     rows = [
         ListedVideo(row.video, labels.get(row.video.replace("/", "")[:2], row.label), row.subset)
@@ -186,7 +187,7 @@ def with_labels(task: loop.TrainingTask, **labels: str) -> loop.TrainingTask:
     ]
     train, test = (tuple(row for row in rows if row.subset == subset) for subset in ("train", "test"))
     split = Split(task.split.name, train, test, task.split.classes)
-    return loop.TrainingTask(task.settings, task.compute, split, task.shard_paths, task.weights)
+    return TrainingTask(task.settings, task.compute, split, task.shard_paths, task.weights)
 
 
 def test_targets_are_indices_where_each_video_has_one_label(tmp_path: Path, write_shard: WriteShard) -> None:

@@ -18,6 +18,7 @@ from atw.train import launch, loop, stopping
 from atw.train.checkpoints import read_state, write_state
 from atw.train.devices import Worker
 from atw.train.stopping import StoppedError
+from atw.train.task import TrainingTask
 from tests.unit.trainings import CPU, WriteShard, task_of
 
 
@@ -38,7 +39,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         built: Any = object()
         monkeypatch.setattr(loop, "run", run)
         task = SimpleNamespace(compute=Compute(retries=retries))
-        given = launch.Run(cast(loop.TrainingTask, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
+        given = launch.Run(cast(TrainingTask, task), tmp_path, flag=tmp_path / "stop", board=None, threads=1)
         caught = launch.train_here(given, built, on_gpu=False)
         assert left == []
         return caught

@@ -17,6 +17,7 @@ from atw.evaluate.score import score_videos
 from atw.model.modelfile import TrainedModel, save_model, training_record
 from atw.preprocess.shard import make
 from atw.train import loop
+from atw.train.task import TrainingTask
 from tests.unit.trainings import provenance
 
 Image = NDArray[np.uint8]
@@ -76,7 +77,7 @@ class Trained:
         split = self.dataset.split("split1")
         common = {"split": "split1", "videos": split.digest}
         settings = config.train_settings(self.config, "mine", stream, "", **common)
-        task = loop.TrainingTask(settings, CPU, split, [self.shards[stream]], None)
+        task = TrainingTask(settings, CPU, split, [self.shards[stream]], None)
         network = loop.build_network(task)
         network.backbone.classifier.weight.data.mul_(300)  # scores, and so attention, that differ
         if settings.model.consensus == "gated":

@@ -17,6 +17,7 @@ from atw.model.network import VideoNetwork
 from atw.train import loop
 from atw.train.checkpoints import State
 from atw.train.devices import Worker
+from atw.train.task import TrainingTask
 from tests.unit.configured import load
 
 WriteShard = Callable[..., Any]
@@ -59,9 +60,7 @@ def network_of(
     return VideoNetwork(settings, sampling, stream=stream, classes=classes, weights=weights)
 
 
-def task_of(
-    folder: Path, write_shard: WriteShard, stream: str = "flow", **changes: dict[str, Any]
-) -> loop.TrainingTask:
+def task_of(folder: Path, write_shard: WriteShard, stream: str = "flow", **changes: dict[str, Any]) -> TrainingTask:
     """A training whose settings are `PLAIN` with sections changed, on a shard that is written once."""
     (folder / "split1.csv").write_text(LISTS, encoding="utf-8")
     sections = {name: PLAIN[name] | changes.get(name, {}) for name in PLAIN}
@@ -73,16 +72,16 @@ def task_of(
     split = Dataset(config.location(loaded, "mine")).split("split1")
     settings = config.train_settings(loaded, "mine", stream, "", split="split1", videos=split.digest)
     compute = config.effective(loaded, "mine", stream).compute
-    return loop.TrainingTask(settings, compute, split, [shard], None)
+    return TrainingTask(settings, compute, split, [shard], None)
 
 
-def with_seed(task: loop.TrainingTask, seed: int) -> loop.TrainingTask:
+def with_seed(task: TrainingTask, seed: int) -> TrainingTask:
     """The same training with another seed."""
     return replace(task, settings=task.settings.model_copy(update={"seed": seed}))
 
 
 def run_training(
-    task: loop.TrainingTask, history: Path, *, state: State | None = None, **options: Any
+    task: TrainingTask, history: Path, *, state: State | None = None, **options: Any
 ) -> tuple[list[dict[str, Any]], dict[int, State]]:
     """History without waiting times, and the checkpoints by iteration, each as a file gives it back."""
     checkpoints = {}
@@ -107,7 +106,7 @@ def provenance(microbatch: int, **parts: Any) -> Provenance:
     return Provenance.model_validate({"hardware": "CPU", "compute": compute, "software": software()} | parts)
 
 
-def write_trained(path: Path, task: loop.TrainingTask, state: State, history: Path) -> None:
+def write_trained(path: Path, task: TrainingTask, state: State, history: Path) -> None:
     """The model file of a training that ended with a state."""
     origin = provenance(3, shard_settings=task.settings.shards.to_dict())
     network = loop.build_network(task)
@@ -118,9 +117,7 @@ def write_trained(path: Path, task: loop.TrainingTask, state: State, history: Pa
 def write_model(folder: Path, *, stream: str = "flow", **model: Any) -> Path:
     """The model file of a network of three classes at random weights, with changes of the section `model`."""
     settings = settings_of(stream, **model)
-    network = loop.build_network(
-        loop.TrainingTask(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None)
-    )
+    network = loop.build_network(TrainingTask(settings, Compute(), Split("split1", (), (), ("a", "b", "c")), [], None))
     network.backbone.classifier.weight.data.mul_(300)
     model = TrainedModel(network, ("a", "b", "c"), settings, {"iterations": 1, "loss": 1.0}, provenance(4))
     save_model(folder / "model.pt", model, network.state_dict())

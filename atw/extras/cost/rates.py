@@ -34,6 +34,7 @@ from atw.shards import Entry
 from atw.terminal import meter
 from atw.train import loop
 from atw.train.devices import Worker, full_fp32
+from atw.train.task import TrainingTask
 from atw.train.update import Cut, update
 from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 
@@ -148,7 +149,7 @@ def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """Measure a video of a training step, on the device that the job would use."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    task = loop.TrainingTask(settings, compute, split, [], None)
+    task = TrainingTask(settings, compute, split, [], None)
     logging.disable(logging.INFO)  # what `auto` stands for, which each training logs
     try:
         made = loop.Training(task, Worker(device))
@@ -183,7 +184,7 @@ def scoring(settings: TrainSettings, compute: Compute, split: Split) -> Rate:
     """Measure a snippet of a crop of a test video; `settings` are those of the training."""
     device = _device(compute)
     torch.set_num_threads(compute.train_threads)
-    network: VideoNetwork = loop.build_network(loop.TrainingTask(settings, compute, split, [], None)).to(device)
+    network: VideoNetwork = loop.build_network(TrainingTask(settings, compute, split, [], None)).to(device)
     snippets = _random_snippets(settings, _SNIPPETS)[None]
 
     def step() -> None:
