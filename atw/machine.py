@@ -8,6 +8,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path("/")
+SHARED_MEMORY = Path("/dev/shm")
+"""Reading processes hand their batches on through it."""
 _CGROUP_FILES = {  # of control groups version 2 (no controller named) and 1
     "cpu": {"": "cpu.max", "cpu": "cpu.cfs_quota_us"},
     "memory": {"": "memory.max", "memory": "memory.limit_in_bytes"},

@@ -136,9 +136,14 @@ def copy_profile(name: str) -> Path:
     return out
 
 
-def result(dataset: str) -> str:
-    """The result of the first split of a dataset."""
-    return f"results/{dataset}/split1/fused.json"
+def result(run: str) -> str:
+    """The result of the first split of a dataset or an experiment."""
+    return f"results/{run}/split1/fused.json"
+
+
+def page(run: str) -> str:
+    """The page of that result."""
+    return f"results/{run}/split1/report.html"
 
 
 def default_targets(options: Sequence[str], *, all_splits: bool) -> list[str]:
@@ -150,7 +155,7 @@ def default_targets(options: Sequence[str], *, all_splits: bool) -> list[str]:
         return []
     loaded = config.load(config.read(CONFIG).content)
     names = [name for name, given in loaded.datasets.items() if given.in_all]
-    return [result(names[0]), result(names[0]).replace("fused.json", "report.html")] if len(names) == 1 else []
+    return [result(names[0]), page(names[0])] if len(names) == 1 else []
 
 
 def unknown_target(target: str) -> str:
@@ -169,8 +174,7 @@ def target_names() -> list[str]:
     runs = [
         f"{name}{of}" for name in loaded.datasets for of in ("", *(f"/experiments/{e}" for e in loaded.experiments))
     ]
-    files = ("split1/fused.json", "split1/report.html", "summary.json")
-    targets = [f"results/{run}/{file}" for run in runs for file in files]
+    targets = [target for run in runs for target in (result(run), page(run), f"results/{run}/summary.json")]
     return targets + [f"results/{name}/tables/table{number}.json" for name in loaded.datasets for number in range(1, 5)]
 
 

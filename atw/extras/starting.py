@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from atw import config, workflow
 from atw.config import imagenet
-from atw.datasets.folder import EXTENSIONS
+from atw.datasets.folder import EXTENSIONS, Folder
 from atw.datasets.scan import require_classes, scan, shown
 from atw.errors import printable
 from atw.extras.cost import estimate
@@ -29,7 +29,7 @@ _NEARLY_ALL = 0.9
 _A_SHARD = 256  # videos; docs/shards.md says why
 _LEAST_IN_A_SHARD = 16
 _SMALL = 300  # training videos that the updates of the recipe were tried on; more get more updates
-_TEST_SHARE = 0.3
+_TEST_SHARE: float = Folder.model_fields["test_share"].default
 _FEW = 10  # videos of a class
 _SIDES = {"left", "right", "leftward", "rightward", "forehand", "backhand", "clockwise", "anticlockwise"}
 

@@ -36,7 +36,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from atw.config import Compute
 from atw.files import InputError, exchangeable
-from atw.machine import usable_cores
+from atw.machine import SHARED_MEMORY, usable_cores
 from atw.model.network import VideoNetwork
 
 log = logging.getLogger("atw")
@@ -56,7 +56,6 @@ _SHARE_FOR_ACTIVATIONS = 0.75
 # Gradients, momentum, buckets of DistributedDataParallel and autocast's copies are each at most as large as the
 # parameters.
 _COPIES_OF_PARAMETERS = 4
-_SHARED_MEMORY = Path("/dev/shm")
 _AHEAD = 2  # batches that torch lets each reading process have ready
 
 
@@ -331,13 +330,13 @@ def check_shared_memory(loaders: int, batch_bytes: int, *, processes: int) -> No
     Raises:
         InputError: there is not enough shared memory.
     """
-    if not loaders or not _SHARED_MEMORY.is_dir():
+    if not loaders or not SHARED_MEMORY.is_dir():
         return
     needed = processes * (_AHEAD * loaders + 1) * batch_bytes
-    free = shutil.disk_usage(_SHARED_MEMORY).free
+    free = shutil.disk_usage(SHARED_MEMORY).free
     if needed > free:
         raise InputError(
-            f"{_SHARED_MEMORY} has {free >> 20} MiB free, but {loaders} loaders need {-(-needed >> 20)} MiB of it to "
+            f"{SHARED_MEMORY} has {free >> 20} MiB free, but {loaders} loaders need {-(-needed >> 20)} MiB of it to "
             "hand over what they read: in a container give it more (docker run --shm-size=8g, or --ipc=host), or set "
             "compute.loaders to 0 or a lower compute.microbatch in config.yaml"
         )

@@ -346,5 +346,5 @@ def test_little_shared_memory_is_said(monkeypatch: pytest.MonkeyPatch, free_gib:
 
 
 def test_without_shared_memory_nothing_is_said_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(hardware, "_SHARED_MEMORY", tmp_path / "shm")
+    monkeypatch.setattr(hardware, "SHARED_MEMORY", tmp_path / "shm")
     assert "shared memory" not in dict(hardware.examine_machine().rows)

@@ -6,13 +6,12 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atw.machine import memory_bytes, processor, usable_cores
+from atw.machine import SHARED_MEMORY, memory_bytes, processor, usable_cores
 
 _SIMD = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "neon", "sve", "sve2")
 _SMI = ("nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader,nounits")
 SMI_SECONDS = 30
 _GIB = 1 << 30
-_SHARED_MEMORY = Path("/dev/shm")  # reading processes hand their batches on through it
 _LEAST_SHARED_GIB = 1.0  # 8 processes with two micro-batches of 64 MB each
 _MORE_SHARED = "start a container with --shm-size 4g, or set compute.loaders to 0"
 
@@ -29,7 +28,7 @@ def examine_machine() -> Part:
     memory, available = (round(size / _GIB, 1) for size in memory_bytes())
     folder = Path.cwd()
     free = round(shutil.disk_usage(folder).free / _GIB, 1)
-    shared = round(shutil.disk_usage(_SHARED_MEMORY).free / _GIB, 1) if _SHARED_MEMORY.is_dir() else None
+    shared = round(shutil.disk_usage(SHARED_MEMORY).free / _GIB, 1) if SHARED_MEMORY.is_dir() else None
     cores, all_cores, busy = usable_cores(), os.cpu_count() or 1, round(os.getloadavg()[0], 1)
     content = {
         "processor": processor(),
@@ -52,7 +51,7 @@ def examine_machine() -> Part:
     ]
     if shared is not None:
         little = f"; little for reading processes: {_MORE_SHARED}" if shared < _LEAST_SHARED_GIB else ""
-        rows.append(("shared memory", f"{shared} GiB free in {_SHARED_MEMORY}{little}"))
+        rows.append(("shared memory", f"{shared} GiB free in {SHARED_MEMORY}{little}"))
     return Part(content, rows)
 
 

@@ -86,8 +86,7 @@ class Prediction:
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
         """The `k` most probable classes with their probabilities, the most probable first."""
-        order = np.argsort(-self.probabilities, kind="stable")[:k]
-        return [(self.classes[place], float(self.probabilities[place])) for place in order]
+        return _ranked(self.classes, self.probabilities, k)
 
     def __repr__(self) -> str:
         best = ", ".join(f"{label} {probability:.2f}" for label, probability in self.top(3))
@@ -146,9 +145,15 @@ class Prediction:
 
 
 def top_labels(classes: tuple[str, ...], probabilities: NDArray[np.float64], top: int) -> list[dict[str, str | float]]:
+    """The most probable classes with rounded probabilities, for JSON."""
+    ranked = _ranked(classes, probabilities, top)
+    return [{"label": label, "probability": round(probability, _DIGITS)} for label, probability in ranked]
+
+
+def _ranked(classes: tuple[str, ...], probabilities: NDArray[np.float64], top: int) -> list[tuple[str, float]]:
     """The most probable classes in falling order; equal ones in the order of `classes`."""
     order = np.argsort(-probabilities, kind="stable")[:top]
-    return [{"label": classes[k], "probability": round(float(probabilities[k]), _DIGITS)} for k in order]
+    return [(classes[k], float(probabilities[k])) for k in order]
 
 
 def _rounded(values: NDArray[np.float64]) -> list[float]:

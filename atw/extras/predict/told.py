@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from atw.extras.predict.prediction import Prediction, top_labels
+from atw.extras.predict.prediction import Prediction
 
 _UNSURE = 0.5  # a most probable class below this, or
 _CLOSE = 0.1  # one that is so little ahead of the next
@@ -15,8 +15,8 @@ _SHARP = 1.5  # times the mean weight: below this, a stream looks at everything 
 def told(prediction: Prediction, *, top: int) -> RenderableType:
     """Return the most probable classes with their probabilities, when to look, and a word where that is unsure."""
     labels = Table.grid(padding=(0, 2, 0, 0))
-    for one in top_labels(prediction.classes, prediction.probabilities, top):
-        labels.add_row(Text(f"  {one['label']}"), Text(f"{one['probability']:.2f}"))
+    for label, probability in prediction.top(top):
+        labels.add_row(Text(f"  {label}"), Text(f"{probability:.2f}"))
     lines = [*_when(prediction), *_doubts(prediction)]
     title = Text(f"{prediction.video}: {prediction.label}, {prediction.times.seconds:.1f} s", "bold")
     return Group(title, labels, *(Text(f"  {line}") for line in lines))

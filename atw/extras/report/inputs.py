@@ -1,5 +1,6 @@
 """The files of a run that the report page is made from, read once and checked to belong together."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from atw.config import STREAMS, Detect
+from atw.config import LABEL_SEPARATOR, STREAMS, Detect
 from atw.evaluate.compare import Outcomes, result_outcomes
 from atw.evaluate.detected import detect_videos
 from atw.evaluate.detection_files import Detection
-from atw.evaluate.fuse import fuse
+from atw.evaluate.fuse import fuse, probabilities
+from atw.evaluate.metrics import in_top
 from atw.evaluate.result import Result, read_result
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.scored_videos import StoredVideo, stored_videos
@@ -74,6 +76,20 @@ class ReportInputs:
     def seed(self) -> int:
         """Return the seed of intervals and draws."""
         return self.result.seed
+
+    @functools.cached_property
+    def shares(self) -> NDArray[np.float64]:
+        """Return the probabilities of the fusion, [V, K]."""
+        return probabilities(self.fused, weights=self.weights, on=self.result.fusion.on)
+
+    @functools.cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Return whether the fusion recognises each decoded video, [V]; never one without a label."""
+        return in_top(self.fused, self.first.truth, k=1)
+
+    def labels(self, row: int) -> str:
+        """Return what a decoded video shows, in words."""
+        return ", ".join(self.first.label(row).split(LABEL_SEPARATOR))
 
     def fuse(self, weights: dict[str, float]) -> NDArray[np.float64]:
         """Fuse the scores with other weights, [V, K]."""

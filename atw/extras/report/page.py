@@ -21,6 +21,11 @@ from atw.extras.report.videos import all_test_videos, attention, mistakes
 from atw.files import atomic_path
 
 _FOLDER = Path(__file__).parent
+_LOOKS = {
+    "rgb": "rgb looks at single frames",
+    "flow": "flow at the motion from frame to frame",
+    "warped": "warped at the motion without that of the camera",
+}
 _ENVIRONMENT = Environment(
     loader=PackageLoader("atw.extras.report", "."),
     autoescape=True,
@@ -30,7 +35,6 @@ _ENVIRONMENT = Environment(
     finalize=lambda value: printable(value) if type(value) is str else value,
 )
 
-_ENVIRONMENT.filters["sentence"] = lambda parts, names: ", ".join(parts[name] for name in names)
 _ENVIRONMENT.filters["json"] = lambda content: json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
@@ -69,6 +73,7 @@ def render(inputs: ReportInputs, logs: Path) -> str:
     return _ENVIRONMENT.get_template("page.html").render(
         **sections,
         result=inputs.result,
+        looks=", ".join(_LOOKS[stream] for stream in inputs.result.streams),
         mistakes=mistakes(inputs),
         colours={"light": COLOURS, "dark": COLOURS_ON_DARK},
         times=stage_times(inputs, logs),

@@ -10,11 +10,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from atw.config import LABEL_SEPARATOR
 from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.detection_files import Detection
-from atw.evaluate.fuse import probabilities
-from atw.evaluate.metrics import in_top
 from atw.evaluate.scores import Scores
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
 from atw.extras.drawing.scored_videos import VideoSelection, best_detections, heading, select_rows
@@ -210,8 +207,8 @@ class Mistakes:
 
 def mistakes(inputs: ReportInputs) -> Mistakes:
     """Return the wrong videos whose wrong class has the highest probability, at most `MISTAKES`."""
-    shares = probabilities(inputs.fused, weights=inputs.weights, on=inputs.result.fusion.on)
-    wrong = np.flatnonzero(~in_top(inputs.fused, inputs.first.truth, k=1) & (inputs.first.labels >= 0))
+    shares = inputs.shares
+    wrong = np.flatnonzero(~inputs.right & (inputs.first.labels >= 0))
     worst = wrong[np.argsort(-shares[wrong].max(axis=1), kind="stable")][:MISTAKES]
     wheel = disc(_WHEEL_PX)
     on_white = np.where((wheel == 0).all(axis=2, keepdims=True), np.uint8(255), wheel)
@@ -234,17 +231,15 @@ class VideoRow(NamedTuple):
 
 def all_test_videos(inputs: ReportInputs) -> list[VideoRow]:
     """Return all listed test videos, those that could not be decoded behind the others."""
-    first = inputs.first
-    shares = probabilities(inputs.fused, weights=inputs.weights, on=inputs.result.fusion.on)
-    right = in_top(inputs.fused, first.truth, k=1)
+    first, shares = inputs.first, inputs.shares
     said = np.array([one.video_logits.argmax(axis=1) for one in inputs.scores.values()]).T  # [V, streams]
     rows = [
         VideoRow(
             video,
-            ", ".join(first.label(row).split(LABEL_SEPARATOR)),
+            inputs.labels(row),
             first.classes[int(shares[row].argmax())],
             round(float(shares[row].max()), 3),
-            bool(right[row]),
+            bool(inputs.right[row]),
             tuple(first.classes[number] for number in said[row].tolist()),
         )
         for row, video in enumerate(first.videos)
@@ -264,7 +259,7 @@ def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mis
         streams[stream] = StreamOpinion(first.classes[int(logits.argmax())], float(softmax(logits).max()))
     return Mistake(
         video=first.videos[row],
-        label=", ".join(first.label(row).split(LABEL_SEPARATOR)),
+        label=inputs.labels(row),
         predicted=first.classes[predicted],
         label_probability=float(shares[first.truth[row]].max()),
         predicted_probability=float(shares[predicted]),
