@@ -7,9 +7,11 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atw.extras.drawing.scored_films import write_films
-from atw.extras.drawing.scored_videos import VideoSelection
+from atw.extras.drawing.scored_videos import VideoSelection, lanes
 from atw.extras.drawing.strip import Bars, Strip
 from atw.files import InputError
 from tests.unit.trained import FRAMES, TEST_VIDEOS, Trained
@@ -53,6 +55,29 @@ def test_a_film_shows_each_frame_in_its_time_with_actions_and_detections(trained
     chart = images[:, height + 24 + 36 : height + 24 + 36 + 96]
     cursor = (chart > 200).all(axis=3).sum(axis=1).argmax(axis=1)
     assert (np.diff(cursor) > 0).all()
+
+
+SEGMENTS = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)).map(lambda s: (float(s[0]), float(sum(s)))))
+
+
+@given(SEGMENTS)
+def test_no_two_bars_of_a_lane_overlap_and_no_lane_is_needless(segments: list[tuple[float, float]]) -> None:
+    found = lanes(segments)
+    for one, (start, end) in zip(found, segments, strict=True):
+        same = [s for lane, s in zip(found, segments, strict=True) if lane == one]
+        assert sum(start < other_end and other_start < end for other_start, other_end in same) == 1
+    at_once = max((sum(s <= start < e for s, e in segments) for start, _ in segments), default=0)
+    assert set(found) == {*range(at_once)}
+
+
+def test_bars_at_the_same_time_are_below_each_other() -> None:
+    yellow, blue = (0, 255, 255), (255, 0, 0)
+    curve = np.array([0.5]), np.array([1.0])
+    kinds = [Bars("actions", yellow, [(0.0, 0.6), (0.4, 1.0)]), Bars("detected", blue, [(0.0, 1.0)])]
+    shown = Strip({"rgb": curve}, kinds, seconds=1.0, width=400).below(np.zeros((10, 400, 3), np.uint8), 0.99, "")
+    bars = shown[10 + 24 + 6 :: 12][:3, [40, 200, 380]]  # the middle of each row of bars
+    black = (0, 0, 0)
+    assert bars.tolist() == np.array([[yellow, yellow, black], [black, yellow, yellow], [blue] * 3]).tolist()
 
 
 def test_the_films_are_those_of_the_attention_picture(trained: Trained, tmp_path: Path) -> None:

@@ -84,6 +84,18 @@ def best_detections(found: Sequence[Detection]) -> list[Detection]:
     return sorted(found, key=lambda one: -one.score)[:_DETECTIONS]
 
 
+def lanes(segments: Sequence[tuple[float, float]]) -> list[int]:
+    """Return a lane for each segment (start, end), from 0, so that no two in a lane overlap; as few lanes as can be."""
+    ends: list[float] = []
+    lane_of = [0] * len(segments)
+    for number in sorted(range(len(segments)), key=segments.__getitem__):
+        start, end = segments[number]
+        lane = next((lane for lane, last in enumerate(ends) if last <= start), len(ends))
+        ends[lane : lane + 1] = [end]
+        lane_of[number] = lane
+    return lane_of
+
+
 def heading(label: str, predicted: str) -> str:
     """Return the labels of a video, given as `Scores.label` does, and what it was taken for if that is none of them."""
     labels = label.split(LABEL_SEPARATOR)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from atw.evaluate.scores import Curve
 from atw.extras.drawing import COLOURS_ON_DARK
+from atw.extras.drawing.scored_videos import lanes
 
 Colour = tuple[int, int, int]
 LEAST_WIDTH_PX = 320
@@ -21,7 +22,7 @@ _WHITE, _GREY, _LIGHT_GREY = (255, 255, 255), (110, 110, 110), (180, 180, 180)
 
 
 class Bars(NamedTuple):
-    """A row of bars: its name in the legend, a BGR colour, and start and end of each bar in seconds."""
+    """Bars of one kind, in as many rows as they need: name in the legend, BGR colour, start and end of each, seconds."""
 
     name: str
     colour: Colour
@@ -33,23 +34,25 @@ class Strip:
 
     Args:
         curves: attention over time by stream, drawn as multiples of the average weight.
-        rows: of bars, from above.
+        kinds: of bars, from above.
         seconds: length of the film.
         width: of its pictures, at least `LEAST_WIDTH_PX` is taken.
     """
 
-    def __init__(self, curves: Mapping[str, Curve], rows: Sequence[Bars], *, seconds: float, width: int) -> None:
+    def __init__(self, curves: Mapping[str, Curve], kinds: Sequence[Bars], *, seconds: float, width: int) -> None:
         self._seconds = seconds
-        self._chart_top = _LINE_PX + _BAR_PX * len(rows)
-        self._base = self._chart_top + _CHART_PX
+        placed = [(lanes(kind.segments), kind) for kind in kinds]
+        self._base = _LINE_PX + _BAR_PX * sum(len({*of}) for of, _ in placed) + _CHART_PX
         self._still = np.zeros((self._base + _LINE_PX, max(width, LEAST_WIDTH_PX), 3), np.uint8)
-        for number, row in enumerate(rows):
-            top = _LINE_PX + _BAR_PX * number
-            for segment in row.segments:
+        first_row = _LINE_PX
+        for of, kind in placed:
+            for lane, segment in zip(of, kind.segments, strict=True):
+                top = first_row + _BAR_PX * lane
                 start, end = map(self._column, segment)
-                cv2.rectangle(self._still, (start, top + 2), (end, top + _BAR_PX - 2), row.colour, cv2.FILLED)
+                cv2.rectangle(self._still, (start, top + 2), (end, top + _BAR_PX - 2), kind.colour, cv2.FILLED)
+            first_row += _BAR_PX * len({*of})
         names = self._draw_curves(curves)
-        self._draw_legend([*names, *((row.name, row.colour) for row in rows), ("average", _GREY)])
+        self._draw_legend([*names, *((kind.name, kind.colour) for kind in kinds), ("average", _GREY)])
 
     def _draw_curves(self, curves: Mapping[str, Curve]) -> list[tuple[str, Colour]]:
         relative = {name: weights * len(weights) for name, (_, weights) in curves.items()}

@@ -14,7 +14,7 @@ from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.scores import Scores
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
-from atw.extras.drawing.scored_videos import VideoSelection, best_detections, heading, select_rows
+from atw.extras.drawing.scored_videos import VideoSelection, best_detections, heading, lanes, select_rows
 from atw.extras.report.charts import (
     PERCENT,
     PageSection,
@@ -123,9 +123,12 @@ def _attention_over_time(
     ]
     above: dict[str, object] = {}
     if detected is not None:
-        traces += _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
+        bars = _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
+        lowest = min([0, *(bar.y[0] for bar in bars)])
         names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
-        above = {"yaxis2": axis("", domain=[0.8, 1], range=[-0.6, 1.6], showgrid=False, zeroline=False, **names)}
+        span = [lowest - 0.6, 1.6]
+        above = {"yaxis2": axis("", domain=[0.8, 1], range=span, showgrid=False, zeroline=False, **names)}
+        traces += bars
     return chart(
         traces,
         height_px=270 if above else 210,
@@ -140,24 +143,25 @@ def _attention_over_time(
 def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float) -> list[go.Scatter]:
     """The known actions of a video, and what is detected in it: bars on the axis above the curves.
 
-    A bar has a point every `step` seconds or less, because only points answer the mouse.
+    Detections that overlap are below each other, from height 0. A bar has a point every `step` seconds or less, because
+    only points answer the mouse.
     """
     bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in first.actions.shown_in(row)]
+    found = [(one, one.segment) for one in best_detections(detected) if one.segment]
     bars += [
-        (0, f"{plain(one.label)} {one.score:.2f}", one.segment, "var(--fused)")
-        for one in best_detections(detected)
-        if one.segment
+        (-lane, f"{plain(one.label)} {one.score:.2f}", segment, "var(--fused)")
+        for lane, (one, segment) in zip(lanes([segment for _, segment in found]), found, strict=True)
     ]
     points = [np.linspace(*segment, 1 + math.ceil((segment[1] - segment[0]) / step)) for _, _, segment, _ in bars]
     return [
         go.Scatter(
             x=seconds.round(3).tolist(),
             y=[height] * len(seconds),
-            name=("detected", "action")[height],
+            name="action" if height == 1 else "detected",
             text=[text] * len(seconds),
             hovertemplate="%{text}",
             mode="lines",
-            line={"width": 8, "color": colour},
+            line={"width": 6, "color": colour},
             yaxis="y2",
             showlegend=False,
         )
