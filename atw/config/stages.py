@@ -43,9 +43,9 @@ RECIPES = {
     "summary": 2,
     "table": 4,
     "consensus_table": 3,
-    "attention": 6,
+    "attention": 7,
     "detect": 1,
-    "report": 6,
+    "report": 7,
 }
 
 

@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from atw.extras.report.page import render
+from atw.extras.report.videos import ATTENTION_VIDEOS, MISTAKES
 from atw.train.ray.cluster import still_there
 from tests.rules.conftest import Workplace
 from tests.unit.reported import MANY, many_classes
@@ -153,6 +154,31 @@ def test_hover_and_filter(demo_page: Path, opened: Open) -> None:
     assert shown_classes(page, "classes") == classes
 
 
+def test_a_clip_plays_above_its_attention(large_page: Path, opened: Open) -> None:
+    page = opened(large_page)
+    clips = page.locator(".clip")
+    assert clips.count() == ATTENTION_VIDEOS + MISTAKES
+    clip = clips.first
+    at = "(clip) => parseFloat(getComputedStyle(clip.querySelector('.looked')).getPropertyValue('--at'))"
+    film, button = clip.locator("video"), clip.get_by_role("button")
+    assert film.evaluate("(film) => [film.paused, film.readyState]") == [True, 0]  # nothing is decoded yet
+    button.click()
+    for _ in range(100):
+        if film.evaluate("(film) => film.played.length && film.currentTime") and clip.evaluate(at):
+            break
+        page.wait_for_timeout(50)
+    assert film.evaluate("(film) => [film.videoWidth, film.videoHeight]") == [32, 24]
+    assert film.evaluate("(film) => film.duration") == pytest.approx(6 / 25, abs=0.01)
+    button.click()
+    assert film.evaluate("(film) => film.paused")
+    box = clip.locator(".looked").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(200)
+    assert film.evaluate("(film) => film.currentTime") == pytest.approx(3 / 25, abs=0.01)
+    assert clip.evaluate(at) == pytest.approx(50, abs=2)
+
+
 def test_all_test_videos_can_be_searched_sorted_and_filtered(large_page: Path, opened: Open) -> None:
     page = opened(large_page)
     lines, count = page.locator("#video-table tbody tr"), page.locator("#video-count")
@@ -203,7 +229,7 @@ def test_figures_follow_the_theme_and_paper(large_page: Path, opened: Open) -> N
 
 def test_the_keyboard_reaches_everything(large_page: Path, opened: Open) -> None:
     page = opened(large_page)
-    every = "nav a, input, summary, .scroll"
+    every = "nav a, input, summary, .scroll, .clip button"
     wanted = page.evaluate(f"[...document.querySelectorAll('{every}')].filter((one) => one.checkVisibility()).length")
     reached = page.evaluate_handle("new Set()")
     for _ in range(2 * wanted):

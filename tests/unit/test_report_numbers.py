@@ -143,6 +143,18 @@ def test_panels_without_values_are_left_out(tmp_path: Path) -> None:
     assert said.last == {"rgb": TrainingEnd(2, 1.0, None), "flow": TrainingEnd(0, None, None)}
 
 
+def test_the_loss_of_a_long_training_is_smoothed(tmp_path: Path) -> None:
+    rows = [HistoryRow(iteration=number + 1, loss=number % 2, learning_rate=0.1) for number in range(POINTS)]
+    said = training(report_inputs(tmp_path, [0], [0], histories={"rgb": rows, "flow": []}))
+    pale, smooth = said.figures["training-loss"].data
+    assert list(pale.y) == [number % 2 for number in range(POINTS)]
+    assert (smooth.name, pale.showlegend, smooth.showlegend) == ("rgb", False, None)
+    # The mean of a twentieth of the points to each side, of fewer at the ends.
+    assert smooth.y[0] == np.mean(pale.y[: POINTS // 20 + 1])
+    assert smooth.y[20] == np.mean(pale.y[20 - POINTS // 20 : 21 + POINTS // 20])
+    assert len(said.figures["training-learning-rate"].data) == 1
+
+
 def test_attention_over_time_stands_above_its_frames(tmp_path: Path, write_shard: WriteShard) -> None:
     inputs = report_inputs(tmp_path, [0, 1], [0, 1], stored=stored(tmp_path / "shards", write_shard))
     for scores in inputs.scores.values():
@@ -176,13 +188,17 @@ def test_the_surest_errors_come_first(tmp_path: Path, write_shard: WriteShard) -
     assert worst.predicted_probability == pytest.approx(np.exp(3) / (1 + np.exp(3)))
     assert worst.label_probability == pytest.approx(1 / (1 + np.exp(3)))
     assert worst.streams["rgb"] == StreamOpinion("jump", pytest.approx(np.e / (1 + np.e)))
-    assert worst.flow is not None
-    assert len(worst.frames) == len(worst.flow.pictures) == MISTAKE_PICTURES
-    path, entry = inputs.stored["flow"]["video 0"]
-    with Shard(path) as shard:
-        fields = dequantise(shard.fields(entry, spread(FRAMES - 1, 4)), shard.header.bound)
-    assert worst.flow.full_px == pytest.approx(np.percentile(np.hypot(fields[:, 0], fields[:, 1]), 99))
-    assert worst.flow.pictures[0].address == jpeg_address(flow_to_colours(fields[0], full_px=worst.flow.full_px))
+    assert [flow.stream for flow in worst.flow] == ["flow", "warped"]
+    stored_fields = []
+    for flow in worst.flow:
+        assert len(worst.frames) == len(flow.pictures) == MISTAKE_PICTURES
+        path, entry = inputs.stored[flow.stream]["video 0"]
+        with Shard(path) as shard:
+            stored_fields.append(dequantise(shard.fields(entry, spread(FRAMES - 1, 4)), shard.header.bound))
+    longest = max(np.percentile(np.hypot(fields[:, 0], fields[:, 1]), 99) for fields in stored_fields)
+    for flow, fields in zip(worst.flow, stored_fields, strict=True):
+        assert flow.full_px == pytest.approx(longest)
+        assert flow.pictures[0].address == jpeg_address(flow_to_colours(fields[0], full_px=flow.full_px))
 
 
 def test_every_test_video_is_listed_with_what_each_stream_says(tmp_path: Path) -> None:
@@ -208,7 +224,7 @@ def test_the_number_of_errors_shown_is_bounded(tmp_path: Path, write_shard: Writ
     inputs = report_inputs(tmp_path, [], [], stored={"rgb": shards["rgb"]})
     videos = mistakes(inputs).videos
     assert len(videos) == MISTAKES == len(VIDEOS)
-    assert all(video.flow is None for video in videos)
+    assert all(video.flow == [] for video in videos)
     assert mistakes(report_inputs(tmp_path / "all", [], list(range(12)))).videos == []
 
 

@@ -13,6 +13,7 @@ from atw.extras.drawing.scored_videos import (
     StoredVideo,
     VideoSelection,
     choose_videos,
+    looking_stream,
     middle_frames,
     stored_videos,
 )
@@ -36,7 +37,7 @@ def write_attention(out: Path, score_paths: Sequence[Path], frames: Path, select
         InputError: the score files do not belong together, a video is not in them, or the shards are others.
     """
     scores = {one.stream: one for one in map(read_scores, score_paths)}
-    shown = selection.stream or next(iter(scores))
+    shown = selection.stream or looking_stream(scores)
     if shown not in scores:
         raise InputError(f"there are no scores of the stream {shown!r}, only of {', '.join(scores)}")
     predicted, rows = choose_videos(scores, selection)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from atw.config import LABEL_SEPARATOR, AttentionSettings
 from atw.data import sampling
+from atw.evaluate.attention import stream_attention
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores
@@ -32,7 +33,7 @@ class VideoSelection:
 
     Args:
         videos: ids; if empty, `count` correctly classified videos are drawn with `seed`.
-        stream: rgb, flow or warped; if empty, the first stream with scores.
+        stream: rgb, flow or warped; if empty, `looking_stream`.
         weights: by stream; with `on`, the fusion that decides which videos are classified correctly.
     """
 
@@ -48,6 +49,11 @@ class VideoSelection:
         """The videos that pictures of a result show."""
         weights = {str(stream): weight for stream, weight in settings.weights.items()}
         return cls(seed=settings.seed, weights=weights, on=settings.add)
+
+
+def looking_stream(scores: Mapping[str, Scores]) -> str:
+    """Return the stream whose weights are the least uniform over all videos, the first of equals."""
+    return min(scores, key=lambda stream: stream_attention(scores[stream]).entropy)
 
 
 def choose_videos(scores: Mapping[str, Scores], selection: VideoSelection) -> tuple[NDArray[np.integer], list[int]]:

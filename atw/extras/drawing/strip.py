@@ -22,7 +22,7 @@ _WHITE, _GREY, _LIGHT_GREY = (255, 255, 255), (110, 110, 110), (180, 180, 180)
 
 
 class Bars(NamedTuple):
-    """Bars of one kind, in as many rows as they need: name in the legend, BGR colour, start and end of each, seconds."""
+    """Bars of one kind, in as few rows as they need: name in the legend, BGR colour, start and end of each (s)."""
 
     name: str
     colour: Colour

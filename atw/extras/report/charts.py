@@ -48,7 +48,7 @@ def chart(traces: list[Any], *, height_px: int, **layout: Any) -> go.Figure:
 def axis(title: str = "", **more: Any) -> dict[str, object]:
     """Return a horizontal or vertical axis."""
     lines = {"gridcolor": "var(--line)", "zerolinecolor": "var(--line)", "linecolor": "var(--line)"}
-    return {"title": {"text": title, "font": {"size": 13}}, **lines, "fixedrange": True, **more}
+    return {"title": {"text": title, "font": {"size": 13}, "standoff": 10}, **lines, "fixedrange": True, **more}
 
 
 def class_axis(names: list[str], title: str = "", **more: Any) -> dict[str, object]:

@@ -16,8 +16,8 @@ from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse, probabilities
 from atw.evaluate.metrics import in_top
 from atw.evaluate.result import Result, read_result
-from atw.evaluate.scores import Scores, read_scores
-from atw.extras.drawing.scored_videos import StoredVideo, stored_videos
+from atw.evaluate.scores import Curve, Scores, read_scores
+from atw.extras.drawing.scored_videos import StoredVideo, looking_stream, stored_videos
 from atw.files import InputError
 from atw.preprocess.audit import Finding, read_findings
 
@@ -86,6 +86,15 @@ class ReportInputs:
     def right(self) -> NDArray[np.bool_]:
         """Return whether the fusion recognises each decoded video, [V]; never one without a label."""
         return in_top(self.fused, self.first.truth, k=1)
+
+    @functools.cached_property
+    def looking(self) -> str:
+        """Return the stream whose weights are the least uniform."""
+        return looking_stream(self.scores)
+
+    def curves(self, row: int) -> dict[str, Curve]:
+        """Return the attention over time of a decoded video, by stream."""
+        return {stream: one.curve(row) for stream, one in self.scores.items()}
 
     def labels(self, row: int) -> str:
         """Return what a decoded video shows, in words."""

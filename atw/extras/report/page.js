@@ -143,6 +143,25 @@ videoFilter.addEventListener("input", listVideos);
 onlyWrong.addEventListener("change", listVideos);
 listVideos();
 
+// A line over the attention below a clip says where the clip is.
+for (const clip of document.querySelectorAll(".clip")) {
+  const film = clip.querySelector("video");
+  const looked = clip.querySelector(".looked");
+  const seconds = Number(clip.dataset.seconds);
+  const follow = () => {
+    looked.style.setProperty("--at", `${Math.min(100, (100 * film.currentTime) / seconds)}%`);
+    film.classList.toggle("plays", !film.paused);
+    if (!film.paused) requestAnimationFrame(follow);
+  };
+  clip.querySelector("button").addEventListener("click", () => (film.paused ? film.play() : film.pause()));
+  for (const event of ["play", "pause", "seeked"]) film.addEventListener(event, follow);
+  looked.addEventListener("click", (event) => {
+    const place = looked.getBoundingClientRect();
+    film.currentTime = (seconds * (event.clientX - place.left)) / place.width;
+    follow();
+  });
+}
+
 // Paper is white, and as wide as paper.
 function setPrinting(on) {
   document.documentElement.classList.toggle("printing", on);

@@ -26,6 +26,7 @@ _HELD_OUT = {
     "accuracy": "validation_accuracy",
     "attention_entropy": "validation_entropy",
 }
+_NOISY = ("loss", "accuracy")  # of single batches: a smooth line before the pale one
 _PANELS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("loss", "loss", "loss", {}),
     ("accuracy", "accuracy", "accuracy of the training", {"tickformat": PERCENT, "range": [0, 1.02]}),
@@ -75,16 +76,28 @@ def curve(rows: Sequence[HistoryRow], key: str) -> tuple[list[float], list[float
     return means[:, 0].tolist(), means[:, 1].tolist()
 
 
+def smoothed(values: list[float]) -> list[float]:
+    """Return the mean of a twentieth of the points to each side of each point, of fewer at the ends."""
+    beside = len(values) // 20
+    return [float(np.mean(values[max(0, place - beside) : place + beside + 1])) for place in range(len(values))]
+
+
 def _panel(inputs: ReportInputs, key: str, title: str, vertical: dict[str, object]) -> go.Figure:
     traces = []
     for stream, rows in inputs.histories.items():
-        for name, column, mode in ((stream, key, "lines"), (f"{stream}, held out", _HELD_OUT.get(key), "markers")):
-            iterations, values = curve(rows, column) if column else ([], [])
-            if values:
-                marker = {"color": STREAM_COLOURS[stream], "size": 6}
-                traces.append(
-                    go.Scatter(name=name, mode=mode, x=iterations, y=values, line=stream_line(stream), marker=marker)
-                )
+        iterations, values = curve(rows, key)
+        if (smooth := smoothed(values)) != values and key in _NOISY:
+            pale = {"opacity": 0.3, "showlegend": False, "hoverinfo": "skip"}
+            traces.append(
+                go.Scatter(mode="lines", x=iterations, y=values, line=stream_line(stream, dash="solid"), **pale)
+            )
+            values = smooth
+        if values:
+            traces.append(go.Scatter(name=stream, mode="lines", x=iterations, y=values, line=stream_line(stream)))
+        iterations, values = curve(rows, _HELD_OUT[key]) if key in _HELD_OUT else ([], [])
+        if values:
+            marker = {"color": STREAM_COLOURS[stream], "size": 6}
+            traces.append(go.Scatter(name=f"{stream}, held out", mode="markers", x=iterations, y=values, marker=marker))
     return chart(
         traces,
         height_px=290,

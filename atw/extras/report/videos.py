@@ -27,6 +27,7 @@ from atw.extras.report.charts import (
     spread,
     stream_line,
 )
+from atw.extras.report.clips import Clip, clip_of
 from atw.extras.report.inputs import ReportInputs
 from atw.shards import Shard, dequantise
 from atw.videos.times import Times
@@ -45,10 +46,11 @@ _WHEEL_PX = 72
 
 @dataclass(frozen=True)
 class AttentionVideo:
-    """A video whose attention over time stands above some of its frames."""
+    """A video with a clip of it, and its attention over time above some of its frames."""
 
     video: str
     title: str
+    clip: Clip | None
     frames: list[Picture]
 
 
@@ -82,7 +84,8 @@ def attention(inputs: ReportInputs) -> Attention:
         with Shard(stored.path) as shard:
             times = shard.times(stored.entry)
         title = heading(first.label(row), first.classes[int(predicted[row])])
-        videos.append(AttentionVideo(first.videos[row], title, frame_pictures(stored, ATTENTION_FRAMES)))
+        clip = clip_of(stored, inputs.curves(row), inputs.looking)
+        videos.append(AttentionVideo(first.videos[row], title, clip, frame_pictures(stored, ATTENTION_FRAMES)))
         figures[f"attention-{number}"] = _attention_over_time(inputs, row, times, detected.get(first.videos[row]))
     return Attention(streams=streams, videos=videos, figures=figures)
 
@@ -110,7 +113,6 @@ def _attention_over_time(
     inputs: ReportInputs, row: int, times: Times, detected: Sequence[Detection] | None
 ) -> go.Figure:
     """The attention of each stream; above it what is detected and shown, unless no actions are known (None)."""
-    curves = {stream: one.curve(row) for stream, one in inputs.scores.items()}
     traces = [
         go.Scatter(
             name=stream,
@@ -119,13 +121,13 @@ def _attention_over_time(
             mode="lines",
             line=stream_line(stream),
         )
-        for stream, (seconds, weights) in curves.items()
+        for stream, (seconds, weights) in inputs.curves(row).items()
     ]
     above: dict[str, object] = {}
     if detected is not None:
         bars = _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
         lowest = min([0, *(bar.y[0] for bar in bars)])
-        names = {"tickvals": [0, 1], "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
+        names = {"tickvals": [lowest / 2, 1], "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
         span = [lowest - 0.6, 1.6]
         above = {"yaxis2": axis("", domain=[0.8, 1], range=span, showgrid=False, zeroline=False, **names)}
         traces += bars
@@ -161,7 +163,7 @@ def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float
             text=[text] * len(seconds),
             hovertemplate="%{text}",
             mode="lines",
-            line={"width": 6, "color": colour},
+            line={"width": 4, "color": colour},
             yaxis="y2",
             showlegend=False,
         )
@@ -179,7 +181,7 @@ class StreamOpinion:
 
 @dataclass(frozen=True)
 class FlowPictures:
-    """Fields of a stream in colours; motion of `full_px` has the full colour."""
+    """Fields of a stream in colours; motion of `full_px` has the full colour, in all streams of a video."""
 
     stream: str
     full_px: float
@@ -196,8 +198,9 @@ class Mistake:
     label_probability: float
     predicted_probability: float
     streams: dict[str, StreamOpinion]
+    clip: Clip | None
     frames: list[Picture]
-    flow: FlowPictures | None
+    flow: list[FlowPictures]
 
 
 @dataclass(frozen=True)
@@ -256,6 +259,7 @@ def all_test_videos(inputs: ReportInputs) -> list[VideoRow]:
 
 def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mistake:
     first = inputs.first
+    stored = inputs.stored["rgb"][first.videos[row]]
     predicted = int(shares.argmax())
     streams = {}
     for stream, one in inputs.scores.items():
@@ -268,25 +272,33 @@ def _mistake(inputs: ReportInputs, row: int, shares: NDArray[np.float64]) -> Mis
         label_probability=float(shares[first.truth[row]].max()),
         predicted_probability=float(shares[predicted]),
         streams=streams,
-        frames=frame_pictures(inputs.stored["rgb"][first.videos[row]], MISTAKE_PICTURES),
+        clip=clip_of(stored, inputs.curves(row), inputs.looking),
+        frames=frame_pictures(stored, MISTAKE_PICTURES),
         flow=_flow_pictures(inputs, first.videos[row]),
     )
 
 
-def _flow_pictures(inputs: ReportInputs, video: str) -> FlowPictures | None:
-    """Show plain flow if there is some, because it contains the motion of the camera."""
-    stream = next((name for name in ("flow", "warped") if name in inputs.stored), None)
-    if stream is None:
-        return None
-    path, entry = inputs.stored[stream][video]
-    numbers = spread(entry.count, MISTAKE_PICTURES)
-    with Shard(path) as shard:
-        times = shard.times(entry)
-        fields = dequantise(shard.fields(entry, numbers), shard.header.bound)
-    lengths = np.hypot(fields[:, 0], fields[:, 1])
-    full_px = max(_LEAST_FULL_PX, float(np.percentile(lengths, _PERCENTILE)))
-    pictures = [
-        Picture(times.of_field(number), jpeg_address(flow_to_colours(field, full_px=full_px)))
-        for number, field in zip(numbers, fields, strict=True)
+def _flow_pictures(inputs: ReportInputs, video: str) -> list[FlowPictures]:
+    """Show flow with and without the motion of the camera, as far as they are there."""
+    fields, seconds = {}, []
+    for stream in ("flow", "warped"):
+        if stream in inputs.stored:
+            path, entry = inputs.stored[stream][video]
+            numbers = spread(entry.count, MISTAKE_PICTURES)
+            with Shard(path) as shard:
+                times = shard.times(entry)
+                fields[stream] = dequantise(shard.fields(entry, numbers), shard.header.bound)
+            seconds = [times.of_field(number) for number in numbers]
+    longest = [np.percentile(np.hypot(field[:, 0], field[:, 1]), _PERCENTILE) for field in fields.values()]
+    full_px = max([_LEAST_FULL_PX, *map(float, longest)])
+    return [
+        FlowPictures(
+            stream,
+            full_px,
+            [
+                Picture(moment, jpeg_address(flow_to_colours(field, full_px=full_px)))
+                for moment, field in zip(seconds, of, strict=True)
+            ],
+        )
+        for stream, of in fields.items()
     ]
-    return FlowPictures(stream, full_px, pictures)
