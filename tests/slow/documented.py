@@ -59,7 +59,7 @@ def pieces(page: Path) -> list[Piece]:
 
 
 def _of_block(content: str) -> Iterator[tuple[Kind, str]]:
-    if re.match(r"(import|from|with|def) |predictor\.|seconds, ", content):
+    if re.match(r"(import|from|with|def|for) |predictor\.|seconds, ", content):
         yield "python", content
         return
     for part in content.strip().split("\n\n"):

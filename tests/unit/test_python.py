@@ -1,7 +1,11 @@
 """What people call from Python: frames in memory, features, saved networks, and the samples of a training."""
 
+import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from atw.extras import training_data
 from atw.files import InputError
 from atw.model.modelfile import load_model
 from atw.train.loop import build_network
-from atw.videos.decode import Audit, read
+from atw.videos.decode import Audit, BadVideoError, read
 from tests.unit.trained import TEST_VIDEOS, Trained
 
 
@@ -61,6 +65,61 @@ def test_a_prediction_is_short_to_look_at(predictor: Any, video: Path) -> None:
     assert found.top(1) == [(first, probability)]
     assert repr(found) == f"<Prediction of {video}, 1.2 s: {first} {probability:.2f}, {second} {other:.2f}>"
     assert f"<td>{first}</td><td>{probability:.2f}</td>" in found._repr_html_()
+
+
+def test_a_prediction_shows_itself(predictor: Any, video: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = predictor.predict(video)
+    found.show()
+    assert capsys.readouterr().out.startswith(f"{video}: {found.label}, 1.2 s")
+    drawn = ElementTree.fromstring(f"<div>{found._repr_html_()}</div>").findall("svg/polyline")
+    assert len(drawn) == len(found.streams) == 3
+    points = [tuple(map(float, point.split(","))) for point in drawn[1].attrib["points"].split()]
+    flow = found.streams["flow"]
+    assert [x for x, _ in points] == pytest.approx(flow.seconds / found.times.seconds * 480, abs=0.06)
+    assert np.argmin([y for _, y in points]) == flow.attention.argmax()
+
+
+def test_a_notebook_shows_it_drawn(predictor: Any, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setitem(sys.modules, "ipykernel", sys)
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    found = predictor.predict(video)
+    found.show()
+    assert shown == [found]
+
+
+def test_a_bad_video_among_several_costs_itself_alone(predictor: Any, video: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.avi").write_bytes(b"RIFF")
+    found = list(predictor.predict_each([video, str(tmp_path / "bad.avi"), video], window_seconds=0.5))
+    assert [path for path, _ in found] == [video, str(tmp_path / "bad.avi"), video]
+    one, bad, two = (said for _, said in found)
+    assert isinstance(bad, BadVideoError)
+    assert np.array_equal(one.probabilities, two.probabilities)
+    assert len(one.windows) > 1
+
+
+def test_a_stream_of_frames_is_seen_in_windows(predictor: Any, frames: np.ndarray) -> None:
+    """Each when its last frame is there: the camera may never stop."""
+    given = 0
+
+    def camera() -> Iterator[np.ndarray]:
+        nonlocal given
+        for frame in itertools.chain.from_iterable(itertools.repeat(frames)):
+            given += 1
+            yield frame
+
+    watched = predictor.watch(camera(), fps=25, window_seconds=0.6, stride_seconds=0.24)
+    for number in range(3):
+        end, found = next(watched)
+        last = 15 + 6 * number
+        assert (end, given) == (pytest.approx(last / 25), last)
+        alone = predictor.predict(frames[last - 15 : last], fps=25)
+        assert np.array_equal(found.probabilities, alone.probabilities)
+    assert len(list(predictor.watch(iter(frames), fps=25, window_seconds=0.4))) == (len(frames) - 10) // 5 + 1
+    with pytest.raises(InputError, match="the window is -1 s; give a number above 0"):
+        next(predictor.watch(camera(), fps=25, window_seconds=-1))
+    with pytest.raises(InputError, match=r"a window of 0\.01 s has 0 frames at 25 frames/s and needs 2"):
+        next(predictor.watch(camera(), fps=25, window_seconds=0.01))
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

@@ -10,7 +10,7 @@ import pytest
 
 from atw.extras.drawing import films
 from atw.extras.drawing.scored_videos import StoredVideo, looking_stream
-from atw.extras.report.clips import LONGEST_S, MOST_FRAMES, STOPS, Clip, clip_of
+from atw.extras.report.clips import LONGEST_S, MOST_FRAMES, STOPS, PlayedClip, clip_of
 from atw.extras.report.page import render
 from atw.shards import Shard
 from tests.unit.reported import many_classes
@@ -20,14 +20,14 @@ from tests.unit.stored import WriteShard
 FPS = 25
 
 
-def frames_of(clip: Clip) -> list[av.VideoFrame]:
+def frames_of(clip: PlayedClip) -> list[av.VideoFrame]:
     kind, _, content = clip.address.partition(";base64,")
     assert kind == "data:video/webm"
     with av.open(io.BytesIO(base64.b64decode(content))) as film:
         return list(film.decode(video=0))
 
 
-def long_video(folder: Path, write_shard: WriteShard, seconds: float, heaviest_s: float) -> Clip:
+def long_video(folder: Path, write_shard: WriteShard, seconds: float, heaviest_s: float) -> PlayedClip:
     """The clip of a video with a snippet every half second, whose largest weight is where it is said."""
     path = folder / "00000.h5"
     write_shard(path, "rgb", {"video 0": round(seconds * FPS)})

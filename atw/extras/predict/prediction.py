@@ -1,17 +1,22 @@
 """The prediction for a video, for programs and as JSON."""
 
+import sys
 from dataclasses import dataclass
 from html import escape
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from atw.evaluate.detection_files import Detection
+from atw.extras.drawing import COLOURS
+from atw.terminal import console
 from atw.videos.times import Times
 
 FORMAT = 1
 _DIGITS = 6
+_DRAWN_PX = (480, 90)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +100,32 @@ class Prediction:
     def _repr_html_(self) -> str:
         """For notebooks."""
         rows = "".join(f"<tr><td>{escape(label)}</td><td>{p:.2f}</td></tr>" for label, p in self.top())
-        return f"<table><caption>{escape(self.video)}</caption>{rows}</table>"
+        return f"<table><caption>{escape(self.video)}</caption>{rows}</table>{self._attention_svg()}"
+
+    def _attention_svg(self) -> str:
+        """The attention of each stream over the length of the video, as a drawing for notebooks."""
+        width, height = _DRAWN_PX
+        highest = max(float(one.attention.max()) * len(one.attention) for one in self.streams.values())
+        lines, names = [], []
+        for name, one in self.streams.items():
+            across = one.seconds / self.times.seconds * width
+            up = height - one.attention * len(one.attention) / highest * (height - 4)
+            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, up, strict=True))
+            lines.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
+            names.append(f'<span style="color: {COLOURS[name]}">{name}</span>')
+        return (
+            f'<svg width="{width}" height="{height}" role="img" aria-label="attention over time">{"".join(lines)}</svg>'
+            f"<div>attention of {', '.join(names)} over {self.times.seconds:.1f} s</div>"
+        )
+
+    def show(self) -> None:
+        """Show classes and attention: drawn in a notebook, in words elsewhere. For use within loops and functions."""
+        if "ipykernel" in sys.modules:
+            import_module("IPython.display").display(self)
+        else:
+            from atw.extras.predict.told import told  # which reads predictions
+
+            console().print(told(self, top=5))
 
     def to_json(self, *, top: int = 5) -> dict[str, object]:
         """Plain values, with the `top` most probable classes each."""

@@ -3,11 +3,12 @@
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from atw.extras.predict.video import FileVideo, FramesInMemory, Video
 from atw.extras.predict.windows import (
     Span,
     check_window,
+    frames_in,
     middle_seconds,
     seconds_of,
     stacks,
@@ -173,6 +175,46 @@ class Predictor:
             with _fitting():
                 scores = {stream: self._score(stream, one, items, audit.times) for stream, one in plans.streams.items()}
         return self._prediction(given.name if isinstance(given, FramesInMemory) else str(video), audit, plans, scores)
+
+    def predict_each(
+        self, videos: Iterable[str | Path], **options: Any
+    ) -> Iterator[tuple[str | Path, Prediction | BadVideoError]]:
+        """Classify several videos, one after the other, with the options of `predict`.
+
+        A video that cannot be used has its `BadVideoError` in place of a prediction, and the next one follows.
+        """
+        for video in videos:
+            try:
+                yield video, self.predict(video, **options)
+            except BadVideoError as error:
+                yield video, error
+
+    def watch(
+        self,
+        frames: Iterable[NDArray[np.uint8]],
+        *,
+        fps: float,
+        window_seconds: float = 4.0,
+        stride_seconds: float | None = None,
+    ) -> Iterator[tuple[float, Prediction]]:
+        """Classify a stream that need not end, as of a camera: frames uint8 [H, W, 3], RGB, `fps` a second.
+
+        As soon as a window is full, and every `stride_seconds` from then on (half a window unless given), yield its end
+        in seconds and the prediction for its frames. Nothing older than a window is kept.
+
+        Raises:
+            BadVideoError: the networks give no finite scores.
+            InputError: an impossible window, or frames of another form.
+        """
+        check_window(window_seconds, stride_seconds)
+        stride = window_seconds / 2 if stride_seconds is None else stride_seconds
+        recent = deque[NDArray[np.uint8]](maxlen=frames_in(window_seconds, fps))
+        due = recent.maxlen
+        for number, frame in enumerate(frames, 1):
+            recent.append(frame)
+            if number == due:
+                yield number / fps, self.predict(np.stack(recent), fps=fps)
+                due = number + max(1, round(stride * fps))
 
     def features(
         self, video: str | Path | NDArray[np.uint8], stream: str, *, fps: float = 0.0

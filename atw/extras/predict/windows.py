@@ -26,6 +26,16 @@ def check_window(window_seconds: float | None, stride_seconds: float | None) -> 
             raise InputError(f"the {name} is {seconds:g} s; give a number above 0")
 
 
+def frames_in(window_seconds: float, fps: float) -> int:
+    """Return how many frames a window has on average; raise InputError if they are fewer than two."""
+    length = round(window_seconds * fps)
+    if length < 2:
+        raise InputError(
+            f"a window of {window_seconds:g} s has {length} frames at {fps:g} frames/s and needs 2: take a longer one"
+        )
+    return length
+
+
 def windows(times: Times, *, window_seconds: float, stride_seconds: float | None) -> list[Span]:
     """Windows that together cover a video; the last one ends with it, however near the one before.
 
@@ -36,12 +46,7 @@ def windows(times: Times, *, window_seconds: float, stride_seconds: float | None
     Raises:
         InputError: the window has fewer than two frames of this video on average, so no motion.
     """
-    fps = times.frames / times.seconds
-    length = round(window_seconds * fps)
-    if length < 2:
-        raise InputError(
-            f"a window of {window_seconds:g} s has {length} frames at {fps:g} frames/s and needs 2: take a longer one"
-        )
+    length = frames_in(window_seconds, times.frames / times.seconds)
     if window_seconds >= times.seconds or length >= times.frames:
         return [Span(0, times.frames)]
     starts = _starts(times, window_seconds, window_seconds / 2 if stride_seconds is None else stride_seconds)

@@ -23,7 +23,7 @@ _FULL = 2.0  # times the average weight: full colour, unless a weight is larger
 
 
 @dataclass(frozen=True)
-class Clip:
+class PlayedClip:
     """Some seconds of a video.
 
     Args:
@@ -43,7 +43,7 @@ class Clip:
     bars: dict[str, list[float]]
 
 
-def clip_of(stored: StoredVideo, curves: Mapping[str, Curve], looking: str) -> Clip | None:
+def clip_of(stored: StoredVideo, curves: Mapping[str, Curve], looking: str) -> PlayedClip | None:
     """Return the clip of a scored video: the seconds around its largest weight if it is long.
 
     Args:
@@ -67,7 +67,7 @@ def clip_of(stored: StoredVideo, curves: Mapping[str, Curve], looking: str) -> C
     address = f"data:video/webm;base64,{base64.b64encode(film).decode('ascii')}"
     whole = last - first + 1 == times.frames
     bars = {stream: _shares(curve, start, end) for stream, curve in curves.items()}
-    return Clip(address, jpeg_address(images[len(images) // 2]), start, end, whole, bars)
+    return PlayedClip(address, jpeg_address(images[len(images) // 2]), start, end, whole, bars)
 
 
 def _stretch(times: Times, curve: Curve) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from atw.extras.report.charts import (
     spread,
     stream_line,
 )
-from atw.extras.report.clips import Clip, clip_of
+from atw.extras.report.clips import PlayedClip, clip_of
 from atw.extras.report.inputs import ReportInputs
 from atw.shards import Shard, dequantise
 from atw.videos.times import Times
@@ -50,7 +50,7 @@ class AttentionVideo:
 
     video: str
     title: str
-    clip: Clip | None
+    clip: PlayedClip | None
     frames: list[Picture]
 
 
@@ -198,7 +198,7 @@ class Mistake:
     label_probability: float
     predicted_probability: float
     streams: dict[str, StreamOpinion]
-    clip: Clip | None
+    clip: PlayedClip | None
     frames: list[Picture]
     flow: list[FlowPictures]
 
