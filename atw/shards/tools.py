@@ -56,12 +56,12 @@ def find(paths: Sequence[Path]) -> list[Path]:
 
 
 def _foreign_kind(path: Path) -> str | None:
-    """Name the kind of an HDF5 file that is not a shard; None for a shard and for a file that cannot be opened."""
+    """Name the kind of a file that is not a shard; None for a shard, and for an .h5 file that cannot be opened."""
     try:
         with open_file(path) as file:
             names = set(file.attrs)
     except DAMAGE:
-        return None
+        return None if path.suffix == ".h5" or not path.is_file() else "a file of another kind"
     if _MARK in names:
         return None
     return "a score file" if "subset" in names else "an HDF5 file of another kind"

@@ -26,8 +26,10 @@ from atw.videos.times import NO_TIMES, Clock, Times, mean_rate
 
 Frame = NDArray[np.uint8]
 
-# A video must be one self-contained file: these formats name other files, and tty draws any text.
+# A video must be one self-contained file: these formats name other files, and tty draws any text. libav must not even
+# open them: it waits without end for what a live list (.m3u8) says next.
 _NO_VIDEOS = {"concat", "dash", "hls", "imf", "image2", "tty", "webm_dash_manifest"}
+_FORMATS = ",".join(sorted({name for names in av.formats_available for name in names.split(",")} - _NO_VIDEOS))
 _DAMAGED_SHARE = 0.1  # if more is damaged, and more than the few frames that may be missing, the video is not used
 _PACKETS_PER_FRAME = 4  # at most: fields, pictures for reference only, and those that cannot be decoded
 MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
@@ -273,18 +275,16 @@ def _inner_pixels(max_pixels: int) -> str:
 def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
     try:
         # An absolute path is never mistaken for a protocol.
-        container = av.open(
+        return av.open(
             str(path.absolute()),
             metadata_errors="replace",
-            container_options={"protocol_whitelist": "file"},
+            container_options={"protocol_whitelist": "file", "format_whitelist": _FORMATS},
             options={"max_pixels": _inner_pixels(max_pixels)},
         )
+    except av.error.ArgumentError:  # so libav says of a format that is not allowed
+        raise BadVideoError("not a video but text, or a list of other files") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadVideoError(f"not a video: {_reason(error)}") from None
-    if _NO_VIDEOS & set(container.format.name.split(",")):
-        container.close()
-        raise BadVideoError(f"not a video but a {container.format.name} file")
-    return container
 
 
 def _video_stream(

@@ -172,7 +172,12 @@ def test_only_shards_are_judged(tmp_path: Path, shards: dict[str, Stored], caplo
         run = call("verify", tmp_path)
         assert (run.exit_code, run.stdout, run.stderr) == (0, "4 shards are whole\n", "")
     assert f"in {tmp_path}, 2 HDF5 files are not shards and are left out, first {scores} is a score file" in caplog.text
-    for path, what in ((scores, "a score file"), (other, "an HDF5 file of another kind")):
+    notes = tmp_path / "model.pt"
+    notes.write_bytes(b"PK\3\4")  # healthy, for all we know
+    (tmp_path / "cut.h5").write_bytes(b"")
+    kinds = {scores: "a score file", other: "an HDF5 file of another kind", notes: "a file of another kind"}
+    assert find([tmp_path / "cut.h5"]) == [tmp_path / "cut.h5"]  # damaged, and said to be so
+    for path, what in kinds.items():
         with pytest.raises(InputError, match=rf"{path} is {what} and not a shard; give shards"):
             find([tmp_path / "shards", path])
     with pytest.raises(InputError, match=r"results holds no shard; .*scores.h5 is a score file; give another one"):

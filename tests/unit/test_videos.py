@@ -223,6 +223,20 @@ def test_what_is_no_video_is_named(tmp_path: Path, sound: Sound, kind: str, suff
     assert reason(path).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("v.txt", "hello\n" * 1000),
+        ("v.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.ts\n"),  # live: libav would wait for more
+        ("v.ffconcat", "ffconcat version 1.0\nfile other.ts\n"),
+    ],
+)
+def test_text_and_lists_of_files_are_not_opened(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    (tmp_path / "other.ts").write_bytes(b"")
+    assert reason(tmp_path / name) == "not a video but text, or a list of other files"
+
+
 def test_a_file_whose_index_is_cut_off_is_no_video(tmp_path: Path, moving_frames: MovingFrames) -> None:
     content = encode(tmp_path / "v.mp4", moving_frames(10), "libx264")
     (tmp_path / "v.mp4").write_bytes(content[: len(content) // 2])
