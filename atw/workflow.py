@@ -21,7 +21,7 @@ CONFIG = Path("config.yaml")
 _CONFIGURATION = ("--configfile", "--configfiles")
 _ELSEWHERE = (*_CONFIGURATION, "--directory", "-d")
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-_REFUSAL = "ATW_REFUSAL"  # the variable with the path of the file through which a refusal comes back
+REFUSAL = "ATWREFUSAL"  # the variable with the path of the file through which a refusal comes back
 _SIMILAR = 3  # targets in a message
 ESTIMATE = "ATW_ESTIMATE"
 """The variable that says to the workflow that nothing will run: `atw plan` asks what would be made."""
@@ -105,7 +105,7 @@ def shown(options: Sequence[str]) -> bool:
 
 def refuse(message: str) -> bool:
     """Tell the `atw run` that started this process, if any, what it has to say in place of Snakemake's messages."""
-    path = os.environ.get(_REFUSAL)
+    path = os.environ.get(REFUSAL)
     if path and not Path(path).exists():
         with contextlib.suppress(OSError):  # a job on another machine inherits the variable, and not the folder
             Path(path).write_text(message, encoding="utf-8")
@@ -114,7 +114,7 @@ def refuse(message: str) -> bool:
 
 def refused() -> bool:
     """Whether `refuse` was called in this run."""
-    return Path(os.environ.get(_REFUSAL, "")).is_file()
+    return Path(os.environ.get(REFUSAL, "")).is_file()
 
 
 def profile_names() -> list[str]:
@@ -186,7 +186,7 @@ def _attended(line: Sequence[str], refusal: Path) -> int:
     caught: list[int] = []
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as under nohup
         signal.signal(signal.SIGINT, lambda number, _: caught.append(number))
-    child = subprocess.Popen(line, env={**environment(), _REFUSAL: str(refusal)}, preexec_fn=_end_with_parent)
+    child = subprocess.Popen(line, env={**environment(), REFUSAL: str(refusal)}, preexec_fn=_end_with_parent)
     signal.signal(signal.SIGTERM, lambda number, _: child.send_signal(number))
     status = child.wait()
     if caught:

@@ -209,8 +209,7 @@ def write_for_videos(root: Path) -> None:
     print("\nmeasuring how long it will take ...", flush=True)
     found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
     print(f"about {estimate.duration(found.elapsed_hours)}; `atw plan {target}` says for what\n\nnext:")
-    if _lacks_weights(backbone):
-        print(f"  atw weights {backbone}")
+    _print_weights(backbone)
     print("  atw run")
 
 
@@ -223,12 +222,12 @@ def _write(text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _lacks_weights(backbone: str) -> bool:
+def _print_weights(backbone: str) -> None:
+    """Print the command that fetches the weights of a network, if they are not at hand."""
     try:
         imagenet.find_weights(imagenet.default_weights(backbone), backbone)
     except InputError:
-        return True
-    return False
+        print(f"  atw weights {backbone}")
 
 
 def write_for_published(name: str) -> None:
@@ -243,10 +242,13 @@ def write_for_published(name: str) -> None:
         raise InputError(f"no dataset {name!r} is known; there are {', '.join(known)}. For others: `atw init FOLDER`")
     text = yaml.safe_dump({"datasets": {name: known[name]}}, sort_keys=False)
     _write(f"# Written by `atw init`; docs/datasets.md says what {name} needs.\n{text}")
-    location = config.location(config.load(yaml.safe_load(text)), name)
-    print(f"wrote config.yaml; the videos belong into {location.root}, the lists into {known[name]['lists']}")
-    target = workflow.result(name)
-    print(f"next:\n  atw plan {target}\n  atw run")
+    settings = config.load(yaml.safe_load(text))
+    root = config.location(settings, name).root
+    print(f"wrote config.yaml; the videos belong into {root}, the lists into {known[name]['lists']}\nnext:")
+    if isinstance(settings.dataset(name), config.DownloadableDataset) and not Path(root).exists():
+        print(f"  atw run data/downloads/{name}.json")
+    _print_weights(config.effective(settings, name, "rgb").model.backbone)
+    print(f"  atw plan {workflow.result(name)}\n  atw run")
 
 
 def published() -> dict[str, dict[str, Any]]:

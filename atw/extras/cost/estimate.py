@@ -3,6 +3,7 @@
 import math
 import os
 import subprocess
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -108,11 +109,17 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
     """Ask Snakemake, in the working folder, which files it would make for a target. Nothing is made.
 
     Raises:
-        InputError: Snakemake does not know the target, or refuses it; the message passes on its reason.
+        InputError: nothing makes the target, or an input is wrong.
     """
     command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
-    given = os.environ | {workflow.ESTIMATE: "1"}
-    run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=given)
+    with tempfile.TemporaryDirectory() as folder:
+        refusal = Path(folder) / "refusal"
+        given = os.environ | {workflow.ESTIMATE: "1", workflow.REFUSAL: str(refusal)}
+        run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=given)
+        if run.returncode and refusal.exists():
+            raise InputError(refusal.read_text(encoding="utf-8"))
+    if "MissingRuleException" in run.stderr:
+        raise InputError(workflow.unknown_target(target))
     if run.returncode:
         # The text before the reason is the same in every run, the text after it names lines of the workflow.
         reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0]
