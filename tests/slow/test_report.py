@@ -1,6 +1,8 @@
 """The page of a result in a real browser: the demo's, and one of four hundred classes."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,16 +10,17 @@ from typing import Any
 import psutil
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from atw.extras.report.page import render
 from atw.extras.report.videos import ATTENTION_VIDEOS, MISTAKES
 from atw.train.ray.cluster import still_there
+from benchmarks.page_pictures import PROGRAMS
 from tests.rules.conftest import Workplace
 from tests.unit.reported import MANY, many_classes
 from tests.unit.stored import WriteShard
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PAPER_PX = 690  # 180 mm and a little
 PHONE, DESK = (390, 844), (1100, 900)
 FIGURES = {"headline", "classes", "confusion", "training-loss", "training-accuracy", "surface", "attention"}
@@ -225,6 +228,21 @@ def test_figures_follow_the_theme_and_paper(large_page: Path, opened: Open) -> N
     wait_until(lambda colour, width: colour == light and width < PAPER_PX)
     page.evaluate("void dispatchEvent(new Event('afterprint'))")
     wait_until(lambda colour, width: colour != light and width == wide)
+
+
+def test_the_manual_has_pictures_of_the_page(large_page: Path, browser: Browser, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.page_pictures"]
+    subprocess.run([*command, large_page, tmp_path / "pictures"], check=True, timeout=120)
+    sizes = {}
+    for path in (tmp_path / "pictures").iterdir():
+        assert path.stat().st_size < 100_000
+        with Image.open(path) as picture:
+            sizes[path.name] = picture.size
+    assert sizes["page.webp"] == (900, 1000)
+    assert 700 < sizes["over-time.webp"][0] < 900
+    assert len(sizes) == 2
+    missing = subprocess.run([*command, tmp_path / "none.html", tmp_path], capture_output=True, text=True)
+    assert (missing.returncode, "none.html does not exist" in missing.stderr) == (2, True)
 
 
 def test_the_keyboard_reaches_everything(large_page: Path, opened: Open) -> None:
