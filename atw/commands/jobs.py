@@ -251,7 +251,9 @@ def attention(
     count: Annotated[
         int, typer.Option(min=1, max=50, help="number of random videos, among those classified correctly")
     ] = 4,
-    stream: Annotated[str, typer.Option(help="stream whose weights are above the frames; default: the first")] = "",
+    stream: Annotated[
+        str, typer.Option(help="stream with its weights above the frames; default: the least uniform")
+    ] = "",
     settings: SettingsText = "{}",
 ) -> None:
     """Draw the attention of a split (.png), and write its numbers (.json).

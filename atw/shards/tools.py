@@ -42,7 +42,7 @@ def find(paths: Sequence[Path]) -> list[Path]:
     the first of them is named. A .h5 file that cannot be opened is kept, because it may be a damaged shard.
 
     Raises:
-        InputError: a path does not exist or is another HDF5 file, or a folder cannot be read or holds no shard.
+        InputError: a path does not exist or is another file, or a folder cannot be read or holds no shard.
     """
     found: dict[str, Path] = {}
     for path in paths:
@@ -61,7 +61,7 @@ def _foreign_kind(path: Path) -> str | None:
         with open_file(path) as file:
             names = set(file.attrs)
     except DAMAGE:
-        return None if path.suffix == ".h5" or not path.is_file() else "a file of another kind"
+        return None if path.is_file() and path.suffix.lower() in (".h5", ".hdf5") else "a file of another kind"
     if _MARK in names:
         return None
     return "a score file" if "subset" in names else "an HDF5 file of another kind"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from numpy.typing import NDArray
 
 from atw.config import FieldSettings, Fit, FrameSettings
@@ -33,6 +34,17 @@ _FORMATS = ",".join(sorted({name for names in av.formats_available for name in n
 _DAMAGED_SHARE = 0.1  # if more is damaged, and more than the few frames that may be missing, the video is not used
 _PACKETS_PER_FRAME = 4  # at most: fields, pictures for reference only, and those that cannot be decoded
 MAX_SECONDS = 3600.0  # of processor time: no clip needs minutes, a hostile file could need days
+
+
+def _name_unknown(kind: type[Type], value: int) -> Type:
+    """Let PyAV pass over side data that libav knows and it does not, as EXIF, in place of a ValueError."""
+    unknown = object.__new__(kind)
+    unknown._name_ = f"UNKNOWN_{value}"
+    unknown._value_ = value  # type: ignore[assignment]
+    return unknown
+
+
+Type._missing_ = classmethod(_name_unknown)  # type: ignore[assignment,method-assign]
 
 
 class BadVideoError(Exception):
@@ -143,10 +155,10 @@ def expected_times(path: Path, *, max_pixels: int, max_frames: int, picture_stre
     What `read` finds if every packet holds one frame and none is damaged. None if there is nothing to tell it from; why
     is for `read` to say.
     """
-    if not path.is_file():
-        return None  # a pipe would never end
     shown: list[tuple[float | None, float]] = []
     try:
+        if not path.is_file():
+            return None  # a pipe would never end
         with _open(path, max_pixels) as container:
             stream = _video_stream(container, path, Audit(), picture_stream, max_pixels)
             rate, timed = containers.given_rate(container, stream), containers.has_times(container)
@@ -228,7 +240,10 @@ class _Findings:
 
 def _as_shown(frame: av.VideoFrame, findings: _Findings) -> Frame:
     """Return a frame as BGR, turned and mirrored by quarter turns as its header says."""
-    image: Frame = frame.to_ndarray(format="bgr24")
+    try:
+        image: Frame = frame.to_ndarray(format="bgr24")
+    except (av.error.FFmpegError, OSError) as error:
+        raise BadVideoError(f"its colours cannot be converted: {_reason(error)}") from None
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return image
@@ -258,8 +273,8 @@ def _check_file(path: Path, audit: Audit) -> None:
             raise BadVideoError("empty file")
     except FileNotFoundError:
         raise BadVideoError("missing file") from None
-    except OSError as error:
-        raise BadVideoError(f"unreadable file: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise BadVideoError(f"unreadable file: {getattr(error, 'strerror', error)}") from None
 
 
 def _check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -282,7 +297,7 @@ def _open(path: Path, max_pixels: int) -> av.container.InputContainer:
             options={"max_pixels": _inner_pixels(max_pixels)},
         )
     except av.error.ArgumentError:  # so libav says of a format that is not allowed
-        raise BadVideoError("not a video but text, or a list of other files") from None
+        raise BadVideoError("not a video: a picture, text, raw pixels, a list of files, or a damaged header") from None
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise BadVideoError(f"not a video: {_reason(error)}") from None
 
@@ -332,6 +347,7 @@ def _decode(
     """
     packets = container.demux()
     seconds = 0.0
+    ended = False
     while True:
         start = time.thread_time()
         packet = None
@@ -342,11 +358,17 @@ def _decode(
                 return
             if packet.stream is stream:
                 findings.pictures.feed(packet)
+                ended = not packet.buffer_ptr
                 # An empty packet of Theora says "as before"; the last packet, without a buffer, ends the decoding.
-                frames = [] if packet.buffer_ptr and not packet.size else list(packet.decode())
+                frames = [] if not ended and not packet.size else list(packet.decode())
                 findings.add_packet(packet, frames)
             else:
                 findings.add_other(packet)
+        except IndexError:  # a stream that begins late, which PyAV does not know
+            if ended:
+                return
+            packets = container.demux(list(container.streams))
+            continue
         except (av.error.FFmpegError, OSError):
             if packet is None or findings.pictures.fail():
                 findings.add_error()

@@ -180,6 +180,14 @@ def test_a_clip_plays_above_its_attention(large_page: Path, opened: Open) -> Non
     page.wait_for_timeout(200)
     assert film.evaluate("(film) => film.currentTime") == pytest.approx(3 / 25, abs=0.01)
     assert clip.evaluate(at) == pytest.approx(50, abs=2)
+    unplayed = clips.nth(1)
+    unplayed.locator(".looked").click()
+    for _ in range(100):
+        if unplayed.locator("video").evaluate("(film) => film.readyState > 1 && film.currentTime > 0"):
+            break
+        page.wait_for_timeout(50)
+    else:
+        raise AssertionError("a click below a clip that has not played shows nothing")
 
 
 def test_all_test_videos_can_be_searched_sorted_and_filtered(large_page: Path, opened: Open) -> None:

@@ -23,7 +23,7 @@ from atw.extras.predict.predictor import Predictor
 from atw.files import InputError
 from atw.flow import cuda, engine
 from atw.model.modelfile import TrainedModel, load_model
-from atw.videos.decode import Audit, read
+from atw.videos.decode import Audit, BadVideoError, read
 from tests.conftest import _moving_frames
 from tests.unit.encoded import encode
 from tests.unit.trained import TEST_VIDEOS, Trained
@@ -160,7 +160,6 @@ def test_json(trained: Trained, predictor: Any) -> None:
         (float("inf"), None, "the window is inf s"),
         (1.0, 0.0, "the stride is 0 s"),
         (None, 1.0, "a stride of 1 s without a window"),
-        (0.04, None, r"0\.04 s has 1 frames at 25"),
     ],
 )
 def test_impossible_windows(
@@ -168,6 +167,11 @@ def test_impossible_windows(
 ) -> None:
     with pytest.raises(InputError, match=message):
         predictor.predict(trained.root / "left/1.avi", window_seconds=window, stride_seconds=stride)
+
+
+def test_a_window_too_short_for_a_video_costs_that_video(predictor: Any, trained: Trained) -> None:
+    with pytest.raises(BadVideoError, match=r"a window of 0\.04 s has 1 frames at 25 frames/s and needs 2"):
+        predictor.predict(trained.root / "left/1.avi", window_seconds=0.04)
 
 
 # The folder of a split

@@ -19,6 +19,7 @@ import torch
 from typer.testing import CliRunner
 
 from atw.commands import app
+from atw.extras.drawing.scored_videos import lanes
 from atw.extras.predict.asked import asked_videos, check_render
 from atw.extras.predict.told import told
 from atw.files import InputError
@@ -85,7 +86,8 @@ def test_render(trained: Trained, tmp_path: Path, name: str, options: list[str])
         assert cv2.imread(str(out)).std() > 10
         return
     audit = Audit()
-    height = 384 + 12 * bool(segments)  # a row of bars
+    rows = {*lanes([(one["start_seconds"], one["end_seconds"]) for one in segments])}
+    height = 384 + 12 * len(rows)  # of bars
     frames = list(read(out, audit, width=320, height=height, max_pixels=10**6, max_frames=100))
     assert (audit.decoded, audit.fps, audit.width, audit.height) == (30, 25.0, 320, height)
     # The line that shows the moment goes from left to right, in the part below the frame.
@@ -94,7 +96,8 @@ def test_render(trained: Trained, tmp_path: Path, name: str, options: list[str])
     assert (np.diff(columns) > 0).mean() > 0.9
     if not segments:
         return
-    bars = np.stack(frames)[:, 267:273].mean(axis=(0, 1, 3)) > 100  # [320]
+    rows_of_bars = [np.stack(frames)[:, 267 + 12 * row : 273 + 12 * row].mean(axis=(0, 1, 3)) for row in rows]
+    bars = np.max(rows_of_bars, axis=0) > 100  # [320]
     shown = np.zeros(320, bool)
     for one in segments[:5]:
         shown[round(one["start_seconds"] / 1.2 * 319) : round(one["end_seconds"] / 1.2 * 319) + 1] = True

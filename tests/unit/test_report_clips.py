@@ -13,6 +13,7 @@ from atw.extras.drawing.scored_videos import StoredVideo, looking_stream
 from atw.extras.report.clips import LONGEST_S, MOST_FRAMES, STOPS, PlayedClip, clip_of
 from atw.extras.report.page import render
 from atw.shards import Shard
+from atw.videos.times import Times
 from tests.unit.reported import many_classes
 from tests.unit.scored import scored
 from tests.unit.stored import WriteShard
@@ -58,13 +59,46 @@ def test_a_long_video_shows_the_seconds_around_its_largest_weight(
     tmp_path: Path, write_shard: WriteShard, heaviest_s: float, start: float
 ) -> None:
     clip = long_video(tmp_path, write_shard, 40, heaviest_s)
-    assert (clip.start, clip.end) == pytest.approx((start, start + LONGEST_S), abs=1 / FPS)
+    assert (clip.start, clip.end) == pytest.approx((start, start + LONGEST_S))
     assert not clip.whole
     frames = frames_of(clip)
     assert len(frames) == MOST_FRAMES
     assert float(frames[-1].time or 0) == pytest.approx(LONGEST_S, abs=3 / FPS)
     largest = clip.start + np.argmax(clip.bars["rgb"]) / (STOPS - 1) * LONGEST_S
     assert largest == pytest.approx(heaviest_s, abs=0.5)
+
+
+@pytest.mark.parametrize("heaviest_s", [2.0, 50.0, 107.0])
+def test_a_pause_does_not_make_a_clip_longer(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch, heaviest_s: float
+) -> None:
+    """Of a video whose 50th frame is shown for a hundred seconds."""
+    path = tmp_path / "00000.h5"
+    write_shard(path, "rgb", {"video 0": 100})
+    edges = np.concatenate([np.arange(51) / 10, 105 + np.arange(1, 51) / 10])
+    monkeypatch.setattr(Shard, "times", lambda *_: Times(edges, "file"))
+    with Shard(path) as shard:
+        stored = StoredVideo(path, shard.entries[0])
+    seconds = np.array([1.0, heaviest_s, 109.0])
+    clip = clip_of(stored, {"rgb": (seconds, np.array([0.1, 0.8, 0.1]))}, "rgb")
+    assert clip is not None
+    assert clip.end - clip.start == pytest.approx(LONGEST_S)
+    assert clip.start <= heaviest_s <= clip.end
+    *_, last = frames_of(clip)
+    assert float(last.time or 0) + (0.1 if heaviest_s > 100 else 0) <= LONGEST_S
+
+
+def test_frames_of_an_uneven_video_are_chosen_by_time(
+    tmp_path: Path, write_shard: WriteShard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "00000.h5"
+    write_shard(path, "rgb", {"video 0": 611})
+    edges = np.concatenate([np.arange(601) / 600, 1 + np.arange(1, 12)])  # a second of 600 frames, then eleven frames
+    monkeypatch.setattr(Shard, "times", lambda *_: Times(edges, "file"))
+    with Shard(path) as shard:
+        clip = clip_of(StoredVideo(path, shard.entries[0]), {"rgb": (np.array([6.0]), np.array([1.0]))}, "rgb")
+    assert clip is not None
+    assert len([frame for frame in frames_of(clip) if (frame.time or 0) > 0.99]) == 11
 
 
 def test_the_average_weight_has_half_of_the_colour(tmp_path: Path, write_shard: WriteShard) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from atw.videos import decode as decoder
+from atw.videos.decode import Audit, read
 from tests.unit.encoded import BASES, COUNT, HEIGHT, NEVER_HANGS, WIDTH, Image, Sound, decode, encode, reason
 
 MovingFrames = Callable[..., list[Image]]
@@ -234,7 +236,65 @@ def test_what_is_no_video_is_named(tmp_path: Path, sound: Sound, kind: str, suff
 def test_text_and_lists_of_files_are_not_opened(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
     (tmp_path / "other.ts").write_bytes(b"")
-    assert reason(tmp_path / name) == "not a video but text, or a list of other files"
+    assert reason(tmp_path / name).startswith("not a video: a picture, text, raw pixels, a list of files, or ")
+
+
+def test_a_name_that_no_file_can_have_is_a_bad_video(tmp_path: Path) -> None:
+    for name in ("v" * 300, "v\0.avi"):
+        assert reason(tmp_path / name).startswith("unreadable file: ")
+
+
+def test_exif_in_the_frames_is_passed_over(tmp_path: Path, moving_frames: MovingFrames) -> None:
+    """PyAV does not know this kind of side data; the turn beside it counts all the same."""
+    frames = moving_frames(4)
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)  # to be turned by a quarter
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    block = b"\xff\xe1" + struct.pack(">H", 2 + len(exif)) + exif
+    with av.open(str(tmp_path / "v.avi"), "w") as film:
+        stream: Any = film.add_stream("mjpeg", rate=25, width=64, height=48, pix_fmt="yuvj420p")
+        for frame in frames:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")):
+                content = bytes(packet)
+                written = av.Packet(content[:2] + block + content[2:])
+                written.stream, written.pts, written.dts = stream, packet.pts, packet.dts
+                written.time_base, written.is_keyframe = packet.time_base, True
+                film.mux(written)
+    audit = Audit()
+    shown = list(read(tmp_path / "v.avi", audit, width=48, height=64, max_pixels=10**6, max_frames=9))
+    assert (len(shown), audit.width, audit.height, audit.repaired) == (4, 48, 64, [])
+    assert np.abs(shown[0].astype(int) - np.rot90(frames[0], -1)).mean() < 12
+
+
+def test_colours_that_cannot_be_converted_are_a_bad_video(tmp_path: Path, moving_frames: MovingFrames) -> None:
+    with av.open(str(tmp_path / "v.mp4"), "w") as film:
+        stream: Any = film.add_stream("libx264", rate=25, width=64, height=48, pix_fmt="yuv420p")
+        stream.codec_context.colorspace = 8  # YCgCo
+        for frame in [*moving_frames(4), None]:
+            film.mux(stream.encode(None if frame is None else av.VideoFrame.from_ndarray(frame, format="bgr24")))
+    assert reason(tmp_path / "v.mp4") == "its colours cannot be converted: Operation not supported"
+
+
+def test_sound_that_begins_late_costs_no_frame(tmp_path: Path) -> None:
+    """After what libav looks at to find the streams: a recording to which another with sound was appended."""
+    noise = np.random.default_rng(0)
+    for name, count, sound in (("silent", 160, False), ("loud", 20, True)):
+        with av.open(str(tmp_path / name), "w", format="vob") as film:
+            stream: Any = film.add_stream("mpeg2video", rate=25, width=320, height=240, pix_fmt="yuv420p")
+            stream.bit_rate = 20_000_000
+            late: Any = film.add_stream("mp2", rate=44100) if sound else None
+            for _ in range(count):
+                picture = noise.integers(0, 256, (240, 320, 3), np.uint8)
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            film.mux(stream.encode(None))
+            if late:
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 2304), np.int16), format="s16", layout="stereo")
+                silence.sample_rate = 44100
+                film.mux([*late.encode(silence), *late.encode(None)])
+    (tmp_path / "v.mpg").write_bytes(b"".join((tmp_path / name).read_bytes() for name in ("silent", "loud")))
+    assert (tmp_path / "silent").stat().st_size > 5_000_000
+    audit = Audit()
+    shown = list(read(tmp_path / "v.mpg", audit, width=32, height=24, max_pixels=10**6, max_frames=999))
+    assert len(shown) >= 178
 
 
 def test_a_file_whose_index_is_cut_off_is_no_video(tmp_path: Path, moving_frames: MovingFrames) -> None:

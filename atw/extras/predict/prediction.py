@@ -110,8 +110,9 @@ class Prediction:
         for name, one in self.streams.items():
             across = one.seconds / self.times.seconds * width
             up = height - one.attention * len(one.attention) / highest * (height - 4)
-            points = " ".join(f"{x:.1f},{y:.1f}" for x, y in zip(across, up, strict=True))
-            lines.append(f'<polyline points="{points}" fill="none" stroke="{COLOURS[name]}" stroke-width="2"/>')
+            points = [f"{x:.1f},{y:.1f}" for x, y in zip(across, up, strict=True)]
+            drawn = f'fill="none" stroke="{COLOURS[name]}" stroke-width="2" stroke-linecap="round"'
+            lines.append(f'<polyline points="{" ".join([*points, points[-1]])}" {drawn}/>')  # one point alone is seen
             names.append(f'<span style="color: {COLOURS[name]}">{name}</span>')
         return (
             f'<svg width="{width}" height="{height}" role="img" aria-label="attention over time">{"".join(lines)}</svg>'
@@ -120,7 +121,8 @@ class Prediction:
 
     def show(self) -> None:
         """Show classes and attention: drawn in a notebook, in words elsewhere. For use within loops and functions."""
-        if "ipykernel" in sys.modules:
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        if hasattr(shell, "kernel"):
             import_module("IPython.display").display(self)
         else:
             from atw.extras.predict.told import told  # which reads predictions

@@ -22,14 +22,14 @@ from atw.extras.predict.card import save
 from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
-from atw.extras.predict.video import FileVideo, FramesInMemory, Video
+from atw.extras.predict.video import FileVideo, FramesInMemory, Video, check_rate
 from atw.extras.predict.windows import (
     Span,
     check_window,
-    frames_in,
     middle_seconds,
     seconds_of,
     stacks,
+    too_short,
     windows,
 )
 from atw.files import InputError
@@ -177,13 +177,13 @@ class Predictor:
         return self._prediction(given.name if isinstance(given, FramesInMemory) else str(video), audit, plans, scores)
 
     def predict_each(
-        self, videos: Iterable[str | Path], **options: Any
+        self, videos: str | Path | Iterable[str | Path], **options: Any
     ) -> Iterator[tuple[str | Path, Prediction | BadVideoError]]:
         """Classify several videos, one after the other, with the options of `predict`.
 
         A video that cannot be used has its `BadVideoError` in place of a prediction, and the next one follows.
         """
-        for video in videos:
+        for video in [videos] if isinstance(videos, str | Path) else videos:
             try:
                 yield video, self.predict(video, **options)
             except BadVideoError as error:
@@ -200,18 +200,24 @@ class Predictor:
         """Classify a stream that need not end, as of a camera: frames uint8 [H, W, 3], RGB, `fps` a second.
 
         As soon as a window is full, and every `stride_seconds` from then on (half a window unless given), yield its end
-        in seconds and the prediction for its frames. Nothing older than a window is kept.
+        in seconds and the prediction for its frames. A stream that ends before a window is full has none. Nothing older
+        than a window is kept.
 
         Raises:
             BadVideoError: the networks give no finite scores.
             InputError: an impossible window, or frames of another form.
         """
         check_window(window_seconds, stride_seconds)
+        check_rate(fps)
+        due = round(window_seconds * fps)
+        if due < 2:
+            raise InputError(too_short(window_seconds, fps))
         stride = window_seconds / 2 if stride_seconds is None else stride_seconds
-        recent = deque[NDArray[np.uint8]](maxlen=frames_in(window_seconds, fps))
-        due = recent.maxlen
+        recent = deque[NDArray[np.uint8]](maxlen=due)
         for number, frame in enumerate(frames, 1):
-            recent.append(frame)
+            if recent and np.shape(frame) != recent[-1].shape:
+                raise InputError(f"a frame is {list(np.shape(frame))}, and those before were {list(recent[-1].shape)}")
+            recent.append(np.array(frame))  # a camera may put the next frame into the same memory
             if number == due:
                 yield number / fps, self.predict(np.stack(recent), fps=fps)
                 due = number + max(1, round(stride * fps))
@@ -360,7 +366,7 @@ def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> t
     while True:
         plans = None
         if times:
-            with contextlib.suppress(InputError):  # raised below if it is so of the true times
+            with contextlib.suppress(BadVideoError):  # raised below if it is so of the true times
                 plans = plan(times)
         wanted = {stream: set(one.snippets.ravel().tolist()) for stream, one in plans.streams.items()} if plans else {}
         log.info("%s: %s", name, f"flow, then scores; {len(plans.spans) - 1} windows" if plans else "counting frames")

@@ -1,5 +1,6 @@
 """What is classified: a file, or frames in memory; both give frames at the working size, and their times."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ class FileVideo:
         return read_as_configured(self.path, audit, size.model_copy(update={"max_frames": _MAX_FRAMES}))
 
 
+def check_rate(fps: float) -> None:
+    """Raise InputError for what is no rate of frames."""
+    if not 0 < fps < math.inf:
+        raise InputError(f"fps is {fps}: frames in memory need their rate, in frames per second")
+
+
 @dataclass(frozen=True, eq=False)
 class FramesInMemory:
     """Frames of a camera or of another program.
@@ -71,8 +78,7 @@ class FramesInMemory:
             raise InputError(
                 f"frames are {self.frames.dtype} {list(shape)}; give uint8 [T, H, W, 3], RGB, of at least two frames"
             )
-        if not self.fps > 0:
-            raise InputError(f"fps is {self.fps}: frames in memory need their rate, in frames per second")
+        check_rate(self.fps)
 
     def expected_times(self, size: FrameSettings | FieldSettings) -> Times:
         """Say when the frames are shown, by their rate."""

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from atw.data import sampling
 from atw.files import InputError
+from atw.videos.decode import BadVideoError
 from atw.videos.times import Times
 
 
@@ -26,14 +27,10 @@ def check_window(window_seconds: float | None, stride_seconds: float | None) -> 
             raise InputError(f"the {name} is {seconds:g} s; give a number above 0")
 
 
-def frames_in(window_seconds: float, fps: float) -> int:
-    """Return how many frames a window has on average; raise InputError if they are fewer than two."""
-    length = round(window_seconds * fps)
-    if length < 2:
-        raise InputError(
-            f"a window of {window_seconds:g} s has {length} frames at {fps:g} frames/s and needs 2: take a longer one"
-        )
-    return length
+def too_short(window_seconds: float, fps: float) -> str:
+    """What to say of a window that has fewer than two frames on average."""
+    count = round(window_seconds * fps)
+    return f"a window of {window_seconds:g} s has {count} frames at {fps:g} frames/s and needs 2: take a longer one"
 
 
 def windows(times: Times, *, window_seconds: float, stride_seconds: float | None) -> list[Span]:
@@ -44,9 +41,11 @@ def windows(times: Times, *, window_seconds: float, stride_seconds: float | None
     half a window. A video shorter than the window is one window.
 
     Raises:
-        InputError: the window has fewer than two frames of this video on average, so no motion.
+        BadVideoError: the window has fewer than two frames of this video on average, so no motion.
     """
-    length = frames_in(window_seconds, times.frames / times.seconds)
+    length = round(window_seconds * times.frames / times.seconds)
+    if length < 2:
+        raise BadVideoError(too_short(window_seconds, times.frames / times.seconds))
     if window_seconds >= times.seconds or length >= times.frames:
         return [Span(0, times.frames)]
     starts = _starts(times, window_seconds, window_seconds / 2 if stride_seconds is None else stride_seconds)

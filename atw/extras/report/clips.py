@@ -56,28 +56,35 @@ def clip_of(stored: StoredVideo, curves: Mapping[str, Curve], looking: str) -> P
     """
     with Shard(stored.path) as shard:
         times = shard.times(stored.entry)
-        first, last = _stretch(times, curves[looking])
-        numbers = np.unique(np.linspace(first, last, min(MOST_FRAMES, last - first + 1)).round().astype(int))
-        images = shard.frames(stored.entry, numbers.tolist())
-    start, end = times.stretch(first, last)
-    shown = Times(np.append(times.edges[numbers], end) - start, times.source)
-    film = small_film((_small(image) for image in images), shown)
+        start = _start(times, curves[looking])
+        end = min(start + LONGEST_S, times.seconds)
+        numbers = _frames(times, start, end)
+        shown = Times(np.clip(np.append(times.edges[numbers], end), start, end) - start, times.source)
+        # One at a time: a large frame has 50 MB.
+        film = small_film((_small(shard.frames(stored.entry, [number])[0]) for number in numbers), shown)
+        still = shard.frames(stored.entry, [numbers[len(numbers) // 2]])[0]
     if not film:
         return None
     address = f"data:video/webm;base64,{base64.b64encode(film).decode('ascii')}"
-    whole = last - first + 1 == times.frames
     bars = {stream: _shares(curve, start, end) for stream, curve in curves.items()}
-    return PlayedClip(address, jpeg_address(images[len(images) // 2]), start, end, whole, bars)
+    return PlayedClip(address, jpeg_address(still), start, end, times.seconds <= LONGEST_S, bars)
 
 
-def _stretch(times: Times, curve: Curve) -> tuple[int, int]:
-    """Return the first and the last frame of the clip."""
-    if times.seconds <= LONGEST_S:
-        return 0, times.frames - 1
+def _start(times: Times, curve: Curve) -> float:
+    """Return when the clip starts, seconds."""
     seconds, weights = curve
-    start = float(np.clip(seconds[weights.argmax()] - LONGEST_S / 2, 0, times.seconds - LONGEST_S))
-    inside = np.flatnonzero((times.edges[1:] > start) & (times.edges[:-1] < start + LONGEST_S))
-    return int(inside[0]), int(inside[-1])
+    middle = float(seconds[weights.argmax()])
+    return max(0.0, min(middle - LONGEST_S / 2, times.seconds - LONGEST_S))
+
+
+def _frames(times: Times, start: float, end: float) -> list[int]:
+    """Return the frames that are shown between two times; of many, those at even moments."""
+    inside = np.flatnonzero((times.edges[1:] > start) & (times.edges[:-1] < end))
+    if len(inside) > MOST_FRAMES:
+        moments = np.linspace(start, end, MOST_FRAMES, endpoint=False)
+        inside = np.unique(np.searchsorted(times.edges[1:], moments, side="right"))
+    numbers: list[int] = inside.tolist()
+    return numbers
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -148,15 +148,18 @@ for (const clip of document.querySelectorAll(".clip")) {
   const film = clip.querySelector("video");
   const looked = clip.querySelector(".looked");
   const seconds = Number(clip.dataset.seconds);
+  let next = 0;
   const follow = () => {
+    cancelAnimationFrame(next);
     looked.style.setProperty("--at", `${Math.min(100, (100 * film.currentTime) / seconds)}%`);
     film.classList.toggle("plays", !film.paused);
-    if (!film.paused) requestAnimationFrame(follow);
+    if (!film.paused) next = requestAnimationFrame(follow);
   };
   clip.querySelector("button").addEventListener("click", () => (film.paused ? film.play() : film.pause()));
   for (const event of ["play", "pause", "seeked"]) film.addEventListener(event, follow);
   looked.addEventListener("click", (event) => {
     const place = looked.getBoundingClientRect();
+    film.preload = "auto"; // else nothing is shown before it has played
     film.currentTime = (seconds * (event.clientX - place.left)) / place.width;
     follow();
   });

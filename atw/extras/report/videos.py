@@ -126,9 +126,11 @@ def _attention_over_time(
     above: dict[str, object] = {}
     if detected is not None:
         bars = _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
-        lowest = min([0, *(bar.y[0] for bar in bars)])
-        names = {"tickvals": [lowest / 2, 1], "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
-        span = [lowest - 0.6, 1.6]
+        heights = [bar.y[0] for bar in bars]
+        lowest, highest = min([0, *heights]), max([1, *heights])
+        middles = [lowest / 2, (1 + highest) / 2]
+        names = {"tickvals": middles, "ticktext": ["detected", "actions"], "tickfont": {"size": 11}}
+        span = [lowest - 0.6, highest + 0.6]
         above = {"yaxis2": axis("", domain=[0.8, 1], range=span, showgrid=False, zeroline=False, **names)}
         traces += bars
     return chart(
@@ -145,10 +147,14 @@ def _attention_over_time(
 def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float) -> list[go.Scatter]:
     """The known actions of a video, and what is detected in it: bars on the axis above the curves.
 
-    Detections that overlap are below each other, from height 0. A bar has a point every `step` seconds or less, because
-    only points answer the mouse.
+    Those that overlap have lanes of their own: actions from height 1 up, detections from 0 down. A bar has a point
+    every `step` seconds or less, because only points answer the mouse.
     """
-    bars = [(1, plain(first.classes[label]), segment, "var(--ink)") for label, segment in first.actions.shown_in(row)]
+    known = list(first.actions.shown_in(row))
+    bars = [
+        (1 + lane, plain(first.classes[label]), segment, "var(--ink)")
+        for lane, (label, segment) in zip(lanes([segment for _, segment in known]), known, strict=True)
+    ]
     found = [(one, one.segment) for one in best_detections(detected) if one.segment]
     bars += [
         (-lane, f"{plain(one.label)} {one.score:.2f}", segment, "var(--fused)")
@@ -159,7 +165,7 @@ def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float
         go.Scatter(
             x=seconds.round(3).tolist(),
             y=[height] * len(seconds),
-            name="action" if height == 1 else "detected",
+            name="action" if height > 0 else "detected",
             text=[text] * len(seconds),
             hovertemplate="%{text}",
             mode="lines",
