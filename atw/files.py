@@ -62,7 +62,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     with _explained(path), _only_writer(path):
         if path.exists() and not replace:
-            raise InputError(f"{path} exists already; ask for it to be overwritten, or choose another folder")
+            raise InputError(f"{path} exists already; delete it, or choose another folder")
         with _explained(path, own=True):
             temporary = _beside(path)
             temporary.mkdir()

@@ -78,7 +78,12 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
         print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
-    if not targets and CONFIG.exists() and filecmp.cmp(CONFIG, root() / CONFIG, shallow=False):
+    if (
+        not targets
+        and "--unlock" not in options
+        and CONFIG.exists()
+        and filecmp.cmp(CONFIG, root() / CONFIG, shallow=False)
+    ):
         raise InputError(
             "no target is given, and config.yaml is as it was written; to see the demo, which takes minutes: "
             "`atw run results/demo/split1/fused.json`. For videos of your own, in an empty folder: "

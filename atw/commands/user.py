@@ -237,6 +237,9 @@ def show(
     from atw.evaluate.result import print_result, read_result
 
     if result.is_dir():
+        splits = sorted(result.glob("split*/fused.json"))
+        if splits and not (result / "fused.json").exists():
+            raise InputError(f"{result} has the results of splits; give one, as {splits[0]}")
         result /= "fused.json"
     if as_json:
         print(json_text(read_result(result).to_dict()))

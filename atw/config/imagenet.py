@@ -99,8 +99,9 @@ def missing_weights(path: str | Path, backbone: str) -> str:
     return (
         f"weights file {path} does not exist: "
         + (f"get it by `atw weights {backbone}`, or " if fetched else "")
-        + f"put the ImageNet weights of {backbone} there ({address(files[0])}), or under their own name in {cache()}; "
-        f"or name another file as model.weights in config.yaml; or {scratch}"
+        + f"put the ImageNet weights of {backbone} there ({address(files[0])})"
+        + (f", or under their own name in {cache()}; " if fetched else "; ")
+        + f"or name another file as model.weights in config.yaml; or {scratch}"
     )
 
 

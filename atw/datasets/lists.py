@@ -55,6 +55,11 @@ def _opened(lists: Path, name: str) -> Iterator[io.TextIOWrapper]:
         raise InputError(
             f"list file {lists / name} does not exist: put the dataset's lists there, or correct `lists` in config.yaml"
         ) from None
+    except IsADirectoryError:
+        raise InputError(
+            f"list file {lists / name} is a folder; name a file in it as `lists` in config.yaml, such as "
+            f"{lists / name}/split{{split}}.csv"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"list file {lists / name} cannot be read: {error}") from None
     except csv.Error as error:

@@ -108,12 +108,12 @@ def found_actions(attention: Mapping[str, StreamAttention]) -> Table | None:
         return None
     first = next(iter(known.values()))
     table = Table(
-        title=f"actions of {first.videos} videos, {first.share:.1%} of their snippets; largest: that it is inside"
+        title=f"actions of {first.videos} videos; share: of their snippets that are inside; largest: that it is inside"
     )
-    for name in ("stream", "weights", "inside", "largest", "class probability", "inside", "largest"):
+    for name in ("stream", "share", "weights", "inside", "largest", "class probability", "inside", "largest"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for stream, found in known.items():
         numbers = [(one.auc, one.mass_inside, one.pointing) for one in (found.weights, found.probability)]
         cells = [("" if auc is None else f"{auc:.3f}", f"{mass:.1%}", f"{hits:.1%}") for auc, mass, hits in numbers]
-        table.add_row(stream, *cells[0], *cells[1])
+        table.add_row(stream, f"{found.share:.1%}", *cells[0], *cells[1])
     return table

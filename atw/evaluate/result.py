@@ -358,6 +358,10 @@ def read_summary(path: Path) -> Summary:
 def _read(path: Path, kind: str, model: type[_Content], *, having: str) -> _Content:
     try:
         content = read_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; make it by `atw run {path}`, or correct the path") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; give the {kind} in it") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a result ({error}); give the path of a {kind}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT or having not in content:

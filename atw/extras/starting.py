@@ -1,6 +1,7 @@
 """`atw init`: a config.yaml that fits a folder of videos and this machine, with the reason of each choice."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -187,6 +188,12 @@ def write_for_videos(root: Path) -> None:
     if Path.cwd().is_relative_to(root.resolve()):
         raise InputError(f"{root} gets no files of atw, and this is inside it: work in another folder, an empty one")
     seen, machine = look(root), this_machine()
+    alone = [label for label, count in seen.classes.items() if count == 1]
+    if alone:
+        raise InputError(
+            f"{root}: one video alone cannot be both trained and tested on: {shown(alone)}. Add a video to each such "
+            "class, or take the class away"
+        )
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-_") or "mine"
     name = f"{name}-videos" if name in ("experiments", "tables") else name
     choices = choose(seen, machine)
@@ -207,7 +214,7 @@ def write_for_videos(root: Path) -> None:
         _say(f"  {f'{choice.key}: {choice.value}':{width}}  {choice.why}".rstrip())
     target = workflow.result(name)
     print("\nmeasuring how long it will take ...", flush=True)
-    found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
+    found = _estimate(target, Path("lists", name), machine)
     print(f"about {estimate.duration(found.elapsed_hours)}; `atw plan {target}` says for what\n\nnext:")
     _print_weights(backbone)
     print("  atw run")
@@ -220,6 +227,16 @@ def _say(text: str) -> None:
 def _write(text: str) -> None:
     with atomic_path(workflow.CONFIG) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _estimate(target: str, lists: Path, machine: Machine) -> estimate.Estimate:
+    """Estimate a target without leaving the splits drawn: videos may be added until the first run."""
+    before = [path for path in (lists, lists.parent) if not path.exists()]
+    found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
+    for path in before:
+        if path.exists() and (path == lists or not any(path.iterdir())):
+            shutil.rmtree(path, ignore_errors=True)
+    return found
 
 
 def _print_weights(backbone: str) -> None:

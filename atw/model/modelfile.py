@@ -141,8 +141,12 @@ def load_model(path: Path) -> TrainedModel:
     Raises:
         InputError: no model file, damaged, or of another format version.
     """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the model.pt of a trained stream in it")
     try:
         content = tensorfile.read(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; give the model.pt of a trained stream") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no model file ({error}); train the stream again") from None
     _require_format(path, content)

@@ -110,7 +110,9 @@ class Shard:
         try:
             yield
         except FileNotFoundError:
-            raise InputError(f"shard {self.path} does not exist; the workflow makes it") from None
+            raise InputError(
+                f"shard {self.path} does not exist; the workflow makes it, unless another folder of shards is meant"
+            ) from None
         except (*DAMAGE, zstandard.ZstdError) as error:
             reason = str(error).strip() or type(error).__name__
             raise InputError(f"shard {self.path} is damaged or no shard ({reason}); {REMEDY}") from None

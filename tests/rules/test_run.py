@@ -120,6 +120,8 @@ def test_without_a_target_or_a_config_nothing_of_hours_begins(tmp_path: Path) ->
         assert "error: no target is given" in run.stderr
         assert "`atw run results/demo/split1/fused.json`" in run.stderr
         assert not (tmp_path / "data").exists()
+    unlocked = atw_run(tmp_path, "--", "--unlock")  # after a run was killed
+    assert unlocked.returncode == 0, unlocked.stderr
 
 
 def test_without_a_target_a_single_dataset_gives_its_first_split_and_page(small: Path) -> None:

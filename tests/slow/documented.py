@@ -81,7 +81,6 @@ def _is_settings(content: str) -> bool:
 # Planned only: what takes hours or another machine. Everything up to the first job is done, and the jobs are counted.
 PLANNED = {
     "snakemake --cores 2 results/demo/tables/table1.json results/demo/tables/table3.json",
-    "snakemake --cores 32 results/ucf101/tables/table1.json",
     "atw ray -- snakemake --cores 32 --resources gpu=8 -- results/ucf101/split1/fused.json",
     "atw ray -- atw run --cores 32 results/ucf101/split1/fused.json -- --resources gpu=8",
     "snakemake --cores 32 --resources gpu=4 -- results/ucf101/split1/fused.json",

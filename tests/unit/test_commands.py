@@ -18,6 +18,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from atw.commands import app
+from atw.datasets.lists import read_text
 from atw.evaluate.result import read_result
 from atw.files import InputError, write_json
 from atw.terminal import console
@@ -234,6 +235,39 @@ def test_a_result_of_another_form_is_an_error_in_words(tmp_path: Path, part: str
     path.write_text(json.dumps({"format": 2, "dataset": "a", "split": "b", "experiment": "", **whole, part: value}))
     for arguments in (["show", str(path)], ["compare", str(path), str(path)]):
         assert isinstance(CliRunner().invoke(app, arguments).exception, InputError)
+
+
+def test_what_was_meant_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole message of inputs that are there, and something else, and of those that are not there yet."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("results/a/split1/rgb", "results/b/split1", "lists"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "results/b/split1/fused.json").write_text("{}")
+    (tmp_path / "results/a/split1/rgb/model.pt").write_bytes(b"")
+    missing = "results/a/split1/fused.json"
+    for arguments, said in (
+        (["show", missing], f"{missing} does not exist; make it by `atw run {missing}`, or correct the path"),
+        (["show", "results/b"], "results/b has the results of splits; give one, as results/b/split1/fused.json"),
+        (
+            ["export", "results/a", "--out", "a.pt2"],
+            "results/a is a folder; give the model.pt of a trained stream in it",
+        ),
+        (["export", "a.pt", "--out", "a.pt2"], "a.pt does not exist; give the model.pt of a trained stream"),
+        (
+            ["predict", "a.avi", "--model", "results/a/split1/rgb/model.pt"],
+            "results/a/split1/rgb/model.pt is no folder; give that of a split, as results/ucf101/split1",
+        ),
+        (
+            ["predict", "a.avi", "--model", "results/a/split2"],
+            "results/a/split2 does not exist; give the folder of a trained split, as results/ucf101/split1",
+        ),
+    ):
+        run = subprocess.run([sys.executable, "-m", "atw", *arguments], capture_output=True, text=True, timeout=120)
+        assert (run.returncode, run.stdout, run.stderr) == (2, "", f"error: {said}\n")
+    with pytest.raises(
+        InputError, match=r"^list file lists is a folder; name a file .* such as lists/split\{split\}\.csv$"
+    ):
+        read_text(Path(), "lists")
 
 
 @pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999", "[" * 100_000])

@@ -180,7 +180,7 @@ def started() -> list[psutil.Process]:
 
 
 def test_an_error_in_a_process_is_raised_here(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing\.pt is no model file"):
+    with pytest.raises(InputError, match=r"nothing\.pt does not exist; give the model\.pt of a trained stream"):
         list(shared_out(run_of(trained, model=tmp_path / "nothing.pt")))
 
 

@@ -156,7 +156,7 @@ def test_a_folder_stands_for_its_videos(trained: Trained, tmp_path: Path) -> Non
 def test_what_is_wrong_is_said_before_torch_loads(tmp_path: Path) -> None:
     code = "import sys\nfrom atw.commands import main\ntry: main()\nfinally: print('torch' in sys.modules)"
     for arguments, message in (
-        (["a.avi", "--model", "nowhere"], "nowhere is no folder; give that of a split"),
+        (["a.avi", "--model", "nowhere"], "nowhere does not exist; give the folder of a trained split"),
         (["a.avi", "--model", str(tmp_path), "--render", "a.gif"], "must be an .mp4 or a .png file"),
         (["a.avi", "--model", str(tmp_path)], "has no rgb/model.pt, flow/model.pt or warped/model.pt"),
     ):

@@ -140,7 +140,7 @@ def test_known_actions_and_detections_are_bars_above_the_attention(trained: Trai
 def test_the_command_names_what_is_missing(sources: dict[str, Path], tmp_path: Path) -> None:
     run = command(tmp_path, Path("none/fused.json"), sources)
     assert run.returncode == 2
-    assert "error: none/fused.json is not a result" in run.stderr
+    assert "error: none/fused.json does not exist; make it by" in run.stderr
     assert not (tmp_path / "report.html").exists()
 
 

@@ -126,6 +126,25 @@ def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.Ca
         starting.write_for_videos(clips)
 
 
+def test_no_splits_stay_drawn(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that videos may be added until the first run; lists of before stay."""
+
+    def draw(target: str, *_: Any, cores: int, gpus: int) -> Estimate:
+        Path("lists/my-clips").mkdir(parents=True, exist_ok=True)
+        Path("lists/my-clips/split1.csv").write_text("drawn")
+        return Estimate(target, cores, gpus, [], [])
+
+    monkeypatch.setattr(starting.estimate, "estimate", draw)
+    starting.write_for_videos(clips)
+    assert not Path("lists").exists()
+    for known in ("lists/other", "lists/my-clips"):
+        Path(known).mkdir(parents=True)
+        workflow.CONFIG.unlink()
+        starting.write_for_videos(clips)
+        assert Path(known).exists()
+        assert Path("lists/my-clips").exists() == (known == "lists/my-clips")
+
+
 def test_what_is_no_folder_of_clips_is_refused(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="nowhere is no folder; name the one that has a directory of videos"):
         starting.write_for_videos(Path("nowhere"))
@@ -133,8 +152,16 @@ def test_what_is_no_folder_of_clips_is_refused(clips: Path, monkeypatch: pytest.
         inside.chdir(clips / "b")
         with pytest.raises(InputError, match="gets no files of atw, and this is inside it"):
             starting.write_for_videos(Path(".."))
-    with pytest.raises(InputError, match=r"no file in a directory of a class"):
+    with pytest.raises(
+        InputError, match=r"clips/b has no folder for each class\. If .* give the one above it; else sort"
+    ):
         starting.write_for_videos(clips / "b")
+    with pytest.raises(InputError, match=r"one video alone cannot be .* tested on: lone\. Add a"):
+        (clips / "lone").mkdir()
+        (clips / "b/1.avi").rename(clips / "lone/1.avi")
+        starting.write_for_videos(clips)
+    (clips / "lone/1.avi").rename(clips / "b/1.avi")
+    (clips / "lone").rmdir()
     for path in clips.rglob("*.avi"):
         path.write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"my clips: none of 8 videos that were looked at can be used: .*b/1\.avi"):

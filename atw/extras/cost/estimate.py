@@ -223,7 +223,7 @@ def show(found: Estimate, *, as_json: bool) -> None:
         terminal.print(f"{found.target} is there, and up to date.")
         return
     table = Table(title=found.target)
-    for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "of a core", "of a GPU"):
+    for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "core time", "GPU time"):
         table.add_column(name, justify="left" if name in ("stage", "of") else "right")
     for row in found.rows:
         size = decimal(round(row.bytes)) if row.bytes else ""

@@ -47,6 +47,8 @@ def model_files(folder: Path) -> dict[str, Path]:
     Raises:
         InputError: there is no such folder, or no network in it.
     """
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist; give the folder of a trained split, as results/ucf101/split1")
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder; give that of a split, as results/ucf101/split1")
     files = {stream: folder / stream / "model.pt" for stream in STREAMS}

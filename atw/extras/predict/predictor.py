@@ -105,8 +105,10 @@ class Predictor:
     """The networks of a split; `load` makes one."""
 
     def __init__(self, models: Models, *, device: str, threads: int) -> None:
-        if device not in DEVICES or (device == "cuda" and not torch.cuda.is_available()):
-            raise InputError(f"the device {device!r} is not there; take one of {', '.join(DEVICES)} that is")
+        if device not in DEVICES:
+            raise InputError(f"there is no device {device!r}; take one of {', '.join(DEVICES)}")
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InputError("PyTorch finds no GPU that it can use; take the device cpu or auto")
         if threads < 1:
             raise InputError(f"threads {threads}: at least 1 is needed")
         on_gpu = device != "cpu" and torch.cuda.is_available()
