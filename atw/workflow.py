@@ -109,7 +109,7 @@ def shown(options: Sequence[str]) -> bool:
 
 
 def refuse(message: str) -> bool:
-    """Tell the `atw run` that started this process, if any, what it has to say in place of Snakemake's messages."""
+    """Tell the `atw` that started this process, if any, what it has to say in place of Snakemake's messages."""
     path = os.environ.get(REFUSAL)
     if path and not Path(path).exists():
         with contextlib.suppress(OSError):  # a job on another machine inherits the variable, and not the folder
