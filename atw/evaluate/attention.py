@@ -107,10 +107,8 @@ def found_actions(attention: Mapping[str, StreamAttention]) -> Table | None:
     if not known:
         return None
     first = next(iter(known.values()))
-    table = Table(
-        title=f"actions of {first.videos} videos; share: of their snippets that are inside; largest: that it is inside"
-    )
-    for name in ("stream", "share", "weights", "inside", "largest", "class probability", "inside", "largest"):
+    table = Table(title=f"known actions of {first.videos} videos; inside: the share that is; largest: how often it is")
+    for name in ("stream", "snippets inside", "weights", "inside", "largest", "class probability", "inside", "largest"):
         table.add_column(name, justify="left" if name == "stream" else "right")
     for stream, found in known.items():
         numbers = [(one.auc, one.mass_inside, one.pointing) for one in (found.weights, found.probability)]
