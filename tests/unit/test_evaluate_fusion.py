@@ -296,7 +296,7 @@ def test_the_entropy_stands_beside_the_accuracy(tmp_path: Path, capsys: pytest.C
     assert [cells[0] for cells in printed] == ["rgb", "flow", "rgb+flow", "fused", "rgb"]
     assert [cells[5] for cells in printed[:4]] == ["0.431", "0.431", "", ""]  # log 2 / log 5
     # The snippet inside weighs as much as one of four outside, and more than three.
-    assert printed[4][1:] == ["0.875", "50.0%", "50.0%", "0.500", "20.0%", "20.0%"]
+    assert printed[4][1:] == ["20.0%", "0.875", "50.0%", "50.0%", "0.500", "20.0%", "20.0%"]
     content = json.loads((tmp_path / "fused.json").read_text())
     del content["attention"]
     (tmp_path / "fused.json").write_text(json.dumps(content))

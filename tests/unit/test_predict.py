@@ -184,7 +184,7 @@ def test_without_a_result_the_paper_fuses(trained: Trained, place: Path) -> None
     models = read_models(alone)
     assert set(models.streams) == {"flow"}
     assert models.evaluate["flow"] == Evaluate(snippets=80, crops=1, crop=48)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="nothing does not exist; give the folder of a trained split"):
         atw.load(place / "nothing")
     with pytest.raises(InputError, match=r"rgb/model\.pt"):
         atw.load(trained.root)

@@ -14,7 +14,6 @@ from atw.data import augment
 from atw.evaluate.scores import read_scores
 from atw.extras.predict.items import VideoItems
 from atw.extras.predict.video import FileVideo
-from atw.files import InputError
 from atw.flow import engine
 from atw.terminal import meter
 from atw.videos.decode import BadVideoError, read_as_configured
@@ -86,7 +85,7 @@ def test_a_window_is_refused_by_the_true_times_alone(
     slow = Times.of(np.arange(31.0), frames=30, fps=1)  # here a window of .4 s has no two frames
     monkeypatch.setattr("atw.extras.predict.video.expected_times", lambda *_, **__: slow)
     assert predictor.predict(trained.root / "left/1.avi", window_seconds=0.4).windows
-    with pytest.raises(InputError, match=r"a window of 0\.05 s has 1 frames at 25 frames/s"):
+    with pytest.raises(BadVideoError, match=r"a window of 0\.05 s has 1 frames at 25 frames/s"):
         predictor.predict(trained.root / "left/1.avi", window_seconds=0.05)
 
 
