@@ -144,6 +144,8 @@ EXCEPTIONS = {
     },
     "needs videos and weights that have to be fetched": {
         "atw weights mobilenet_v2",
+        "atw weights bninception",
+        "atw weights resnet50",
         "atw init path/to/videos",  # tests/slow/test_package.py does, and the next
         "atw run",
         "atw run --all-splits",

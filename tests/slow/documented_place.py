@@ -113,7 +113,7 @@ def _write_config(folder: Path) -> None:
     raw["datasets"] = {
         "demo": {"kind": "demo", "train_per_class": 1, "test_per_class": 1},
         # One stream is a training of seconds, and enough to compare with.
-        "mine": {"kind": "folder", "root": "path/to/videos", "fusion": {"weights": {"rgb": 1}}},
+        "videos": {"kind": "folder", "root": "path/to/videos", "fusion": {"weights": {"rgb": 1}}},
         **{name: places[name] | _archives(name) for name in OFFICIAL},
     }
     raw["experiments"]["average"]["fusion"] = {"weights": {"rgb": 1}}
