@@ -153,7 +153,7 @@ def require_classes(content: FolderContent, root: Path, extensions: Sequence[str
         )
     endings = ", ".join(extensions)
     if not content.videos:
-        if not content.classes and any(content.left_out):
+        if not content.classes and content.left_out:
             raise InputError(
                 f"{root} has no folder for each class. If it is the folder of one class, give the one above it; else "
                 f"sort its videos into {root}/<class>/. Left out: {shown(content.left_out)}"

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from atw.evaluate.attention import stream_attention
 from atw.extras.drawing import films
 from atw.extras.drawing.scored_videos import StoredVideo, looking_stream
 from atw.extras.report.clips import LONGEST_S, MOST_FRAMES, STOPS, PlayedClip, clip_of
@@ -113,9 +114,9 @@ def test_the_average_weight_has_half_of_the_colour(tmp_path: Path, write_shard: 
 
 def test_the_stream_that_looks_is_the_least_uniform() -> None:
     shares = {"rgb": 1.0, "flow": 0.5, "warped": 0.5}
-    scores = {stream: scored([], stream=stream, flat_attention=share) for stream, share in shares.items()}
-    assert looking_stream(scores) == "flow"
-    assert looking_stream({"rgb": scores["rgb"]}) == "rgb"
+    streams = {stream: stream_attention(scored([], flat_attention=share)) for stream, share in shares.items()}
+    assert looking_stream(streams) == "flow"
+    assert looking_stream({"rgb": streams["rgb"]}) == "rgb"
 
 
 def test_the_page_goes_without_clips_where_ffmpeg_has_no_encoder(

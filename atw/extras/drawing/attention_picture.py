@@ -37,7 +37,8 @@ def write_attention(out: Path, score_paths: Sequence[Path], frames: Path, select
         InputError: the score files do not belong together, a video is not in them, or the shards are others.
     """
     scores = {one.stream: one for one in map(read_scores, score_paths)}
-    shown = selection.stream or looking_stream(scores)
+    attention = {stream: stream_attention(one) for stream, one in scores.items()}
+    shown = selection.stream or looking_stream(attention)
     if shown not in scores:
         raise InputError(f"there are no scores of the stream {shown!r}, only of {', '.join(scores)}")
     predicted, rows = choose_videos(scores, selection)
@@ -53,7 +54,7 @@ def write_attention(out: Path, score_paths: Sequence[Path], frames: Path, select
         "seed": selection.seed,
         "frames_by": shown,
         "streams": {
-            stream: {"videos": len(one.videos), **stream_attention(one).to_dict()} for stream, one in scores.items()
+            stream: {"videos": len(one.videos), **attention[stream].to_dict()} for stream, one in scores.items()
         },
         "videos": [_as_json(video) for video in videos],
     }

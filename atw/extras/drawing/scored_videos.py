@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from atw.config import LABEL_SEPARATOR, AttentionSettings
 from atw.data import sampling
-from atw.evaluate.attention import stream_attention
+from atw.evaluate.attention import StreamAttention
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse
 from atw.evaluate.scores import Scores
@@ -51,9 +51,9 @@ class VideoSelection:
         return cls(seed=settings.seed, weights=weights, on=settings.add)
 
 
-def looking_stream(scores: Mapping[str, Scores]) -> str:
+def looking_stream(attention: Mapping[str, StreamAttention]) -> str:
     """Return the stream whose weights are the least uniform over all videos, the first of equals."""
-    return min(scores, key=lambda stream: stream_attention(scores[stream]).entropy)
+    return min(attention, key=lambda stream: attention[stream].entropy)
 
 
 def choose_videos(scores: Mapping[str, Scores], selection: VideoSelection) -> tuple[NDArray[np.integer], list[int]]:

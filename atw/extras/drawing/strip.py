@@ -41,16 +41,17 @@ class Strip:
 
     def __init__(self, curves: Mapping[str, Curve], kinds: Sequence[Bars], *, seconds: float, width: int) -> None:
         self._seconds = seconds
-        placed = [(lanes(kind.segments), kind) for kind in kinds]
-        self._base = _LINE_PX + _BAR_PX * sum(len({*of}) for of, _ in placed) + _CHART_PX
+        bars, rows = [], 0
+        for kind in kinds:
+            of = lanes(kind.segments)
+            bars += [(rows + lane, segment, kind.colour) for lane, segment in zip(of, kind.segments, strict=True)]
+            rows += len({*of})
+        self._base = _LINE_PX + _BAR_PX * rows + _CHART_PX
         self._still = np.zeros((self._base + _LINE_PX, max(width, LEAST_WIDTH_PX), 3), np.uint8)
-        first_row = _LINE_PX
-        for of, kind in placed:
-            for lane, segment in zip(of, kind.segments, strict=True):
-                top = first_row + _BAR_PX * lane
-                start, end = map(self._column, segment)
-                cv2.rectangle(self._still, (start, top + 2), (end, top + _BAR_PX - 2), kind.colour, cv2.FILLED)
-            first_row += _BAR_PX * len({*of})
+        for row, segment, colour in bars:
+            top = _LINE_PX + _BAR_PX * row
+            start, end = map(self._column, segment)
+            cv2.rectangle(self._still, (start, top + 2), (end, top + _BAR_PX - 2), colour, cv2.FILLED)
         names = self._draw_curves(curves)
         self._draw_legend([*names, *((kind.name, kind.colour) for kind in kinds), ("average", _GREY)])
 

@@ -26,10 +26,10 @@ from atw.extras.predict.video import FileVideo, FramesInMemory, Video, check_rat
 from atw.extras.predict.windows import (
     Span,
     check_window,
+    frames_in,
     middle_seconds,
     seconds_of,
     stacks,
-    too_short,
     windows,
 )
 from atw.files import InputError
@@ -211,9 +211,7 @@ class Predictor:
         """
         check_window(window_seconds, stride_seconds)
         check_rate(fps)
-        due = round(window_seconds * fps)
-        if due < 2:
-            raise InputError(too_short(window_seconds, fps))
+        due = frames_in(window_seconds, fps, InputError)
         stride = window_seconds / 2 if stride_seconds is None else stride_seconds
         recent = deque[NDArray[np.uint8]](maxlen=due)
         for number, frame in enumerate(frames, 1):

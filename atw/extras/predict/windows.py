@@ -27,10 +27,14 @@ def check_window(window_seconds: float | None, stride_seconds: float | None) -> 
             raise InputError(f"the {name} is {seconds:g} s; give a number above 0")
 
 
-def too_short(window_seconds: float, fps: float) -> str:
-    """What to say of a window that has fewer than two frames on average."""
-    count = round(window_seconds * fps)
-    return f"a window of {window_seconds:g} s has {count} frames at {fps:g} frames/s and needs 2: take a longer one"
+def frames_in(window_seconds: float, fps: float, refusal: type[Exception]) -> int:
+    """Return how many frames a window has on average; raise `refusal` if they are fewer than two, so no motion."""
+    length = round(window_seconds * fps)
+    if length < 2:
+        raise refusal(
+            f"a window of {window_seconds:g} s has {length} frames at {fps:g} frames/s and needs 2: take a longer one"
+        )
+    return length
 
 
 def windows(times: Times, *, window_seconds: float, stride_seconds: float | None) -> list[Span]:
@@ -43,9 +47,7 @@ def windows(times: Times, *, window_seconds: float, stride_seconds: float | None
     Raises:
         BadVideoError: the window has fewer than two frames of this video on average, so no motion.
     """
-    length = round(window_seconds * times.frames / times.seconds)
-    if length < 2:
-        raise BadVideoError(too_short(window_seconds, times.frames / times.seconds))
+    length = frames_in(window_seconds, times.frames / times.seconds, BadVideoError)
     if window_seconds >= times.seconds or length >= times.frames:
         return [Span(0, times.frames)]
     starts = _starts(times, window_seconds, window_seconds / 2 if stride_seconds is None else stride_seconds)

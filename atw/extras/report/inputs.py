@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from atw.config import LABEL_SEPARATOR, STREAMS, Detect
+from atw.evaluate.attention import StreamAttention, stream_attention
 from atw.evaluate.compare import Outcomes, result_outcomes
 from atw.evaluate.detected import detect_videos
 from atw.evaluate.detection_files import Detection
@@ -88,9 +89,14 @@ class ReportInputs:
         return in_top(self.fused, self.first.truth, k=1)
 
     @functools.cached_property
+    def attention(self) -> dict[str, StreamAttention]:
+        """Return what the weights of each stream are like."""
+        return {stream: stream_attention(one) for stream, one in self.scores.items()}
+
+    @functools.cached_property
     def looking(self) -> str:
         """Return the stream whose weights are the least uniform."""
-        return looking_stream(self.scores)
+        return looking_stream(self.attention)
 
     def curves(self, row: int) -> dict[str, Curve]:
         """Return the attention over time of a decoded video, by stream."""

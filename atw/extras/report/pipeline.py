@@ -26,7 +26,7 @@ _HELD_OUT = {
     "accuracy": "validation_accuracy",
     "attention_entropy": "validation_entropy",
 }
-_NOISY = ("loss", "accuracy")  # of single batches: a smooth line before the pale one
+_NOISY = ("loss", "accuracy")  # of single batches: a smooth line in front of the pale one
 _PANELS: tuple[tuple[str, str, str, dict[str, object]], ...] = (
     ("loss", "loss", "loss", {}),
     ("accuracy", "accuracy", "accuracy of the training", {"tickformat": PERCENT, "range": [0, 1.02]}),
@@ -86,7 +86,7 @@ def _panel(inputs: ReportInputs, key: str, title: str, vertical: dict[str, objec
     traces = []
     for stream, rows in inputs.histories.items():
         iterations, values = curve(rows, key)
-        if (smooth := smoothed(values)) != values and key in _NOISY:
+        if key in _NOISY and (smooth := smoothed(values)) != values:
             pale = {"opacity": 0.3, "showlegend": False, "hoverinfo": "skip"}
             traces.append(
                 go.Scatter(mode="lines", x=iterations, y=values, line=stream_line(stream, dash="solid"), **pale)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from atw.evaluate.attention import StreamAttention, stream_attention
+from atw.evaluate.attention import StreamAttention
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.scores import Scores
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours
@@ -73,7 +73,6 @@ def flat_shares(inputs: ReportInputs) -> dict[str, float]:
 
 def attention(inputs: ReportInputs) -> Attention:
     """Return the section about attention; its videos are those of attention.png for the same seed."""
-    streams = {stream: stream_attention(one) for stream, one in inputs.scores.items()}
     first = inputs.first
     predicted = inputs.fused.argmax(axis=1)
     videos, figures = [], {"attention": _attention_histogram(inputs)}
@@ -87,7 +86,7 @@ def attention(inputs: ReportInputs) -> Attention:
         clip = clip_of(stored, inputs.curves(row), inputs.looking)
         videos.append(AttentionVideo(first.videos[row], title, clip, frame_pictures(stored, ATTENTION_FRAMES)))
         figures[f"attention-{number}"] = _attention_over_time(inputs, row, times, detected.get(first.videos[row]))
-    return Attention(streams=streams, videos=videos, figures=figures)
+    return Attention(streams=inputs.attention, videos=videos, figures=figures)
 
 
 def _attention_histogram(inputs: ReportInputs) -> go.Figure:
