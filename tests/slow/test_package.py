@@ -1,5 +1,6 @@
 """The wheel, installed into an empty environment, runs the workflow in an empty folder without the checkout."""
 
+import importlib.metadata
 import json
 import os
 import re
@@ -54,11 +55,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+def link_torch(site_packages: Path) -> None:
+    """Lend torch, torchvision and the libraries of CUDA, four gigabytes, to another environment as links."""
+    for distribution in importlib.metadata.distributions():
+        if re.match(r"(torch|torchvision|triton|nvidia-.*)$", distribution.metadata["Name"]):
+            for top in {path.parts[0] for path in distribution.files or [] if ".." not in path.parts}:
+                link = site_packages / top
+                if not link.is_symlink():
+                    link.symlink_to(distribution.locate_file(top))
+
+
 @pytest.fixture(scope="module")
 def bin_folder(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of an environment in which nothing but the wheel was installed."""
     folder = tmp_path_factory.mktemp("environment")
     call([sys.executable, "-m", "venv", folder], folder, 120)
+    link_torch(next(folder.glob("lib/python*/site-packages")))
     pip = [folder / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-cache-dir"]
     call([*pip, "--constraint", REPOSITORY / "envs/requirements.txt", wheel], folder, 1500)
     return folder / "bin"
