@@ -62,7 +62,7 @@ def link_torch(site_packages: Path) -> None:
             for top in {path.parts[0] for path in distribution.files or [] if ".." not in path.parts}:
                 link = site_packages / top
                 if not link.is_symlink():
-                    link.symlink_to(distribution.locate_file(top))
+                    link.symlink_to(str(distribution.locate_file(top)))
 
 
 @pytest.fixture(scope="module")
