@@ -1,6 +1,7 @@
 """The demo from nothing to fused.json, with generous floors under what it measured over several seeds."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,12 @@ def test_accuracies(demo: Workplace) -> None:
 def test_attention_finds_the_action(demo: Workplace) -> None:
     attention = json.loads((demo.folder / DEMO).read_text())["attention"]["warped"]
     assert attention["actions"]["weights"]["auc"] > 0.80
+
+
+def test_the_first_training_begins_before_the_last_shard(demo: Workplace) -> None:
+    first_log = min((demo.folder / ".snakemake/log").iterdir())
+    begun = re.findall(r"^(?:local)?rule (\w+):$", first_log.read_text(encoding="utf-8"), re.MULTILINE)
+    assert "warped" in begun[begun.index("train") :]
 
 
 def test_run_again_does_nothing(demo: Workplace) -> None:

@@ -6,7 +6,7 @@ rule frames:
     log:
         "logs/frames/{dataset}/{shard}.log",
     cache: True  # for --cache: the settings in `params` determine all bytes
-    priority: 1
+    priority: 2  # before flow: they take little time, and the first training begins
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads

@@ -7,6 +7,7 @@ rule train:
         history="results/{run}/{split}/{stream}/history.jsonl",
     log:
         "logs/train/{run}/{split}/{stream}.log",
+    priority: 2  # before shards: a GPU has work while the CPU computes the flow of the next stream
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).train_threads
