@@ -171,6 +171,12 @@ def open_plain(path: Path, mode: str) -> IO[Any]:
         raise InputError(f"cannot write {path}: it is a link; look who made it, delete it, and start again") from None
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text, atomically; errors as `atomic_path`."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically.
 
@@ -181,8 +187,7 @@ def write_json(path: Path, content: Any) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise InputError(f"{path} is not written: {error}; look at what it is made from") from None
-    with atomic_path(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, text + "\n")
 
 
 def json_text(content: Any) -> str:

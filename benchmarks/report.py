@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from atw.files import InputError, atomic_path
+from atw.files import InputError, write_text
 from benchmarks import machine
 
 
@@ -71,5 +71,4 @@ def markdown(title: str, command: str, facts: Mapping[str, str], tables: Sequenc
 
 def write_page(path: Path, title: str, command: str, tables: Sequence[Table], method: Sequence[str]) -> None:
     """Write a page of what was measured on this machine."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(markdown(title, command, machine.describe(), tables, method), encoding="utf-8")
+    write_text(path, markdown(title, command, machine.describe(), tables, method))

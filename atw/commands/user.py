@@ -270,16 +270,15 @@ def compare(
 def export(
     model: Annotated[Path, typer.Argument(help="a model.pt", show_default=False)],
     out: Annotated[Path, typer.Option(help="file to write: .onnx, or .pt2 for torch-export", show_default=False)],
-    form: Annotated[str | None, typer.Option("--format", help="onnx or torch-export; default: by the name")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a trained network for other programs, and compare it with the original.
 
     Example: atw export results/demo/split1/rgb/model.pt --out rgb.onnx
     """
-    from atw.extras.export import TOLERANCE, export_model, format_of
+    from atw.extras.export import TOLERANCE, export_model
 
-    worst = export_model(model, out, form or format_of(out))
+    worst = export_model(model, out)
     if as_json:
         print(json_text({"out": str(out), "largest_difference": worst, "allowed": TOLERANCE}))
         return

@@ -192,7 +192,7 @@ class TrainingSnippets(torch_data.Dataset[tuple[Tensor, Target]]):
 
 def report_repeats(shards: Shards, videos: Sequence[str], stack: int) -> list[str]:
     """Warn of the videos that are too short for one stack, whose last field is repeated, and return them."""
-    short = [video for video in videos if sampling.is_repeated(shards.positions(video), stack=stack)]
+    short = [video for video in videos if shards.positions(video) < stack]
     for video in short:
         log.warning("%s has %d of %d fields: its last is repeated", video, shards.positions(video), stack)
     return short

@@ -6,7 +6,7 @@ rgb. Everything counts from 0.
 
 Each stream divides its own positions, so segment k of a flow stream starts at most k positions before segment k of rgb.
 
-In a video of fewer positions than the stack, and only there, a snippet repeats its last position (`is_repeated`).
+In a video of fewer positions than the stack, and only there, a snippet repeats its last position.
 """
 
 import math
@@ -78,11 +78,6 @@ def frame_spans(starts: NDArray[np.int64], *, stack: int, positions: int, fields
     """
     _check(positions=positions, stack=stack)
     return np.stack([starts, starts + min(stack, positions) + fields], axis=1)
-
-
-def is_repeated(positions: int, *, stack: int) -> bool:
-    """Say whether the video is too short for one stack, so that its snippets repeat the last position."""
-    return positions < stack
 
 
 def _check(**counts: int) -> None:

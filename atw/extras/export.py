@@ -28,7 +28,6 @@ from atw.model.network import Output, VideoNetwork
 TOLERANCE = 1e-4
 """Largest difference from the original that is let through, relative to the largest number of an output or to 1."""
 
-FORMATS = {"onnx": ".onnx", "torch-export": ".pt2"}
 _ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 _TRACED_VIDEOS = 2
 _TRIED = ((1, 1), (2, 3), (3, 7))
@@ -37,33 +36,19 @@ _TRIED = ((1, 1), (2, 3), (3, 7))
 Runner = Callable[[NDArray[np.uint8]], list[NDArray[np.float32]]]
 
 
-def format_of(out: Path) -> str:
-    """Return the format that the name of a file stands for.
-
-    Raises:
-        InputError: none does.
-    """
-    form = next((form for form, suffix in FORMATS.items() if suffix == out.suffix.lower()), None)
-    if form is None:
-        endings = " or ".join(f"{suffix} ({form})" for form, suffix in FORMATS.items())
-        raise InputError(f"--out {out} must end in {endings}; change its name")
-    return form
-
-
-def export_model(model: Path, out: Path, form: str) -> float:
+def export_model(model: Path, out: Path) -> float:
     """Write the network of a model.pt as `out`; returns the largest difference from the original, as `TOLERANCE` is.
 
     Raises:
-        InputError: an unknown format or ending, a library that is not installed, no model file, or a result that
+        InputError: an unknown ending, a library that is not installed, no model file, or a result that
             differs by more than `TOLERANCE`; then nothing is written.
     """
-    if form not in FORMATS:
-        raise InputError(f"the format {form!r} is unknown; take one of {', '.join(FORMATS)}")
-    if out.suffix.lower() != FORMATS[form]:
-        raise InputError(f"--out {out} must end in {FORMATS[form]} for the format {form}; change its name")
-    missing = [name for name in _ONNX_LIBRARIES if form == "onnx" and importlib.util.find_spec(name) is None]
+    if out.suffix.lower() not in (".onnx", ".pt2"):
+        raise InputError(f"--out {out} must end in .onnx, or in .pt2 for torch.export; change its name")
+    onnx = out.suffix.lower() == ".onnx"
+    missing = [name for name in _ONNX_LIBRARIES if onnx and importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"the format onnx needs {', '.join(missing)}; install them with: pip install 'atw[export]'")
+        raise InputError(f"an .onnx file needs {', '.join(missing)}; install them with: pip install 'atw[export]'")
     trained = load_model(model)
     network, segments = trained.network, trained.settings.sampling.segments
     side = trained.settings.augment.input_size
@@ -75,12 +60,12 @@ def export_model(model: Path, out: Path, form: str) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters warn of their own inner workings
         program = _traced(network, snippets)
-        data, run = (_to_onnx if form == "onnx" else _to_torch)(program, snippets, description)
+        data, run = (_to_onnx if onnx else _to_torch)(program, snippets, description)
     worst = max(_difference(network, run, videos, number, side) for videos, number in _TRIED)
     if not worst <= TOLERANCE:
         raise InputError(
-            f"{model} as {form} differs from the original by {worst:.2g}, more than {TOLERANCE:g}; "
-            f"nothing was written, take the other format or other versions of {', '.join(_ONNX_LIBRARIES)}"
+            f"{model} as {out.suffix} differs from the original by {worst:.2g}, more than {TOLERANCE:g}; "
+            f"nothing was written, take the other ending or other versions of {', '.join(_ONNX_LIBRARIES)}"
         )
     with atomic_path(out) as temporary:
         temporary.write_bytes(data)

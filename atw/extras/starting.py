@@ -18,7 +18,7 @@ from atw.datasets.scan import require_classes, scan, shown
 from atw.errors import printable
 from atw.extras.cost import estimate
 from atw.extras.doctor.hardware import examine_gpus
-from atw.files import InputError, atomic_path
+from atw.files import InputError, write_text
 from atw.machine import memory_bytes, usable_cores
 from atw.videos.decode import Audit, BadVideoError, read_as_configured
 
@@ -199,7 +199,7 @@ def write_for_videos(root: Path) -> None:
     choices = choose(seen, machine)
     text = as_yaml(root, name, seen, choices)
     backbone = config.effective(config.load(yaml.safe_load(text)), name, "rgb").model.backbone
-    _write(text)
+    write_text(workflow.CONFIG, text)
     _say(f"{root}: {seen.videos} videos of {len(seen.classes)} classes")
     gpus = f"{len(machine.gpus)} GPUs ({machine.gpus[0]})" if machine.gpus else "no GPU"
     print(f"this machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB of memory, {gpus}")
@@ -222,11 +222,6 @@ def write_for_videos(root: Path) -> None:
 
 def _say(text: str) -> None:
     print(printable(text))
-
-
-def _write(text: str) -> None:
-    with atomic_path(workflow.CONFIG) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _estimate(target: str, lists: Path, machine: Machine) -> estimate.Estimate:
@@ -258,7 +253,7 @@ def write_for_published(name: str) -> None:
     if name not in known:
         raise InputError(f"no dataset {name!r} is known; there are {', '.join(known)}. For others: `atw init FOLDER`")
     text = yaml.safe_dump({"datasets": {name: known[name]}}, sort_keys=False)
-    _write(f"# Written by `atw init`; docs/datasets.md says what {name} needs.\n{text}")
+    write_text(workflow.CONFIG, f"# Written by `atw init`; docs/datasets.md says what {name} needs.\n{text}")
     settings = config.load(yaml.safe_load(text))
     root = config.location(settings, name).root
     print(f"wrote config.yaml; the videos belong into {root}, the lists into {known[name]['lists']}\nnext:")

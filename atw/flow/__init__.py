@@ -3,7 +3,7 @@
 from atw.flow.camera import Compensated
 from atw.flow.engine import estimate, estimate_stored, resolve_backend
 from atw.flow.pairs import PRESETS, SMALLEST_SIDE_PX, StoredFlow, parameters
-from atw.flow.warp import compensate, estimate_warped, steady
+from atw.flow.warp import compensate, steady
 
 __all__ = [
     "PRESETS",
@@ -13,7 +13,6 @@ __all__ = [
     "compensate",
     "estimate",
     "estimate_stored",
-    "estimate_warped",
     "parameters",
     "resolve_backend",
     "steady",

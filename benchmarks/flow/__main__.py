@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 
 from atw.config import Flow
-from atw.files import InputError, atomic_path, write_json
+from atw.files import InputError, write_json, write_text
 from atw.flow import estimate, parameters
 from atw.flow.engine import one_opencv_thread
 from atw.machine import usable_cores
@@ -54,8 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     report.show(console if console.is_terminal else Console(width=200), tables)
     if options.write is not None:
         write_json(options.write.with_suffix(".json"), results)
-        with atomic_path(options.write) as temporary:
-            temporary.write_text(pages.page(results), encoding="utf-8")
+        write_text(options.write, pages.page(results))
         print(f"wrote {options.write} and {options.write.with_suffix('.json')}", file=sys.stderr)
     return 0
 

@@ -48,6 +48,8 @@ def test_snakemakes_own_report_has_the_page(workplace: Workplace, page: str) -> 
         assert [packed.read(name).decode() for name in found] == [page]
         text = packed.read("all/report.html").decode()
     assert "the worst errors with frames and flow" in text
+    assert "<script src=" not in text
+    assert '<link rel="stylesheet" href="http' not in text
 
 
 def test_a_page_without_rgb_still_shows_frames(workplace: Workplace) -> None:

@@ -143,15 +143,3 @@ def test_summary(workplace: Workplace, trained: Path) -> None:
     fused = json.loads((trained / "fused.json").read_text())
     assert summary["splits"] == ["split1"]
     assert summary["accuracy"]["top1"]["mean"] == fused["accuracy"]["top1"]
-
-
-def test_finished_work_is_not_done_again(workplace: Workplace, trained: Path) -> None:
-    assert workplace.jobs("results/tiny/split1/fused.json") == {}
-
-
-def test_report(workplace: Workplace, trained: Path) -> None:
-    workplace.snakemake("--report", "report.html", "results/tiny/split1/fused.json")
-    page = (workplace.folder / "report.html").read_text(encoding="utf-8")
-    assert "fused streams" in page
-    assert "<script src=" not in page
-    assert '<link rel="stylesheet" href="http' not in page

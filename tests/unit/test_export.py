@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import atw
-from atw.extras.export import TOLERANCE, export_model, format_of
+from atw.extras.export import TOLERANCE, export_model
 from atw.files import InputError
 from atw.model.modelfile import load_model
 from atw.model.network import Output
@@ -40,7 +40,7 @@ def assert_names_no_file(exported: Path) -> None:
 def test_an_exported_program_is_the_network(tmp_path: Path, consensus: str) -> None:
     model = write_model(tmp_path, consensus=consensus)
     out = tmp_path / "network.pt2"
-    assert export_model(model, out, "torch-export") <= TOLERANCE
+    assert export_model(model, out) <= TOLERANCE
     extra = {"atw.json": ""}
     module = torch.export.load(io.BytesIO(out.read_bytes()), extra_files=extra).module()
     snippets = some_snippets(4, 5, 4)
@@ -66,7 +66,7 @@ def test_onnx_is_the_network(tmp_path: Path, options: dict[str, str]) -> None:
 
     model = write_model(tmp_path, stream="rgb", **options)
     out = tmp_path / "network.onnx"
-    assert export_model(model, out, "onnx") <= TOLERANCE
+    assert export_model(model, out) <= TOLERANCE
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     assert [output.name for output in session.get_outputs()] == list(Output._fields)
     (wanted,) = session.get_inputs()
@@ -89,19 +89,17 @@ def test_a_program_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(torch.export, "load", differing)
     with pytest.raises(InputError, match="differs from the original by"):
-        export_model(write_model(tmp_path), tmp_path / "network.pt2", "torch-export")
+        export_model(write_model(tmp_path), tmp_path / "network.pt2")
     assert not (tmp_path / "network.pt2").exists()
 
 
 def test_impossible_exports_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = write_model(tmp_path)
-    with pytest.raises(InputError, match="'caffe' is unknown; take one of onnx, torch-export"):
-        export_model(model, tmp_path / "network.onnx", "caffe")
-    with pytest.raises(InputError, match=r"must end in \.pt2"):
-        export_model(model, tmp_path / "network.onnx", "torch-export")
+    with pytest.raises(InputError, match=r"must end in \.onnx, or in \.pt2"):
+        export_model(model, tmp_path / "network.pth")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'atw\[export\]'"):
-        export_model(model, tmp_path / "network.onnx", "onnx")
+        export_model(model, tmp_path / "network.onnx")
 
 
 @pytest.mark.parametrize("settings", [None, [], {"sampling": None}, {"sampling": {"segments": "many"}}])
@@ -109,7 +107,7 @@ def test_a_model_with_other_settings_is_not_exported(tmp_path: Path, settings: A
     path = write_model(tmp_path)
     torch.save(torch.load(path, weights_only=True) | {"settings": settings}, path)
     with pytest.raises(InputError, match=r"model\.pt is damaged: its settings are none"):
-        export_model(path, tmp_path / "network.pt2", "torch-export")
+        export_model(path, tmp_path / "network.pt2")
 
 
 def test_a_history_holds_no_number_that_json_does_not_know(tmp_path: Path) -> None:
@@ -118,9 +116,3 @@ def test_a_history_holds_no_number_that_json_does_not_know(tmp_path: Path) -> No
     history.close()
     row = json.loads((tmp_path / "history.jsonl").read_text(), parse_constant=pytest.fail)
     assert row == {"iteration": 1, "loss": None, "accuracy": None, "norm": None}
-
-
-def test_the_name_says_the_format() -> None:
-    assert [format_of(Path(name)) for name in ("a.onnx", "b.PT2")] == ["onnx", "torch-export"]
-    with pytest.raises(InputError, match=r"--out a.pth must end in \.onnx \(onnx\) or \.pt2 \(torch-export\)"):
-        format_of(Path("a.pth"))

@@ -24,6 +24,7 @@ from atw.files import InputError
 from atw.preprocess import streams
 from atw.preprocess.single import FlowOptions, write_flow
 from atw.shards import Shard, dequantise, quantise
+from tests.unit.textures import estimate_warped
 
 Image = NDArray[np.uint8]
 MovingFrames = Callable[..., list[Image]]
@@ -110,9 +111,7 @@ def test_the_shard_holds_what_estimate_gives(video: Path, tmp_path: Path, warped
     images = greys(video, (48, 40))
     expected = tvl1.estimate(images[:-1], images[1:], config.Flow(preset="fast"))
     if warped:
-        expected, cameras = tvl1.estimate_warped(
-            images[:-1], images[1:], None, config.Flow(preset="fast"), config.Warp()
-        )
+        expected, cameras = estimate_warped(images[:-1], images[1:], None, config.Flow(preset="fast"), config.Warp())
         accepted = [camera for camera in cameras if camera.accepted]
         assert entry.accepted == len(accepted) / 8
         assert entry.still == sum(camera.still for camera in cameras) / 8

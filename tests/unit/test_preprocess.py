@@ -21,6 +21,7 @@ from atw.preprocess.resources import Cores, Spool
 from atw.preprocess.shard import make
 from atw.shards import Encoded, Entry, Shard, Writer, dequantise, quantise
 from tests.unit.preprocessed import BAD, FLOW, GOOD, MISSING, SHARD, MovingFrames, Project, WriteMjpeg
+from tests.unit.textures import estimate_warped
 
 STREAMS = pytest.mark.parametrize("stream", config.STREAMS)
 
@@ -66,21 +67,6 @@ def test_flow_is_that_of_the_decoded_frames(project: Project) -> None:
             assert entry.clipped == 0.0
 
 
-def test_flow_agrees_with_opencv(project: Project) -> None:
-    optflow: Any = cv2.optflow
-    given = {"theta": 0.2, "nscales": 3, "warps": 2, "innnerIterations": 15, "outerIterations": 1, "scaleStep": 0.5}
-    solver = optflow.DualTVL1OpticalFlow_create(**given, medianFiltering=1, epsilon=0.0)
-    with Shard(project.make("flow")) as shard:
-        entry = entries(shard)[GOOD[0]]
-        greys = project.greys(GOOD[0])
-        for number in range(entry.count):
-            ours = dequantise(shard.fields(entry, [number]), 20.0)[0]
-            theirs = solver.calc(greys[number], greys[number + 1], None).transpose(2, 0, 1)
-            distance = np.hypot(*(ours - theirs))
-            assert np.median(distance) < 0.1
-            assert distance.mean() < 0.2
-
-
 @pytest.mark.parametrize("matches", ["tracks", "flow"])
 def test_warped_flow_has_the_camera_taken_out(
     project: Project, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg, matches: str
@@ -98,7 +84,7 @@ def test_warped_flow_has_the_camera_taken_out(
                 quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW)), 20.0), quantise(fields, 20.0)
             )
             warp = project.settings("warped").warp
-            expected, cameras = tvl1.estimate_warped(greys[:-1], greys[1:], fields, config.Flow(**FLOW), warp)
+            expected, cameras = estimate_warped(greys[:-1], greys[1:], fields, config.Flow(**FLOW), warp)
             levels = shard.fields(entry, range(count))
             assert np.array_equal(levels, quantise(expected, 20.0))
             # Everything moves alike, which is what a moving camera looks like.

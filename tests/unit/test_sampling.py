@@ -130,14 +130,12 @@ def test_stacks_are_consecutive_and_repeat_only_in_videos_shorter_than_a_stack(s
         assert (indices[:, 0] == starts).all()
         assert indices.max() < positions
         repeats = (np.diff(indices, axis=1) == 0).any()
-        assert repeats == sampling.is_repeated(positions, stack=stack)
+        assert repeats == (positions < stack)
         assert np.isin(np.diff(indices, axis=1), [0, 1]).all()
 
 
 def test_a_short_video_repeats_its_last_field() -> None:
     assert sampling.stack_indices(np.array([0]), stack=5, positions=3).tolist() == [[0, 1, 2, 2, 2]]
-    assert sampling.is_repeated(4, stack=5)
-    assert not sampling.is_repeated(5, stack=5)
 
 
 def test_sampling_refuses_what_cannot_be_sampled() -> None:

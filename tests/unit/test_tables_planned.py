@@ -15,37 +15,6 @@ from tests.unit.scored import CLASSES
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_published_numbers() -> None:
-    spatial = {
-        number: {row.experiment.partition("-")[2]: row.published.get("spatial", {}) for row in table.rows}
-        for number, table in paper.TABLES.items()
-    }
-    assert spatial[1] == {
-        "max": {"UCF-101": 85.0},
-        "average": {"UCF-101": 85.0},
-        "weighted": {},
-        "attention": {"UCF-101": 86.7},
-    }
-    assert [row.published["temporal"]["UCF-101"] for row in paper.TABLES[1].rows if row.published] == [86.0, 87.9, 88.3]
-    for fused in ("two-stream", "three-stream"):
-        assert [row.published[fused]["UCF-101"] for row in paper.TABLES[1].rows if row.published] == [91.6, 94.4, 94.6]
-    assert [given["UCF-101"] for given in spatial[2].values()] == [84.44, 85.17, 85.80, 84.91, 85.29, 85.80]
-    assert {name: tuple(given.values()) for name, given in spatial[3].items()} == {
-        "n1": (83.33, 50.07),
-        "n2": (83.89, 53.33),
-        "n3": (84.80, 53.01),
-        "n4": (85.80, 53.88),
-        "n5": (85.29, 53.33),
-        "n6": (85.21, 55.36),
-        "n7": (85.04, 53.20),
-        "n8": (85.55, 53.14),
-    }
-    hmdb = [cited.published["HMDB-51"] for cited in paper.TABLE4 if "HMDB-51" in cited.published]
-    assert hmdb == [55.9, 57.2, 61.1, 61.7, 59.4, 63.7, 65.5, 59.1, 63.2, 64.8, 63.3, 69.4, 70.5]
-    ucf = [cited.published["UCF-101"] for cited in paper.TABLE4 if "UCF-101" in cited.published]
-    assert ucf == [83.5, 85.9, 87.9, 88.3, 88.0, 85.2, 88.6, 88.1, 90.3, 91.7, 93.1, 93.4, 94.6]
-
-
 FOLDER = {"kind": "folder", "root": "videos", "lists": "split{split}.csv"}
 TINY = {**FOLDER, "model": {"backbone": "tiny", "weights": None}}
 

@@ -1,5 +1,3 @@
-import re
-
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from hypothesis import strategies as st
 from torchvision.utils import flow_to_image
 
 from atw.extras.drawing.flow_wheel import disc, flow_to_colours, wheel
-from atw.files import InputError
 
 # The first hue of each of the six arcs, and the last hue of all.
 HUES = {0: (255, 0, 0), 15: (255, 255, 0), 21: (0, 255, 0), 25: (0, 255, 255), 36: (0, 0, 255), 49: (255, 0, 255)}
@@ -66,17 +63,3 @@ def test_the_disc_shows_each_direction_where_it_points() -> None:
     for row, column, x, y in ((50, 98, 0.95, 0), (98, 50, 0, 0.95), (50, 2, -0.95, 0), (2, 50, 0, -0.95)):
         expected = flow_to_colours(np.array([x, y], np.float32).reshape(2, 1, 1), full_px=1.0)[0, 0]
         assert np.abs(picture[row, column].astype(int) - expected).max() <= 8
-
-
-@pytest.mark.parametrize(
-    ("shape", "full_px", "message"),
-    [
-        ((3, 4, 5), 1.0, "flow of shape (3, 4, 5) has no colours"),
-        ((2, 5), 1.0, "flow of shape (2, 5) has no colours"),
-        ((2, 4, 5), 0.0, "full colour is 0.0 px"),
-        ((2, 4, 5), float("nan"), "full colour is nan px"),
-    ],
-)
-def test_what_has_no_colours_is_refused(shape: tuple[int, ...], full_px: float, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
-        flow_to_colours(np.zeros(shape, np.float32), full_px=full_px)

@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from atw.config import Flow
+from atw import flow as tvl1
+from atw.config import Flow, Warp
 
 VIDEOS = Path(__file__).parents[3] / "shared" / "data"
 TAU, THETA = 0.25, 0.3
@@ -78,3 +79,11 @@ def iterate_by_textbook(planes: np.ndarray, most: int, enough: float = -1.0) -> 
         if count % 2 == 0 and squared <= enough:
             break
     return u, squared, count
+
+
+def estimate_warped(
+    first: np.ndarray, second: np.ndarray, known: np.ndarray | None, flow: Flow, warp: Warp, *, threads: int = 1
+) -> tuple[np.ndarray, list[tvl1.Compensated]]:
+    """Flow [B, 2, H, W] in px without the camera's motion, and what was found of each pair."""
+    pairs = tvl1.compensate(first, second, known, warp, threads=threads)
+    return tvl1.estimate(first, tvl1.steady(pairs, second), flow, threads=threads), pairs

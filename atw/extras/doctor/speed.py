@@ -36,7 +36,14 @@ def examine_flow(*, cores: int, measure: bool) -> Part:
                 unusable = fault(name)
                 # A GPU works on whole batches, whatever the number of threads.
                 counts = [1] if name in ON_GPU else sorted({1, cores})
-                rates = None if unusable else {preset: _rates(name, preset, counts) for preset in PRESETS}
+                rates = (
+                    None
+                    if unusable
+                    else {
+                        preset: {threads: pairs_per_second(name, preset, threads) for threads in counts}
+                        for preset in PRESETS
+                    }
+                )
             except Exception as error:  # a broken driver or build may raise anything
                 unusable = f"fails: {type(error).__name__}: {error}"
         backends[name] = {"what": backend.what, "unusable": unusable, "pairs_per_second": rates}
@@ -46,10 +53,6 @@ def examine_flow(*, cores: int, measure: bool) -> Part:
     auto = next((name for name, backend in backends.items() if backend["unusable"] is None), None)
     content = {"auto": auto, "backends": backends}
     return Part(content, [("flow by auto", auto or "no backend can run"), *rows])
-
-
-def _rates(name: str, preset: str, counts: list[int]) -> dict[int, float]:
-    return {threads: pairs_per_second(name, preset, threads) for threads in counts}
 
 
 def _as_text(rates: dict[int, float]) -> str:

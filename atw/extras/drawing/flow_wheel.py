@@ -8,8 +8,6 @@ follow yellow (down), green and cyan (left), blue and magenta (up).
 import numpy as np
 from numpy.typing import NDArray
 
-from atw.files import InputError
-
 Colours = NDArray[np.uint8]
 
 # Steps from a pure hue to the next one, that hue, and the channel that rises or falls on the way.
@@ -40,14 +38,7 @@ def flow_to_colours(flow: NDArray[np.float32], *, full_px: float) -> Colours:
 
     No motion is white, motion of `full_px` has its pure hue, longer motion is darker, and unknown motion (not finite)
     is black.
-
-    Raises:
-        InputError: `flow` has another shape, or `full_px` is not a positive number.
     """
-    if flow.ndim < 3 or flow.shape[-3] != 2:
-        raise InputError(f"flow of shape {flow.shape} has no colours; give fields [..., 2, height, width]")
-    if not (np.isfinite(full_px) and full_px > 0):
-        raise InputError(f"the length shown in full colour is {full_px} px; it must be a positive number")
     x, y = np.moveaxis(flow.astype(np.float64), -3, 0)  # [..., H, W]
     known = np.isfinite(x) & np.isfinite(y)
     x, y = np.where(known, x, 0), np.where(known, y, 0)

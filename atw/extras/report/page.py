@@ -18,7 +18,7 @@ from atw.extras.report.fusion_weights import fusion_weights
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.pipeline import health, stage_times, training
 from atw.extras.report.videos import all_test_videos, attention, mistakes
-from atw.files import atomic_path
+from atw.files import write_text
 
 _FOLDER = Path(__file__).parent
 _LOOKS = {
@@ -51,9 +51,7 @@ def write_report(out: Path, result: Path, *, shards: Path, quarantine: Path, log
     Raises:
         InputError: a file is missing, damaged, or belongs to another result.
     """
-    page = render(read_inputs(result, shards, quarantine), logs)
-    with atomic_path(out) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(out, render(read_inputs(result, shards, quarantine), logs))
 
 
 def render(inputs: ReportInputs, logs: Path) -> str:

@@ -15,7 +15,7 @@ from atw.evaluate.compare import Comparison, Outcomes, RepeatedAccuracy, compare
 from atw.evaluate.fuse import fuse
 from atw.evaluate.metrics import OMITTED, Record, mean_of_known
 from atw.evaluate.scores import Scores, read_scores, snippet_reader
-from atw.files import InputError, atomic_path, file_digest, write_json
+from atw.files import InputError, file_digest, write_json, write_text
 
 FORMAT = 1
 Repeats = list[Outcomes]
@@ -214,8 +214,7 @@ def _write_markdown(path: Path, table: ConsensusTableContent) -> None:
             lines.append([*line, *(_difference(cell.differences.get(name)) for name in against)])
     text = tabulate(lines, headings, tablefmt="github", disable_numparse=True)
     said = "\n".join(f"- {note}" for note in table.notes)
-    with atomic_path(path) as temporary:
-        temporary.write_text(f"{text}\n\n{said}\n", encoding="utf-8")
+    write_text(path, f"{text}\n\n{said}\n")
 
 
 def _difference(test: Comparison | None) -> str:

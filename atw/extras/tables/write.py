@@ -11,7 +11,7 @@ from tabulate import LATEX_ESCAPE_RULES, SEPARATING_LINE, tabulate
 
 from atw.evaluate.metrics import Accuracy
 from atw.extras.tables.content import Difference, SplitsAccuracy, TableContent
-from atw.files import atomic_path
+from atw.files import atomic_path, write_text
 
 _MINUS, _DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -94,8 +94,7 @@ def write_markdown(path: Path, table: TableContent) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(f"{text.rstrip()}\n", encoding="utf-8")
+    write_text(path, f"{text.rstrip()}\n")
 
 
 def _caption(table: TableContent) -> str:
