@@ -1,4 +1,4 @@
-"""What each stage computes from fixed videos, beside its recipe number.
+"""What each stage computes from fixed videos, and what the demo draws, beside its recipe number.
 
 Snakemake does not see a change inside the package, so one that changes what a stage computes must raise the stage's
 number in `atw.config.RECIPES`. This test fails until it has; `pytest tests/golden --update-golden` then writes the new
@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from atw import config
 from atw.datasets import Dataset
+from atw.datasets.demo import CLASSES
+from atw.extras.demo.render import render_clip
 from atw.preprocess.shard import make
 from atw.shards import Shard
 from atw.train import loop
@@ -22,7 +25,7 @@ from atw.train.task import TrainingTask
 from tests.rules.conftest import CONFIG, HEIGHT, WIDTH, write_video
 
 GOLDEN = Path(__file__).parent / "recipes.json"
-TOLERANCE = {"rgb": 0.2, "flow": 0.3, "warped": 0.3, "train": 2e-3}
+TOLERANCE = {"render": 0.05, "rgb": 0.2, "flow": 0.3, "warped": 0.3, "train": 2e-3}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +42,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]
     given["train"] = given.get("train", {}) | {"iterations": 3, "batch": 4}
     plan = config.load({"datasets": {"tiny": given}})
     dataset = Dataset(config.location(plan, "tiny"))
-    values = {}
+    values = {"render": _drawn()}
     for stream in config.STREAMS:
         settings = config.shard_settings(plan, "tiny", stream)
         settings = settings.of_shard("00000", dataset.members_digest("00000", 1))
@@ -50,8 +53,20 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]
     return values
 
 
+def _drawn() -> list[float]:
+    """Where actions are, and means over the cells of frames: one of each action, and some of an untrimmed clip."""
+    values: list[float] = []
+    for seed, label in enumerate(CLASSES):
+        clip = render_clip(label, seed=seed)
+        values += [clip.action_first, clip.action_last, *_cells(clip.frames[clip.action_first + 5].mean(axis=2))]
+    untrimmed = config.Rendering(frames=(100, 110), action_share=(0.1, 0.15), movements=10.0)
+    clip = render_clip("walk", seed=24, rendering=untrimmed)  # it has all movements
+    values += [clip.action_first, clip.action_last]
+    return [*values, *(mean for frame in clip.frames[4::10] for mean in _cells(frame.mean(axis=2)))]
+
+
 def _grid(path: Path) -> list[float]:
-    """Means over the cells of a 4 x 4 grid of the middle item of every video."""
+    """Means over the cells of the middle item of every video."""
     means = []
     with Shard(path) as shard:
         for entry in shard.entries:
@@ -59,10 +74,15 @@ def _grid(path: Path) -> list[float]:
                 image = shard.frames(entry, [entry.count // 2])[0].mean(axis=2)
             else:
                 image = np.concatenate(list(shard.fields(entry, [entry.count // 2])[0]), axis=1)
-            height, width = (side // 4 * 4 for side in image.shape)
-            cells = image[:height, :width].reshape(4, height // 4, 4, width // 4).mean(axis=(1, 3))
-            means += [round(float(mean), 3) for mean in cells.ravel()]
+            means += _cells(image)
     return means
+
+
+def _cells(image: NDArray[np.float64]) -> list[float]:
+    """Means over the cells of a 4 x 4 grid."""
+    height, width = (side // 4 * 4 for side in image.shape)
+    cells = image[:height, :width].reshape(4, height // 4, 4, width // 4).mean(axis=(1, 3))
+    return [round(float(mean), 3) for mean in cells.ravel()]
 
 
 def _losses(plan: config.Config, dataset: Dataset, folder: Path) -> list[float]:

@@ -59,19 +59,13 @@ class Clip:
 
     Args:
         frames: uint8 [T, HEIGHT, WIDTH, 3] BGR.
-        label: class name.
         action_first: first frame of the action, from 0.
         action_last: its last frame.
-        scene: 0 to 7.
-        camera: [T, 4]: position x and y in pixels of the output, log zoom, roll in radians.
     """
 
     frames: Image
-    label: str
     action_first: int
     action_last: int
-    scene: int
-    camera: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -104,7 +98,7 @@ def render_clip(label: str, *, seed: int, rendering: Rendering = _TRIMMED) -> Cl
     count = int(geometry.integers(fewest, most + 1))
     length = round(count * geometry.uniform(*rendering.action_share))
     first = int(geometry.integers(2, count - length - 1))
-    scene = choose_scene(label, scenes)
+    scene = number if scenes.random() < _OWN_SCENE else int(scenes.integers(len(CLASSES)))
     background = _background(scene, scenes)
     camera = _camera_path(count, cameras)
     poses = _poses(label, count, first, length, geometry, rendering.movements)
@@ -126,12 +120,7 @@ def render_clip(label: str, *, seed: int, rendering: Rendering = _TRIMMED) -> Cl
         small = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA).astype(np.int16)
         small += noise.integers(-_NOISE_LEVELS, _NOISE_LEVELS + 1, small.shape, dtype=np.int16)
         frames[frame] = np.clip(small, 0, 255)
-    return Clip(frames, label, first, first + length - 1, scene, camera)
-
-
-def choose_scene(label: str, rng: np.random.Generator) -> int:
-    """Choose the class's own scene with probability .6, else any of the eight."""
-    return CLASSES.index(label) if rng.random() < _OWN_SCENE else int(rng.integers(len(CLASSES)))
+    return Clip(frames, first, first + length - 1)
 
 
 def _poses(
@@ -208,7 +197,7 @@ def _smooth_noise(count: int, period: float, columns: int, rng: np.random.Genera
 
 
 def _camera_path(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return slow pan, zoom and roll with shake on top: [count, 4] as in `Clip.camera`."""
+    """Return slow pan, zoom and roll with shake on top: [count, 4], x and y in output pixels, log zoom, roll."""
     time = np.arange(count)
     path = np.zeros((count, 4))
     for column, size in enumerate((9, 5, 0.07, 0.045)):
