@@ -1,4 +1,4 @@
-"""Cost against size: videos, shards and processes; the memory of every stage; what a hundred million videos would take.
+"""Cost against size: videos, shards and processes; the memory of every stage.
 
     python -m benchmarks.scale FOLDER_OF_VIDEOS [--write]
 
@@ -18,8 +18,7 @@ from rich.console import Console
 from atw.files import InputError
 from benchmarks.material import find_videos, folders_in_turn
 from benchmarks.report import show, write_page
-from benchmarks.scale import amounts, plans, reading, stages, synthetic, tables
-from benchmarks.scale.projection import breaking_points, projection
+from benchmarks.scale import plans, reading, stages, synthetic, tables
 from benchmarks.scale.tables import Measured
 from benchmarks.stored import STREAMS, store
 
@@ -94,8 +93,7 @@ def measure(videos: Path, folder: Path, sizes: Sizes) -> Measured:
         *stages.of_numbers(folder, sources, sizes.numbers, frames=sizes.frames),
         *stages.of_splits(folder, of_splits),
     ]
-    amount = amounts.measure(videos, folder)
-    return Measured(sizes.nothing, plan, drawn, of_videos, sizes.videos_of_shards, of_shards, rates, peaks, amount)
+    return Measured(sizes.nothing, plan, drawn, of_videos, sizes.videos_of_shards, of_shards, rates, peaks)
 
 
 def main(given: list[str]) -> int:
@@ -106,8 +104,7 @@ def main(given: list[str]) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(asked.folder.absolute(), Path(folder), SIZES)
-    growths = tables.growths(found)
-    made = [*tables.measured(found), projection(growths, found.amounts), breaking_points(growths)]
+    made = tables.measured(found)
     show(Console(), made)
     if asked.write:
         write_page(PAGE, "Scale", "python -m benchmarks.scale FOLDER_OF_VIDEOS --write", made, tables.METHOD)

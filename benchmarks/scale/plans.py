@@ -19,7 +19,7 @@ _CLASSES = 400
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split", "is_cc")
 
 
-def shards_of(videos: float) -> int:
+def shards_of(videos: int) -> int:
     """Shards that so many videos lie in."""
     return math.ceil(videos / VIDEOS_A_SHARD)
 

@@ -5,10 +5,8 @@ from typing import NamedTuple
 
 from atw.data.reader import MOST_OPEN
 from benchmarks.report import Table, number
-from benchmarks.scale.amounts import Amounts
-from benchmarks.scale.growth import Growth, fit, slope
+from benchmarks.scale.growth import exponent, slope
 from benchmarks.scale.plans import VIDEOS_A_SHARD, shards_of
-from benchmarks.scale.projection import FPS, SECONDS, Growths, reopened
 from benchmarks.scale.reading import Opened
 from benchmarks.scale.stages import Peaks
 from benchmarks.scale.synthetic import FRAMES as FRAMES_STORED
@@ -36,8 +34,6 @@ METHOD = (
     "preset fast. The training is one of Ray's workers with a loader and without Ray. Audit, training, scoring and "
     "fusion use the synthetic shards with the network tiny, 10 classes, a quarter of the videos for testing and 10 "
     "snippets per video.",
-    f"The projection assumes videos of {SECONDS} s at {FPS} frames/s and the fitted growth. Bytes and seconds per "
-    "frame are measured as in `atw plan`, on some of the clips, with the default settings and on one core.",
 )
 
 
@@ -53,7 +49,6 @@ class Measured(NamedTuple):
         of_shards: those videos, by the number of their shards.
         rates: videos a second by stream and loader processes.
         peaks: of the stages.
-        amounts: of a frame.
     """
 
     nothing: int
@@ -64,33 +59,6 @@ class Measured(NamedTuple):
     of_shards: dict[int, Opened]
     rates: dict[str, dict[int, float]]
     peaks: list[Peaks]
-    amounts: Amounts
-
-
-def growths(found: Measured) -> Growths:
-    """The fitted growth of whatever is projected."""
-    start, larger = found.plan[found.nothing], _larger(found)
-    opened = found.of_videos
-    training = next(peaks for peaks in found.peaks if peaks.stage == "training")
-    largest = max(training.peaks)
-    fixed = training.peaks[largest] - training.bytes_each * largest
-    return Growths(
-        plan_seconds=fit({size: taken.cpu_seconds for size, taken in larger.items()}, fixed=start.cpu_seconds),
-        plan_bytes=fit({size: taken.peak_bytes for size, taken in larger.items()}, fixed=start.peak_bytes),
-        draw_seconds=fit(found.drawn),
-        open_seconds=fit({size: one.seconds for size, one in opened.items()}),
-        index_bytes=fit({size: one.bytes for size, one in opened.items()}),
-        edge_seconds=Growth(0.0, max(slope({size: _edge(one) for size, one in opened.items()}), 0.0), 1.0),
-        training_bytes=Growth(fixed, max(training.bytes_each, 0.0), 1.0),
-    )
-
-
-def _larger(found: Measured) -> dict[int, Taken]:
-    return {size: taken for size, taken in found.plan.items() if size != found.nothing}
-
-
-def _edge(one: Opened) -> float:
-    return one.edge_seconds - one.sample_seconds
 
 
 def measured(found: Measured) -> list[Table]:
@@ -99,20 +67,23 @@ def measured(found: Measured) -> list[Table]:
 
 
 def _plans(found: Measured) -> Table:
-    fitted = growths(found)
+    start = found.plan[found.nothing]
+    larger = {size: taken for size, taken in found.plan.items() if size != found.nothing}
+    seconds = exponent({size: taken.cpu_seconds for size, taken in larger.items()}, fixed=start.cpu_seconds)
+    peak = exponent({size: taken.peak_bytes for size, taken in larger.items()}, fixed=start.peak_bytes)
     rows = [
         [f"{size:,}", f"{shards_of(size):,}", number(taken.cpu_seconds), number(taken.peak_bytes / _MIB)]
         for size, taken in found.plan.items()
     ]
-    rows.append(["growth", "", f"{fitted.plan_seconds.exponent:.2f}", f"{fitted.plan_bytes.exponent:.2f}"])
-    each = slope({size: taken.peak_bytes for size, taken in _larger(found).items()})
+    rows.append(["growth", "", f"{seconds:.2f}", f"{peak:.2f}"])
+    each = slope({size: taken.peak_bytes for size, taken in larger.items()})
     notes = [f"A video takes {each:.0f} bytes of the plan's memory."]
     return Table("Planning: snakemake --dry-run", ("videos", "shards", "CPU s", "peak memory, MiB"), rows, notes)
 
 
 def _drawn(found: Measured) -> Table:
     rows = [[f"{size:,}", number(seconds), number(1e6 * seconds / size)] for size, seconds in found.drawn.items()]
-    rows.append(["growth", f"{fit(found.drawn).exponent:.2f}", ""])
+    rows.append(["growth", f"{exponent(found.drawn):.2f}", ""])
     return Table("Planning: drawing the splits of a folder", ("videos", "CPU s", "µs per video"), rows)
 
 
@@ -129,11 +100,11 @@ def _videos(found: Measured) -> Table:
         ]
         for size, one in opened.items()
     ]
-    fitted = growths(found)
-    inside = fit({size: one.sample_seconds for size, one in opened.items()})
-    rows.append(["growth", "", f"{fitted.open_seconds.exponent:.2f}", "", "", f"{inside.exponent:.2f}"])
+    opening = exponent({size: one.seconds for size, one in opened.items()})
+    inside = exponent({size: one.sample_seconds for size, one in opened.items()})
+    rows.append(["growth", "", f"{opening:.2f}", "", "", f"{inside:.2f}"])
     columns = ("videos", "shards", "opening, s", "index, bytes per video", "first sample of epoch, ms", "another, ms")
-    each = 1e9 * fitted.edge_seconds.factor
+    each = 1e9 * max(slope({size: one.edge_seconds - one.sample_seconds for size, one in opened.items()}), 0.0)
     notes = [f"The permutation of an epoch takes {each:.0f} ns per video, once per epoch in each process."]
     return Table(f"Opening and sampling: videos, {VIDEOS_A_SHARD} per shard", columns, rows, notes)
 
@@ -144,10 +115,10 @@ def _shards(found: Measured) -> Table:
         for shards, one in found.of_shards.items()
     ]
     growth = [
-        fit({shards: one.seconds for shards, one in found.of_shards.items()}).exponent,
-        fit({shards: one.sample_seconds for shards, one in found.of_shards.items()}).exponent,
+        exponent({shards: one.seconds for shards, one in found.of_shards.items()}),
+        exponent({shards: one.sample_seconds for shards, one in found.of_shards.items()}),
     ]
-    rows.append(["growth", *(f"{exponent:.2f}" for exponent in growth), ""])
+    rows.append(["growth", *(f"{each:.2f}" for each in growth), ""])
     title = f"Opening and sampling: shards of {found.videos:,} videos in all"
     columns = ("shards", "opening, s", "a random sample, ms", "open files")
     return Table(title, columns, rows, _again(found.of_shards))
@@ -156,8 +127,8 @@ def _shards(found: Measured) -> Table:
 def _again(of_shards: Mapping[int, Opened]) -> list[str]:
     """What opening a shard again costs, where there are more shards than stay open."""
     fewest, most = min(of_shards), max(of_shards)
-    share = reopened(most)
-    if not share:
+    share = 1 - MOST_OPEN / most
+    if share <= 0:
         return [f"No more than {MOST_OPEN} shards: all stay open."]
     extra = (of_shards[most].sample_seconds - of_shards[fewest].sample_seconds) / share
     return [
