@@ -122,6 +122,11 @@ class Plan:
     def train_settings(self, run: str, split: str, stream: Stream) -> config.TrainSettings:
         """Settings of a trained network, with the path of its first weights."""
         dataset, experiment = _names(run)
+        if len(classes := self.dataset(dataset).classes) == 1:
+            raise InputError(
+                f"dataset {dataset}: {classes[0]!r} is the only class, and a network needs two to choose between; add "
+                "videos that show something else"
+            )
         settings = config.train_settings(self.config, dataset, stream, experiment, **self._split(run, split))
         return settings.starting_from(self.weights(run, stream))
 

@@ -34,7 +34,11 @@ class _Console(Console):
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=printable(segment.text))
+            yield segment if segment.control else segment._replace(text=self._shown(segment.text))
+
+    def _shown(self, text: str) -> str:
+        """A text without what the terminal obeys or its encoding lacks."""
+        return printable(text).encode(self.encoding, "replace").decode(self.encoding)
 
 
 def console(**options: Any) -> Console:

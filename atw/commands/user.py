@@ -234,17 +234,16 @@ def show(
 
     Example: atw show results/demo/split1/fused.json
     """
+    from atw.evaluate.compare import result_paths
     from atw.evaluate.result import print_result, read_result
 
-    if result.is_dir():
-        splits = sorted(result.glob("split*/fused.json"))
-        if splits and not (result / "fused.json").exists():
-            raise InputError(f"{result} has the results of splits; give one, as {splits[0]}")
-        result /= "fused.json"
+    found, *others = result_paths(result)
+    if others:
+        raise InputError(f"{result} has the results of splits; give one, as {found}")
     if as_json:
-        print(json_text(read_result(result).to_dict()))
+        print(json_text(read_result(found).to_dict()))
     else:
-        print_result(result)
+        print_result(found)
 
 
 @app.command()

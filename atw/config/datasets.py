@@ -27,6 +27,12 @@ ALLOW_MISSING = (
 )
 
 
+_OF_ALL_STREAMS = {
+    **dict.fromkeys(("preprocess", "flow", "warp"), "frame i must be frame i in every stream"),
+    **dict.fromkeys(("fusion", "detect"), "it is about all streams together"),
+}
+
+
 class StreamOverrides(Sections):
     """Overrides for all streams, and under `streams:` for single ones."""
 
@@ -35,12 +41,9 @@ class StreamOverrides(Sections):
     @model_validator(mode="after")
     def _frames_are_common(self) -> Self:
         for stream, overrides in self.streams.items():
-            for section in ("preprocess", "flow", "warp", "fusion"):
+            for section, reason in _OF_ALL_STREAMS.items():
                 if getattr(overrides, section).model_fields_set:
-                    raise ValueError(
-                        f"streams.{stream} cannot change {section}: frame i must be frame i in every stream; "
-                        "set it for all streams"
-                    )
+                    raise ValueError(f"streams.{stream} cannot change {section}: {reason}; set it for all streams")
             if "held_out" in overrides.train.model_fields_set:
                 raise ValueError(
                     f"streams.{stream} cannot change train.held_out: all streams hold out the same videos; "

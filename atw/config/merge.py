@@ -56,7 +56,7 @@ TABLE_EXPERIMENTS = {name: Experiment.model_validate(given) for name, given in p
 class Config(StreamOverrides):
     """The content of config.yaml."""
 
-    seed: int = Field(0, ge=0, description="seed for sampling, initialisation, splits and intervals")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed for sampling, initialisation, splits and intervals")
     shards: str = Field("shards", min_length=1, description="folder of the shards; may be shared by several people")
     datasets: dict[str, AnyDataset]
     experiments: dict[str, Experiment] = {}

@@ -486,13 +486,17 @@ class ConsensusTable(Section):
         get_args(Consensus), strict=False, min_length=1, description="consensus functions to train"
     )
     against: tuple[Consensus, ...] = Field(
-        ("average", "max"), strict=False, description="rows that all others are compared with"
+        ("average", "max"),
+        strict=False,
+        description="rows to compare all others with; the default as far as they are in `rows`",
     )
     seeds: int = Field(3, ge=1, le=100, description="trainings per row, stream and split, with seeds from `seed` on")
     splits: int | None = Field(None, ge=1, description="take so many splits, the first ones; empty: all")
 
     @model_validator(mode="after")
     def _rows_hold_what_they_are_compared_with(self) -> "ConsensusTable":
+        if "against" not in self.model_fields_set:
+            object.__setattr__(self, "against", tuple(name for name in self.against if name in self.rows))
         for name in self.against:
             if name not in self.rows:
                 raise ValueError(f"against names {name}, which is not among the rows: add it there, or leave it out")

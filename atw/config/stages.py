@@ -39,7 +39,7 @@ RECIPES = {
     "audit": 1,
     "train": 2,
     "score": 3,
-    "fuse": 6,
+    "fuse": 7,
     "summary": 2,
     "table": 4,
     "consensus_table": 3,

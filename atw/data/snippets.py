@@ -19,6 +19,7 @@ from atw.shards import Shard
 from atw.videos.times import Times
 
 log = logging.getLogger("atw")
+_BEYOND_SECONDS = 1.0  # that an action may end after its video without a warning: lists are rounded
 Number = TypeVar("Number", np.int64, np.float64)
 
 
@@ -95,6 +96,11 @@ def _bounds(video: str, action: Interval, times: Times) -> list[tuple[float, flo
     if action.unit == "frames" and action.last < times.frames:
         return [times.stretch(int(action.first), int(action.last))]
     if action.unit == "seconds" and action.first < times.seconds:
+        if action.last > times.seconds + _BEYOND_SECONDS:
+            log.warning(
+                "%s ends after %g seconds, and its action from %g s on only after %g; look at the list of actions",
+                *(video, times.seconds, action.first, action.last),
+            )
         return [(action.first, action.last)]
     log.warning(
         "%s has an action from %g to %g %s, and ends after %d frames and %g seconds; the action is left out",

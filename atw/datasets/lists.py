@@ -154,7 +154,7 @@ def read_intervals(path: Path, unit: Literal["frames", "seconds"]) -> dict[str, 
             raise InputError(f"{action}; give two numbers of {unit}") from None
         if not 0 <= start <= end < math.inf or (unit == "seconds" and start == end):
             raise InputError(f"{action}; give the {columns[0]} before the {columns[1]}, in {unit} from 0")
-        of_video = found.setdefault(path_key(row["path"]), [])
+        of_video = found.setdefault(path_key(checked_video(row["path"], place)), [])
         for label in plain_labels(row["label"]).split(LABEL_SEPARATOR):
             interval = Interval(label, start, end, unit)
             if interval in of_video:

@@ -218,12 +218,13 @@ def _add_file(entry: os.DirEntry[str], name: str, wanted: tuple[str, ...], conte
 def _entries(folder: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return sorted((entry for entry in entries if not _is_extra(entry.name)), key=lambda entry: entry.name)
+            return sorted((entry for entry in entries if not is_extra(entry.name)), key=lambda entry: entry.name)
     except OSError as error:
         raise unreadable(folder, error) from None
 
 
-def _is_extra(name: str) -> bool:
+def is_extra(name: str) -> bool:
+    """Whether a name is hidden, or one that network drives, systems and archives put beside files."""
     return name.startswith(".") or name.casefold() in _EXTRAS
 
 

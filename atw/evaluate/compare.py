@@ -196,7 +196,7 @@ def compare_results(first: Path, second: Path) -> ComparedResults:
 def _read(path: Path) -> tuple[list[Result], dict[str, Outcomes]]:
     """The results of one or more splits, and the outcomes of the fusion and by stream over all of them."""
     results, by_split = [], []
-    for one in _paths_in(path):
+    for one in result_paths(path):
         result = read_result(one)
         scores = {stream: read_scores(one.parent / stream / "scores.h5") for stream in result.fusion.weights}
         fused = fuse(scores, weights=result.fusion.weights, on=result.fusion.on)
@@ -209,7 +209,12 @@ def _read(path: Path) -> tuple[list[Result], dict[str, Outcomes]]:
     return results, merged
 
 
-def _paths_in(path: Path) -> Sequence[Path]:
+def result_paths(path: Path) -> Sequence[Path]:
+    """The fused.json that is meant: the file itself, the one in a folder, or those of a folder of splits.
+
+    Raises:
+        InputError: there is none in the folder.
+    """
     if not path.is_dir():
         return [path]
     if (path / "fused.json").is_file():

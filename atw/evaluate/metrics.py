@@ -67,6 +67,16 @@ class Accuracy(Record):
     map: float | None = OMITTED
 
 
+def guess_accuracies(truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Top-1 accuracy without a look at the videos: of a random class, and of the class that most videos show.
+
+    Args:
+        truth: [V, K] the classes of each listed video; background videos do not count.
+    """
+    shown = truth[truth.any(axis=1)]
+    return (float(shown.mean()), float(shown.mean(axis=0).max())) if len(shown) else (0.0, 0.0)
+
+
 def in_top(logits: NDArray[np.floating], truth: NDArray[np.bool_], *, k: int) -> NDArray[np.bool_]:
     """Whether a class of each video is among the k highest of its logits; of equal logits the first class wins.
 

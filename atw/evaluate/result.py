@@ -18,6 +18,7 @@ from atw.evaluate.metrics import (
     Accuracy,
     Record,
     confusion_matrix,
+    guess_accuracies,
     listed_accuracy,
     mean_of_known,
     wilson_interval,
@@ -65,6 +66,7 @@ class Result(Record):
         split: its name.
         experiment: its name, None for none.
         accuracy: of the fusion.
+        guessing: the better of `guess_accuracies`; None in files that do not say it.
         streams: accuracy of each stream.
         pairs: accuracy of each two streams, fused with their weights, by name as in `rgb+flow`.
         attention: of each stream; None in files that do not say it.
@@ -81,6 +83,7 @@ class Result(Record):
     split: str
     experiment: str | None
     accuracy: Accuracy
+    guessing: float | None = OMITTED
     streams: dict[str, Accuracy]
     pairs: dict[str, Accuracy]
     attention: dict[str, StreamAttention] | None = OMITTED
@@ -232,6 +235,7 @@ def result_of(scores: Mapping[str, Scores], settings: FuseSettings, search: Weig
         split=first.split,
         experiment=first.experiment or None,
         accuracy=rated(fused, weights),
+        guessing=max(guess_accuracies(first.listed_truth)),
         streams={stream: rated(one.video_logits, {stream: 1.0}, "logits") for stream, one in scores.items()},
         pairs={
             name: rated(logits, {stream: weights[stream] for stream in name.split("+")})
@@ -397,7 +401,7 @@ def verdict(accuracy: Accuracy, guessing: float) -> str:
 
     Args:
         accuracy: of the fusion.
-        guessing: accuracy without a look at the videos: of a random class, or of the most frequent one.
+        guessing: accuracy without a look at the videos, the better of `guess_accuracies`.
     """
     low, high = accuracy.top1_ci95
     span = f"{100 * low:.1f}% to {100 * high:.1f}%"
@@ -421,8 +425,8 @@ def print_result(path: Path) -> None:
     terminal.print(_accuracies(result))
     if actions := found_actions(result.attention or {}):
         terminal.print(actions)
-    shown = np.sum(result.confusion, axis=1)  # decoded test videos of each class
-    terminal.print(verdict(result.accuracy, max(1 / len(shown), shown.max() / max(shown.sum(), 1))))
+    if result.guessing is not None:
+        terminal.print(verdict(result.accuracy, result.guessing))
     if search := result.fusion.held_out:
         weights = ", ".join(f"{stream} {weight:.3g}" for stream, weight in search.chosen.weights.items())
         terminal.print(

@@ -169,7 +169,7 @@ def as_yaml(root: Path, name: str, seen: Seen, choices: list[Choice]) -> str:
             lines += [f"    {own}:"] if own != section else []
             section = own
             key = f"  {key}"
-        lines.append(f"    {key}: {choice.value}" + (f" # {choice.why}" if choice.why else ""))
+        lines.append(f"    {key}: {choice.value}" + (f" # {printable(choice.why)}" if choice.why else ""))
     return "\n".join(lines) + "\n"
 
 
@@ -205,6 +205,9 @@ def write_for_videos(root: Path) -> None:
     print(f"this machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB of memory, {gpus}")
     for video in seen.bad:
         _say(f"cannot be used, and will be left out: {video}")
+    limit = config.Preprocess().quarantine_limit
+    if len(seen.bad) > limit * (len(seen.bad) + len(seen.shapes)):
+        _say(f"`atw run` stops where more than {limit:.0%} cannot be used: take those out of the folder")
     few = [f"{label} ({count})" for label, count in seen.classes.items() if count < _FEW]
     if few:
         _say(f"too few videos to learn much: {shown(few)}")
@@ -214,7 +217,12 @@ def write_for_videos(root: Path) -> None:
         _say(f"  {f'{choice.key}: {choice.value}':{width}}  {choice.why}".rstrip())
     target = workflow.result(name)
     print("\nmeasuring how long it will take ...", flush=True)
-    found = _estimate(target, Path("lists", name), machine)
+    try:
+        found = _estimate(target, Path("lists", name), machine)
+    except BaseException:
+        workflow.CONFIG.unlink(missing_ok=True)
+        print("config.yaml is taken back, so the same command can be given again", flush=True)
+        raise
     print(f"about {estimate.duration(found.elapsed_hours)}; `atw plan {target}` says for what\n\nnext:")
     _print_weights(backbone)
     print("  atw run")
@@ -227,11 +235,12 @@ def _say(text: str) -> None:
 def _estimate(target: str, lists: Path, machine: Machine) -> estimate.Estimate:
     """Estimate a target without leaving the splits drawn: videos may be added until the first run."""
     before = [path for path in (lists, lists.parent) if not path.exists()]
-    found = estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
-    for path in before:
-        if path.exists() and (path == lists or not any(path.iterdir())):
-            shutil.rmtree(path, ignore_errors=True)
-    return found
+    try:
+        return estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
+    finally:
+        for path in before:
+            if path.exists() and (path == lists or not any(path.iterdir())):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _print_weights(backbone: str) -> None:

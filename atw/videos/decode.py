@@ -284,7 +284,7 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 def _inner_pixels(max_pixels: int) -> str:
     """Return the limit for libav, which counts whole blocks and a border of them."""
-    return str(4 * max_pixels + 2**20)
+    return str(min(4 * max_pixels + 2**20, 2**31 - 1))
 
 
 def _open(path: Path, max_pixels: int) -> av.container.InputContainer:

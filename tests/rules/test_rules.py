@@ -12,6 +12,7 @@ import torch
 
 from atw.shards import Shard
 from tests.rules.conftest import BAD, FRAMES, HEIGHT, MOTION, WIDTH, Workplace
+from tests.rules.test_cost import atw_plan
 
 SHARDS = ("00000", "00001")
 assert hdf5plugin  # registers the filter that plain h5py needs
@@ -135,6 +136,12 @@ def test_fuse(trained: Path) -> None:
     assert set(provenance["shards"]) == set(SHARDS)
     for name in ("settings", "software", "seed", "hardware"):
         assert provenance[name] is not None
+
+
+def test_a_plan_names_what_is_left_in_seconds(workplace: Workplace, trained: Path) -> None:
+    kept = (trained / "fused.json").rename(trained / "kept.json")
+    assert "is made in seconds; left are fuse." in atw_plan(workplace, "results/tiny/split1/fused.json").stdout
+    kept.rename(trained / "fused.json")
 
 
 def test_summary(workplace: Workplace, trained: Path) -> None:

@@ -240,13 +240,15 @@ def test_a_result_of_another_form_is_an_error_in_words(tmp_path: Path, part: str
 def test_what_was_meant_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole message of inputs that are there, and something else, and of those that are not there yet."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("results/a/split1/rgb", "results/b/split1", "lists"):
+    for folder in ("results/a/split1/rgb", "results/b/split1", "results/b/split2", "lists"):
         (tmp_path / folder).mkdir(parents=True)
-    (tmp_path / "results/b/split1/fused.json").write_text("{}")
+    for split in ("split1", "split2"):
+        (tmp_path / f"results/b/{split}/fused.json").write_text("{}")
     (tmp_path / "results/a/split1/rgb/model.pt").write_bytes(b"")
     missing = "results/a/split1/fused.json"
     for arguments, said in (
         (["show", missing], f"{missing} does not exist; make it by `atw run {missing}`, or correct the path"),
+        (["show", "results"], "results holds no fused.json and no split*/fused.json; give the folder of a result"),
         (["show", "results/b"], "results/b has the results of splits; give one, as results/b/split1/fused.json"),
         (
             ["export", "results/a", "--out", "a.pt2"],

@@ -107,6 +107,7 @@ def test_a_dataset_may_bear_a_sections_name() -> None:
         (nested("streams.depth", {}), ["streams.depth", "'rgb', 'flow' or 'warped'"]),
         (nested("train", 3), ["train", "3", "dictionary"]),
         (nested("seed", -1), ["seed", "-1", "greater than or equal to 0"]),
+        (nested("seed", 2**70), ["seed", str(2**70), "less than"]),
         (nested("datasets.mine.kind", "ucf"), ["datasets.mine", "'ucf'", "ucf101", "hmdb51", "folder", "demo"]),
         (nested("datasets.mine.root", "x"), ["datasets.mine", "`kind`", "ucf101", "hmdb51", "folder", "demo"]),
         (nested("datasets.mine", {"kind": "folder"}), ["datasets.mine.root", "required"]),
@@ -149,13 +150,14 @@ def test_an_experiment_cannot_touch_the_shards(place: str, section: str) -> None
 
 
 @pytest.mark.parametrize("place", ["streams.warped", "datasets.mine.streams.warped", "experiments.e.streams.warped"])
-@pytest.mark.parametrize("section", ["preprocess", "flow", "warp", "fusion"])
+@pytest.mark.parametrize("section", ["preprocess", "flow", "warp", "fusion", "detect"])
 def test_a_stream_cannot_change_what_all_share(place: str, section: str) -> None:
     setting = {
         "preprocess": {"shards": 3},
         "flow": {"bound": 15},
         "warp": {"corners": 500},
         "fusion": {"add": "probabilities"},
+        "detect": {"shortest": 1.0},
     }[section]
     with pytest.raises(InputError, match=rf"streams.warped cannot change {section}"):
         config.load(placed(place, {section: setting}))

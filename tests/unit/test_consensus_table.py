@@ -112,7 +112,7 @@ def test_an_unknown_experiment_cannot_be_repeated() -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"rows": ["average", "gated"]}, "against names max, which is not among the rows"),
+        ({"rows": ["average", "gated"], "against": ["max"]}, "against names max, which is not among the rows"),
         ({"rows": ["max", "average", "max"]}, "rows name a consensus twice"),
         ({"seeds": 0}, "consensus_table.seeds"),
         ({"rows": ["sum"]}, "consensus_table.rows"),
@@ -121,6 +121,11 @@ def test_an_unknown_experiment_cannot_be_repeated() -> None:
 def test_impossible_tables_are_refused(table: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         config.load({"datasets": {"mine": DEMO}, "consensus_table": table})
+
+
+def test_rows_are_compared_with_those_of_the_default_that_are_there() -> None:
+    table = config.load({"datasets": {"mine": DEMO}, "consensus_table": {"rows": ["average", "gated"]}}).consensus_table
+    assert table.against == ("average",)
 
 
 def right_of(name: str) -> np.ndarray:

@@ -56,8 +56,8 @@ def row(stage: str, hours: float, jobs: int, side_by_side: int) -> StageCost:
 def test_jobs_side_by_side() -> None:
     rows = [row("frames", 2, 10, 4), row("flow", 6, 10, 4), row("train", 3, 1, 2), row("train", 1, 1, 2)]
     # Two hours of preprocessing; then the longer training, for both fit side by side; then two rounds of scoring.
-    assert Estimate("t", 4, 0, [*rows, row("score", 3, 3, 2)], []).elapsed_hours == pytest.approx(2 + 3 + 2)
-    assert Estimate("t", 4, 0, [], []).elapsed_hours == 0
+    assert Estimate("t", 4, 0, [*rows, row("score", 3, 3, 2)], [], []).elapsed_hours == pytest.approx(2 + 3 + 2)
+    assert Estimate("t", 4, 0, [], [], []).elapsed_hours == 0
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,7 @@ def planned(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         [Path(f"shards/mine/{stream}/00000.h5") for stream in config.STREAMS],
         [results / stream / "model.pt" for stream in config.STREAMS],
         [results / stream / "scores.h5" for stream in config.STREAMS],
+        ["fuse"],
     )
     monkeypatch.setattr(estimates, "pending_files", lambda *_: todo)
     return path
@@ -144,8 +145,12 @@ def test_rates_are_measured_by_the_code_that_does_the_work(
     assert "About " in text
     assert "20 frames a video" not in text
     assert f"{found.rows[0].amount} frames" in text
-    estimates.show(Estimate("results/a", 2, 0, [], []), as_json=False)
-    assert "results/a is there, and up to date" in capsys.readouterr().out
+    for quick, said in (
+        ([], "is there, and up to date"),
+        (["fuse", "summary"], "is made in seconds; left are fuse, s"),
+    ):
+        estimates.show(Estimate("results/a", 2, 0, [], quick, []), as_json=False)
+        assert f"results/a {said}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("status", "message"), [(0, ""), (1, "Building DAG of jobs...\nno rule\nTraceback: here")])
@@ -158,6 +163,7 @@ def test_snakemake_says_what_is_pending(monkeypatch: pytest.MonkeyPatch, status:
         ("results/mine/split1/rgb/history.jsonl", "train", "update pending"),
         ("results/mine/split1/rgb/held_out.h5", "score_held_out", "update pending"),
         ("results/mine/split1/fused.json", "fuse", "update pending"),
+        ("results/mine/split2/fused.json", "fuse", "update pending"),
     )
     summary = "".join(f"{path}\t-\t{rule}\t-\tlog\tmissing\t{state}\n" for path, rule, state in rows)
     code = f"import sys; sys.stdout.write({summary!r}); sys.stderr.write({message!r}); sys.exit({status})"
@@ -167,7 +173,10 @@ def test_snakemake_says_what_is_pending(monkeypatch: pytest.MonkeyPatch, status:
             pending_files("all", Path("config.yaml"))
         return
     found = pending_files("all", Path("config.yaml"))
-    assert [[str(path) for path in paths] for paths in found] == [[rows[0][0]], [rows[2][0]], [rows[4][0]]]
+    assert [[str(path) for path in paths] for paths in found] == [
+        *([rows[number][0]] for number in (0, 2, 4)),
+        ["fuse"],
+    ]
 
 
 def test_a_demo_that_is_not_rendered_is_sampled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ def test_actions_in_columns_of_the_list_are_in_frames(tmp_path: Path) -> None:
     path = write(
         tmp_path / "split1.csv",
         "path,label,subset,action_first,action_last",
-        *("a.avi,a,train,3,9", "b.avi,a,test,,", "c.avi,a,test, 0 ,0"),
+        *("a.avi,a,train,3,9", "b.avi,a,test,,", ".//c.avi,a,test, 0 ,0"),
     )
     assert dataset("folder", path).intervals("split1") == {
         "a.avi": (Interval("a", 3, 9, "frames"),),

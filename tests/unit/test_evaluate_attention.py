@@ -81,8 +81,9 @@ def test_actions_beyond_their_video_are_named(
     made = rescored(trained, tmp_path, "rgb", with_seconds(trained, tmp_path, listed))
     said = [record.getMessage() for record in caplog.records if "action" in record.getMessage()]
     assert said == [
+        "up/short.avi ends after 0.12 seconds, and its action from 0.1 s on only after 7; look at the list of actions",
         "up/short.avi has an action from 0.12 to 7 seconds, and ends after 3 frames and 0.12 seconds; the action is "
-        "left out"
+        "left out",
     ]
     assert made.actions.video.tolist() == [0, 2]
     assert made.actions.label.tolist() == [-1, 1]

@@ -93,6 +93,18 @@ def test_segments_of_a_long_video_need_more_snippets_and_leave_the_rest_as_it_is
     assert edges - coarse - {0.0, 5.2}
 
 
+def test_a_pause_of_years_costs_nothing(place: Path, predictor: Any) -> None:
+    video = place / "paused.mkv"
+    encode(video, _moving_frames(8), "mjpeg", [0, 1, 2, 3, 4, 5, 6, 10**11], rate=1)
+    found = predictor.predict(video, segments=True)
+    assert found.times.seconds > 10**11
+    assert found.segments
+    encode(video, _moving_frames(8), "mjpeg", [0, 1, 2, 3, 4, 5, 6, 10**6], rate=1)
+    render(predictor.predict(video), video, place / "paused.mp4")
+    with av.open(str(place / "paused.mp4")) as film:
+        assert len(list(film.decode(video=0))) == 8
+
+
 def test_the_number_of_snippets_follows_from_the_length(trained: Trained) -> None:
     """3 snippets of 1.2 seconds, and 2 of each window of .4; the whole video as without windows."""
     models = read_models(trained.split)
@@ -158,6 +170,7 @@ def test_json(trained: Trained, predictor: Any) -> None:
     [
         (0.0, None, "the window is 0 s; give a number above 0"),
         (float("inf"), None, "the window is inf s"),
+        (1e308, None, r"the window is 1e\+308 s; give a number above 0, and below 1e\+09"),
         (1.0, 0.0, "the stride is 0 s"),
         (None, 1.0, "a stride of 1 s without a window"),
     ],

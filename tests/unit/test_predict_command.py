@@ -25,6 +25,7 @@ from atw.extras.predict.told import told
 from atw.files import InputError
 from atw.terminal import console
 from atw.videos.decode import Audit, read
+from tests.unit.encoded import encode
 from tests.unit.trained import Trained
 
 
@@ -34,12 +35,14 @@ def call(*arguments: str) -> Any:
 
 def test_the_command_prints_a_line_for_each_video(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "empty.avi").write_bytes(b"")
-    videos = [str(trained.root / "left/1.avi"), str(tmp_path / "empty.avi"), str(trained.root / "up/1.avi")]
+    encode(tmp_path / "one.mkv", [np.zeros((48, 64, 3), np.uint8)], "mjpeg")
+    names = (trained.root / "left/1.avi", tmp_path / "empty.avi", tmp_path / "one.mkv", trained.root / "up/1.avi")
+    videos = [str(name) for name in names]
     result = call(*videos, "--model", str(trained.split), "--top", "1", "--window", "0.4", "--stride", "0.4")
     assert result.exit_code == 1
-    first, bad, second = map(json.loads, result.stdout.splitlines())
-    assert [one["video"] for one in (first, bad, second)] == videos
-    assert bad == {"video": videos[1], "error": "empty file"}
+    first, empty, single, second = map(json.loads, result.stdout.splitlines())
+    assert [one["video"] for one in (first, empty, single, second)] == videos
+    assert (empty["error"], single["error"]) == ("empty file", "one frame: no motion to see")
     assert [window["start_seconds"] for window in first["windows"]] == [0.0, 0.4, 0.8]
     assert len(second["labels"]) == 1
 
@@ -151,6 +154,17 @@ def test_a_folder_stands_for_its_videos(trained: Trained, tmp_path: Path) -> Non
     ]
     with pytest.raises(InputError, match="has no video: no file in it ends in one of"):
         asked_videos([trained.split])
+
+
+def test_folders_are_seen_through_links_and_without_bins(tmp_path: Path) -> None:
+    place, other = tmp_path / "place", tmp_path / "other"
+    for name in ("other/a.mp4", "place/$RECYCLE.BIN/gone.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    (place / "linked").symlink_to(other)
+    (other / "back").symlink_to(place)
+    (place / "lost.mp4").symlink_to(tmp_path / "nowhere")
+    assert asked_videos([place]) == [place / "linked/a.mp4", place / "lost.mp4"]
 
 
 def test_what_is_wrong_is_said_before_torch_loads(tmp_path: Path) -> None:

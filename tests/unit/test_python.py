@@ -126,6 +126,8 @@ def test_a_stream_of_frames_is_seen_in_windows(predictor: Any, frames: np.ndarra
         alone = predictor.predict(frames[last - 15 : last], fps=25)
         assert np.array_equal(found.probabilities, alone.probabilities)
     assert len(list(predictor.watch(iter(frames), fps=25, window_seconds=0.4))) == (len(frames) - 10) // 5 + 1
+    uneven = predictor.watch(camera(), fps=10, window_seconds=1, stride_seconds=0.25)  # 2.5 frames
+    assert [next(uneven)[0] for _ in range(5)] == pytest.approx([1.0, 1.2, 1.5, 1.8, 2.0])
     with pytest.raises(InputError, match="the window is -1 s; give a number above 0"):
         next(predictor.watch(camera(), fps=25, window_seconds=-1))
     with pytest.raises(InputError, match=r"a window of 0\.01 s has 0 frames at 25 frames/s and needs 2"):

@@ -22,7 +22,7 @@ from atw.evaluate.result import Result
 from atw.extras.drawing.scored_videos import VideoSelection, lanes, select_rows
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.page import render, write_report
-from atw.extras.report.videos import ATTENTION_VIDEOS
+from atw.extras.report.videos import ATTENTION_VIDEOS, action_bars
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
 from tests.unit.reported import MANY, many_classes
@@ -135,6 +135,17 @@ def test_known_actions_and_detections_are_bars_above_the_attention(trained: Trai
         drawn = [bar for bar in bars if bar[0] < 1]
         assert [bar[1:] for bar in drawn] == [np.round(one.segment, 3).tolist() for one in best]
         assert [bar[0] for bar in drawn] == [-lane for lane in lanes([one.segment for one in best if one.segment])]
+
+
+def test_an_action_that_ends_after_its_video_is_a_bar_to_its_end(inputs: ReportInputs) -> None:
+    first = inputs.first
+    late = dataclasses.replace(
+        first, actions=dataclasses.replace(first.actions, seconds=first.actions.seconds + np.array([0, 1e11]))
+    )
+    row = int(first.actions.video[0])
+    bars = action_bars(late, row, [], 0.5)
+    assert {bar.x[-1] for bar in bars} == {0.5}
+    assert max(len(bar.x) for bar in bars) <= 41
 
 
 def test_the_command_names_what_is_missing(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from atw.datasets import Split
 from atw.evaluate.average_precision import class_average_precisions, mean_average_precision
 from atw.evaluate.compare import compare, outcomes
 from atw.evaluate.fuse import fuse
+from atw.evaluate.metrics import guess_accuracies
 from atw.evaluate.result import Result, mean_over_splits, print_result, result_of
 from atw.evaluate.scores import Scores, read_scores
 from atw.extras.drawing.scored_videos import VideoSelection, heading, select_rows
@@ -238,6 +239,9 @@ def test_scores_say_which_classes_a_video_shows(tmp_path: Path) -> None:
     expected = [[1, 0, 0], [1, 0, 1], [0, 0, 0], [0, 0, 1], [1, 0, 1]]
     assert one.listed_truth.tolist() == np.array(expected, bool).tolist()
     assert one.truth.tolist() == np.array(expected[:4], bool).tolist()
+    # Of the four videos with a label, three wave; together they have six of twelve labels.
+    assert guess_accuracies(one.listed_truth) == (0.5, 0.75)
+    assert result_of({"rgb": one}, FuseSettings.model_validate(FUSE | {"weights": {"rgb": 1.0}})).guessing == 0.75
     assert [one.label(row) for row in range(4)] == ["run", "run|wave", "", "wave"]
     write_scores(tmp_path / "plain.h5", scores())
     with h5py.File(tmp_path / "plain.h5") as file:

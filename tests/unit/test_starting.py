@@ -89,7 +89,7 @@ def test_classes_with_a_side_are_not_mirrored(name: str, sided: bool) -> None:
 
 @pytest.mark.parametrize("name", ["no", "2024", "1_000", "null", "videos"])
 def test_names_and_paths_stay_texts(name: str) -> None:
-    seen = Seen({"a": 8, "b": 8}, [WIDE], [])
+    seen = Seen({"left\u2028hand: x": 8, "b": 8}, [WIDE], [])
     raw = yaml.safe_load(as_yaml(Path(f"a: b/#{name}"), name, seen, choose(seen, LAPTOP)))
     assert config.load(raw).dataset(name).root_of(name) == f"a: b/#{name}"
 
@@ -99,7 +99,7 @@ def clips(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moving_frames: Callab
     """A folder of clips of two classes, in a working folder; what it takes is not measured."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        starting.estimate, "estimate", lambda target, *_, cores, gpus: Estimate(target, cores, gpus, [], [])
+        starting.estimate, "estimate", lambda target, *_, cores, gpus: Estimate(target, cores, gpus, [], [], [])
     )
     for number in range(8):
         write_mjpeg(tmp_path / f"my clips/{('left', 'b')[number % 2]}/{number}.avi", moving_frames(6))
@@ -115,6 +115,7 @@ def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.Ca
     assert config.effective(loaded, "my-clips", "rgb").model.backbone == "mobilenet_v2"
     assert "my clips: 9 videos of 2 classes" in said
     assert "cannot be used, and will be left out: b/broken.avi (not a video" in said
+    assert "`atw run` stops where more than 5% cannot be used: take those out of the folder" in said
     assert "too few videos to learn much: b (5), left (4)" in said
     assert "augment.flip: 0" in said
     assert said.endswith("next:\n  atw weights mobilenet_v2\n  atw run\n")
@@ -132,9 +133,18 @@ def test_no_splits_stay_drawn(clips: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def draw(target: str, *_: Any, cores: int, gpus: int) -> Estimate:
         Path("lists/my-clips").mkdir(parents=True, exist_ok=True)
         Path("lists/my-clips/split1.csv").write_text("drawn")
-        return Estimate(target, cores, gpus, [], [])
+        if fails:
+            raise InputError("nothing can be decoded")
+        return Estimate(target, cores, gpus, [], [], [])
+
+    fails = True
 
     monkeypatch.setattr(starting.estimate, "estimate", draw)
+    with pytest.raises(InputError, match="nothing can be decoded"):
+        starting.write_for_videos(clips)
+    assert not Path("lists").exists()
+    assert not workflow.CONFIG.exists()
+    fails = False
     starting.write_for_videos(clips)
     assert not Path("lists").exists()
     for known in ("lists/other", "lists/my-clips"):

@@ -1,5 +1,6 @@
 """Progress, time and energy that jobs log, and what the live view and the report read of them."""
 
+import io
 import logging
 from itertools import count
 from pathlib import Path
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from atw import terminal
-from atw.terminal import JobUsage, Meter, log_usage, read_energy, read_progress, read_usage
+from atw.terminal import JobUsage, Meter, console, log_usage, read_energy, read_progress, read_usage
 
 
 def write(path: Path, text: str) -> Path:
@@ -95,3 +96,9 @@ def test_the_last_line_of_a_log_counts(tmp_path: Path) -> None:
     text = "finished after 1.0 s\nerror\n12:00:00 finished after 2.0 s and 40 J of the CPUs\n"
     assert read_usage(write(tmp_path / "job.log", text)) == JobUsage(2.0, 40.0)
     assert read_usage(write(tmp_path / "job.log", "finished after all\n")) is None
+
+
+def test_what_an_encoding_lacks_is_a_question_mark() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1", write_through=True)
+    console(file=stream, width=30).print("déjà … 手")
+    assert stream.buffer.getvalue().decode("latin-1") == "déjà ? ?\n"  # type: ignore[attr-defined]

@@ -314,6 +314,7 @@ def test_one_frame_shows_no_motion(tmp_path: Path, moving_frames: MovingFrames, 
 def test_limits_are_inclusive(tmp_path: Path, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg) -> None:
     path = write_mjpeg(tmp_path / "v.avi", moving_frames(5))
     assert len(decode(path, max_pixels=64 * 48, max_frames=5)[0]) == 5
+    assert len(decode(path, max_pixels=10**12)[0]) == 5  # libav's own limit has 31 bits
     assert reason(path, max_pixels=64 * 48 - 1) == "absurd size: 64 x 48 is over 3071 pixels a frame"
     assert reason(path, max_frames=4) == "too long: more than 4 frames"
 

@@ -29,11 +29,12 @@ _NOT_COUNTED = (
 
 
 class PendingFiles(NamedTuple):
-    """Files that are to be made."""
+    """Files that are to be made, and the rules that make others."""
 
     shards: list[Path]
     models: list[Path]
     scores: list[Path]
+    quick: list[str]
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,13 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is left to do for a target, and notes on how the numbers were found."""
+    """What is left to do for a target, the `quick` stages among it, and notes on how the numbers were found."""
 
     target: str
     cores: int
     gpus: int
     rows: list[StageCost]
+    quick: list[str]
     notes: list[str]
 
     @property
@@ -102,7 +104,7 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
     costs.add_shards(files.shards)
     costs.add_networks("train", files.models)
     costs.add_networks("score", files.scores)
-    return Estimate(target, cores, gpus, costs.rows, [*plan.lacking.values(), *costs.notes, _NOT_COUNTED])
+    return Estimate(target, cores, gpus, costs.rows, files.quick, [*plan.lacking.values(), *costs.notes, _NOT_COUNTED])
 
 
 def pending_files(target: str, configfile: Path) -> PendingFiles:
@@ -124,7 +126,7 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
         # The text before the reason is the same in every run, the text after it names lines of the workflow.
         reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0]
         raise InputError(f"Snakemake cannot plan {target}:\n{reason.strip()}")
-    files = PendingFiles([], [], [])
+    files = PendingFiles([], [], [], [])
     by_rule = {
         **dict.fromkeys(("frames", "flow", "warped"), files.shards),
         "train": files.models,
@@ -132,8 +134,12 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
     }
     for line in run.stdout.splitlines():
         path, _, rule, *_, state = line.split("\t")
-        if state == "update pending" and rule in by_rule and not path.endswith("history.jsonl"):
+        if state != "update pending" or path.endswith("history.jsonl"):
+            continue
+        if rule in by_rule:
             by_rule[rule].append(Path(path))
+        elif rule not in files.quick:
+            files.quick.append(rule)
     return files
 
 
@@ -220,7 +226,8 @@ def show(found: Estimate, *, as_json: bool) -> None:
         return
     terminal = console()
     if not found.rows:
-        terminal.print(f"{found.target} is there, and up to date.")
+        left = f"is made in seconds; left are {', '.join(found.quick)}" if found.quick else "is there, and up to date"
+        terminal.print(f"{found.target} {left}.")
         return
     table = Table(title=found.target)
     for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "core time", "GPU time"):

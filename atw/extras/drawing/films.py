@@ -18,7 +18,7 @@ ENCODERS = (("libx264", {"crf": "18", "preset": "fast"}), ("mpeg4", {"qscale": "
 SMALL_ENCODER = "libvpx-vp9"
 _SMALL = {"crf": "40", "b": "0", "deadline": "realtime", "cpu-used": "7", "threads": "1"}
 _TICKS = 60_000  # per second; MPEG-4 allows 65,535
-_LONGEST_TICKS = 2**31 - 1  # of one picture
+_LONGEST_TICKS = 2**30  # of one picture, five hours; MPEG-4 counts the sum of several in 31 bits
 
 
 def write_film(out: Path, pictures: Iterator[NDArray[np.uint8]], times: Times, *, what: str) -> None:

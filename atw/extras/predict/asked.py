@@ -1,11 +1,13 @@
 """What `atw predict` is asked for, looked at before PyTorch loads for seconds."""
 
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from atw.config import STREAMS
 from atw.datasets.folder import EXTENSIONS
+from atw.datasets.scan import is_extra, unreadable
 from atw.files import InputError
 
 RENDERED = (".mp4", ".png")
@@ -22,13 +24,28 @@ def asked_videos(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        files = (each for each in path.rglob("*") if each.suffix.lower() in EXTENSIONS and each.is_file())
-        # ._a.mp4 is what a Mac notes of a.mp4.
-        inside = sorted(each for each in files if not re.search(r"(^|/)\.", each.relative_to(path).as_posix()))
+        inside = sorted(_files(path))
         if not inside:
             raise InputError(f"{path} has no video: no file in it ends in one of {', '.join(EXTENSIONS)}")
         found += inside
     return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files named like videos below a folder; links are followed, but not to a folder that was seen."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise unreadable(str(error.filename), error)
+
+    seen = set()
+    for place, folders, files in os.walk(root, followlinks=True, onerror=refuse):
+        own = Path(place).stat()
+        if (own.st_dev, own.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((own.st_dev, own.st_ino))
+        folders[:] = [name for name in folders if not is_extra(name)]
+        yield from (Path(place, name) for name in files if name.lower().endswith(EXTENSIONS) and not is_extra(name))
 
 
 def check_render(out: Path, videos: Sequence[Path]) -> None:

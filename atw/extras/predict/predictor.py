@@ -211,16 +211,17 @@ class Predictor:
         """
         check_window(window_seconds, stride_seconds)
         check_rate(fps)
-        due = frames_in(window_seconds, fps, InputError)
+        due = first = frames_in(window_seconds, fps, InputError)
         stride = window_seconds / 2 if stride_seconds is None else stride_seconds
-        recent = deque[NDArray[np.uint8]](maxlen=due)
+        recent, given = deque[NDArray[np.uint8]](maxlen=due), 0
         for number, frame in enumerate(frames, 1):
             if recent and np.shape(frame) != recent[-1].shape:
                 raise InputError(f"a frame is {list(np.shape(frame))}, and those before were {list(recent[-1].shape)}")
             recent.append(np.array(frame))  # a camera may put the next frame into the same memory
             if number == due:
                 yield number / fps, self.predict(np.stack(recent), fps=fps)
-                due = number + max(1, round(stride * fps))
+                given += 1
+                due = max(number + 1, first + round(given * stride * fps))
 
     def features(
         self, video: str | Path | NDArray[np.uint8], stream: str, *, fps: float = 0.0
@@ -298,7 +299,7 @@ class Predictor:
             count = sampling.snippet_count(asked, seconds=end - start, segments=trained.sampling.segments)
             wanted.append(stacks(span, stream=stream, snippets=count, stack=trained.stack))
         if segments:
-            dense = max(len(wanted[0]), sampling.half_seconds(times.seconds))
+            dense = max(len(wanted[0]), min(sampling.half_seconds(times.seconds), times.frames))
             wanted.append(stacks(spans[0], stream=stream, snippets=dense, stack=trained.stack))
         different, places = np.unique(np.concatenate(wanted), axis=0, return_inverse=True)
         pieces = np.split(places.ravel(), np.cumsum([len(piece) for piece in wanted]))  # and an empty one behind them
@@ -365,7 +366,7 @@ def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> t
     times, before = items.expected_times(), None
     while True:
         plans = None
-        if times:
+        if times and times.frames > 1:  # of fewer, no flow can be planned
             with contextlib.suppress(BadVideoError):  # raised below if it is so of the true times
                 plans = plan(times)
         wanted = {stream: set(one.snippets.ravel().tolist()) for stream, one in plans.streams.items()} if plans else {}

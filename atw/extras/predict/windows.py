@@ -10,6 +10,8 @@ from atw.files import InputError
 from atw.videos.decode import BadVideoError
 from atw.videos.times import Times
 
+_LONGEST_SECONDS = 1e9  # 30 years
+
 
 class Span(NamedTuple):
     """Frames of a video from `first` on."""
@@ -23,8 +25,8 @@ def check_window(window_seconds: float | None, stride_seconds: float | None) -> 
     if stride_seconds is not None and window_seconds is None:
         raise InputError(f"a stride of {stride_seconds:g} s without a window; give the length of the window too")
     for name, seconds in (("window", window_seconds), ("stride", stride_seconds)):
-        if seconds is not None and not 0 < seconds < float("inf"):
-            raise InputError(f"the {name} is {seconds:g} s; give a number above 0")
+        if seconds is not None and not 0 < seconds < _LONGEST_SECONDS:
+            raise InputError(f"the {name} is {seconds:g} s; give a number above 0, and below {_LONGEST_SECONDS:g}")
 
 
 def frames_in(window_seconds: float, fps: float, refusal: type[Exception]) -> int:

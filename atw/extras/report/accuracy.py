@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from atw.evaluate.compare import Comparison, compare, outcomes
-from atw.evaluate.metrics import Accuracy, mean_class_interval
+from atw.evaluate.metrics import Accuracy, guess_accuracies, mean_class_interval
 from atw.evaluate.result import verdict
 from atw.extras.report.charts import (
     COLOUR_BAR,
@@ -89,9 +89,7 @@ def headline(inputs: ReportInputs, flow: Mapping[str, FlowQuality]) -> Headline:
         )
         for stream, accuracy in result.streams.items()
     ]
-    truth = inputs.first.listed_truth
-    truth = truth[truth.any(axis=1)]
-    chance, largest = float(truth.mean()), float(truth.mean(axis=0).max())
+    chance, largest = guess_accuracies(inputs.first.listed_truth)
     return Headline(
         rows=[*rows, fused],
         additions=list(_additions(inputs)),

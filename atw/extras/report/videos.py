@@ -124,7 +124,7 @@ def _attention_over_time(
     ]
     above: dict[str, object] = {}
     if detected is not None:
-        bars = _bars(inputs.first, row, detected, step=times.seconds / _HOVERED)
+        bars = action_bars(inputs.first, row, detected, times.seconds)
         heights = [bar.y[0] for bar in bars]
         lowest, highest = min([0, *heights]), max([1, *heights])
         middles = [lowest / 2, (1 + highest) / 2]
@@ -143,11 +143,11 @@ def _attention_over_time(
     )
 
 
-def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float) -> list[go.Scatter]:
-    """The known actions of a video, and what is detected in it: bars on the axis above the curves.
+def action_bars(first: Scores, row: int, detected: Sequence[Detection], end: float) -> list[go.Scatter]:
+    """The known actions of a video, and what is detected in it: bars on the axis above the curves, up to its end.
 
-    Those that overlap have lanes of their own: actions from height 1 up, detections from 0 down. A bar has a point
-    every `step` seconds or less, because only points answer the mouse.
+    Those that overlap have lanes of their own: actions from height 1 up, detections from 0 down. A bar has points all
+    along, because only points answer the mouse.
     """
     known = list(first.actions.shown_in(row))
     bars = [
@@ -159,7 +159,8 @@ def _bars(first: Scores, row: int, detected: Sequence[Detection], *, step: float
         (-lane, f"{plain(one.label)} {one.score:.2f}", segment, "var(--fused)")
         for lane, (one, segment) in zip(lanes([segment for _, segment in found]), found, strict=True)
     ]
-    points = [np.linspace(*segment, 1 + math.ceil((segment[1] - segment[0]) / step)) for _, _, segment, _ in bars]
+    shown = [(start, min(stop, end)) for _, _, (start, stop), _ in bars]
+    points = [np.linspace(start, stop, 1 + math.ceil((stop - start) / end * _HOVERED)) for start, stop in shown]
     return [
         go.Scatter(
             x=seconds.round(3).tolist(),
