@@ -206,8 +206,8 @@ def write_for_videos(root: Path) -> None:
     for video in seen.bad:
         _say(f"cannot be used, and will be left out: {video}")
     limit = config.Preprocess().quarantine_limit
-    if len(seen.bad) > limit * (len(seen.bad) + len(seen.shapes)):
-        _say(f"`atw run` stops where more than {limit:.0%} cannot be used: take those out of the folder")
+    if len(seen.bad) > max(1, limit * (len(seen.bad) + len(seen.shapes))):
+        _say(f"`atw run` stops where more than one and {limit:.0%} cannot be used: take those out of the folder")
     few = [f"{label} ({count})" for label, count in seen.classes.items() if count < _FEW]
     if few:
         _say(f"too few videos to learn much: {shown(few)}")
