@@ -44,7 +44,7 @@ def _files(root: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add((own.st_dev, own.st_ino))
-        folders[:] = [name for name in folders if not is_extra(name)]
+        folders[:] = sorted(name for name in folders if not is_extra(name))
         yield from (Path(place, name) for name in files if name.lower().endswith(EXTENSIONS) and not is_extra(name))
 
 
