@@ -105,18 +105,16 @@ def measure(fields: list[NDArray[np.uint8]], rng: np.random.Generator) -> Table:
         crop_box(height, width, scales=drawn.scales, size=drawn.input_size, rng=rng)
         for _ in range(0, len(fields), STACK)
     ]
-    spans = [
-        (boxes[place // STACK].top, boxes[place // STACK].top + boxes[place // STACK].height)
-        for place in range(len(fields))
-    ]
+    spans = [(box.top, box.top + box.height) for box in boxes for _ in range(STACK)]
     tried = codecs()
     stored: dict[str, list[list[bytes]]] = {}
     rows = []
     for name, codec in tried.items():
         start = time.thread_time()
         stored[name] = [codec.encode(field) for field in fields]
+        encoding = time.thread_time() - start
         kibibytes = float(np.mean([sum(map(len, parts)) for parts in stored[name]])) / 1024
-        rows.append([name, number(kibibytes), number(1000 * (time.thread_time() - start) / len(fields))])
+        rows.append([name, number(kibibytes), number(1000 * encoding / len(fields))])
     seconds = timing.in_turn(
         {name: lambda place, name=name: tried[name].decode(stored[name][place], *spans[place]) for name in tried},
         len(fields),

@@ -114,7 +114,7 @@ def scan(root: Path, extensions: Sequence[str]) -> FolderContent:
     to_do: list[tuple[str, frozenset[_Identity]]] = [("", frozenset())]
     while to_do:
         prefix, above = to_do.pop()
-        own = _identity(f"{root}/{prefix}")
+        own = identity(f"{root}/{prefix}")
         if own in above:
             continue
         known = len(content.videos)
@@ -240,7 +240,8 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "broken link" if entry.is_symlink() else "no regular file"
 
 
-def _identity(folder: str) -> _Identity:
+def identity(folder: str) -> _Identity:
+    """What is the same for all paths to a folder; InputError if it cannot be read."""
     try:
         status = Path(folder).stat()
     except OSError as error:

@@ -20,6 +20,7 @@ from atw.extras.cost import estimate
 from atw.extras.doctor.hardware import examine_gpus
 from atw.files import InputError, write_text
 from atw.machine import memory_bytes, usable_cores
+from atw.preprocess.audit import allowed
 from atw.videos.decode import Audit, BadVideoError, read_as_configured
 
 _LOOKED_AT = 24  # videos whose first frame is decoded
@@ -206,7 +207,7 @@ def write_for_videos(root: Path) -> None:
     for video in seen.bad:
         _say(f"cannot be used, and will be left out: {video}")
     limit = config.Preprocess().quarantine_limit
-    if len(seen.bad) > max(1, limit * (len(seen.bad) + len(seen.shapes))):
+    if len(seen.bad) > allowed(len(seen.bad) + len(seen.shapes), limit):
         _say(f"`atw run` stops where more than one and {limit:.0%} cannot be used: take those out of the folder")
     few = [f"{label} ({count})" for label, count in seen.classes.items() if count < _FEW]
     if few:

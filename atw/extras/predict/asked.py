@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from atw.config import STREAMS
 from atw.datasets.folder import EXTENSIONS
-from atw.datasets.scan import is_extra, unreadable
+from atw.datasets.scan import identity, is_extra, unreadable
 from atw.files import InputError
 
 RENDERED = (".mp4", ".png")
@@ -39,11 +39,11 @@ def _files(root: Path) -> Iterator[Path]:
 
     seen = set()
     for place, folders, files in os.walk(root, followlinks=True, onerror=refuse):
-        own = Path(place).stat()
-        if (own.st_dev, own.st_ino) in seen:
+        own = identity(place)
+        if own in seen:
             folders.clear()
             continue
-        seen.add((own.st_dev, own.st_ino))
+        seen.add(own)
         folders[:] = sorted(name for name in folders if not is_extra(name))
         yield from (Path(place, name) for name in files if name.lower().endswith(EXTENSIONS) and not is_extra(name))
 
