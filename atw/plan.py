@@ -159,6 +159,11 @@ class Plan:
         """The same for a shard: splits of a demo share no video, and so no shard."""
         return self.rendered(dataset, f"split{int(shard) // self._shard_count(dataset) + 1}")
 
+    def frames_of_shard(self, dataset: str, shard: str) -> list[str]:
+        """The shard of frames that a shard of flow or warped flow is computed from, if it is not from the videos."""
+        from_frames = self._effective(dataset, "flow").preprocess.flow_from == "frames"
+        return [self._shard(dataset, "rgb", shard)] if from_frames else []
+
     def frames_folder(self, run: str) -> str:
         """Folder of the shards of frames."""
         return f"{self.shards_folder(run)}/rgb"

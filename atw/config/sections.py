@@ -137,8 +137,20 @@ class FieldSettings(_Decoding, _Zstandard, _Size):
     """The settings, apart from flow, that shards of flow and warped flow depend on."""
 
 
+class StoredFramesSettings(FieldSettings, _Jpeg):
+    """The same if flow is computed from stored frames."""
+
+    flow_from: Literal["frames"]
+
+
 class Preprocess(_Judging, _Decoding, _Zstandard, _Jpeg, _Size):
     """How videos become frames in shards. A change decodes everything again."""
+
+    flow_from: Literal["video", "frames"] = Field(
+        "video",
+        description="what flow and warped flow are computed from: the video, decoded again for each; or the stored "
+        "frames, with the loss of JPEG, so that each video is decoded once (docs/flow.md)",
+    )
 
 
 class Flow(Section):

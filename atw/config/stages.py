@@ -24,6 +24,7 @@ from atw.config.sections import (
     Rendering,
     Sampling,
     Section,
+    StoredFramesSettings,
     Stream,
     Train,
     Warp,
@@ -112,8 +113,21 @@ class FrameShards(_Shards):
 class FieldShards(_Shards):
     """Settings that shards of flow and warped flow share."""
 
-    preprocess: FieldSettings
+    preprocess: FieldSettings | StoredFramesSettings
     flow: Flow
+
+    @property
+    def frames(self) -> FrameShards | None:
+        """Settings of the shards of frames that these are computed from; None if from the videos."""
+        if not isinstance(self.preprocess, StoredFramesSettings):
+            return None
+        return FrameShards(
+            recipes=shard_recipes("rgb"),
+            dataset=self.dataset,
+            preprocess=self.preprocess.part(FrameSettings),
+            shard=self.shard,
+            members=self.members,
+        )
 
     def on(self, backend: str) -> Self:
         """These settings with another flow backend."""
@@ -323,18 +337,21 @@ def read_table_settings(text: str) -> TableSettings:
     return _read(_TABLES.validate_json, text)
 
 
-def shard_recipes(stream: Stream) -> dict[str, int]:
-    """Recipe numbers of the shards of a stream; warped flow is computed from the flow shard, so both count."""
-    return {name: RECIPES[name] for name in (("flow", "warped") if stream == "warped" else (stream,))}
+def shard_recipes(stream: Stream, *, from_frames: bool = False) -> dict[str, int]:
+    """Recipe numbers of the shards of a stream, with those of the shards that they are computed from."""
+    names = (*(("rgb",) if from_frames else ()), *(("flow",) if stream == "warped" else ()), stream)
+    return {name: RECIPES[name] for name in names}
 
 
 def shard_settings(config: Config, dataset: str, stream: Stream) -> ShardSettings:
     """Settings of the shards of `stream`."""
     settings = effective(config, dataset, stream)
-    recipes = shard_recipes(stream)
+    preprocess = settings.preprocess
     if stream == "rgb":
-        return FrameShards(recipes=recipes, dataset=dataset, preprocess=settings.preprocess.part(FrameSettings))
-    fields = settings.preprocess.part(FieldSettings)
+        return FrameShards(recipes=shard_recipes(stream), dataset=dataset, preprocess=preprocess.part(FrameSettings))
+    from_frames = preprocess.flow_from == "frames"
+    recipes = shard_recipes(stream, from_frames=from_frames)
+    fields = preprocess.part(StoredFramesSettings if from_frames else FieldSettings)
     if stream == "flow":
         return FlowShards(recipes=recipes, dataset=dataset, preprocess=fields, flow=settings.flow)
     return WarpedShards(recipes=recipes, dataset=dataset, preprocess=fields, flow=settings.flow, warp=settings.warp)

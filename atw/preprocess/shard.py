@@ -9,8 +9,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -23,8 +24,9 @@ from atw.datasets import Dataset
 from atw.datasets.contents import UNREAD
 from atw.files import InputError
 from atw.preprocess.resources import Cores, Resources, Spool, job_backend
-from atw.preprocess.streams import Items, fill_in, to_items
+from atw.preprocess.streams import Items, add_figures, fill_in, to_items
 from atw.shards import ZERO, Encoded, Entry, Header, Shard, create
+from atw.shards.reading import REMEDY
 from atw.terminal import meter
 from atw.videos.decode import Audit, BadVideoError, Frame, read_as_configured
 from atw.videos.times import NO_TIMES
@@ -58,13 +60,44 @@ def make(
     _require_planned(dataset, settings, members)
     cv2.setNumThreads(1)  # videos are the unit of parallel work
     if isinstance(settings, FrameShards):
-        _write(out, settings, dataset, None, threads)
+        _write(out, settings, dataset, _Sources(dataset.root), threads)
         return
-    with (
-        job_backend(settings.flow.backend, gpus) as backend,
-        Shard(flow_path) if flow_path else nullcontext() as flow,
-    ):
-        _write(out, settings, dataset, flow, threads, backend)
+    with job_backend(settings.flow.backend, gpus) as backend, ExitStack() as stack:
+        flow = _Made(stack.enter_context(Shard(flow_path))) if flow_path else None
+        frames = None
+        if settings.frames:
+            shard = stack.enter_context(Shard(out.parent.parent / "rgb" / out.name))
+            if shard.header.settings != settings.frames.to_dict():
+                raise InputError(f"shard {shard.path} is of other videos or settings; {REMEDY}")
+            frames = _Made(shard)
+        _write(out, settings, dataset, _Sources(dataset.root, flow, frames), threads, backend)
+
+
+class _Made:
+    """A shard of the same videos, which another shard is computed from."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self._rows = {entry.video: entry for entry in shard.entries}
+
+    def row(self, video: str) -> Entry:
+        if video not in self._rows:
+            raise InputError(f"shard {self.shard.path} lacks {video}; {REMEDY}")
+        return self._rows[video]
+
+    def require(self, video: str, sha256: str) -> None:
+        """Raise InputError if the shard was not made from the file of that digest."""
+        if self.row(video).sha256 != sha256:
+            raise InputError(f"{video} is not the file that shard {self.shard.path} was made from; {REMEDY}")
+
+
+@dataclass(frozen=True)
+class _Sources:
+    """The folder of the videos, and what was made of them before."""
+
+    root: Path
+    flow: _Made | None = None
+    frames: _Made | None = None
 
 
 def _name(settings: ShardSettings) -> str:
@@ -99,7 +132,7 @@ def header(settings: ShardSettings, dataset: str, backend: str | None) -> Header
 
 
 def _write(
-    out: Path, settings: ShardSettings, dataset: Dataset, flow: Shard | None, threads: int, backend: str | None = None
+    out: Path, settings: ShardSettings, dataset: Dataset, sources: _Sources, threads: int, backend: str | None = None
 ) -> None:
     members = dataset.members(_name(settings), settings.preprocess.shards)
     used = settings if isinstance(settings, FrameShards) or backend is None else settings.on(backend)
@@ -111,11 +144,10 @@ def _write(
         _prompt_collection() as collect,
     ):
         resources = Resources(cores.share, progress.count, lambda: Spool(out.parent))
-        known = {entry.video: entry for entry in flow.entries} if flow else {}
 
         def work(listed: ListedVideo) -> _Done:
             with cores.one_video():
-                return _one_video(listed, used, resources, dataset.root, flow, known.get(listed.video))
+                return _one_video(listed, used, resources, sources)
 
         files = []
         noted: dict[str, list[str]] = {}
@@ -165,48 +197,38 @@ def _in_order(work: Callable[[ListedVideo], _Done], members: Sequence[ListedVide
             pool.shutdown(cancel_futures=True)
 
 
-def _one_video(
-    listed: ListedVideo,
-    settings: ShardSettings,
-    resources: Resources,
-    root: Path,
-    flow: Shard | None,
-    known: Entry | None,
-) -> _Done:
-    """Encode a video; `known` is its row in the flow shard."""
-    if flow and known is None:
-        raise InputError(f"shard {flow.path} lacks {listed.video}; delete the file, and the workflow makes it again")
-    if known and known.quarantined:
+def _one_video(listed: ListedVideo, settings: ShardSettings, resources: Resources, sources: _Sources) -> _Done:
+    flow, frames = sources.flow, sources.frames
+    made = frames or flow
+    known = made.row(listed.video) if made else Entry(video=listed.video, label=listed.label)
+    if known.quarantined:
         return replace(known, first=0, count=0), [], NO_TIMES
+    stored = partial(flow.shard.fields, flow.row(listed.video)) if flow else None
+    if frames:
+        if flow:
+            flow.require(listed.video, known.sha256)
+        images = (frames.shard.luma(known, number) for number in range(known.count))
+        items = to_items(images, settings, resources, known, stored)
+        times = frames.shard.times(known)
+        entry = replace(known)
+        add_figures(entry, items)
+        return entry, items.encoded, times.edges if times.source == "file" else NO_TIMES
     audit = Audit()
-    frames = read_as_configured(root / listed.video, audit, settings.preprocess)
+    decoded = read_as_configured(sources.root / listed.video, audit, settings.preprocess)
     entry = Entry(video=listed.video, label=listed.label)
     try:
-        if flow and known:
-            own, shard = known, flow
-            frames = _of_same_file(frames, audit, own, shard)
-            items = to_items(frames, settings, resources, own, lambda numbers: shard.fields(own, numbers))
-        else:
-            items = to_items(frames, settings, resources, entry)
+        items = to_items(_of_same_file(decoded, audit, listed.video, flow), settings, resources, known, stored)
     except BadVideoError as reason:
-        if flow and known:
-            _require_same_file(audit, known, flow)
+        if flow:
+            flow.require(listed.video, audit.sha256)
         items = Items([])
         entry.quarantined = str(reason)
     fill_in(entry, audit, items)
     return entry, items.encoded, audit.edges
 
 
-def _of_same_file(frames: Iterator[Frame], audit: Audit, known: Entry, flow: Shard) -> Iterator[Frame]:
-    first = next(frames)  # reading it fills in the digest
-    _require_same_file(audit, known, flow)
-    yield first
-    yield from frames
-
-
-def _require_same_file(audit: Audit, known: Entry, flow: Shard) -> None:
-    if audit.sha256 != known.sha256:
-        raise InputError(
-            f"{known.video} is not the file that shard {flow.path} was made from; "
-            "delete the shard, and the workflow makes it again"
-        )
+def _of_same_file(frames: Iterator[Frame], audit: Audit, video: str, flow: _Made | None) -> Iterator[Frame]:
+    for frame in frames:
+        if flow and audit.decoded == 1:  # the digest is known now
+            flow.require(video, audit.sha256)
+        yield frame

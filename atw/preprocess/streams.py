@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FieldSettings, FieldShards, FrameShards, ShardSettings, WarpedShards
+from atw.config import FieldSettings, FieldShards, FrameShards, ShardSettings, StoredFramesSettings, WarpedShards
 from atw.files import InputError
 from atw.flow.pairs import each_pair
 from atw.preprocess.resources import Resources, Spool
-from atw.shards import Entry, dequantise, encode_field, encode_frame
+from atw.shards import Entry, decode_luma, dequantise, encode_field, encode_frame
 from atw.videos.decode import Audit, Frame
 from atw.videos.fit import fit_to
 
@@ -43,6 +43,11 @@ def fill_in(entry: Entry, audit: Audit, items: Items) -> None:
     entry.decoded, entry.declared, entry.fps = audit.decoded, audit.declared or -1, audit.fps
     entry.width, entry.height, entry.sha256 = audit.width, audit.height, audit.sha256
     entry.start, entry.repaired, entry.notes = audit.start, "; ".join(audit.repaired), "; ".join(audit.notes)
+    add_figures(entry, items)
+
+
+def add_figures(entry: Entry, items: Items) -> None:
+    """Fill in the figures of the items alone, in a row that has the decoder's findings."""
     entry.clipped, entry.accepted, entry.still = items.clipped, items.accepted, items.still
     entry.inliers, entry.residual = items.inliers, items.residual
 
@@ -50,7 +55,10 @@ def fill_in(entry: Entry, audit: Audit, items: Items) -> None:
 def to_items(
     frames: Iterable[Frame], settings: ShardSettings, resources: Resources, entry: Entry, flow: StoredFlow | None = None
 ) -> Items:
-    """Encode a video for the stream of the settings; `entry` and `flow` as in `warped_to_items`."""
+    """Encode a video for the stream of the settings; `entry` and `flow` as in `warped_to_items`.
+
+    Frames are uint8 [H, W, 3] BGR; for flow also [H, W], the brightness of stored ones.
+    """
     if isinstance(settings, FrameShards):
         return frames_to_items(frames, settings, resources)
     if isinstance(settings, WarpedShards):
@@ -71,7 +79,7 @@ def flow_to_items(frames: Iterable[Frame], settings: FieldShards, resources: Res
     """Compute TV-L1 from each frame to the next (flow)."""
     blocks = (
         tvl1.estimate_stored(previous, following, settings.flow, threads=resources.threads())
-        for previous, following in _pairs(frames, resources)
+        for previous, following in _pairs(frames, settings, resources)
     )
     return _pack(blocks, settings, resources)
 
@@ -88,7 +96,7 @@ def warped_to_items(
 
     def compensated() -> Iterator[tvl1.StoredFlow]:
         warp = settings.warp
-        for previous, following in _pairs(frames, resources):
+        for previous, following in _pairs(frames, settings, resources):
             first, count = len(cameras), len(previous)
             known = mask = None
             if flow and warp.matches != "tracks":
@@ -112,14 +120,25 @@ def warped_to_items(
     return items
 
 
-def _pairs(frames: Iterable[Frame], resources: Resources) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+def _pairs(
+    frames: Iterable[Frame], settings: FieldShards, resources: Resources
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
     """Yield consecutive grey frames in blocks: (previous, next), each uint8 [pairs, H, W], enough for all threads."""
-    greys = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in frames)
+    greys = (_grey(frame, settings.preprocess) for frame in frames)
     last = list(islice(greys, 1))
     while more := list(islice(greys, max(resources.threads(), BLOCK_PIXELS // last[0].size))):
         images = np.stack(last + more)
         yield images[:-1], images[1:]
         last = more[-1:]
+
+
+def _grey(frame: Frame, settings: FieldSettings) -> NDArray[np.uint8]:
+    """The brightness of a frame, of its stored copy if flow is computed from that."""
+    if frame.ndim == 2:
+        return frame
+    if isinstance(settings, StoredFramesSettings):
+        return decode_luma(encode_frame(frame, settings.jpeg_quality))
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
 def _pack(blocks: Iterable[tvl1.StoredFlow], settings: FieldShards, resources: Resources) -> Items:

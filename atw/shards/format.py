@@ -23,7 +23,6 @@ _STREAMS = ("rgb", "flow", "warped")
 _AS_JSON = ("settings", "software", "flow")
 _LARGEST = {"width": 4096, "height": 4096, "items": 1 << 40}  # sides as in the configuration
 # Do not turn a frame: an image of somebody else may ask for that.
-_DECODING = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +184,21 @@ def encode_field(levels: NDArray[np.uint8], level: int) -> bytes:
 
 def decode_frame(stored: bytes) -> NDArray[np.uint8]:
     """Decode a JPEG image to RGB, [H, W, 3]; ValueError if it is none."""
-    image = cv2.imdecode(np.frombuffer(stored, np.uint8), _DECODING)
-    if image is None:
-        raise ValueError("no image")
+    image = _decode_image(stored, cv2.IMREAD_COLOR)
     rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
     return rgb
+
+
+def decode_luma(stored: bytes) -> NDArray[np.uint8]:
+    """Decode the brightness of a JPEG image, [H, W]; ValueError if it is none."""
+    return _decode_image(stored, cv2.IMREAD_GRAYSCALE)
+
+
+def _decode_image(stored: bytes, colours: int) -> NDArray[np.uint8]:
+    image = cv2.imdecode(np.frombuffer(stored, np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ValueError("no image")
+    return np.asarray(image, np.uint8)
 
 
 class _PerThread(threading.local):

@@ -24,6 +24,7 @@ from atw.shards.format import (
     checksum,
     decode_field,
     decode_frame,
+    decode_luma,
     places_of,
     read_attributes,
     times_digest,
@@ -210,6 +211,12 @@ class Shard:
         if image.shape != self.header.item_shape:
             raise ValueError(f"{name} has the shape {image.shape} when decoded")
         return image
+
+    def luma(self, entry: Entry, number: int) -> NDArray[np.uint8]:
+        """Return the brightness of a frame of a video: uint8 [H, W]."""
+        stored = self.stored(entry, number)
+        with self._reading():
+            return decode_luma(stored)
 
     def frames(self, entry: Entry, numbers: Numbers) -> NDArray[np.uint8]:
         """Return frames of a video in RGB: uint8 [len(numbers), H, W, 3]."""

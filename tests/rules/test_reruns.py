@@ -35,6 +35,7 @@ def config(workplace: Workplace) -> Iterator[dict]:
         ("flow", "bound", 9, {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
         ("preprocess", "quarantine_limit", 0.3, {"audit": 1, "fuse": 1}),
         ("preprocess", "jpeg_quality", 90, {"frames": 2, "audit": 1, "train": 1, "score": 1, "fuse": 1}),
+        ("preprocess", "flow_from", "frames", {"flow": 2, "warped": 2, "train": 2, "score": 2, "fuse": 1}),
         ("compute", "train_threads", 2, {}),
     ],
 )
@@ -61,6 +62,21 @@ def test_one_stream_alone(workplace: Workplace, config: dict) -> None:
     config["datasets"]["tiny"]["streams"] = {"flow": {"train": {"clip": 3}}}
     workplace.write_config(config)
     assert workplace.jobs(TARGET) == {"train": 1, "score": 1, "fuse": 1}
+
+
+def test_flow_of_stored_frames_follows_them(workplace: Workplace, config: dict) -> None:
+    preprocess = config["datasets"]["tiny"]["preprocess"] | {"flow_from": "frames"}
+    config["datasets"]["stored"] = config["datasets"]["tiny"] | {"preprocess": preprocess}
+    workplace.write_config(config)
+    target = "shards/stored/warped/00000.h5"
+    expected = {"frames": 1, "flow": 1, "warped": 1}
+    assert workplace.jobs(target) == expected
+    workplace.snakemake(target)
+    assert workplace.jobs(target) == {}
+    preprocess["jpeg_quality"] = 90
+    workplace.write_config(config)
+    assert workplace.jobs(target) == expected
+    shutil.rmtree(workplace.folder / ".atw/digests/stored")
 
 
 def test_an_experiment_reuses_every_shard(workplace: Workplace, config: dict) -> None:

@@ -45,6 +45,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("preprocess.picture_stream", 1, SHARDS),
         ("preprocess.jpeg_quality", 90, {"shard rgb"}),
         ("preprocess.zstd_level", 5, FLOWS),
+        ("preprocess.flow_from", "frames", FLOWS),
         ("flow.bound", 15, FLOWS),
         ("flow.preset", "fast", FLOWS),
         ("flow.lambda_", 0.2, FLOWS),
@@ -232,7 +233,10 @@ def test_settings_that_are_not_of_a_stage_are_named(change: dict[str, Any], mess
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"preprocess": {"jpeg_quality": 90}}, r"flow.preprocess.jpeg_quality: Extra inputs are not permitted"),
+        (
+            {"preprocess": {"jpeg_quality": 90}},
+            r"flow.preprocess.FieldSettings.jpeg_quality: Extra inputs are not permitted",
+        ),
         ({"stream": "depth"}, r"JSON: Input tag 'depth'"),
     ],
 )

@@ -19,6 +19,7 @@ from atw.preprocess import resources
 from atw.preprocess import shard as shard_making
 from atw.preprocess.resources import Cores, Spool
 from atw.preprocess.shard import make
+from atw.preprocess.streams import to_items
 from atw.shards import Encoded, Entry, Shard, Writer, dequantise, quantise
 from tests.unit.preprocessed import BAD, FLOW, GOOD, MISSING, SHARD, MovingFrames, Project, WriteMjpeg
 from tests.unit.textures import estimate_warped
@@ -65,6 +66,70 @@ def test_flow_is_that_of_the_decoded_frames(project: Project) -> None:
             assert np.median(inside[:, 0]) == pytest.approx(-1.5, abs=0.2)
             assert np.median(inside[:, 1]) == pytest.approx(-0.83, abs=0.2)
             assert entry.clipped == 0.0
+
+
+@pytest.mark.parametrize("matches", ["tracks", "flow"])
+def test_flow_of_stored_frames_decodes_no_video(
+    project: Project, monkeypatch: pytest.MonkeyPatch, matches: str
+) -> None:
+    project.raw["preprocess"]["flow_from"] = "frames"
+    project.raw["warp"]["matches"] = matches
+    warp = project.settings("warped").warp
+    project.make("rgb")
+    monkeypatch.delattr(shard_making, "read_as_configured")
+    with (
+        Shard(project.path("rgb")) as frames,
+        Shard(project.make("flow", threads=2)) as flow,
+        Shard(project.make("warped")) as warped,
+    ):
+        for row, known, own in zip(frames.entries, flow.entries, warped.entries, strict=True):
+            count = max(row.count - 1, 0)
+            for entry, shard in ((known, flow), (own, warped)):
+                findings = {"first", "count", "clipped", "accepted", "still", "inliers", "residual"}
+                same = {name: value for name, value in vars(row).items() if name not in findings}
+                assert {name: getattr(entry, name) for name in same} == same
+                assert entry.count == count
+                assert shard.times(entry).source == frames.times(row).source
+                assert np.array_equal(shard.times(entry).edges, frames.times(row).edges)
+            if not count:
+                assert row.quarantined
+                continue
+            stored = [np.frombuffer(frames.stored(row, number), np.uint8) for number in range(row.count)]
+            greys = np.stack([np.asarray(cv2.imdecode(image, cv2.IMREAD_GRAYSCALE), np.uint8) for image in stored])
+            fields = quantise(tvl1.estimate(greys[:-1], greys[1:], config.Flow(**FLOW)), 20.0)
+            assert np.array_equal(flow.fields(known, range(count)), fields)
+            still, cameras = estimate_warped(greys[:-1], greys[1:], dequantise(fields, 20.0), config.Flow(**FLOW), warp)
+            assert np.array_equal(warped.fields(own, range(count)), quantise(still, 20.0))
+            assert own.accepted == np.mean([camera.accepted for camera in cameras]) > 0.5
+
+
+def test_a_new_video_goes_through_the_frames_that_would_be_stored(project: Project) -> None:
+    project.raw["preprocess"] |= {"flow_from": "frames", "jpeg_quality": 60}
+    project.make("rgb")
+    with Shard(project.make("flow")) as shard:
+        entry = entries(shard)[GOOD[0]]
+        items = to_items(project.frames(GOOD[0]), project.settings("flow"), resources.Resources(), entry)
+        assert [shard.stored(entry, number) for number in range(entry.count)] == list(items.encoded)
+
+
+def test_frames_of_other_settings_are_refused(project: Project) -> None:
+    project.make("rgb")
+    project.raw["preprocess"] |= {"flow_from": "frames", "jpeg_quality": 90}
+    with pytest.raises(InputError, match=r"rgb/00000.h5 is of other videos or settings; delete the file"):
+        project.make("flow")
+    assert not project.path("flow").exists()
+
+
+def test_flow_of_other_frames_is_refused(
+    project: Project, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg
+) -> None:
+    project.raw["preprocess"]["flow_from"] = "frames"
+    project.make("rgb")
+    project.make("flow")
+    write_mjpeg(project.root / GOOD[1], moving_frames(12, seed=9))
+    project.make("rgb")
+    with pytest.raises(InputError, match=r"b/2.avi is not the file that shard .*flow/00000.h5 was made from"):
+        project.make("warped")
 
 
 @pytest.mark.parametrize("matches", ["tracks", "flow"])

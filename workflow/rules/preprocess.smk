@@ -22,6 +22,7 @@ rule frames:
 rule flow:
     input:
         from_plan(PLAN.rendered_of_shard, "dataset", "shard"),
+        frames=from_plan(PLAN.frames_of_shard, "dataset", "shard"),
     output:
         f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
     log:
@@ -44,6 +45,7 @@ rule flow:
 rule warped:
     input:
         flow=f"{SHARDS}/{{dataset}}/flow/{{shard}}.h5",
+        frames=from_plan(PLAN.frames_of_shard, "dataset", "shard"),
     output:
         f"{SHARDS}/{{dataset}}/warped/{{shard}}.h5",
     log:
