@@ -1,5 +1,6 @@
 """`atw init`: a config.yaml that fits a folder of videos and this machine, with the reason of each choice."""
 
+import math
 import re
 import shutil
 from collections import Counter
@@ -28,6 +29,7 @@ _SHORT_SIDE_PX = 256
 _LONGEST_SIDE_PX = 512
 _UNLIKE = 1.1  # by this factor, shapes are not the same
 _NEARLY_ALL = 0.9
+_LARGE_PIXELS = 1280 * 720  # from here on, decoding takes as long as flow
 _A_SHARD = 256  # videos; docs/shards.md says why
 _LEAST_IN_A_SHARD = 16
 _SMALL = 300  # training videos that the updates of the recipe were tried on; more get more updates
@@ -106,6 +108,10 @@ def choose(seen: Seen, machine: Machine) -> list[Choice]:
     shards = min(max(-(-seen.videos // _A_SHARD), least_busy, 1), 512)
     choices = [Choice("preprocess.shards", shards, f"{seen.videos} videos, {machine.cores} cores")]
     choices += _choose_shape(seen.shapes)
+    width, height = sorted(seen.shapes, key=math.prod)[len(seen.shapes) // 2]
+    if width * height >= _LARGE_PIXELS:
+        why = f"{width} x {height} px take long to decode: once, not once for each stream"
+        choices.append(Choice("preprocess.flow_from", "frames", why))
     if train <= 10 * _SMALL or not machine.gpus:
         why = "a small network from ImageNet weights and few updates, for dozens to hundreds of videos"
         choices.insert(0, Choice("recipe", "small", why))

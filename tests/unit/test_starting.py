@@ -53,6 +53,19 @@ def test_the_working_size_has_the_shape_of_the_videos(
 
 
 @pytest.mark.parametrize(
+    ("shapes", "flow_from"),
+    [
+        ([WIDE] * 10, None),
+        ([(1280, 720)] * 10, "frames"),
+        ([(1080, 1920)] * 6 + [WIDE] * 4, "frames"),
+        ([(1920, 1080)] * 4 + [WIDE] * 6, None),
+    ],
+)
+def test_large_videos_are_decoded_once(shapes: list[tuple[int, int]], flow_from: str | None) -> None:
+    assert chosen(32, shapes, LAPTOP).get("preprocess.flow_from") == flow_from
+
+
+@pytest.mark.parametrize(
     ("videos", "machine", "shards", "recipe", "iterations", "threads"),
     [
         (32, LAPTOP, 1, "small", None, 1),
