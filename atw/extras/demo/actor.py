@@ -138,16 +138,12 @@ def draw_actor(
     cosine, sine = math.cos(pose[ROLL]), math.sin(pose[ROLL])
     roll = np.array([[cosine, -sine], [sine, cosine]])
     centre = hip + np.array([0, -0.1 * height])  # the actor rolls about its waist
-
-    def project(point: NDArray[np.float64]) -> NDArray[np.float64]:
-        seen: NDArray[np.float64] = camera[:, :2] @ (root + roll @ (point - centre) + centre) + camera[:, 2]
-        return seen
-
-    for limb in limbs:
-        _draw_limb(image, project(limb.start), project(limb.end), limb, height * zoom, colours)
     hair = head + _direction(math.pi - pose[LEAN]) * 0.05 * height
-    draw_disc(image, project(head), 0.1 * height * zoom, colours.face)
-    draw_disc(image, project(hair), 0.06 * height * zoom, colours.patterns[0])
+    points = np.array([*(end for limb in limbs for end in (limb.start, limb.end)), head, hair])
+    seen = (root + (points - centre) @ roll.T + centre) @ camera[:, :2].T + camera[:, 2]
+    _draw_limbs(image, seen[:-2].reshape(-1, 2, 2), limbs, height * zoom, colours)
+    draw_disc(image, seen[-2], 0.1 * height * zoom, colours.face)
+    draw_disc(image, seen[-1], 0.06 * height * zoom, colours.patterns[0])
 
 
 def draw_disc(image: NDArray[np.uint8], centre: NDArray[np.float64], radius: float, colour: Colour) -> None:
@@ -182,34 +178,26 @@ def _skeleton(pose: Pose, hip: NDArray[np.float64], height: float) -> tuple[list
     return limbs, neck + _direction(math.pi - lean) * 0.13 * height
 
 
-def _draw_limb(
-    image: NDArray[np.uint8],
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
-    limb: _Limb,
-    scale: float,
-    colours: Colours,
+def _draw_limbs(
+    image: NDArray[np.uint8], ends: NDArray[np.float64], limbs: list[_Limb], scale: float, colours: Colours
 ) -> None:
+    """Draw limbs, each from `ends` [N, 2, 2] to the other end, from back to front."""
+    start, end = ends[:, 0], ends[:, 1]
     along = end - start
-    length = float(np.hypot(*along)) + 1e-6
-    width = limb.width * scale
-    across = np.array([-along[1], along[0]]) / length * width / 2
-    _fill(image, [start + across, end + across, end - across, start - across], colours.parts[limb.part])
-    for joint in (start, end):
-        draw_disc(image, joint, width / 2, colours.parts[limb.part])
+    unit = along / (np.hypot(*along.T) + 1e-6)[:, None]
+    widths = np.array([limb.width for limb in limbs])[:, None] * scale
+    across = np.stack([-unit[:, 1], unit[:, 0]], axis=1) * widths / 2
     # Two stripes give the flow something to hold on to along the limb.
-    stripe = along / length * width * 0.22
-    for share in (0.3, 0.7):
-        middle = start + along * share
-        corners = [
-            middle + across + stripe,
-            middle + across - stripe,
-            middle - across - stripe,
-            middle - across + stripe,
-        ]
-        _fill(image, corners, colours.patterns[limb.part])
-
-
-def _fill(image: NDArray[np.uint8], corners: list[NDArray[np.float64]], colour: Colour) -> None:
-    points = np.round(np.array(corners) * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.fillConvexPoly(image, points, colour, cv2.LINE_AA, _SUBPIXEL_BITS)
+    stripe = unit * widths * 0.22
+    shapes = [(start + across, end + across, end - across, start - across)]
+    for middle in (start + along * 0.3, start + along * 0.7):
+        one, other = middle + across, middle - across
+        shapes.append((one + stripe, one - stripe, other - stripe, other + stripe))
+    corners = np.round(np.array(shapes) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    corners = np.ascontiguousarray(corners.transpose(2, 0, 1, 3))  # [N, 3, 4, 2], as OpenCV takes them
+    for limb, (body, *stripes), joints, width in zip(limbs, corners, ends, widths[:, 0], strict=True):
+        cv2.fillConvexPoly(image, body, colours.parts[limb.part], cv2.LINE_AA, _SUBPIXEL_BITS)
+        for joint in joints:
+            draw_disc(image, joint, width / 2, colours.parts[limb.part])
+        for shape in stripes:
+            cv2.fillConvexPoly(image, shape, colours.patterns[limb.part], cv2.LINE_AA, _SUBPIXEL_BITS)
