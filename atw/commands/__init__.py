@@ -1,5 +1,6 @@
 """The command line. A command imports its code only when it is called, so it needs only its own libraries."""
 
+import io
 import logging
 import os
 import sys
@@ -55,6 +56,8 @@ def main() -> None:
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])
     sys.excepthook = _print_traceback
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know every letter of a name
     try:
         app()
     except InputError as error:

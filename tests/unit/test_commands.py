@@ -164,6 +164,13 @@ def test_a_failing_disk_is_status_74(tmp_path: Path) -> None:
     assert run.stderr == "error: No such file or directory: /nowhere/file\n"
 
 
+def test_a_letter_that_the_terminal_lacks_is_spelt() -> None:
+    code = "import atw.commands as c; c.app = lambda: print('caf\\u00e9'); c.main()"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (run.stdout, run.stderr, run.returncode) == ("caf\\xe9\n", "", 0)
+
+
 def test_ctrl_c_is_status_130(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
