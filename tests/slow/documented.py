@@ -160,6 +160,7 @@ EXCEPTIONS = {
     "measures for minutes and writes its page": {
         "make gpu-check",
         "python -m benchmarks.codecs FOLDER_OF_FLOW --write",
+        "python -m benchmarks.decode_once --videos FOLDER --truth FOLDER --write",
         "python -m benchmarks.camera FOLDER_OF_VIDEOS --videos 16 --write",
         "python -m benchmarks.flow --write",
         "python -m benchmarks.folding --write",

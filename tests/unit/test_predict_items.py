@@ -100,12 +100,18 @@ def test_a_file_that_changes_between_two_passes_is_refused(
         predictor.predict(video)
 
 
-def test_matches_along_the_flow(tmp_path: Path, moving_frames: Any, write_mjpeg: Any) -> None:
-    """Corners displaced by the flow need the flow of the pair, which shards have and a new video has not."""
-    trained = Trained(tmp_path, moving_frames, write_mjpeg, warp={"distance": 3, "matches": "flow"})
+@pytest.mark.parametrize(
+    "sections", [{"warp": {"matches": "flow"}}, {"preprocess": {"flow_from": "frames", "jpeg_quality": 40}}]
+)
+def test_what_shards_have_is_made_of_a_new_video(
+    tmp_path: Path, moving_frames: Any, write_mjpeg: Any, sections: dict[str, Any]
+) -> None:
+    """Corners displaced by the flow need the flow of the pair; flow of stored frames needs these."""
+    trained = Trained(tmp_path, moving_frames, write_mjpeg, **sections)
     prediction = atw.load(trained.split, device="cpu").predict(trained.root / TEST_VIDEOS[0])
-    scores = read_scores(trained.split / "warped/scores.h5")
-    assert np.allclose(prediction.streams["warped"].logits, scores.video_logits[0], atol=1e-5)
+    for stream in ("flow", "warped"):
+        scores = read_scores(trained.split / stream / "scores.h5")
+        assert np.allclose(prediction.streams[stream].logits, scores.video_logits[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(("matches", "solved"), [("tracks", (2, 1, 2)), ("flow", (2, 2, 3)), ("sift", (2, 2, 3))])
