@@ -66,6 +66,7 @@ def make(
         flow = _Made(stack.enter_context(Shard(flow_path))) if flow_path else None
         frames = None
         if settings.frames:
+            # Where the workflow has it: no option names it, since a new one would make all flow again.
             shard = stack.enter_context(Shard(out.parent.parent / "rgb" / out.name))
             if shard.header.settings != settings.frames.to_dict():
                 raise InputError(f"shard {shard.path} is of other videos or settings; {REMEDY}")

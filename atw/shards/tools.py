@@ -154,6 +154,7 @@ def _in_short(shard: dict[str, Any]) -> str:
         words.append(f"JPEG {preprocess.get('jpeg_quality', '')}")
     else:
         words += [f"bound {shard['bound']:g} px", str(flow.get("preset", "")), str(used.get("backend", ""))]
+        words += ["from stored frames"] if preprocess.get("flow_from") == "frames" else []
     if shard["stream"] == "warped":
         words.append(str(warp.get("matches", "")))
     return ", ".join(filter(None, words))

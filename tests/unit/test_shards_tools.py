@@ -40,6 +40,13 @@ def test_info_as_a_table(tmp_path: Path, shards: dict[str, Stored]) -> None:
     assert "4 shards, 10 videos, 16 items" in run.stdout
 
 
+def test_info_says_that_flow_is_of_stored_frames(tmp_path: Path) -> None:
+    settings = {"preprocess": {"zstd_level": 3, "flow_from": "frames"}, "flow": {"preset": "fast"}}
+    with create(tmp_path / "0.h5", header("flow", settings=settings)):
+        pass
+    assert "32 x 24 px, bound 20 px, fast, from stored frames" in call("info", tmp_path).stdout
+
+
 def test_info_as_json_names_what_cannot_be_read_and_shows_the_rest(tmp_path: Path, shards: dict[str, Stored]) -> None:
     (tmp_path / "shards/warped/00000.h5").write_bytes(b"no HDF5")
     run = call("info", "--json", tmp_path / "shards/flow/00000.h5", tmp_path / "shards")

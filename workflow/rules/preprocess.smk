@@ -51,7 +51,7 @@ rule warped:
     log:
         "logs/warped/{dataset}/{shard}.log",
     cache: True  # for --cache: the settings in `params` determine all bytes
-    priority: 1
+    priority: 3  # the longest way to a result leads through them, and where cores are few, the last training waits
     conda:
         "../../envs/atw.yaml"
     threads: lambda wildcards: get_compute(wildcards).preprocess_threads
