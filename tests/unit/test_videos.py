@@ -54,6 +54,18 @@ def test_frames_are_those_of_opencv(tmp_path: Path, sound: Sound, name: str) -> 
     assert audit.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def test_no_threads_are_started(tmp_path: Path, sound: Sound) -> None:
+    """A thread or two for each frame take longer than decoding it."""
+    path = tmp_path / "v.avi"
+    path.write_bytes(sound["mpeg4.avi"][0])
+    limits = {"width": WIDTH, "height": HEIGHT, "max_pixels": 10**6, "max_frames": 100}
+    tasks = Path("/proc/self/task")
+    before = set(tasks.iterdir())
+    held = [(frame, len(set(tasks.iterdir()) - before)) for frame in read(path, Audit(), **limits)]
+    assert len(held) == COUNT
+    assert {started for _, started in held} == {0}
+
+
 @pytest.mark.parametrize("clip", CLIPS)
 def test_distributed_clips_give_all_their_frames(clip: str) -> None:
     if not (SAMPLES / clip).is_file():
