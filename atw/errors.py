@@ -2,7 +2,7 @@
 
 import re
 
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class InputError(Exception):
@@ -17,5 +17,5 @@ class BusyError(InputError):
 
 
 def printable(text: str) -> str:
-    """Escape characters that would control a terminal, as JSON does; tabs and line ends stay."""
+    """Escape what would control a terminal or is no text, as JSON does; tabs and line ends stay."""
     return _CONTROLS.sub(lambda character: f"\\u{ord(character[0]):04x}", text)

@@ -34,8 +34,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     for the first and removes the temporary files of killed writers.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to or has vanished.
+        InputError: `path` is a folder, a device or a pipe, the disk is full, or the folder cannot be written to or has
+            vanished.
     """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'no regular file'}; choose another name")
     with _explained(path), _only_writer(path):
         with _explained(path, own=True):
             temporary = _beside(path)

@@ -13,7 +13,7 @@ from typing import Any
 from atw import config
 from atw.config import STREAMS, Compute, Config, DownloadableDataset, Stream, imagenet, paper
 from atw.datasets import Dataset
-from atw.datasets.contents import KEPT, UNREAD
+from atw.datasets.contents import KEPT
 from atw.datasets.demo import Demo
 from atw.files import InputError
 
@@ -81,11 +81,13 @@ class Plan:
     def shard_settings(self, dataset: str, stream: Stream, shard: str) -> config.ShardSettings:
         """Settings of a shard, with a digest of the names and contents of its videos."""
         settings = self._of_shards(dataset, stream)
+        if isinstance(settings, config.WarpedShards):
+            settings.require_masks()
         count = settings.preprocess.shards
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
         known = self._runs or self.dataset(dataset).generated or Path(self._shard(dataset, stream, shard)).exists()
-        return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else UNREAD)
+        return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else config.UNREAD)
 
     def shards(self, run: str, split: str, stream: str) -> list[str]:
         """Paths of the shards that hold the videos of a split."""

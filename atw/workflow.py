@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from atw import config
+from atw.errors import printable
 from atw.files import InputError, atomic_folder, atomic_path
 
 CONFIG = Path("config.yaml")
@@ -71,9 +72,16 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             target.
     """
     for target in targets:
+        if not target:
+            raise InputError(
+                "a target is empty, perhaps because a variable of the shell is; name a file, or leave it out"
+            )
+        if not target.isprintable():
+            raise InputError(f"nothing makes {target}: names of files here are plain text")
         if target.startswith("-"):
             raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
-    config.read_all(_configurations(options))  # Snakemake would say less of what is wrong with them
+    for path in _configurations(options):
+        config.read(path)  # Snakemake would say less of what is wrong with it
     if not CONFIG.exists() and not any(option.partition("=")[0] in _ELSEWHERE for option in options):
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
@@ -113,7 +121,7 @@ def refuse(message: str) -> bool:
     path = os.environ.get(REFUSAL)
     if path and not Path(path).exists():
         with contextlib.suppress(OSError):  # a job on another machine inherits the variable, and not the folder
-            Path(path).write_text(message, encoding="utf-8")
+            Path(path).write_text(printable(message), encoding="utf-8")
     return bool(path)
 
 
@@ -158,7 +166,8 @@ def default_targets(options: Sequence[str], *, all_splits: bool) -> list[str]:
     """
     if all_splits or not CONFIG.exists() or any(option.partition("=")[0] in _ELSEWHERE for option in options):
         return []
-    loaded = config.load(config.read(CONFIG).content)
+    document = config.read(CONFIG)
+    loaded = config.load(document.content, [document])
     names = [name for name, given in loaded.datasets.items() if given.in_all]
     return [result(names[0]), page(names[0])] if len(names) == 1 else []
 

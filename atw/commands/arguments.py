@@ -14,7 +14,9 @@ Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
 UsableThreads = Annotated[int | None, typer.Option(min=1, help="CPU threads; default: all cores")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]
-Configfile = Annotated[Path, typer.Option(help="configuration file, as for snakemake")]
+Configfile = Annotated[
+    Path, typer.Option(help="configuration file, as for snakemake: its settings go over those of config.yaml")
+]
 
 
 def complete_targets(incomplete: str) -> list[str]:

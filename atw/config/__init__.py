@@ -44,6 +44,7 @@ from atw.config.sections import (
 from atw.config.settings import SECTIONS, STREAM_DEFAULTS, Settings
 from atw.config.stages import (
     RECIPES,
+    UNREAD,
     AttentionSettings,
     AuditSettings,
     ConsensusTableSettings,
@@ -76,7 +77,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.yaml_files import Document, RawConfig, read, read_all
+from atw.config.yaml_files import Document, RawConfig, merged, read, read_all, read_with_own
 
 __all__ = [
     "ALLOW_MISSING",
@@ -88,6 +89,7 @@ __all__ = [
     "STREAMS",
     "STREAM_DEFAULTS",
     "TABLE_EXPERIMENTS",
+    "UNREAD",
     "Addresses",
     "Archives",
     "AttentionSettings",
@@ -147,10 +149,12 @@ __all__ = [
     "fuse_settings",
     "load",
     "location",
+    "merged",
     "read",
     "read_all",
     "read_shard_settings",
     "read_table_settings",
+    "read_with_own",
     "same_scores",
     "score_settings",
     "shard_recipes",

@@ -36,6 +36,13 @@ def _base(experiment: str) -> tuple[str, int]:
 class Experiment(StreamOverrides):
     """A named set of overrides; its results stand beside the plain ones and reuse their shards."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_settings(cls, given: Any) -> Any:
+        if given is None:
+            raise ValueError("an experiment needs settings; write them below its name, or take it out")
+        return given
+
     @model_validator(mode="after")
     def _shards_are_shared(self) -> "Experiment":
         for section in ("preprocess", "flow", "warp"):

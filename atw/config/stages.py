@@ -5,6 +5,7 @@ Snakemake reruns a stage if its settings change, so a setting is in those of a s
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, TypeAdapter, ValidationError, model_serializer
@@ -50,6 +51,8 @@ RECIPES = {
 }
 
 
+UNREAD = "of videos as the job finds them"
+"""Stands for the digest of a shard's members while the shard is only planned: nothing is read for that."""
 _Stage = TypeVar("_Stage")
 
 
@@ -145,6 +148,11 @@ class WarpedShards(FieldShards):
 
     stream: Literal["warped"] = "warped"
     warp: Warp
+
+    def require_masks(self) -> None:
+        """Raise InputError if there are to be masks, and their folder does not exist."""
+        if self.warp.masks is not None and not Path(self.warp.masks).is_dir():
+            raise InputError(f"warp.masks is {self.warp.masks}, and there is no such folder; correct it in config.yaml")
 
     def without_masks(self) -> Self:
         """These settings for a video that has no masks."""

@@ -105,6 +105,32 @@ def read_all(paths: Iterable[Path]) -> tuple[Document, ...]:
     return tuple(read(path) for path in {path.resolve(): path for path in paths if path.exists()}.values())
 
 
+def read_with_own(path: Path) -> tuple[Document, ...]:
+    """Read a configuration file that is named, and the working folder's config.yaml, which it goes over.
+
+    Raises:
+        InputError: it does not exist, or as `read`.
+    """
+    read(path)
+    return read_all([path, Path("config.yaml")])
+
+
+def merged(documents: Iterable[Document]) -> RawConfig:
+    """The content of all files, the winning one first, as Snakemake merges them."""
+    content: RawConfig = {}
+    for document in reversed(tuple(documents)):
+        content = _over(content, document.content)
+    return content
+
+
+def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = dict(below)
+    for key, value in above.items():
+        known = both.get(key)
+        both[key] = _over(known, value) if isinstance(value, dict) and isinstance(known, dict) else value
+    return both
+
+
 def _parsed(name: str, text: str) -> tuple[Any, Any]:
     try:
         return jsontext.parse(text, name), None  # first, as Snakemake does: JSON may be indented with tabs

@@ -22,8 +22,6 @@ KEPT = Path(".atw/digests")
 """Folder of the kept digests, below the working folder."""
 ABSENT = ""
 """Stands for the digest of a file that does not exist or cannot be read, here and in shards."""
-UNREAD = "of videos as the job finds them"
-"""Stands for the digest of a shard's members while the shard is only planned: nothing is read for that."""
 _READERS = 4
 _TELL_SECONDS = 10.0
 log = logging.getLogger("atw")

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Annotated, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,9 +74,17 @@ class Folder(DatasetKind):
         description="regular expression with one group in parentheses, searched in the file's name: all videos of a "
         "group are in the same subset; empty: no groups",
     )
-    extensions: tuple[Annotated[str, Field(pattern=r"^\.\w+$")], ...] = Field(
+    extensions: tuple[str, ...] = Field(
         EXTENSIONS, strict=False, min_length=1, description="endings of video files, in upper or lower case"
     )
+
+    @field_validator("extensions")
+    @classmethod
+    def _extensions_begin_with_a_dot(cls, extensions: tuple[str, ...]) -> tuple[str, ...]:
+        for ending in extensions:
+            if not re.fullmatch(r"\.\w+", ending):
+                raise ValueError(f"{ending!r} is no ending of a file; write one with its dot, as .mp4")
+        return extensions
 
     @field_validator("group")
     @classmethod

@@ -53,7 +53,8 @@ def _opened(lists: Path, name: str) -> Iterator[io.TextIOWrapper]:
             yield io.TextIOWrapper(stream, "utf-8-sig", newline="")
     except (FileNotFoundError, KeyError):
         raise InputError(
-            f"list file {lists / name} does not exist: put the dataset's lists there, or correct `lists` in config.yaml"
+            f"list file {lists / name} does not exist: put it there, or correct the name in config.yaml (`lists`, or "
+            "`intervals` for the times of actions)"
         ) from None
     except IsADirectoryError:
         raise InputError(

@@ -55,8 +55,9 @@ def find(target: str, configfile: Path) -> TargetSettings:
         InputError: the configuration is not valid, or has no such dataset or experiment, or the workflow makes no file
             of that name.
     """
-    document = config.read(configfile)
-    loaded = config.load(document.content, [document])
+    documents = config.read_with_own(configfile)
+    raw = config.merged(documents)
+    loaded = config.load(raw, documents)
     path = PurePosixPath(target)
     is_file = path.suffix and len(path.parts) > 1 and path.parent.name != "experiments"
     if is_file and not _FILES.fullmatch(path.name):
@@ -69,18 +70,19 @@ def find(target: str, configfile: Path) -> TargetSettings:
     dataset, *rest = path.parts or (target,)
     experiment = rest[1] if rest[:1] == ["experiments"] and len(rest) > 1 else ""
     streams = [stream for stream in config.STREAMS if stream in rest] or list(config.STREAMS)
-    settings = list(_common(loaded, document.content, dataset))
+    settings = list(_common(loaded, raw, dataset))
     for stream in streams:
         used = config.shard_settings(loaded, dataset, stream) if is_shard else None
         settings += _of_stream(loaded, dataset, stream, experiment, used)
-    return TargetSettings(target, document.name, dataset, experiment, settings)
+    return TargetSettings(target, loaded.file, dataset, experiment, settings)
 
 
 def _common(loaded: config.Config, raw: config.RawConfig, dataset: str) -> Iterator[Origin]:
     for key in ("seed", "shards"):
         yield Origin("", key, getattr(loaded, key), f"{loaded.file}: {key}" if key in raw else "default")
     given = loaded.dataset(dataset)
-    for key, value in config.location(loaded, dataset).to_dict().items():
+    own = {"in_all": given.in_all, "recipe": given.recipe} | config.location(loaded, dataset).to_dict()
+    for key, value in own.items():
         if key != "name":
             source = f"{loaded.file}: datasets.{dataset}" if key in given.model_fields_set else "default"
             yield Origin("", f"datasets.{dataset}.{key}", value, source)

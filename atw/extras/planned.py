@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
+from atw.config import UNREAD
 from atw.extras.live import place
 
 _LABELS = 3  # named of the jobs with one reason
@@ -47,11 +48,12 @@ class Planned:
 def explain(reason: str) -> str:
     """Say in words why Snakemake would run a job; of changed settings, which and how."""
     before, found, params = reason.partition(_PARAMS)
-    if found:
-        changes = list(dict.fromkeys(_changes(params)))
+    changes = list(dict.fromkeys(_changes(params)))
+    if changes:
         more = f", and {len(changes) - _CHANGES} more" if len(changes) > _CHANGES else ""
-        return "; ".join(changes[:_CHANGES]) + more if changes else "other settings than before"
-    return next((meaning for text, meaning in _REASONS.items() if text in before), before)
+        return "; ".join(changes[:_CHANGES]) + more
+    other = "other settings than before" if found else before
+    return next((meaning for text, meaning in _REASONS.items() if text in before), other)
 
 
 def _changes(params: str) -> Iterator[str]:
@@ -78,6 +80,6 @@ def _differences(old: Any, new: Any, name: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
             yield from _differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
-    elif old != new:
+    elif old != new and new != UNREAD:
         last = name.rpartition(".")[2]
         yield f"{_NAMES[last]} changed" if last in _NAMES else f"{name} was {json.dumps(old)}, is {json.dumps(new)}"

@@ -148,7 +148,7 @@ def load_model(path: Path) -> TrainedModel:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give the model.pt of a trained stream") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no model file ({error}); train the stream again") from None
+        raise InputError(f"{path} is no model file ({error}); give a model.pt, or train the stream again") from None
     _require_format(path, content)
     parameters = content.pop("parameters")
     try:

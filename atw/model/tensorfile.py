@@ -39,7 +39,10 @@ def read(path: Path) -> Any:
         raise ValueError("it holds other things than tensors and plain values, or is damaged") from None
     except _DAMAGE as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise ValueError("it is damaged" if "weights_only" in reason else reason) from None
+        # An IndexError is of text, which is read as a damaged pickle.
+        raise ValueError(
+            "it is damaged" if isinstance(error, IndexError) or "weights_only" in reason else reason
+        ) from None
     _check_values(content, status.st_size)
     return content
 

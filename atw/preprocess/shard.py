@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atw import flow as tvl1
-from atw.config import FrameShards, ListedVideo, ShardSettings
+from atw.config import UNREAD, FrameShards, ListedVideo, ShardSettings
 from atw.datasets import Dataset
-from atw.datasets.contents import UNREAD
 from atw.files import InputError
 from atw.preprocess.resources import Cores, Resources, Spool, job_backend
 from atw.preprocess.streams import Items, add_figures, fill_in, to_items

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from atw import flow as tvl1
 from atw.config import FlowShards, Preprocess, WarpedShards, shard_recipes
+from atw.errors import printable
 from atw.files import InputError
 from atw.flow import SMALLEST_SIDE_PX
 from atw.preprocess.resources import Resources, Spool
@@ -86,7 +87,7 @@ def write_flow(video: Path, out: Path, options: FlowOptions) -> Entry:
         log.info("%s: %s", video.name, message)
     width, height = options.size or (audit.width, audit.height)
     settings = options.shard_settings(width, height)
-    entry = Entry(video=video.name, label="")
+    entry = Entry(video=printable(video.name), label="")
     with (
         create(out, header(settings, SINGLE, tvl1.resolve_backend(options.backend))) as writer,
         meter(f"flow of {video.name}", "pairs", audit.decoded - 1) as progress,

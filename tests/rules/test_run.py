@@ -76,6 +76,12 @@ def test_a_named_config_is_explained_before_snakemake_reads_it(tmp_path: Path, o
     assert not (tmp_path / "config.yaml").exists()
 
 
+def test_a_named_config_that_is_not_there_is_named(tmp_path: Path) -> None:
+    run = atw_run(tmp_path, "data/show/split1.csv", "--", "--configfile", "none.yaml")
+    assert run.returncode == 2
+    assert said(run).startswith("error: none.yaml does not exist")
+
+
 def test_jobs_run_on_the_same_python_and_their_failure_is_the_exit_status(tmp_path: Path) -> None:
     small = {"show": {"kind": "demo", "train_per_class": 1, "test_per_class": 1, "evaluate": {"crop": 96}}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"datasets": small}), encoding="utf-8")
@@ -106,6 +112,8 @@ def test_jobs_run_on_the_same_python_and_their_failure_is_the_exit_status(tmp_pa
             "nothing makes results/show/split1/fusd.json; there are, for example, results/show/split1/fused.json, "
             "results/show/summary.json, results/show/split1/report.html",
         ),
+        ("", "a target is empty, perhaps because a variable of the shell is; name a file, or leave it out"),
+        (os.fsdecode(b"caf\xe9"), "nothing makes caf\\udce9: names of files here are plain text"),
     ],
 )
 def test_a_wrong_target_is_one_message(small: Path, target: str, message: str) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -244,6 +245,15 @@ def test_settings_that_are_of_no_shards_are_named(change: dict[str, Any], messag
     written = config.shard_settings(load(), "mine", "flow").to_dict()
     with pytest.raises(InputError, match=f"--settings: {message}"):
         config.read_shard_settings(json.dumps(written | change))
+
+
+def test_masks_that_are_not_there_are_named_before_anything_runs(tmp_path: Path) -> None:
+    raw = {"datasets": {"show": {"kind": "demo", "evaluate": {"crop": 96}, "warp": {"masks": str(tmp_path / "none")}}}}
+    assert Plan(raw).shard_settings("show", "flow", "00000")
+    with pytest.raises(InputError, match=r"warp\.masks is .*none, and there is no such folder"):
+        Plan(raw).shard_settings("show", "warped", "00000")
+    (tmp_path / "none").mkdir()
+    assert Plan(raw).shard_settings("show", "warped", "00000")
 
 
 def named(section: Section, values: dict[str, Any]) -> Iterator[str]:

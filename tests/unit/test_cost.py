@@ -84,6 +84,7 @@ def planned(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         "evaluate": {"snippets": 7, "crop": 40, "crops": 10},
         "compute": {"train_threads": 2, "gpus": 0},
     }
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "config.yaml"
     path.write_text(json.dumps(raw), encoding="utf-8")
     results = Path("results/mine/split1")
@@ -124,6 +125,16 @@ def test_amounts_times_rates(planned: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # Snakemake gives no job more cores than there are.
     narrow = estimates.estimate("results/mine/split1/fused.json", planned, cores=1, gpus=0)
     assert {(row.cores, row.side_by_side) for row in narrow.rows if row.stage == "train"} == {(1, 1)}
+
+
+def test_a_named_configuration_goes_over_config_yaml(planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates.rates, "preprocessing", lambda *_, **__: Rate(0.01, 100.0))
+    monkeypatch.setattr(estimates.rates, "training", lambda *_: Rate(0.1))
+    monkeypatch.setattr(estimates.rates, "scoring", lambda *_: Rate(0.02))
+    over = planned.with_name("over.yaml")
+    over.write_text("train: {batch: 4}")
+    found = estimates.estimate("results/mine/split1/fused.json", over, cores=1, gpus=0)
+    assert {row.amount for row in found.rows if row.stage == "train"} == {50 * 4}
 
 
 def test_rates_are_measured_by_the_code_that_does_the_work(

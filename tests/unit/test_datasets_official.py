@@ -63,7 +63,7 @@ def test_ucf101_lists(tmp_path: Path, end: str) -> None:
         ("testlist01.txt", "../Swing/v_Swing_g01_c01.avi", "must be relative"),
         ("testlist01.txt", "Swing/v_Swing_g02_c03.avi", "group Swing/g02 is in both subsets"),
         ("testlist01.txt", "Swing/v_Swing_g02_c01.avi", "is listed twice"),
-        *((file, "", f"{file} does not exist: put the") for file in ("classInd.txt", "trainlist01.txt")),
+        *((file, "", f"{file} does not exist: put it there") for file in ("classInd.txt", "trainlist01.txt")),
     ],
 )
 def test_a_wrong_or_missing_ucf101_list_is_named(tmp_path: Path, file: str, line: str, message: str) -> None:

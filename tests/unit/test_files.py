@@ -32,6 +32,15 @@ def test_the_new_file_appears_whole_and_only_at_the_end(tmp_path: Path) -> None:
     assert names(path.parent) == ["result.txt"]
 
 
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name, words in (("pipe", "is no regular file"), ("folder", "is a folder")):
+        with pytest.raises(InputError, match=f"{name} {words}; choose another name"), atomic_path(tmp_path / name):
+            pytest.fail("it was begun")
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_the_old_file_is_replaced_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "result.txt"
     path.write_text("old")

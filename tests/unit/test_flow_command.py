@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -80,6 +81,14 @@ def test_a_preview_needs_no_shard(video: Path, tmp_path: Path) -> None:
     assert set(tmp_path.iterdir()) - before == {tmp_path / "flow.png"}
     with pytest.raises(InputError, match="nothing to write: give --out for a shard, --preview"):
         call(video)
+
+
+def test_a_name_that_is_no_text_is_spelt(video: Path, tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    odd.write_bytes(video.read_bytes())
+    write_flow(odd, tmp_path / "flow.h5", FlowOptions(preset="faster"))
+    with Shard(tmp_path / "flow.h5") as shard:
+        assert [entry.video for entry in shard.entries] == ["caf\\udce9.avi"]
 
 
 def test_a_bad_video_gives_its_reason_and_leaves_nothing(video: Path, tmp_path: Path) -> None:

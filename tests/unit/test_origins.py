@@ -110,6 +110,19 @@ def test_a_shard_has_what_its_bytes_depend_on(configfile: Path, tmp_path: Path) 
     assert settings(origins.find("/disk/shards/mine/rgb/00000.h5", elsewhere)).keys() == frames.keys()
 
 
+def test_a_named_configuration_goes_over_config_yaml(configfile: Path) -> None:
+    over = configfile.with_name("over.yaml")
+    over.write_text("datasets: {mine: {train: {batch: 3}}, plain: {recipe: small}}")
+    found = origins.find("mine", over)
+    assert found.file == "over.yaml and config.yaml"
+    assert settings(found)["flow", "train.batch"] == (3, f"{found.file}: datasets.mine.train")
+    assert settings(found)["rgb", "train.momentum"] == (0.5, f"{found.file}: train")
+    place = f"{found.file}: datasets.plain"
+    assert settings(origins.find("plain", over))["", "datasets.plain.recipe"] == ("small", place)
+    with pytest.raises(InputError, match=r"none\.yaml does not exist"):
+        origins.find("mine", configfile.with_name("none.yaml"))
+
+
 def test_a_file_that_nothing_makes_is_no_target(configfile: Path) -> None:
     with pytest.raises(InputError, match=r"nothing makes results/mine/split1/fusd\.json"):
         origins.find("results/mine/split1/fusd.json", configfile)

@@ -23,6 +23,7 @@ def changed(**train: object) -> str:
         (changed(learning_rate=0.05), "train.learning_rate was 0.03, is 0.05"),
         (changed(steps=[1], clip=20.0), "train.steps was [1, 2], is [1]; train.clip was null, is 20.0"),
         ("Missing output files: a; " + changed(new=1), "train.new was null, is 1"),
+        ("Missing output files: a; " + changed(members="of videos as the job finds them"), "not made yet"),
         ("Params have changed since last execution: before: 'x' now: 'y'", "other settings than before"),
         ("something else", "something else"),
     ],

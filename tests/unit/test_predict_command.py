@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from atw.commands import app
 from atw.extras.drawing.scored_videos import lanes
 from atw.extras.predict.asked import asked_videos, check_render
+from atw.extras.predict.drawn import render
 from atw.extras.predict.told import told
 from atw.files import InputError
 from atw.terminal import console
@@ -130,6 +131,30 @@ def test_words_for_people(trained: Trained, predictor: Any) -> None:
     assert first.split() == [prediction.label, f"{prediction.probabilities.max():.2f}"]
     assert float(second.split()[1]) <= float(first.split()[1])
     assert looks.startswith(("  attention highest: ", "  attention: all moments alike"))
+
+
+def test_windows_are_shown_to_people(trained: Trained, predictor: Any) -> None:
+    prediction = predictor.predict(trained.root / "left/1.avi", window_seconds=0.4)
+    text = io.StringIO()
+    console(file=text, width=100).print(told(prediction, top=1))
+    shown = re.findall(r"window (\d\.\d) to (\d\.\d) s: (\w+) \((0\.\d\d|1\.00)\)", text.getvalue())
+    assert [(float(start), label) for start, _, label, _ in shown] == [
+        (round(one.start_seconds, 1), prediction.classes[one.probabilities.argmax()]) for one in prediction.windows
+    ]
+    assert len(shown) > 2
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_no_class_at_all_is_refused(trained: Trained, predictor: Any, k: int) -> None:
+    with pytest.raises(InputError, match=f"the {k} most probable classes are none"):
+        predictor.predict(trained.root / "left/1.avi").top(k)
+
+
+def test_a_name_that_is_no_text_is_drawn(trained: Trained, predictor: Any, tmp_path: Path) -> None:
+    video = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    video.write_bytes((trained.root / "left/1.avi").read_bytes())
+    render(predictor.predict(video), video, tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(("values", "unsure"), [((0.9, 0.1), False), ((0.52, 0.48), True), ((0.4, 0.2), True)])

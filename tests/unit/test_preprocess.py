@@ -13,7 +13,6 @@ from av import VideoFrame
 
 from atw import config
 from atw import flow as tvl1
-from atw.datasets.contents import UNREAD
 from atw.files import InputError
 from atw.preprocess import resources
 from atw.preprocess import shard as shard_making
@@ -318,7 +317,13 @@ def test_what_happens_midway_is_noticed(
 
 
 def test_a_job_that_was_only_planned_takes_the_videos_as_they_are(project: Project) -> None:
-    make(project.path("rgb"), project.settings("rgb", members=UNREAD), project.dataset(), flow_path=None, threads=1)
+    make(
+        project.path("rgb"),
+        project.settings("rgb", members=config.UNREAD),
+        project.dataset(),
+        flow_path=None,
+        threads=1,
+    )
     assert project.path("rgb").read_bytes() == project.make("rgb", place="planned").read_bytes()
 
 

@@ -136,6 +136,11 @@ def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.Ca
     assert workflow.default_targets([], all_splits=False) == [target, "results/my-clips/split1/report.html"]
     assert workflow.default_targets([], all_splits=True) == []
     assert workflow.default_targets(["--configfile", "other.yaml"], all_splits=False) == []
+    good = workflow.CONFIG.read_text()
+    workflow.CONFIG.write_text(good + "    train: {learning_rate: 1e-3}\n")
+    with pytest.raises(InputError, match=r"config\.yaml, line \d+, column 28: .*write 0\.001, since YAML reads 1e-3"):
+        workflow.default_targets([], all_splits=False)
+    workflow.CONFIG.write_text(good)
     with pytest.raises(InputError, match=r"config.yaml exists; work in an empty folder, or move it away"):
         starting.write_for_videos(clips)
     workflow.CONFIG.unlink()

@@ -97,9 +97,9 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
     Raises:
         InputError: Snakemake refuses the target, or no video of the dataset can be decoded.
     """
-    document = config.read(configfile)
+    documents = config.read_with_own(configfile)
     files = pending_files(target, configfile)
-    plan = Plan(document.content, [document], estimate=True)
+    plan = Plan(config.merged(documents), documents, estimate=True)
     costs = _Costs(plan, cores=cores, gpus=gpus)
     costs.add_shards(files.shards)
     costs.add_networks("train", files.models)
@@ -113,6 +113,8 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
     Raises:
         InputError: nothing makes the target, or an input is wrong.
     """
+    if not target:
+        raise InputError("the target is empty; name a file, such as results/ucf101/split1/fused.json")
     command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
     with tempfile.TemporaryDirectory() as folder:
         refusal = Path(folder) / "refusal"

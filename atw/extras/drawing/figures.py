@@ -11,6 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.gridspec import GridSpec
 from numpy.typing import NDArray
 
+from atw.errors import printable
 from atw.evaluate.scores import Curve
 from atw.extras.drawing import COLOURS, shortened
 from atw.extras.drawing.scored_videos import heading
@@ -132,7 +133,7 @@ def write_prediction_picture(
     """
     heights = [1.1, 1.6] + ([0.25 + 0.22 * len(windows.classes)] if windows else [])
     figure = Figure(figsize=(11, 1.2 + 1.35 * sum(heights)), layout="constrained")
-    figure.suptitle(title, fontsize=12, parse_math=False)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)
     grid = GridSpec(len(heights), PREDICTION_FRAMES + 2, figure=figure, height_ratios=heights)
     for column, (shown_at, image) in enumerate(images):
         _draw_image(figure.add_subplot(grid[0, column]), image, f"{shown_at:.2f} s")

@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from atw.evaluate.detection_files import Detection
 from atw.extras.drawing import COLOURS
+from atw.files import InputError
 from atw.terminal import console
 from atw.videos.times import Times
 
@@ -90,7 +91,9 @@ class Prediction:
         return self.classes[int(self.probabilities.argmax())]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """The `k` most probable classes with their probabilities, the most probable first."""
+        """The `k` most probable classes with their probabilities, the most probable first; InputError below 1."""
+        if k < 1:
+            raise InputError(f"the {k} most probable classes are none; ask for 1 or more")
         return _ranked(self.classes, self.probabilities, k)
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ def told(prediction: Prediction, *, top: int) -> RenderableType:
     labels = Table.grid(padding=(0, 2, 0, 0))
     for label, probability in prediction.top(top):
         labels.add_row(Text(f"  {label}"), Text(f"{probability:.2f}"))
-    lines = [*_when(prediction), *_doubts(prediction)]
+    lines = [*_when(prediction), *_windows(prediction), *_doubts(prediction)]
     title = Text(f"{prediction.video}: {prediction.label}, {prediction.times.seconds:.1f} s", "bold")
     return Group(title, labels, *(Text(f"  {line}") for line in lines))
 
@@ -36,6 +36,14 @@ def _when(prediction: Prediction) -> list[str]:
         if stream.attention[place] >= _SHARP / len(stream.attention):
             looks.append(f"{name} at {stream.seconds[place]:.1f} s")
     return [f"attention highest: {', '.join(looks)}" if looks else "attention: all moments alike"]
+
+
+def _windows(prediction: Prediction) -> list[str]:
+    return [
+        f"window {window.start_seconds:.1f} to {window.end_seconds:.1f} s: "
+        f"{prediction.classes[window.probabilities.argmax()]} ({window.probabilities.max():.2f})"
+        for window in prediction.windows
+    ]
 
 
 def _doubts(prediction: Prediction) -> list[str]:
