@@ -179,6 +179,25 @@ class Plan:
         streams = dict.fromkeys(["rgb", *self.fused_streams(run, split)])
         return [path for stream in streams for path in self.shards(run, split, stream)]
 
+    def compared(self, run: str, split: str) -> dict[str, str]:
+        """Paths of the results that the page of a result compares it with, by their experiments."""
+        dataset, experiment = _names(run)
+        found = {}
+        for name in self._effective(dataset, "rgb", experiment).page.compare:
+            other = "" if name == config.PLAIN else name
+            if other != experiment:
+                self.fused_streams(_run(dataset, other), split)
+                found[name] = f"results/{_run(dataset, other)}/{split}/fused.json"
+        return found
+
+    def compared_results(self, run: str, split: str) -> list[str]:
+        """The paths alone."""
+        return list(self.compared(run, split).values())
+
+    def page_settings(self, run: str, split: str) -> config.PageSettings:
+        """Settings of the page of a result."""
+        return config.PageSettings(recipe=config.RECIPES["report"], compare=self.compared(run, split))
+
     def fused_streams(self, run: str, split: str) -> list[Stream]:
         """The streams of a result, after a check that all its inputs exist.
 

@@ -304,6 +304,12 @@ results/demo/split1/quarantine.csv
     from atw import config
     from atw.extras.report.page import write_report
 
-    # The settings hold the recipe alone: a raised recipe makes Snakemake run the job again.
-    config.RecipeSettings.from_json(settings)
-    write_report(out, result, shards=shards, quarantine=quarantine, logs=logs)
+    compared = config.PageSettings.from_json(settings).compare
+    write_report(
+        out,
+        result,
+        shards=shards,
+        quarantine=quarantine,
+        logs=logs,
+        compared={name: Path(path) for name, path in compared.items()},
+    )

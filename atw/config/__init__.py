@@ -22,6 +22,7 @@ from atw.config.merge import TABLE_EXPERIMENTS, Config, consensus_experiment, ef
 from atw.config.recipes import RECIPES_BY_NAME
 from atw.config.sections import (
     ON_GPU,
+    PLAIN,
     STREAMS,
     Compute,
     Detect,
@@ -53,6 +54,7 @@ from atw.config.stages import (
     FlowShards,
     FrameShards,
     FuseSettings,
+    PageSettings,
     RecipeSettings,
     RenderSettings,
     RunsTableSettings,
@@ -83,6 +85,7 @@ __all__ = [
     "ALLOW_MISSING",
     "LABEL_SEPARATOR",
     "ON_GPU",
+    "PLAIN",
     "RECIPES",
     "RECIPES_BY_NAME",
     "SECTIONS",
@@ -116,6 +119,7 @@ __all__ = [
     "ListedVideo",
     "Location",
     "Model",
+    "PageSettings",
     "Preprocess",
     "RawConfig",
     "RecipeName",

@@ -29,7 +29,7 @@ ALLOW_MISSING = (
 
 _OF_ALL_STREAMS = {
     **dict.fromkeys(("preprocess", "flow", "warp"), "frame i must be frame i in every stream"),
-    **dict.fromkeys(("fusion", "detect"), "it is about all streams together"),
+    **dict.fromkeys(("fusion", "detect", "page"), "it is about all streams together"),
 }
 
 

@@ -14,7 +14,7 @@ from atw.config import paper
 from atw.config.datasets import AnyDataset, DatasetKind, StreamOverrides
 from atw.config.explain import explain, with_nulls_read, with_texts_read
 from atw.config.recipes import RECIPES_BY_NAME
-from atw.config.sections import STREAMS, Consensus, ConsensusTable, Model, Stream
+from atw.config.sections import PLAIN, STREAMS, Consensus, ConsensusTable, Model, Stream
 from atw.config.settings import SECTIONS, STREAM_DEFAULTS, Sections, Settings
 from atw.config.yaml_files import Document, RawConfig
 from atw.files import InputError
@@ -92,6 +92,8 @@ class Config(StreamOverrides):
     @field_validator("experiments")
     @classmethod
     def _names_of_tables_are_taken(cls, named: dict[str, Experiment]) -> dict[str, Experiment]:
+        if PLAIN in named:
+            raise ValueError(f"{PLAIN} is the result without an experiment; choose another name")
         for name in named.keys() & TABLE_EXPERIMENTS.keys():
             raise ValueError(f"{name} is an experiment of the tables, see docs/evaluation.md; choose another name")
         return named

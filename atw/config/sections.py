@@ -424,6 +424,21 @@ class Detect(Section):
     )
 
 
+PLAIN = "plain"
+"""Stands for the result without an experiment."""
+
+
+class Page(Section):
+    """The page of a result, report.html. A change makes the page again."""
+
+    compare: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="experiments to compare the result with, which are trained if they were not; `plain` is the result "
+        "without an experiment",
+    )
+
+
 class Compute(Section):
     """The resources of a stage. They change the speed, so a change reruns nothing.
 

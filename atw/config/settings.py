@@ -11,6 +11,7 @@ from atw.config.sections import (
     Flow,
     Fusion,
     Model,
+    Page,
     Preprocess,
     Sampling,
     Section,
@@ -33,6 +34,7 @@ class Sections(Section):
     evaluate: Evaluate = Evaluate()
     fusion: Fusion = Fusion()
     detect: Detect = Detect()
+    page: Page = Page()
     compute: Compute = Compute()
 
 

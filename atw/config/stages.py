@@ -271,9 +271,17 @@ class DetectSettings(StageSettings):
 
 
 class RecipeSettings(StageSettings):
-    """Settings of the summary and of the page, which depend on their input files alone."""
+    """Settings of the summary, which depends on its input files alone."""
 
     recipe: int = 0
+
+
+class PageSettings(RecipeSettings):
+    """Settings of the page; `compare` are the results to compare with, by their experiments."""
+
+    later: ClassVar = ("compare",)
+
+    compare: dict[str, str] = {}
 
 
 class _Table(StageSettings):

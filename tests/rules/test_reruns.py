@@ -79,6 +79,21 @@ def test_flow_of_stored_frames_follows_them(workplace: Workplace, config: dict) 
     shutil.rmtree(workplace.folder / ".atw/digests/stored")
 
 
+def test_a_page_compares_with_the_experiments_that_it_names(workplace: Workplace, config: dict) -> None:
+    page = "results/tiny/split1/report.html"
+    assert workplace.jobs(page) == {"report_page": 1}
+    config["page"] = {"compare": ["average", "plain"]}
+    workplace.write_config(config)
+    assert workplace.jobs(page) == {"report_page": 1, **DOWNSTREAM}
+    # That of the experiment is compared with the plain result.
+    own = "results/tiny/experiments/average/split1/report.html"
+    assert workplace.jobs(own) == {"report_page": 1, **DOWNSTREAM}
+    config["page"] = {"compare": ["averages"]}
+    workplace.write_config(config)
+    run = workplace.snakemake("--dry-run", page, check=False)
+    assert "experiment 'averages' is not in config.yaml" in run.stdout + run.stderr
+
+
 def test_an_experiment_reuses_every_shard(workplace: Workplace, config: dict) -> None:
     assert workplace.jobs("results/tiny/experiments/average/split1/fused.json") == DOWNSTREAM
 

@@ -41,6 +41,7 @@ def _inputs(path: Path, content: Result, scores: dict[str, Scores]) -> ReportInp
         stored={},
         findings=[],
         files={},
+        compared={},
     )
 
 

@@ -125,6 +125,7 @@ def test_a_dataset_may_bear_a_sections_name() -> None:
         (nested("datasets.mine", {**KINETICS, "path": "{label}.mp4"}), ["datasets.mine.path", "must hold {id}"]),
         (nested("datasets.mine", {**KINETICS, "path": "{id.x}.mp4"}), ["datasets.mine.path", "nothing but end, id"]),
         (nested("datasets.mine", {**KINETICS, "path": "{id"}), ["datasets.mine.path", "is no pattern"]),
+        (nested("experiments.plain", {}), ["experiments", "plain is the result without an experiment"]),
         (nested("experiments.x", None), ["experiments.x", "an experiment needs settings"]),
         (nested("datasets", {"a b": UCF101}), ["datasets", "'a b'", "letters, digits"]),
         (nested("datasets", {"experiments": UCF101}), ["'experiments'", "cannot name a folder"]),
@@ -154,7 +155,7 @@ def test_an_experiment_cannot_touch_the_shards(place: str, section: str) -> None
 
 
 @pytest.mark.parametrize("place", ["streams.warped", "datasets.mine.streams.warped", "experiments.e.streams.warped"])
-@pytest.mark.parametrize("section", ["preprocess", "flow", "warp", "fusion", "detect"])
+@pytest.mark.parametrize("section", ["preprocess", "flow", "warp", "fusion", "detect", "page"])
 def test_a_stream_cannot_change_what_all_share(place: str, section: str) -> None:
     setting = {
         "preprocess": {"shards": 3},
@@ -162,6 +163,7 @@ def test_a_stream_cannot_change_what_all_share(place: str, section: str) -> None
         "warp": {"corners": 500},
         "fusion": {"add": "probabilities"},
         "detect": {"shortest": 1.0},
+        "page": {"compare": ["average"]},
     }[section]
     with pytest.raises(InputError, match=rf"streams.warped cannot change {section}"):
         config.load(placed(place, {section: setting}))

@@ -73,6 +73,7 @@ SCORE = {"score rgb", "score flow", "score warped"}
         ("evaluate.crops", 10, SCORE),
         ("fusion.weights", {"rgb": 1, "flow": 2}, {"fuse"}),
         ("fusion.add", "probabilities", {"fuse"}),
+        ("page.compare", ["average"], set()),
         ("compute.preprocess_threads", 8, set()),
         ("compute.train_threads", 8, set()),
         ("compute.workers", 2, set()),

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from plotly.offline import get_plotlyjs
 
-from atw.config import AuditSettings, Detect
+from atw.config import AuditSettings, Detect, FuseSettings, PageSettings
 from atw.evaluate.detected import detect_videos
-from atw.evaluate.result import Result
+from atw.evaluate.result import Result, write_result
 from atw.extras.drawing.scored_videos import VideoSelection, lanes, select_rows
 from atw.extras.report.inputs import ReportInputs, read_inputs
 from atw.extras.report.page import render, write_report
@@ -26,6 +26,7 @@ from atw.extras.report.videos import ATTENTION_VIDEOS, action_bars
 from atw.files import InputError
 from atw.preprocess.audit import Finding, audit
 from tests.unit.reported import MANY, many_classes
+from tests.unit.scored import FUSE
 from tests.unit.stored import WriteShard
 from tests.unit.trained import Trained
 
@@ -82,9 +83,9 @@ def inputs(trained: Trained, sources: dict[str, Path]) -> ReportInputs:
     return read_inputs(trained.split / "fused.json", **sources)
 
 
-def command(folder: Path, result: Path, sources: dict[str, Path]) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, result: Path, sources: dict[str, Path], *more: str) -> subprocess.CompletedProcess[str]:
     """Run `atw report` in a folder, where logs are looked for."""
-    options = [f"--result={result}", *(f"--{name}={path}" for name, path in sources.items())]
+    options = [f"--result={result}", *(f"--{name}={path}" for name, path in sources.items()), *more]
     line = [sys.executable, "-m", "atw", "report", "report.html", *options]
     return subprocess.run(line, cwd=folder, capture_output=True, text=True)
 
@@ -146,6 +147,30 @@ def test_an_action_that_ends_after_its_video_is_a_bar_to_its_end(inputs: ReportI
     bars = action_bars(late, row, [], 0.5)
     assert {bar.x[-1] for bar in bars} == {0.5}
     assert max(len(bar.x) for bar in bars) <= 41
+
+
+def test_other_experiments_stand_beside_the_result(
+    trained: Trained, sources: dict[str, Path], inputs: ReportInputs, tmp_path: Path
+) -> None:
+    """Here it is compared with its own stream flow alone, as if that were a result."""
+    other = tmp_path / "results/mine/experiments/alone/split1"
+    other.mkdir(parents=True)
+    (other / "flow").symlink_to(trained.split / "flow")
+    content = FuseSettings.model_validate(FUSE | {"weights": {"flow": 1.0}})
+    write_result(other / "fused.json", [other / "flow/scores.h5"], content)
+    settings = PageSettings(compare={"alone": str(other / "fused.json")}).to_json()
+    run = command(tmp_path, trained.split / "fused.json", sources, f"--settings={settings}")
+    assert run.returncode == 0, run.stderr
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Beside other experiments" in text
+    assert "Beside other experiments" not in render(inputs, tmp_path)
+    alone, this = inputs.outcomes["flow"], inputs.outcomes["fused"]
+    won = sum(this[video][1] > alone[video][1] for video in this)
+    lost = sum(this[video][1] < alone[video][1] for video in this)
+    row = re.search(r'<th scope="row">alone</th><td>([\d.]+)%</td>.*?<td>(\d+) : (\d+)</td>', text, re.DOTALL)
+    assert row
+    top1 = 100 * sum(right for _, right in alone.values()) / len(alone)
+    assert row.groups() == (f"{top1:.1f}", str(won), str(lost))
 
 
 def test_the_command_names_what_is_missing(sources: dict[str, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ rule report_page:
         histories=lambda wildcards: get_of_streams(wildcards, "history.jsonl"),
         shards=from_plan(PLAN.report_shards, "run", "split"),
         quarantine=from_plan(PLAN.audit, "run", "split"),
+        compared=from_plan(PLAN.compared_results, "run", "split"),
     output:
         report(
             "results/{run}/{split}/report.html",
@@ -19,7 +20,7 @@ rule report_page:
     resources:
         shards=from_plan(PLAN.shards_folder, "run"),
     params:
-        settings=RecipeSettings(recipe=RECIPES["report"]).to_json(),
+        settings=from_plan(PLAN.page_settings, "run", "split"),
     shell:
         "python -m atw report {output:q} --result {input.result:q} --shards {resources.shards:q}"
         " --quarantine {input.quarantine:q} --settings {params.settings:q} &> {log:q}"

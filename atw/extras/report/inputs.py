@@ -1,9 +1,10 @@
 """The files of a run that the report page is made from, read once and checked to belong together."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from atw.config import LABEL_SEPARATOR, STREAMS, Detect
 from atw.evaluate.attention import StreamAttention, stream_attention
-from atw.evaluate.compare import Outcomes, result_outcomes
+from atw.evaluate.compare import Comparison, Outcomes, compare_results, result_outcomes
 from atw.evaluate.detected import detect_videos
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse, probabilities
@@ -21,6 +22,8 @@ from atw.evaluate.scores import Curve, Scores, read_scores
 from atw.extras.drawing.scored_videos import StoredVideo, looking_stream, stored_videos
 from atw.files import InputError
 from atw.preprocess.audit import Finding, read_findings
+
+NO_OTHERS: Mapping[str, Path] = MappingProxyType({})
 
 
 class HistoryRow(BaseModel):
@@ -52,6 +55,7 @@ class ReportInputs:
         stored: where the shards hold each video, by stream; rgb is there even if it was not scored.
         findings: quarantined and repaired videos.
         files: the score files by stream, for the scores of the snippets.
+        compared: this result after others, by the experiment of the other.
     """
 
     result: Result
@@ -62,6 +66,7 @@ class ReportInputs:
     stored: dict[str, dict[str, StoredVideo]]
     findings: list[Finding]
     files: dict[str, Path]
+    compared: dict[str, Comparison]
 
     @property
     def first(self) -> Scores:
@@ -117,13 +122,16 @@ class ReportInputs:
         return detect_videos(self.files, self.scores, given, weights=self.weights, on=on, rows=rows).fused
 
 
-def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInputs:
+def read_inputs(
+    result_path: Path, shards: Path, quarantine: Path, compared: Mapping[str, Path] = NO_OTHERS
+) -> ReportInputs:
     """Read a result and the files around it.
 
     Args:
         result_path: fused.json; the folders beside it hold scores.h5 and history.jsonl of each stream.
         shards: folder of the dataset's shards, with one folder per stream.
         quarantine: quarantine.csv of the split.
+        compared: fused.json of results to compare with, by name.
 
     Raises:
         InputError: a file is missing or damaged, or the files do not belong together.
@@ -147,6 +155,7 @@ def read_inputs(result_path: Path, shards: Path, quarantine: Path) -> ReportInpu
         stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
         findings=_read_findings(quarantine),
         files=files,
+        compared={name: compare_results(path, result_path).results["fused"] for name, path in compared.items()},
     )
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -15,7 +16,7 @@ from atw.extras.drawing import COLOURS, COLOURS_ON_DARK
 from atw.extras.report.accuracy import Classes, classes, headline
 from atw.extras.report.charts import PageSection
 from atw.extras.report.fusion_weights import fusion_weights
-from atw.extras.report.inputs import ReportInputs, read_inputs
+from atw.extras.report.inputs import NO_OTHERS, ReportInputs, read_inputs
 from atw.extras.report.pipeline import health, stage_times, training
 from atw.extras.report.videos import all_test_videos, attention, mistakes
 from atw.files import write_text
@@ -38,7 +39,15 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters["json"] = lambda content: json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def write_report(out: Path, result: Path, *, shards: Path, quarantine: Path, logs: Path) -> None:
+def write_report(
+    out: Path,
+    result: Path,
+    *,
+    shards: Path,
+    quarantine: Path,
+    logs: Path,
+    compared: Mapping[str, Path] = NO_OTHERS,
+) -> None:
     """Write report.html of a result. Equal inputs give equal bytes.
 
     Args:
@@ -47,11 +56,12 @@ def write_report(out: Path, result: Path, *, shards: Path, quarantine: Path, log
         shards: folder of the dataset's shards.
         quarantine: quarantine.csv of the split.
         logs: folder of the workflow's logs; a job without a log has no time.
+        compared: fused.json of other experiments on the same videos, by name.
 
     Raises:
         InputError: a file is missing, damaged, or belongs to another result.
     """
-    write_text(out, render(read_inputs(result, shards, quarantine), logs))
+    write_text(out, render(read_inputs(result, shards, quarantine, compared), logs))
 
 
 def render(inputs: ReportInputs, logs: Path) -> str:
@@ -73,6 +83,7 @@ def render(inputs: ReportInputs, logs: Path) -> str:
         result=inputs.result,
         looks=", ".join(_LOOKS[stream] for stream in inputs.result.streams),
         mistakes=mistakes(inputs),
+        compared=inputs.compared,
         colours={"light": COLOURS, "dark": COLOURS_ON_DARK},
         times=stage_times(inputs, logs),
         drawn=sorted(figures),
