@@ -3,13 +3,12 @@
 The threads work on videos; if fewer videos are left than threads, on several pairs of frames of each.
 """
 
-import gc
 import importlib.metadata
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -141,7 +140,6 @@ def _write(
     with (
         create(out, header(settings, dataset.name, backend)) as writer,
         meter(title, "pairs" if backend else "frames", len(members)) as progress,
-        _prompt_collection() as collect,
     ):
         resources = Resources(cores.share, progress.count, lambda: Spool(out.parent))
 
@@ -154,7 +152,6 @@ def _write(
         for entry, items, edges in _in_order(work, members, threads):
             writer.add(entry, items, edges)
             files.append((entry.video, entry.label, entry.sha256))
-            collect()
             progress.advance()
             if entry.quarantined:
                 log.warning("quarantined %s: %s", entry.video, entry.quarantined)
@@ -166,20 +163,6 @@ def _write(
             log.info("%s: %d of %d videos, first %s", note, len(videos), len(members), videos[0])
         # A drive that vanished midway makes missing files of good videos; a file may have been replaced meanwhile.
         _require_planned(dataset, settings, dataset.made_from(files))
-
-
-@contextmanager
-def _prompt_collection() -> Iterator[Callable[[], object]]:
-    """Give a function that frees the decoded frames of finished videos.
-
-    A frame of PyAV and its side data refer to each other, so it stays until Python looks for such pairs, which it does
-    rarely. What was there before the first video is not looked through each time.
-    """
-    gc.freeze()
-    try:
-        yield gc.collect
-    finally:
-        gc.unfreeze()
 
 
 def _in_order(work: Callable[[ListedVideo], _Done], members: Sequence[ListedVideo], threads: int) -> Iterator[_Done]:

@@ -115,7 +115,7 @@ def read(
         audit.fps = containers.given_rate(container, stream)
         if containers.has_unreadable_metadata(container, stream):
             audit.repaired.append("metadata is not UTF-8")
-        size, reformatter = None, VideoReformatter()
+        size, turned = None, _Turned()
         for frame in _decode(container, stream, findings, _PACKETS_PER_FRAME * max_frames):
             if size is None:
                 size = (frame.width, frame.height)
@@ -126,7 +126,7 @@ def read(
                 raise BadVideoError(f"too long: more than {max_frames} frames")
             audit.decoded += 1
             findings.add(frame)
-            image = _as_shown(frame, reformatter, findings)
+            image = turned.image(frame, findings)
             audit.height, audit.width = image.shape[:2]
             yield fit_to(image, width, height, fit, resize)
         if containers.has_times(container):
@@ -239,30 +239,50 @@ class _Findings:
             self.end_seconds = max(self.end_seconds, frame.time + lasts)
 
 
-def _as_shown(frame: av.VideoFrame, reformatter: VideoReformatter, findings: _Findings) -> Frame:
-    """Return a frame as BGR, turned and mirrored by quarter turns as its header says."""
-    try:
-        # frame.to_ndarray would start and end threads for each frame, which takes longer than all else.
-        image = np.asarray(reformatter.reformat(frame, format="bgr24", threads=1).to_ndarray(), np.uint8)
-    except (av.error.FFmpegError, OSError) as error:
-        raise BadVideoError(f"its colours cannot be converted: {_reason(error)}") from None
+class _Turned:
+    """Makes images of the frames of a video, turned and mirrored by quarter turns as its header says."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._rotation: float | None = None
+        self._matrix: tuple[int, ...] | None = None
+
+    def image(self, frame: av.VideoFrame, findings: _Findings) -> Frame:
+        """Return a frame as BGR."""
+        try:
+            # frame.to_ndarray would start and end threads for each frame, which takes longer than all else.
+            converted = self._reformatter.reformat(frame, format="bgr24", threads=1)
+            image = np.asarray(converted.to_ndarray(), np.uint8)
+        except (av.error.FFmpegError, OSError) as error:
+            raise BadVideoError(f"its colours cannot be converted: {_reason(error)}") from None
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _quarter_turns(frame)
+        if self._matrix is None:
+            return image
+        a, b, c, d = self._matrix
+        if a and d and not b and not c:
+            columns, rows = a, d
+        elif b and c and not a and not d:
+            image, columns, rows = image.transpose(1, 0, 2), c, b
+        else:
+            findings.skewed = True
+            return image
+        return image[::rows, ::columns]
+
+
+def _quarter_turns(frame: av.VideoFrame) -> tuple[int, ...] | None:
+    """Return the matrix of a frame's header, each number -1, 0 or 1; None if it changes nothing.
+
+    A pixel at column p and row q is shown at column a p + c q and row b p + d q. To be asked rarely: the frame and its
+    side data then refer to each other, so it stays until Python looks for such pairs, and a film of 4K has gigabytes.
+    """
     data = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return image
-    # Row vectors: a pixel at column p and row q is shown at column a p + c q and row b p + d q.
+        return None
     a, b, _, c, d = (number / 65536 for number in np.frombuffer(data, np.int32)[:5].tolist())
     largest = max(map(abs, (a, b, c, d)))
-    a, b, c, d = (round(number / largest) if largest else 0 for number in (a, b, c, d))
-    if (a, b, c, d) == (1, 0, 0, 1):
-        return image
-    if a and d and not b and not c:
-        columns, rows = a, d
-    elif b and c and not a and not d:
-        image, columns, rows = image.transpose(1, 0, 2), c, b
-    else:
-        findings.skewed = True
-        return image
-    return image[::rows, ::columns]
+    matrix = tuple(round(number / largest) if largest else 0 for number in (a, b, c, d))
+    return None if matrix == (1, 0, 0, 1) else matrix
 
 
 def _check_file(path: Path, audit: Audit) -> None:

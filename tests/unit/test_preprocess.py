@@ -9,7 +9,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from av import VideoFrame
 
 from atw import config
 from atw import flow as tvl1
@@ -19,7 +18,7 @@ from atw.preprocess import shard as shard_making
 from atw.preprocess.resources import Cores, Spool
 from atw.preprocess.shard import make
 from atw.preprocess.streams import to_items
-from atw.shards import Encoded, Entry, Shard, Writer, dequantise, quantise
+from atw.shards import Entry, Shard, dequantise, quantise
 from tests.unit.preprocessed import BAD, FLOW, GOOD, MISSING, SHARD, MovingFrames, Project, WriteMjpeg
 from tests.unit.textures import estimate_warped
 
@@ -243,32 +242,6 @@ def test_items_come_back_from_memory_and_from_the_disk(tmp_path: Path, monkeypat
     assert gone() is None
     assert unnamed_files(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []
-
-
-def test_frames_of_finished_videos_are_gone(
-    project: Project, moving_frames: MovingFrames, write_mjpeg: WriteMjpeg, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = [f"a/{number:02d}.avi" for number in range(12)]
-    for name in names:
-        write_mjpeg(project.root / name, moving_frames(10))
-    rows = [f"{name},a,train\n" for name in names]
-    (project.folder / "list.csv").write_text("path,label,subset\n" + "".join(rows))
-    alive = []
-    add = Writer.add
-
-    def counting(self: Writer, entry: Entry, items: Encoded, edges: Any) -> None:
-        add(self, entry, items, edges)
-        alive.append(sum(isinstance(each, VideoFrame) for each in gc.get_objects()))
-
-    monkeypatch.setattr(Writer, "add", counting)
-    gc.disable()  # it would come at some moment or other
-    try:
-        project.make("rgb")
-    finally:
-        gc.enable()
-    assert len(alive) == 12
-    assert max(alive) <= 50  # of five videos: in work, waiting, being written; there are twelve
-    assert gc.get_freeze_count() == 0
 
 
 def swap_bytes(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The decoder: frames are those of OpenCV, turned, resized and limited; no videos, and odd videos that are whole."""
 
+import gc
 import hashlib
 import os
 import shutil
@@ -64,6 +65,26 @@ def test_no_threads_are_started(tmp_path: Path, sound: Sound) -> None:
     held = [(frame, len(set(tasks.iterdir()) - before)) for frame in read(path, Audit(), **limits)]
     assert len(held) == COUNT
     assert {started for _, started in held} == {0}
+
+
+def test_a_frame_goes_as_soon_as_the_next_one_comes(tmp_path: Path, sound: Sound) -> None:
+    """Without Python's search for garbage, before which hundreds of frames of 4K would take gigabytes."""
+    path = tmp_path / "v.mp4"
+    path.write_bytes(sound["h264.mp4"][0])
+    limits = {"width": WIDTH, "height": HEIGHT, "max_pixels": 10**6, "max_frames": 100}
+
+    def count() -> int:
+        return sum(type(each) is av.VideoFrame for each in gc.get_objects())
+
+    gc.collect()
+    before = count()
+    gc.disable()
+    try:
+        alive = [count() - before for _ in read(path, Audit(), **limits)]
+    finally:
+        gc.enable()
+    assert len(alive) == COUNT
+    assert max(alive) <= 20  # the codec holds some back; the first one stays
 
 
 @pytest.mark.parametrize("clip", CLIPS)
