@@ -81,12 +81,13 @@ class Plan:
     def shard_settings(self, dataset: str, stream: Stream, shard: str) -> config.ShardSettings:
         """Settings of a shard, with a digest of the names and contents of its videos."""
         settings = self._of_shards(dataset, stream)
-        if isinstance(settings, config.WarpedShards):
+        made = Path(self._shard(dataset, stream, shard)).exists()
+        if isinstance(settings, config.WarpedShards) and not made:
             settings.require_masks()
         count = settings.preprocess.shards
         if not self.dataset(dataset).members(shard, count):
             raise InputError(f"dataset {dataset} has no video in shard {shard} of {count}; ask for one of its shards")
-        known = self._runs or self.dataset(dataset).generated or Path(self._shard(dataset, stream, shard)).exists()
+        known = self._runs or self.dataset(dataset).generated or made
         return settings.of_shard(shard, self._members_digest(dataset, shard, count) if known else config.UNREAD)
 
     def shards(self, run: str, split: str, stream: str) -> list[str]:

@@ -253,6 +253,10 @@ def test_masks_that_are_not_there_are_named_before_anything_runs(tmp_path: Path)
     assert Plan(raw).shard_settings("show", "flow", "00000")
     with pytest.raises(InputError, match=r"warp\.masks is .*none, and there is no such folder"):
         Plan(raw).shard_settings("show", "warped", "00000")
+    made = tmp_path / "show/warped/00000.h5"  # whose masks may have been deleted since
+    made.parent.mkdir(parents=True)
+    made.touch()
+    assert Plan({**raw, "shards": str(tmp_path)}).shard_settings("show", "warped", "00000")
     (tmp_path / "none").mkdir()
     assert Plan(raw).shard_settings("show", "warped", "00000")
 
