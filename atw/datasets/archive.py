@@ -174,7 +174,7 @@ class _BoundedTarInfo(tarfile.TarInfo):
 def _is_tar(archive: Path) -> bool:
     try:
         with archive.open("rb") as stream:
-            tarfile.open(fileobj=stream, mode="r|*", tarinfo=_BoundedTarInfo).close()
+            _open_tar(stream).close()
     except tarfile.TarError:
         return False
     except (*_DAMAGE, OSError):
@@ -182,8 +182,15 @@ def _is_tar(archive: Path) -> bool:
     return True
 
 
+def _open_tar(stream: IO[bytes]) -> tarfile.TarFile:
+    try:
+        return tarfile.open(fileobj=stream, mode="r|*", tarinfo=_BoundedTarInfo)
+    except AttributeError:  # of tarfile itself, in Python 3.11.2, if the header of gzip is damaged
+        raise EOFError("the header of gzip is damaged") from None
+
+
 def _read_tar(stream: IO[bytes], handle: Handle) -> None:
-    with tarfile.open(fileobj=stream, mode="r|*", tarinfo=_BoundedTarInfo) as opened:
+    with _open_tar(stream) as opened:
         while (member := opened.next()) is not None:
             kind: Kind = "device"
             if member.isdir():

@@ -158,6 +158,13 @@ def test_damage_anywhere_ends_in_one_message(kind: str, tmp_path: Path) -> None:
     assert refused > 10
 
 
+def test_a_damaged_header_of_gzip_is_one_message(tmp_path: Path) -> None:
+    """It says that 32,767 bytes of other fields follow; Python 3.11.2 fails on what follows in place of them."""
+    (tmp_path / "bad.tar.gz").write_bytes(b"\x1f\x8b\x08\x04" + bytes(6) + b"\xff\x7f" + b"\xff" * 40_000)
+    with pytest.raises(InputError, match=r"bad\.tar\.gz "):
+        unpack(tmp_path / "bad.tar.gz", tmp_path / "out")
+
+
 @RAR
 def test_a_cut_archive_and_a_web_page_are_named(tmp_path: Path) -> None:
     for kind in WRITERS:
