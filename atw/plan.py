@@ -164,8 +164,7 @@ class Plan:
 
     def frames_of_shard(self, dataset: str, shard: str) -> list[str]:
         """The shard of frames that a shard of flow or warped flow is computed from, if it is not from the videos."""
-        from_frames = self._effective(dataset, "flow").preprocess.flow_from == "frames"
-        return [self._shard(dataset, "rgb", shard)] if from_frames else []
+        return [self._shard(dataset, "rgb", shard)] if self._of_shards(dataset, "flow").frames else []
 
     def frames_folder(self, run: str) -> str:
         """Folder of the shards of frames."""
@@ -180,8 +179,8 @@ class Plan:
         streams = dict.fromkeys(["rgb", *self.fused_streams(run, split)])
         return [path for stream in streams for path in self.shards(run, split, stream)]
 
-    def compared(self, run: str, split: str) -> dict[str, str]:
-        """Paths of the results that the page of a result compares it with, by their experiments."""
+    def page_settings(self, run: str, split: str) -> config.PageSettings:
+        """Settings of the page of a result, with the results that it is compared with."""
         dataset, experiment = _names(run)
         found = {}
         for name in self._effective(dataset, "rgb", experiment).page.compare:
@@ -189,15 +188,11 @@ class Plan:
             if other != experiment:
                 self.fused_streams(_run(dataset, other), split)
                 found[name] = f"results/{_run(dataset, other)}/{split}/fused.json"
-        return found
+        return config.PageSettings(recipe=config.RECIPES["report"], compare=found)
 
     def compared_results(self, run: str, split: str) -> list[str]:
-        """The paths alone."""
-        return list(self.compared(run, split).values())
-
-    def page_settings(self, run: str, split: str) -> config.PageSettings:
-        """Settings of the page of a result."""
-        return config.PageSettings(recipe=config.RECIPES["report"], compare=self.compared(run, split))
+        """Paths of the results that the page of a result compares it with."""
+        return list(self.page_settings(run, split).compare.values())
 
     def fused_streams(self, run: str, split: str) -> list[Stream]:
         """The streams of a result, after a check that all its inputs exist.

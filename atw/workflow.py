@@ -49,6 +49,16 @@ def config_file() -> Path:
     return CONFIG if CONFIG.exists() else root() / CONFIG
 
 
+def configuration(path: Path) -> tuple[config.Document, ...]:
+    """Read a configuration file that is named, and the working folder's config.yaml, which it goes over.
+
+    Raises:
+        InputError: it does not exist, or as `config.read`.
+    """
+    own = [CONFIG] if CONFIG.resolve() != path.resolve() else []
+    return (config.read(path), *config.read_all(own))
+
+
 def command(targets: Sequence[str], options: Sequence[str]) -> list[str]:
     """The command line that makes targets in the working folder, with Snakemake's own options before them."""
     return [sys.executable, "-m", "snakemake", "--snakefile", str(root() / "Snakefile"), *options, "--", *targets]

@@ -1,5 +1,6 @@
 """Tables of a report, shown on a terminal and written as Markdown."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,8 @@ from rich.table import Table as RichTable
 
 from atw.files import InputError, write_text
 from benchmarks import machine
+
+_WIDTH = 120  # of the lines of a page, apart from tables
 
 
 class Table(NamedTuple):
@@ -64,8 +67,9 @@ def markdown(title: str, command: str, facts: Mapping[str, str], tables: Sequenc
         lines.append(f"|{'|'.join(' --- ' if index < 2 else ' ---: ' for index in range(len(table.columns)))}|")
         lines += [f"| {' | '.join(row)} |" for row in table.rows]
         for note in table.notes:
-            lines += ["", note]
-    lines += ["", "## Method", "", *(f"- {sentence}" for sentence in method)]
+            lines += ["", textwrap.fill(note, _WIDTH)]
+    wrapped = (textwrap.fill(f"- {sentence}", _WIDTH, subsequent_indent="  ") for sentence in method)
+    lines += ["", "## Method", "", *wrapped]
     return "\n".join(lines) + "\n"
 
 

@@ -79,7 +79,7 @@ from atw.config.stages import (
     shard_settings,
     train_settings,
 )
-from atw.config.yaml_files import Document, RawConfig, merged, read, read_all, read_with_own
+from atw.config.yaml_files import Document, RawConfig, merged, read, read_all
 
 __all__ = [
     "ALLOW_MISSING",
@@ -158,7 +158,6 @@ __all__ = [
     "read_all",
     "read_shard_settings",
     "read_table_settings",
-    "read_with_own",
     "same_scores",
     "score_settings",
     "shard_recipes",

@@ -101,6 +101,11 @@ class _Shards(StageSettings):
         own = {name: values.pop(name) for name in ("shard", "members")}
         return values | {name: value for name, value in own.items() if value is not None}
 
+    @property
+    def frames(self) -> "FrameShards | None":
+        """Settings of the shards of frames that these are computed from; None if from the videos."""
+        return None
+
     def of_shard(self, shard: str, members: str) -> Self:
         """Settings of one shard, whose videos have the digest `members`."""
         return self.model_copy(update={"shard": shard, "members": members})
@@ -121,7 +126,7 @@ class FieldShards(_Shards):
 
     @property
     def frames(self) -> FrameShards | None:
-        """Settings of the shards of frames that these are computed from; None if from the videos."""
+        """As of all shards."""
         if not isinstance(self.preprocess, StoredFramesSettings):
             return None
         return FrameShards(

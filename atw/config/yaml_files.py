@@ -105,16 +105,6 @@ def read_all(paths: Iterable[Path]) -> tuple[Document, ...]:
     return tuple(read(path) for path in {path.resolve(): path for path in paths if path.exists()}.values())
 
 
-def read_with_own(path: Path) -> tuple[Document, ...]:
-    """Read a configuration file that is named, and the working folder's config.yaml, which it goes over.
-
-    Raises:
-        InputError: it does not exist, or as `read`.
-    """
-    read(path)
-    return read_all([path, Path("config.yaml")])
-
-
 def merged(documents: Iterable[Document]) -> RawConfig:
     """The content of all files, the winning one first, as Snakemake merges them."""
     content: RawConfig = {}

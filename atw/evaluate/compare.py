@@ -7,6 +7,7 @@ with both outcomes. Neither says how much another training of the same networks 
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,14 @@ class ComparedResults(Record):
     second: str | None
     splits: list[str]
     results: dict[str, Comparison]
+
+
+class ReadResults(NamedTuple):
+    """The results of one or more splits at a path, and the outcomes of the fusion and by stream over all of them."""
+
+    path: Path
+    results: list[Result]
+    outcomes: dict[str, Outcomes]
 
 
 def outcomes(logits: NDArray[np.floating], scores: Scores) -> Outcomes:
@@ -173,11 +182,16 @@ def compare_results(first: Path, second: Path) -> ComparedResults:
         InputError: one is no result, its score files are not those it was made from, or the two are of different
             datasets or videos.
     """
-    (one, *more), first_outcomes = _read(first)
-    (other, *_), second_outcomes = _read(second)
+    return compare_read(read_compared(first), read_compared(second))
+
+
+def compare_read(first: ReadResults, second: ReadResults) -> ComparedResults:
+    """As `compare_results`, of results that are read."""
+    (one, *more), first_outcomes = first.results, first.outcomes
+    (other, *_), second_outcomes = second.results, second.outcomes
     if one.dataset != other.dataset:
         raise InputError(
-            f"{first} is of dataset {one.dataset} and {second} of {other.dataset}; "
+            f"{first.path} is of dataset {one.dataset} and {second.path} of {other.dataset}; "
             "only results on the same videos can be compared"
         )
     return ComparedResults(
@@ -193,8 +207,8 @@ def compare_results(first: Path, second: Path) -> ComparedResults:
     )
 
 
-def _read(path: Path) -> tuple[list[Result], dict[str, Outcomes]]:
-    """The results of one or more splits, and the outcomes of the fusion and by stream over all of them."""
+def read_compared(path: Path) -> ReadResults:
+    """Read a result, or those of a folder of splits, with the score files beside them."""
     results, by_split = [], []
     for one in result_paths(path):
         result = read_result(one)
@@ -206,7 +220,7 @@ def _read(path: Path) -> tuple[list[Result], dict[str, Outcomes]]:
     for name in by_split[0]:
         if all(name in seen for seen in by_split):
             merged[name] = {key: outcome for seen in by_split for key, outcome in seen[name].items()}
-    return results, merged
+    return ReadResults(path, results, merged)
 
 
 def result_paths(path: Path) -> Sequence[Path]:

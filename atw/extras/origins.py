@@ -55,7 +55,7 @@ def find(target: str, configfile: Path) -> TargetSettings:
         InputError: the configuration is not valid, or has no such dataset or experiment, or the workflow makes no file
             of that name.
     """
-    documents = config.read_with_own(configfile)
+    documents = workflow.configuration(configfile)
     raw = config.merged(documents)
     loaded = config.load(raw, documents)
     path = PurePosixPath(target)

@@ -22,7 +22,7 @@ from atw.config import UNREAD, FrameShards, ListedVideo, ShardSettings
 from atw.datasets import Dataset
 from atw.files import InputError
 from atw.preprocess.resources import Cores, Resources, Spool, job_backend
-from atw.preprocess.streams import Items, add_figures, fill_in, to_items
+from atw.preprocess.streams import Items, StoredFlow, add_figures, fill_in, to_items
 from atw.shards import ZERO, Encoded, Entry, Header, Shard, create
 from atw.shards.reading import REMEDY
 from atw.terminal import meter
@@ -190,17 +190,14 @@ def _one_video(listed: ListedVideo, settings: ShardSettings, resources: Resource
     if frames:
         if flow:
             flow.require(listed.video, known.sha256)
-        images = (frames.shard.luma(known, number) for number in range(known.count))
-        items = to_items(images, settings, resources, known, stored)
-        times = frames.shard.times(known)
-        entry = replace(known)
-        add_figures(entry, items)
-        return entry, items.encoded, times.edges if times.source == "file" else NO_TIMES
+        return _of_stored_frames(frames.shard, known, settings, resources, stored)
     audit = Audit()
     decoded = read_as_configured(sources.root / listed.video, audit, settings.preprocess)
+    if flow:
+        decoded = _of_same_file(decoded, audit, listed.video, flow)
     entry = Entry(video=listed.video, label=listed.label)
     try:
-        items = to_items(_of_same_file(decoded, audit, listed.video, flow), settings, resources, known, stored)
+        items = to_items(decoded, settings, resources, known, stored)
     except BadVideoError as reason:
         if flow:
             flow.require(listed.video, audit.sha256)
@@ -210,8 +207,20 @@ def _one_video(listed: ListedVideo, settings: ShardSettings, resources: Resource
     return entry, items.encoded, audit.edges
 
 
-def _of_same_file(frames: Iterator[Frame], audit: Audit, video: str, flow: _Made | None) -> Iterator[Frame]:
-    for frame in frames:
-        if flow and audit.decoded == 1:  # the digest is known now
-            flow.require(video, audit.sha256)
-        yield frame
+def _of_stored_frames(
+    frames: Shard, known: Entry, settings: ShardSettings, resources: Resources, stored: StoredFlow | None
+) -> _Done:
+    """Encode flow of the frames of a shard, in which the video has the row `known`."""
+    images = (frames.luma(known, number) for number in range(known.count))
+    items = to_items(images, settings, resources, known, stored)
+    times = frames.times(known)
+    entry = replace(known)
+    add_figures(entry, items)
+    return entry, items.encoded, times.edges if times.source == "file" else NO_TIMES
+
+
+def _of_same_file(frames: Iterator[Frame], audit: Audit, video: str, flow: _Made) -> Iterator[Frame]:
+    first = next(frames)  # reading it fills in the digest
+    flow.require(video, audit.sha256)
+    yield first
+    yield from frames

@@ -22,7 +22,6 @@ ZERO = 128  # the stored value of no motion
 _STREAMS = ("rgb", "flow", "warped")
 _AS_JSON = ("settings", "software", "flow")
 _LARGEST = {"width": 4096, "height": 4096, "items": 1 << 40}  # sides as in the configuration
-# Do not turn a frame: an image of somebody else may ask for that.
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,6 +194,7 @@ def decode_luma(stored: bytes) -> NDArray[np.uint8]:
 
 
 def _decode_image(stored: bytes, colours: int) -> NDArray[np.uint8]:
+    # Do not turn a frame: an image of somebody else may ask for that.
     image = cv2.imdecode(np.frombuffer(stored, np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
         raise ValueError("no image")

@@ -97,7 +97,7 @@ def estimate(target: str, configfile: Path, *, cores: int, gpus: int) -> Estimat
     Raises:
         InputError: Snakemake refuses the target, or no video of the dataset can be decoded.
     """
-    documents = config.read_with_own(configfile)
+    documents = workflow.configuration(configfile)
     files = pending_files(target, configfile)
     plan = Plan(config.merged(documents), documents, estimate=True)
     costs = _Costs(plan, cores=cores, gpus=gpus)

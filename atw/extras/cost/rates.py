@@ -142,8 +142,8 @@ def _encoding(settings: ShardSettings, sample: VideoSample, *, on_gpu: bool) -> 
     begin = time.perf_counter()
     items = [size for clip in sample.clips for size in encode(clip)]
     seconds = (time.perf_counter() - begin) / len(items)
-    decodes = isinstance(settings, FrameShards) or settings.frames is None
-    return Rate(seconds + decodes * sample.decoding_seconds, sum(items) / len(items), on_gpu)
+    decoding = 0.0 if settings.frames else sample.decoding_seconds
+    return Rate(seconds + decoding, sum(items) / len(items), on_gpu)
 
 
 def training(settings: TrainSettings, compute: Compute, split: Split) -> Rate:

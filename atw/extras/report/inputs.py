@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from atw.config import LABEL_SEPARATOR, STREAMS, Detect
 from atw.evaluate.attention import StreamAttention, stream_attention
-from atw.evaluate.compare import Comparison, Outcomes, compare_results, result_outcomes
+from atw.evaluate.compare import Comparison, Outcomes, ReadResults, compare_read, read_compared, result_outcomes
 from atw.evaluate.detected import detect_videos
 from atw.evaluate.detection_files import Detection
 from atw.evaluate.fuse import fuse, probabilities
@@ -146,16 +146,18 @@ def read_inputs(
     files = {stream: folder / "scores.h5" for stream, folder in folders.items()}
     scores = {stream: read_scores(path) for stream, path in files.items()}
     fused = fuse(scores, weights=result.fusion.weights, on=result.fusion.on)
+    outcomes = result_outcomes(result_path, result, scores, fused)
+    this = ReadResults(result_path, [result], outcomes)
     return ReportInputs(
         result=result,
         scores=scores,
         fused=fused,
-        outcomes=result_outcomes(result_path, result, scores, fused),
+        outcomes=outcomes,
         histories={stream: _read_history(folder / "history.jsonl") for stream, folder in folders.items()},
         stored={stream: stored_videos(shards / stream, scores, stream) for stream in sorted({"rgb", *scores})},
         findings=_read_findings(quarantine),
         files=files,
-        compared={name: compare_results(path, result_path).results["fused"] for name, path in compared.items()},
+        compared={name: compare_read(read_compared(path), this).results["fused"] for name, path in compared.items()},
     )
 
 
