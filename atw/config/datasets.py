@@ -52,7 +52,7 @@ class StreamOverrides(Sections):
         return self
 
 
-RecipeName = Literal["small"]
+RecipeName = Literal["small", "paper", "large"]
 LABEL_SEPARATOR = "|"
 """Joins the class names of a video that shows several; no class name holds it."""
 
@@ -118,7 +118,9 @@ class DatasetKind(StreamOverrides):
     kind: str
     in_all: bool = Field(True, description="whether a run without a target takes the dataset")
     recipe: RecipeName | None = Field(
-        None, description="small: settings for dozens to hundreds of clips (docs/own-videos.md); empty: the paper's"
+        None,
+        description="settings by name, over the sections of config.yaml (docs/own-videos.md): small, for dozens to "
+        "hundreds of clips; paper, the paper's; large, for tens of thousands; empty: the sections alone",
     )
 
     @abstractmethod

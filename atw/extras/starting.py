@@ -33,6 +33,7 @@ _LARGE_PIXELS = 1280 * 720  # from here on, by the pixels, decoding takes as lon
 _A_SHARD = 256  # videos; docs/shards.md says why
 _LEAST_IN_A_SHARD = 16
 _SMALL = 300  # training videos that the updates of the recipe were tried on; more get more updates
+_MEDIUM = 30_000  # training videos, three times UCF-101's
 _TEST_SHARE: float = Folder.model_fields["test_share"].default
 _FEW = 10  # videos of a class
 _SIDES = {"left", "right", "leftward", "rightward", "forehand", "backhand", "clockwise", "anticlockwise"}
@@ -106,18 +107,13 @@ def choose(seen: Seen, machine: Machine) -> list[Choice]:
     train = round(seen.videos * (1 - _TEST_SHARE))
     least_busy = min(machine.cores // 4, seen.videos // _LEAST_IN_A_SHARD)
     shards = min(max(-(-seen.videos // _A_SHARD), least_busy, 1), 512)
-    choices = [Choice("preprocess.shards", shards, f"{seen.videos} videos, {machine.cores} cores")]
+    choices = _choose_recipe(train, gpus=bool(machine.gpus))
+    choices.append(Choice("preprocess.shards", shards, f"{seen.videos} videos, {machine.cores} cores"))
     choices += _choose_shape(seen.shapes)
     width, height = sorted(seen.shapes, key=math.prod)[len(seen.shapes) // 2]
     if width * height >= _LARGE_PIXELS:
         why = f"{width} x {height} px take long to decode: once, not once for each stream"
         choices.append(Choice("preprocess.flow_from", "frames", why))
-    if train <= 10 * _SMALL or not machine.gpus:
-        why = "a small network from ImageNet weights and few updates, for dozens to hundreds of videos"
-        choices.insert(0, Choice("recipe", "small", why))
-        if train > _SMALL:
-            updates = 100 * round(train / 100)
-            choices.append(Choice("train.iterations", updates, f"each of about {train} training videos eight times"))
     sided = [name for name in seen.classes if _words(name) & _SIDES]
     if sided:
         choices.append(Choice("augment.flip", 0, f"mirrored, some classes would be others: {shown(sided)}"))
@@ -126,6 +122,27 @@ def choose(seen: Seen, machine: Machine) -> list[Choice]:
         choices.append(Choice("compute.train_threads", threads, "no GPU: the three streams train side by side"))
         if machine.cores < 2 * len(config.STREAMS):
             choices.append(Choice("compute.loaders", 0, "no core is to spare for reading alone"))
+    return choices
+
+
+def _choose_recipe(train: int, *, gpus: bool) -> list[Choice]:
+    """The recipe for so many training videos, and the updates where the recipe's own do not fit them."""
+    if train > _MEDIUM and gpus:
+        passes = train / config.RECIPES_BY_NAME["large"].train.batch
+        steps = [round(40 * passes), round(80 * passes)]
+        why = "settings that others trained such numbers of videos with, on several GPUs"
+        return [
+            Choice("recipe", "large", why),
+            Choice("train.iterations", round(100 * passes), f"each of about {train} training videos a hundred times"),
+            Choice("train.steps", steps, "the learning rate falls after 40 and 80 of the hundred times"),
+        ]
+    if train > 10 * _SMALL and gpus:
+        return [Choice("recipe", "paper", "thousands of videos and a GPU, as in the paper")]
+    why = "a small network from ImageNet weights and few updates, for dozens to hundreds of videos"
+    choices = [Choice("recipe", "small", why)]
+    if train > _SMALL:
+        updates = 100 * round(train / 100)
+        choices.append(Choice("train.iterations", updates, f"each of about {train} training videos eight times"))
     return choices
 
 

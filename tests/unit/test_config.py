@@ -161,7 +161,7 @@ def test_a_recipe_is_over_config_yaml_and_under_its_dataset() -> None:
     assert config.location(loaded, "mine").to_dict() == config.location(load(), "mine").to_dict()
 
 
-@pytest.mark.parametrize("name", config.RECIPES_BY_NAME)
+@pytest.mark.parametrize("name", ["small", "large"])
 def test_no_setting_of_a_recipe_is_a_default(name: config.RecipeName) -> None:
     given = config.RECIPES_BY_NAME[name]
     plain = load()
@@ -171,3 +171,32 @@ def test_no_setting_of_a_recipe_is_a_default(name: config.RecipeName) -> None:
                 getattr(getattr(config.effective(plain, "mine", stream), section), key) for stream in config.STREAMS
             }
             assert defaults != {getattr(part, key)}, f"{section}.{key}"
+
+
+@pytest.mark.parametrize("stream", config.STREAMS)
+def test_the_recipe_of_the_paper_holds_whatever_config_yaml_says(stream: config.Stream) -> None:
+    changed = {
+        "preprocess": {"width": 128, "height": 96, "fit": "crop", "flow_from": "frames"},
+        "flow": {"preset": "faster", "bound": 9.0, "tau": 0.1},
+        "warp": {"matches": "sift"},
+        "sampling": {"segments": 7, "stack": 3},
+        "augment": {"input_size": 96, "scales": [1.0], "flip": 0.0},
+        "model": {"backbone": "vgg16", "consensus": "gated", "dropout": 0.1, "attention_bias": 0.0},
+        "train": {"iterations": 7, "held_out": 0.2, "mixup": 0.3, "ema": 0.9, "schedule": "cosine"},
+        "evaluate": {"snippets": 3, "crops": 5, "crop": 90},
+        "fusion": {"weights": {"rgb": 2.0}, "choose": "held_out"},
+        "streams": {"flow": {"train": {"clip": 1.0}}, "rgb": {"model": {"dropout": 0.2}}},
+    }
+    found = config.effective(load(datasets={"mine": FOLDER | {"recipe": "paper"}}, **changed), "mine", stream)
+    plain = config.effective(load(), "mine", stream)
+    assert found.model.backbone == "vgg16"  # the paper has two networks
+    assert found.model_copy(update={"model": plain.model}) == plain
+    assert found.model.model_copy(update={"backbone": plain.model.backbone}) == plain.model
+
+
+def test_the_large_recipe_trains_flow_at_half_the_rate_of_frames() -> None:
+    loaded = load(datasets={"mine": FOLDER | {"recipe": "large"}})
+    rates = [config.effective(loaded, "mine", stream).train.learning_rate for stream in config.STREAMS]
+    assert rates == [0.01, 0.005, 0.005]
+    flow = config.effective(loaded, "mine", "flow")
+    assert (flow.train.iterations, flow.train.clip, flow.model.dropout) == (94_000, 40.0, 0.4)

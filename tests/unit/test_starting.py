@@ -75,7 +75,8 @@ def test_large_videos_are_decoded_once(shapes: list[tuple[int, int]], flow_from:
         (32, Machine(32, 64.0, []), 2, "small", None, 8),
         (320, BIG, 8, "small", None, None),
         (3000, BIG, 12, "small", 2100, None),
-        (20_000, BIG, 79, None, None, None),
+        (20_000, BIG, 79, "paper", None, None),
+        (200_000, BIG, 512, "large", 54_688, None),
     ],
 )
 def test_the_rest_fits_the_number_of_videos_and_the_machine(
@@ -85,6 +86,7 @@ def test_the_rest_fits_the_number_of_videos_and_the_machine(
     assert found["preprocess.shards"] == shards
     assert found.get("recipe") == recipe
     assert found.get("train.iterations") == iterations
+    assert found.get("train.steps") == ([21_875, 43_750] if recipe == "large" else None)
     assert found.get("compute.train_threads") == threads
     assert found.get("compute.loaders") == (0 if machine is LAPTOP else None)
 
