@@ -1,17 +1,20 @@
-"""Saving the networks of a split for others: their files, the result, and a model card."""
+"""Giving the networks of a split to others: their files, the result, and a model card, on disk or on a hub."""
 
+import importlib.util
+import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from atw.evaluate.result import Result, read_result
 from atw.extras.predict.asked import model_files
 from atw.extras.predict.models import Models
-from atw.files import atomic_folder
+from atw.files import InputError, atomic_folder
 
 _HEAD = """---
 library_name: atw
 pipeline_tag: video-classification
-license: other # the videos and the first weights may bind you; say here what holds
+license: {licence} # the videos and the first weights may bind you
 ---
 
 # Actions in {dataset}
@@ -21,18 +24,25 @@ Networks of {count} streams ({streams}) with temporal attention, trained by atw 
 ```python
 import atw
 
-predictor = atw.load("path/to/this/folder")
+predictor = atw.load("path/to/this/folder")  # or huggingface_hub.snapshot_download("user/name")
 print(predictor.predict("video.mp4").top(3))
 ```
 """
 
 
-def save(models: Models, folder: Path) -> None:
+def save(models: Models, folder: Path, *, licence: str) -> None:
     """Write {stream}/model.pt, fused.json where there is one, and README.md into a new folder.
 
+    Args:
+        models: of the split.
+        folder: a new one.
+        licence: its identifier on Hugging Face's hub, as `apache-2.0`.
+
     Raises:
-        InputError: the folder exists.
+        InputError: the folder exists, or that is no identifier.
     """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise InputError(f"the licence {licence!r} is no identifier such as mit, cc-by-4.0, or other")
     known = models.folder / "fused.json"
     result = read_result(known) if known.is_file() else None
     with atomic_folder(folder) as temporary:
@@ -42,14 +52,45 @@ def save(models: Models, folder: Path) -> None:
                 shutil.copyfile(path, temporary / stream / "model.pt")
         if result:
             shutil.copyfile(known, temporary / "fused.json")
-        (temporary / "README.md").write_text(_card(models, result), encoding="utf-8")
+        (temporary / "README.md").write_text(_card(models, result, licence), encoding="utf-8")
 
 
-def _card(models: Models, result: Result | None) -> str:
+def push(models: Models, repository: str, *, private: bool, licence: str, token: str | None) -> str:
+    """Upload what `save` writes to Hugging Face's hub, as one commit, and return its address.
+
+    Raises:
+        InputError: huggingface_hub is not installed, or the hub does not take it.
+    """
+    if not importlib.util.find_spec("huggingface_hub"):
+        raise InputError("push_to_hub needs huggingface_hub; install it with: pip install 'atw[hub]'")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # of httpx or httpx2, as the version has it
+
+    hub = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary, "networks")
+        save(models, folder, licence=licence)
+        try:
+            address = hub.create_repo(repository, private=private, exist_ok=True)
+            hub.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Networks trained by atw")
+        except (HTTPError, OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"the hub at {hub.endpoint} did not take {repository}: {reason}; a name is NAME or USER/NAME, and "
+                "`hf auth login` says who you are"
+            ) from error
+    return str(address)
+
+
+def _card(models: Models, result: Result | None, licence: str) -> str:
     model = next(iter(models.streams.values()))
     trained = model.settings
     text = _HEAD.format(
-        dataset=trained.dataset, split=trained.split, count=len(models.streams), streams=", ".join(models.streams)
+        licence=licence,
+        dataset=trained.dataset,
+        count=len(models.streams),
+        streams=", ".join(models.streams),
+        split=trained.split,
     )
     if result:
         text += f"\n## Accuracy\n\nTop-1 of {result.videos.test} test videos, with 95% intervals over the videos:\n\n"

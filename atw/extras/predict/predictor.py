@@ -18,7 +18,7 @@ from torch import Tensor
 from atw.data import augment, sampling
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.fuse import probabilities, weighted_sum
-from atw.extras.predict.card import save
+from atw.extras.predict.card import push, save
 from atw.extras.predict.items import VideoItems, blocks_of
 from atw.extras.predict.models import Models, read_models
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
@@ -129,13 +129,38 @@ class Predictor:
         """Load what `save_pretrained` has saved, or the folder of a split, see `load`."""
         return cls(read_models(Path(folder)), device=device, threads=threads)
 
-    def save_pretrained(self, folder: str | Path) -> None:
+    def save_pretrained(self, folder: str | Path, *, licence: str = "other") -> None:
         """Save the networks and their result into a new folder, with a model card, README.md, for others.
 
+        Args:
+            folder: a new one.
+            licence: what the card says; an identifier of Hugging Face's hub, as `apache-2.0`.
+
         Raises:
-            InputError: the folder exists.
+            InputError: the folder exists, or that is no identifier.
         """
-        save(self._models, Path(folder))
+        save(self._models, Path(folder), licence=licence)
+
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, licence: str = "other", token: str | None = None
+    ) -> str:
+        """Upload what `save_pretrained` saves to Hugging Face's hub; this needs `pip install 'atw[hub]'`.
+
+        What is in the repository under the same names is replaced, the card too; the hub keeps its history.
+
+        Args:
+            repo_id: `user/name`; it is made if it does not exist.
+            private: whether a new repository is visible to you alone.
+            licence: as of `save_pretrained`.
+            token: of the hub; without it, that of `hf auth login`.
+
+        Returns:
+            The address of the repository.
+
+        Raises:
+            InputError: huggingface_hub is not installed, or the hub does not take it.
+        """
+        return push(self._models, repo_id, private=private, licence=licence, token=token)
 
     def predict(
         self,

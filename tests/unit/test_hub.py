@@ -1,0 +1,146 @@
+"""Networks on Hugging Face's hub: its own client, and a server on the loopback interface that answers as it does."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import numpy as np
+import pytest
+import yaml
+
+import atw
+from atw.files import InputError
+from tests.unit.trained import TEST_VIDEOS, Trained
+
+
+class Hub(ThreadingHTTPServer):
+    """Attributes: what was asked of repositories, with whose token, and the files of the newest commit."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.created: list[dict[str, Any]] = []
+        self.tokens: set[str | None] = set()
+        self.files: dict[str, bytes] = {}
+        self.status = 200
+        self.address = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.tokens.add(self.headers["Authorization"])
+        step = self.path.split("/")[-2:]
+        if self.server.status != 200:
+            self._answer({"error": "Invalid username or password."})
+        elif self.path == "/api/repos/create":
+            self.server.created.append(json.loads(body))
+            self._answer({"url": f"{self.server.address}/me/actions"})
+        elif self.path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
+        elif step == ["preupload", "main"]:
+            files = json.loads(body)["files"]
+            self._answer(
+                {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]}
+            )
+        elif step == ["commit", "main"]:
+            lines = [json.loads(line) for line in body.splitlines()]
+            self.server.files = {
+                line["value"]["path"]: base64.b64decode(line["value"]["content"])
+                for line in lines
+                if line["key"] == "file"
+            }
+            self._answer({"commitUrl": f"{self.server.address}/me/actions/commit/1", "commitOid": "1" * 40})
+        else:
+            self.send_error(404)
+
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def _answer(self, content: dict[str, Any]) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(self.server.status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.address)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_TOKEN_PATH", str(tmp_path / "no token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_what_the_hub_gets_is_what_others_load(
+    hub: Hub, trained: Trained, predictor: atw.Predictor, tmp_path: Path
+) -> None:
+    address = predictor.push_to_hub("me/actions", licence="cc-by-4.0", token="hf_mine")
+    assert address == f"{hub.address}/me/actions"
+    assert [(one["organization"], one["name"], one["visibility"]) for one in hub.created] == [
+        ("me", "actions", "private")
+    ]
+    assert hub.tokens == {"Bearer hf_mine"}
+    # As the hub's cache has it: names that are links to contents.
+    (tmp_path / "blobs").mkdir()
+    for number, (name, content) in enumerate(sorted(hub.files.items())):
+        (tmp_path / f"blobs/{number}").write_bytes(content)
+        link = tmp_path / "snapshot" / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(tmp_path / f"blobs/{number}")
+    again = atw.Predictor.from_pretrained(tmp_path / "snapshot", device="cpu")
+    video = trained.root / TEST_VIDEOS[0]
+    assert np.array_equal(again.predict(video).probabilities, predictor.predict(video).probabilities)
+    card = hub.files["README.md"].decode()
+    assert yaml.safe_load(card.split("---")[1])["license"] == "cc-by-4.0"
+
+
+def test_a_repository_for_everybody_is_asked_for(hub: Hub, predictor: atw.Predictor) -> None:
+    predictor.push_to_hub("me/actions", private=False, token="hf_mine")
+    assert hub.created[0]["visibility"] == "public"
+
+
+def test_what_the_hub_refuses_is_said(hub: Hub, predictor: atw.Predictor) -> None:
+    hub.status = 401
+    with pytest.raises(InputError, match=rf"the hub at {hub.address} did not take me/actions: .*Invalid username"):
+        predictor.push_to_hub("me/actions", token="hf_wrong")
+    with pytest.raises(InputError, match=r"did not take my actions!: .*a name is NAME or USER/NAME, and `hf auth"):
+        predictor.push_to_hub("my actions!", token="hf_mine")
+    with pytest.raises(InputError, match=r"the licence 'my own' is no identifier such as mit, cc-by-4.0, or other"):
+        predictor.push_to_hub("me/actions", licence="my own")
+    assert not hub.files
+
+
+def test_no_hub_answers(predictor: atw.Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"the hub at http://127.0.0.1:9 did not take me/actions: .*refused"):
+        predictor.push_to_hub("me/actions", token="hf_mine")
+
+
+def test_the_missing_package_is_named(predictor: atw.Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(
+        InputError, match=r"push_to_hub needs huggingface_hub; install it with: pip install 'atw\[hub\]'"
+    ):
+        predictor.push_to_hub("me/actions")
