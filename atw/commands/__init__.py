@@ -1,10 +1,12 @@
 """The command line. A command imports its code only when it is called, so it needs only its own libraries."""
 
+import contextlib
 import io
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Annotated
 
@@ -50,14 +52,37 @@ class _Lines(logging.Formatter):
         return printable(super().format(record))
 
 
+class _Output(io.TextIOWrapper):
+    """The standard output, which need not know every letter of a name, and is named where it fails."""
+
+    def __init__(self, plain: io.TextIOWrapper) -> None:
+        # Line by line, so that it fails while the command runs.
+        super().__init__(plain.buffer, plain.encoding, "backslashreplace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        with self._named():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with self._named():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "the output") from None
+
+
 def main() -> None:
     """Run a command; wrong input exits with status 2 and one message, without a traceback."""
     lines = logging.StreamHandler(sys.stderr)
     lines.setFormatter(_Lines("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[lines])
     sys.excepthook = _print_traceback
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal need not know every letter of a name
+    if type(sys.stdout) is io.TextIOWrapper:
+        sys.stdout = _Output(sys.stdout)
     try:
         app()
     except InputError as error:

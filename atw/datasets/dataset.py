@@ -110,12 +110,16 @@ class Dataset:
         """`split1`, `split2`, ... as many as the lists hold."""
         return tuple(f"split{number}" for number in range(1, self._kind.count_splits(self.name) + 1))
 
-    @functools.cache  # noqa: B019 - a process looks at a handful of datasets
-    def rows(self, name: str) -> tuple[ListedVideo, ...]:
-        """Return the listed videos of a split, sorted by id; no video stands there twice, no group in both subsets."""
+    def require_split(self, name: str) -> None:
+        """Raise InputError if there is no such split, or no lists."""
         if name not in self.split_names:
             known = ", ".join(self.split_names) or "none: its kind finds no lists"
             raise InputError(f"dataset {self.name} has no {name}; its splits are {known}")
+
+    @functools.cache  # noqa: B019 - a process looks at a handful of datasets
+    def rows(self, name: str) -> tuple[ListedVideo, ...]:
+        """Return the listed videos of a split, sorted by id; no video stands there twice, no group in both subsets."""
+        self.require_split(name)
         root, place = str(self.root), f"dataset {self.name}, {name}"
         with self._reading(place):
             listed = self._kind.read_list(self.name, _number(name))

@@ -1,5 +1,6 @@
 """`atw config`: the settings of a target, and where each of them comes from."""
 
+import contextlib
 import json
 import re
 from collections import defaultdict
@@ -12,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from atw import config, workflow
+from atw.datasets.dataset import Dataset
 from atw.files import InputError, json_text
 from atw.flow import PRESETS
 from atw.terminal import console
@@ -52,8 +54,8 @@ def find(target: str, configfile: Path) -> TargetSettings:
         configfile: config.yaml, or the file used instead.
 
     Raises:
-        InputError: the configuration is not valid, or has no such dataset or experiment, or the workflow makes no file
-            of that name.
+        InputError: the configuration is not valid, or has no such dataset or experiment, or the dataset, whose lists are
+            there, has no such split, or the workflow makes no file of that name.
     """
     documents = workflow.configuration(configfile)
     raw = config.merged(documents)
@@ -71,10 +73,20 @@ def find(target: str, configfile: Path) -> TargetSettings:
     experiment = rest[1] if rest[:1] == ["experiments"] and len(rest) > 1 else ""
     streams = [stream for stream in config.STREAMS if stream in rest] or list(config.STREAMS)
     settings = list(_common(loaded, raw, dataset))
+    for split in re.findall(r"(?:^|/)(split\d+)", "/".join(rest)):
+        _require_split(Dataset(config.location(loaded, dataset)), split)
     for stream in streams:
         used = config.shard_settings(loaded, dataset, stream) if is_shard else None
         settings += _of_stream(loaded, dataset, stream, experiment, used)
     return TargetSettings(target, loaded.file, dataset, experiment, settings)
+
+
+def _require_split(dataset: Dataset, split: str) -> None:
+    known: tuple[str, ...] = ()
+    with contextlib.suppress(InputError):  # settings can be asked for before there are lists
+        known = dataset.split_names
+    if known:
+        dataset.require_split(split)
 
 
 def _common(loaded: config.Config, raw: config.RawConfig, dataset: str) -> Iterator[Origin]:

@@ -164,6 +164,16 @@ def test_a_failing_disk_is_status_74(tmp_path: Path) -> None:
     assert run.stderr == "error: No such file or directory: /nowhere/file\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+@pytest.mark.parametrize("arguments", [["--version"], ["config", "demo"], ["config", "demo", "--json"]])
+def test_an_output_that_takes_nothing_is_named(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(
+            [sys.executable, "-m", "atw", *arguments], cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert (run.returncode, run.stderr) == (74, "error: No space left on device: the output\n")
+
+
 def test_a_letter_that_the_terminal_lacks_is_spelt() -> None:
     code = "import atw.commands as c; c.app = lambda: print('caf\\u00e9'); c.main()"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -99,6 +99,19 @@ def test_targets(configfile: Path, target: str, streams: set[str]) -> None:
     assert {origin.stream for origin in origins.find(target, configfile).settings} - {""} == streams
 
 
+def test_a_split_that_the_lists_lack_is_refused(configfile: Path) -> None:
+    assert (
+        origins.find("results/mine/split9/fused.json", configfile).dataset == "mine"
+    )  # its lists are still to be drawn
+    for target in (
+        "results/plain/split4/fused.json",
+        "data/plain/split4.csv",
+        "results/plain/experiments/more/split4/rgb",
+    ):
+        with pytest.raises(InputError, match=r"^dataset plain has no split4; its splits are split1, split2, split3$"):
+            origins.find(target, configfile)
+
+
 def test_a_shard_has_what_its_bytes_depend_on(configfile: Path, tmp_path: Path) -> None:
     frames = settings(origins.find("shards/mine/rgb/00000.h5", configfile))
     assert ("rgb", "preprocess.jpeg_quality") in frames
