@@ -63,6 +63,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         InputError: as `atomic_path`; also if the folder exists and `replace` is false.
     """
+    path = path.absolute()  # "." has no name
     with _explained(path), _only_writer(path):
         if path.exists() and not replace:
             raise InputError(f"{path} exists already; delete it, or choose another folder")

@@ -49,6 +49,7 @@ class Plan:
         self.downloadable = {
             name: given for name, given in self.config.datasets.items() if isinstance(given, DownloadableDataset)
         }
+        self._require_place_of_shards()
         self._datasets: dict[str, Dataset] = {}
         self.lacking: dict[str, str] = {}
         self._runs, self._estimate = False, estimate
@@ -60,6 +61,19 @@ class Plan:
         dataset reads no video.
         """
         self._runs = True
+
+    def _require_place_of_shards(self) -> None:
+        shards = Path(self.config.shards)
+        place = next(path for path in (shards, *shards.parents, Path()) if path.exists())
+        if not place.is_dir():
+            raise InputError(f"shards is {shards}, and {place} is no folder; name another place")
+        for name, given in self.config.datasets.items():
+            root = Path(given.root_of(name))
+            if given.root_has_classes and shards.resolve().is_relative_to(root.resolve()):
+                raise InputError(
+                    f"shards is {shards}, inside the videos of dataset {name}, {root}, where each directory is a "
+                    "class; name another folder"
+                )
 
     def dataset(self, name: str) -> Dataset:
         """The dataset of that name, checked: its videos exist. Draws the splits of a folder without lists."""

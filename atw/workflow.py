@@ -81,6 +81,7 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             target is an option, no target is given where nothing is configured, or the workflow refuses an input or a
             target.
     """
+    require_writable()
     for target in targets:
         if not target:
             raise InputError(
@@ -92,6 +93,8 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
     for path in _configurations(options):
         config.read(path)  # Snakemake would say less of what is wrong with it
+    if CONFIG.is_symlink() and not CONFIG.exists():
+        raise InputError(f"{CONFIG} is a link to {CONFIG.readlink()}, which is not there; mend or remove it")
     if not CONFIG.exists() and not any(option.partition("=")[0] in _ELSEWHERE for option in options):
         with atomic_path(CONFIG) as temporary:
             shutil.copyfile(root() / "config.yaml", temporary)
@@ -114,6 +117,18 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
         if not plain and status == 1 and refusal.exists():
             raise InputError(refusal.read_text(encoding="utf-8"))
     return status
+
+
+def require_writable() -> None:
+    """Raise InputError if nothing can be written in the working folder, where Snakemake keeps its notes."""
+    try:
+        with tempfile.TemporaryFile(dir=Path()):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{Path.cwd()} cannot be written to ({error.strerror}), and Snakemake keeps its notes there; work in "
+            "another folder"
+        ) from None
 
 
 def planned(options: Sequence[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from atw.commands.arguments import AsJson, Configfile, UsableThreads, complete_targets
+from atw.commands.arguments import AsJson, Configfile, UsableThreads, complete_targets, given_path
 from atw.files import InputError, json_text
 
 app = typer.Typer()
@@ -78,7 +78,13 @@ def _print_made(targets: list[str]) -> None:
 @app.command()
 def init(
     videos: Annotated[
-        Path | None, typer.Argument(help="folder with a directory of videos for each class", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="folder with a directory of videos for each class",
+            show_default=False,
+            parser=given_path,
+            metavar="videos",
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="instead of a folder, a published dataset, such as ucf101", show_default=False)
@@ -101,7 +107,13 @@ def init(
 @app.command()
 def predict(
     videos: Annotated[
-        list[Path], typer.Argument(help="videos or folders of them, trimmed or not, of any length", show_default=False)
+        list[Path],
+        typer.Argument(
+            help="videos or folders of them, trimmed or not, of any length",
+            show_default=False,
+            parser=given_path,
+            metavar="videos",
+        ),
     ],
     model: Annotated[Path, typer.Option(help="folder of a split, such as results/ucf101/split1", show_default=False)],
     top: Annotated[int, typer.Option(min=1, help="number of classes to print")] = 5,

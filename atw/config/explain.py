@@ -34,7 +34,8 @@ def explain(
         documents: the files that were read, the winning one first.
         command_line: the part that Snakemake's `--config` gave.
     """
-    lines = [f"{' and '.join(document.name for document in documents) or 'config.yaml'} is not valid:"]
+    names = " and ".join(document.name for document in documents) or "config.yaml"
+    lines = [f"{names} {'are' if len(documents) > 1 else 'is'} not valid:"]
     for problem in error.errors():
         keys, value = _keys(problem), problem["input"]
         place, text = _place(keys, value, documents, command_line)
@@ -119,6 +120,8 @@ def _spelling(problem: str, value: object, text: str) -> str:
         return f"; write {'true' if str(value).lower() in _TRUE else 'false'}"
     if problem in ("string_type", "literal_error") and text and not isinstance(value, str) and value is not None:
         return f'; write "{text}", with quotes, since YAML reads {text} as no text'
+    if problem == "tuple_type" and isinstance(value, str):
+        return f"; write a list, [{value}]"
     if problem.endswith("_type") and isinstance(value, str) and re.match(r"\s*[\[{]", value):
         return "; leave out the quotes around it"
     return ""

@@ -170,6 +170,14 @@ def effective(config: Config, dataset: str, stream: Stream, experiment: str = ""
     except ValidationError as error:
         place = f"dataset {dataset}, stream {stream}" + (f", experiment {experiment}" if experiment else "")
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        of_recipe = [
+            f"{section}.{key}"
+            for section, keys in merged.items()
+            for key, (_, source) in keys.items()
+            if source.startswith("recipe ") and f"{section}.{key} is " in message
+        ]
+        if of_recipe:
+            message += f". {of_recipe[0]} is set by recipe {config.dataset(dataset).recipe}: set it in the dataset"
         raise InputError(f"{config.file} is not valid:\n  {place}: {message}") from None
 
 

@@ -431,7 +431,7 @@ PLAIN = "plain"
 class Page(Section):
     """The page of a result, report.html. A change makes the page again."""
 
-    compare: tuple[str, ...] = Field(
+    compare: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (),
         strict=False,
         description="experiments to compare the result with, which are trained if they were not; `plain` is the result "

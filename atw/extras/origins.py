@@ -54,14 +54,16 @@ def find(target: str, configfile: Path) -> TargetSettings:
         configfile: config.yaml, or the file used instead.
 
     Raises:
-        InputError: the configuration is not valid, or has no such dataset or experiment, or the dataset, whose lists are
-            there, has no such split, or the workflow makes no file of that name.
+        InputError: the configuration is not valid, or has no such dataset or experiment, the lists that are there have
+            no such split, or the workflow makes no file of that name.
     """
     documents = workflow.configuration(configfile)
     raw = config.merged(documents)
     loaded = config.load(raw, documents)
     path = PurePosixPath(target)
     is_file = path.suffix and len(path.parts) > 1 and path.parent.name != "experiments"
+    if path.parts[:1] == ("weights",) or path.is_relative_to("data/downloads"):
+        raise InputError(f"{target} depends on no settings; give a file of results, data or {loaded.shards}")
     if is_file and not _FILES.fullmatch(path.name):
         raise InputError(workflow.unknown_target(target))
     is_shard = path.is_relative_to(loaded.shards)

@@ -1,6 +1,7 @@
 """`atw init`: a config.yaml that fits a folder of videos and this machine, with the reason of each choice."""
 
 import math
+import os
 import re
 import shutil
 from collections import Counter
@@ -220,11 +221,12 @@ def write_for_videos(root: Path) -> None:
         )
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", root.resolve().name).strip("-_") or "mine"
     name = f"{name}-videos" if name in ("experiments", "tables") else name
+    called = "" if name == root.resolve().name else f", called {name}: folders of results need a plain name"
     choices = choose(seen, machine)
     text = as_yaml(root, name, seen, choices)
     backbone = config.effective(config.load(yaml.safe_load(text)), name, "rgb").model.backbone
     write_text(workflow.CONFIG, text)
-    _say(f"{root}: {seen.videos} videos of {len(seen.classes)} classes")
+    _say(f"{root}: {seen.videos} videos of {len(seen.classes)} classes{called}")
     gpus = f"{len(machine.gpus)} GPUs ({machine.gpus[0]})" if machine.gpus else "no GPU"
     print(f"this machine: {machine.cores} cores, {machine.memory_gib:.0f} GiB of memory, {gpus}")
     for video in seen.bad:
@@ -250,6 +252,9 @@ def write_for_videos(root: Path) -> None:
     print(f"about {estimate.duration(found.elapsed_hours)}; `atw plan {target}` says for what\n\nnext:")
     _print_weights(backbone)
     print("  atw run")
+    if len(machine.gpus) > 1:
+        side_by_side = min(len(machine.gpus), len(config.STREAMS))
+        print(f"or, for the streams side by side, atw run -- --resources gpu={side_by_side}")
 
 
 def _say(text: str) -> None:
@@ -260,7 +265,7 @@ def _estimate(target: str, lists: Path, machine: Machine) -> estimate.Estimate:
     """Estimate a target without leaving the splits drawn: videos may be added until the first run."""
     before = [path for path in (lists, lists.parent) if not path.exists()]
     try:
-        return estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=len(machine.gpus))
+        return estimate.estimate(target, workflow.CONFIG, cores=machine.cores, gpus=min(len(machine.gpus), 1))
     finally:
         for path in before:
             if path.exists() and (path == lists or not any(path.iterdir())):
@@ -300,11 +305,11 @@ def published() -> dict[str, dict[str, Any]]:
     """The published datasets of the package's config.yaml, also those that are comments there."""
     text = (workflow.root() / workflow.CONFIG).read_text(encoding="utf-8")
     found: dict[str, dict[str, Any]] = yaml.safe_load(text)["datasets"]
-    for name, given in re.findall(r"^  # (\w+): (\{.*\})$", text, re.MULTILINE):
-        found[name] = yaml.safe_load(given)
+    for name, given in re.findall(r"^  # (\w+): (\{(?:.|\n  #  )*?\})$", text, re.MULTILINE):
+        found[name] = yaml.safe_load(given.replace("\n  #", "\n"))
     return {name: given for name, given in found.items() if given["kind"] not in ("demo", "folder")}
 
 
 def _require_new() -> None:
-    if workflow.CONFIG.exists():
-        raise InputError(f"{workflow.CONFIG.resolve()} exists; work in an empty folder, or move it away")
+    if os.path.lexists(workflow.CONFIG):
+        raise InputError(f"{workflow.CONFIG.absolute()} exists; work in an empty folder, or move it away")

@@ -130,18 +130,32 @@ def build(name: str, *, in_channels: int, classes: int, dropout: float, weights:
     )
 
 
+class InstallationError(InputError):
+    """A library that networks are built of cannot be imported."""
+
+
+def _torchvision() -> Any:
+    """torchvision's networks, whose import takes longer than torch's."""
+    try:
+        from torchvision import models
+    except (ImportError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InstallationError(
+            f"torchvision cannot be imported ({reason}); install torch and torchvision of the same release"
+        ) from None
+    return models
+
+
 def _body(name: str) -> tuple[nn.Module, int, tuple[str, ...]]:
     """Build a network that ends in its features; return also their number and the modules of the file it leaves out."""
     if name == "tiny":
         return tiny.Tiny(), tiny.FEATURES, ()
     if name == "bninception":
         return bn_inception.BNInception(), bn_inception.FEATURES, ("last_linear", "fc")
-    from torchvision import models  # takes longer to import than torch, and the networks above do not need it
-
     options: dict[str, Any] = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
     if name.startswith("vit_"):
         options["image_size"] = imagenet.network(name).least
-    body: nn.Module = models.get_model(name, weights=None, **options)
+    body: nn.Module = _torchvision().get_model(name, weights=None, **options)
     leaves = [(path, module) for path, module in body.named_modules() if next(module.children(), None) is None]
     place = max(place for place, (_, module) in enumerate(leaves) if isinstance(module, nn.Linear | nn.Conv2d))
     classifier, last = leaves[place]
@@ -158,9 +172,7 @@ def _normalisation(name: str, stream: str) -> Normalisation:
     kind = "rgb" if stream == "rgb" else "flow"
     if (name, kind) in _NORMALISATIONS:
         return _NORMALISATIONS[name, kind]
-    from torchvision import models
-
-    images = models.get_model_weights(name).DEFAULT.transforms()
+    images = _torchvision().get_model_weights(name).DEFAULT.transforms()
     mean, std = ([0.5], [0.5]) if name in _FROM_MINUS_ONE else (images.mean, images.std)
     if kind == "flow":
         return Normalisation([_ZERO_FLOW], [255 * statistics.fmean(std)])

@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ConfigDict, field_validator
 from torch import Tensor
 
 from atw.config import FieldShards, Section, TrainSettings
 from atw.files import InputError, atomic_path
 from atw.model import tensorfile
+from atw.model.backbones import InstallationError
 from atw.model.network import VideoNetwork
 
 FORMAT = 2
@@ -106,6 +108,14 @@ class TrainedModel:
         }
 
 
+def same_model(one: TrainedModel, other: TrainedModel) -> bool:
+    """Whether two models have the same content, on whatever devices."""
+    if one.description() != other.description():
+        return False
+    parameters = other.network.state_dict()
+    return all(torch.equal(value.cpu(), parameters[name].cpu()) for name, value in one.network.state_dict().items())
+
+
 def save_model(path: Path, model: TrainedModel, parameters: dict[str, Tensor]) -> None:
     """Write a model file with these `parameters`, whatever the network of `model` holds."""
     described = model.description()
@@ -156,6 +166,8 @@ def load_model(path: Path) -> TrainedModel:
         _require_fit(VideoNetwork.shapes(content["network"]), parameters, content["classes"])
         network = VideoNetwork.from_record(content["network"])
         network.load_state_dict(parameters)
+    except InstallationError:
+        raise
     except (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, InputError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is damaged: weights and network do not fit ({reason}); train again") from None

@@ -174,6 +174,22 @@ def test_an_output_that_takes_nothing_is_named(arguments: list[str]) -> None:
     assert (run.returncode, run.stderr) == (74, "error: No space left on device: the output\n")
 
 
+def test_a_name_begins_no_line_of_the_log(tmp_path: Path) -> None:
+    code = (
+        "import atw.commands as c, logging, pathlib; names = ('a\\n18:00:00 b', pathlib.Path('c\\nd'), 3)\n"
+        "c.app = lambda: logging.getLogger('atw').info('%s %s %d', *names); c.main()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert re.fullmatch(r"\d\d:\d\d:\d\d a\\n18:00:00 b c\\nd 3\n", run.stderr)
+
+
+def test_an_empty_path_is_not_the_working_folder() -> None:
+    for arguments in (["predict", "", "--model", "x"], ["init", ""]):
+        said = CliRunner().invoke(app, arguments, env={"COLUMNS": "300"})
+        assert said.exit_code == 2
+        assert "the path is empty, perhaps because a variable of the shell is" in said.output
+
+
 def test_a_letter_that_the_terminal_lacks_is_spelt() -> None:
     code = "import atw.commands as c; c.app = lambda: print('caf\\u00e9'); c.main()"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

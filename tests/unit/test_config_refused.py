@@ -31,6 +31,21 @@ PLACES = [
 ]
 
 
+def test_a_setting_of_a_recipe_is_named_as_that() -> None:
+    mine = FOLDER | {"recipe": "paper", "fusion": {"choose": "held_out"}}
+    with pytest.raises(InputError, match=r"\. train\.held_out is set by recipe paper: set it in the dataset$"):
+        load(datasets={"mine": mine}, train={"held_out": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("compare", "message"),
+    [("plain", r"\(value 'plain'\); write a list, \[plain\]"), ([""], "at least 1 character")],
+)
+def test_what_is_compared_with_is_a_list_of_names(compare: Any, message: str) -> None:
+    with pytest.raises(InputError, match=rf"page\.compare.*{message}"):
+        load(page={"compare": compare})
+
+
 def placed(place: str, content: dict[str, Any]) -> dict[str, Any]:
     raw: dict[str, Any] = {"datasets": {"mine": copy.deepcopy(FOLDER)}}
     level = raw

@@ -164,7 +164,14 @@ def test_rates_are_measured_by_the_code_that_does_the_work(
         assert f"results/a {said}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("status", "message"), [(0, ""), (1, "Building DAG of jobs...\nno rule\nTraceback: here")])
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (0, ""),
+        (1, "Building DAG of jobs...\nno rule\nTraceback: here"),
+        (1, "Building DAG of jobs...\nTraceback: here\n  line\nno rule\n"),
+    ],
+)
 def test_snakemake_says_what_is_pending(monkeypatch: pytest.MonkeyPatch, status: int, message: str) -> None:
     """Only files that are to be made count, and a training counts by its model; a refusal is passed on."""
     rows = (
@@ -188,6 +195,17 @@ def test_snakemake_says_what_is_pending(monkeypatch: pytest.MonkeyPatch, status:
         *([rows[number][0]] for number in (0, 2, 4)),
         ["fuse"],
     ]
+
+
+def test_narrow_terminals_get_whole_numbers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    row = estimates.StageCost("train", "rgb of split1", 1, 12, 2_304_000, "videos", 0, 100.0, 4, 1)
+    estimates.show(Estimate("results/a", 2, 0, [row], [], []), as_json=False)
+    said = capsys.readouterr().out
+    assert "2,304,000" in said
+    assert "16.7 days" in said
 
 
 def test_a_demo_that_is_not_rendered_is_sampled_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

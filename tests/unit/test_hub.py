@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +20,7 @@ from tests.unit.trained import TEST_VIDEOS, Trained
 
 
 class Hub(ThreadingHTTPServer):
-    """Attributes: what was asked of repositories, with whose token, and the files of the newest commit."""
+    """What was asked of repositories, with whose token, and the files that it has; it says `private` of them."""
 
     daemon_threads = True
 
@@ -29,6 +30,7 @@ class Hub(ThreadingHTTPServer):
         self.tokens: set[str | None] = set()
         self.files: dict[str, bytes] = {}
         self.status = 200
+        self.private = True
         self.address = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -52,20 +54,24 @@ class _Handler(BaseHTTPRequestHandler):
                 {"files": [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]}
             )
         elif step == ["commit", "main"]:
-            lines = [json.loads(line) for line in body.splitlines()]
-            self.server.files = {
-                line["value"]["path"]: base64.b64decode(line["value"]["content"])
-                for line in lines
-                if line["key"] == "file"
-            }
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    self.server.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
+                elif line["key"] == "deletedFile":
+                    del self.server.files[line["value"]["path"]]
             self._answer({"commitUrl": f"{self.server.address}/me/actions/commit/1", "commitOid": "1" * 40})
         else:
             self.send_error(404)
 
     def do_GET(self) -> None:
-        self.send_error(404)
+        if self.path == "/api/models/me/actions":
+            self._answer({"id": "me/actions", "private": self.server.private, "siblings": []})
+        elif self.path.startswith("/api/models/me/actions/tree/main"):
+            self._answer([{"type": "file", "path": name, "size": 1, "oid": "1"} for name in self.server.files])
+        else:
+            self.send_error(404)
 
-    def _answer(self, content: dict[str, Any]) -> None:
+    def _answer(self, content: Any) -> None:
         data = json.dumps(content).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/json")
@@ -119,6 +125,26 @@ def test_what_the_hub_gets_is_what_others_load(
 def test_a_repository_for_everybody_is_asked_for(hub: Hub, predictor: atw.Predictor) -> None:
     predictor.push_to_hub("me/actions", private=False, token="hf_mine")
     assert hub.created[0]["visibility"] == "public"
+
+
+def test_a_repository_that_others_see_gets_nothing_unasked(hub: Hub, predictor: atw.Predictor) -> None:
+    hub.private = False
+    with pytest.raises(InputError, match=r"^me/actions is visible to everybody; choose another name, or say private=F"):
+        predictor.push_to_hub("me/actions", token="hf_mine")
+    assert not hub.files
+    predictor.push_to_hub("me/actions", private=False, token="hf_mine")
+    assert hub.files
+
+
+def test_streams_that_are_no_more_leave_the_hub(
+    hub: Hub, trained: Trained, predictor: atw.Predictor, tmp_path: Path
+) -> None:
+    predictor.push_to_hub("me/actions", token="hf_mine")
+    hub.files["notes.txt"] = b"mine"
+    (tmp_path / "split1/rgb").mkdir(parents=True)
+    shutil.copyfile(trained.split / "rgb/model.pt", tmp_path / "split1/rgb/model.pt")
+    atw.load(tmp_path / "split1", device="cpu").push_to_hub("me/actions", token="hf_mine")
+    assert sorted(hub.files) == ["README.md", "notes.txt", "rgb/model.pt"]
 
 
 def test_what_the_hub_refuses_is_said(hub: Hub, predictor: atw.Predictor) -> None:

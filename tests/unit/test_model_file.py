@@ -1,5 +1,6 @@
 """Model files and weights from others: nothing runs, and no more memory is taken than the file has bytes."""
 
+import builtins
 import os
 import pickle
 import zipfile
@@ -195,6 +196,24 @@ def test_old_files_of_torch_are_read(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_of_the_disk(buffering: int) -> None:
     with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb", buffering) as stream:
         tensorfile.write({"a": torch.zeros(1 << 20)}, stream)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("operator torchvision::nms does not exist"), ImportError("no such")])
+def test_a_broken_installation_is_no_damaged_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(name: str, *arguments: Any) -> Any:
+        if name == "torchvision":
+            raise error
+        return imported(name, *arguments)
+
+    path = changed(tmp_path, put("network", "backbone", value="mobilenet_v2"))
+    imported = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", fail)
+    with pytest.raises(
+        InputError, match=rf"^torchvision cannot be imported \({error}\); install torch and torchvision"
+    ):
+        load_model(path)
 
 
 def test_a_model_file_describes_itself(trained: Trained) -> None:

@@ -112,6 +112,12 @@ def test_a_split_that_the_lists_lack_is_refused(configfile: Path) -> None:
             origins.find(target, configfile)
 
 
+@pytest.mark.parametrize("target", ["weights/resnet50.json", "data/downloads/ucf101.json"])
+def test_files_without_settings_are_named_as_such(configfile: Path, target: str) -> None:
+    with pytest.raises(InputError, match=f"^{target} depends on no settings; give a file of results, data or shards$"):
+        origins.find(target, configfile)
+
+
 def test_a_shard_has_what_its_bytes_depend_on(configfile: Path, tmp_path: Path) -> None:
     frames = settings(origins.find("shards/mine/rgb/00000.h5", configfile))
     assert ("rgb", "preprocess.jpeg_quality") in frames

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from atw.data.reader import Shards
 from atw.evaluate.scores import read_scores
 from atw.extras import training_data
 from atw.files import InputError
-from atw.model.modelfile import load_model
+from atw.model.modelfile import load_model, save_model
 from atw.train.loop import build_network
 from atw.videos.decode import Audit, BadVideoError, read
 from tests.conftest import _moving_frames
@@ -159,6 +160,12 @@ def test_features_are_what_the_classifier_sees(trained: Trained, predictor: Any,
         predictor.features(video, "depth")
 
 
+def test_the_error_of_a_video_says_which(predictor: Any, tmp_path: Path) -> None:
+    with pytest.raises(BadVideoError, match="missing file") as error:
+        predictor.predict(tmp_path / "none.mp4")
+    assert error.value.__notes__ == ["The video is none.mp4."]
+
+
 def test_saved_networks_predict_the_same(trained: Trained, predictor: Any, video: Path, tmp_path: Path) -> None:
     folder = tmp_path / "for others"
     predictor.save_pretrained(folder)
@@ -175,6 +182,37 @@ def test_saved_networks_predict_the_same(trained: Trained, predictor: Any, video
     assert "- warped: tiny, 32 px, consensus gated, 18000 updates of 128 videos, from random weights" in card
     with pytest.raises(InputError, match="exists already"):
         predictor.save_pretrained(folder)
+
+
+def test_networks_that_are_not_those_on_disk_any_more_are_not_saved(trained: Trained, tmp_path: Path) -> None:
+    folder = tmp_path / "split1"
+    shutil.copytree(trained.split, folder)
+    loaded = atw.load(folder, device="cpu")
+    rgb = folder / "rgb/model.pt"
+    model = load_model(rgb)
+    parameters = model.network.state_dict()
+    parameters["backbone.classifier.bias"] += 1
+    save_model(rgb, model, parameters)
+    with pytest.raises(InputError, match=r"rgb/model\.pt is not what was loaded; load the networks again"):
+        loaded.save_pretrained(tmp_path / "saved")
+    rgb.unlink()
+    with pytest.raises(InputError, match=r"rgb/model\.pt is not what was loaded; load the networks again"):
+        loaded.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
+def test_the_working_folder_is_no_new_folder(predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (".", ""):
+        with pytest.raises(InputError, match="exists already; delete it, or choose another folder"):
+            predictor.save_pretrained(folder)
+
+
+def test_licences_stay_texts(predictor: Any, tmp_path: Path) -> None:
+    for number, licence in enumerate(("no", "1.0", "cc-by-4.0")):
+        predictor.save_pretrained(tmp_path / str(number), licence=licence)
+        card = (tmp_path / str(number) / "README.md").read_text(encoding="utf-8")
+        assert yaml.safe_load(card.split("---")[1])["license"] == licence
 
 
 def test_networks_without_a_result_have_a_card_without_accuracy(trained: Trained, tmp_path: Path) -> None:

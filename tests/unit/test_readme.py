@@ -48,7 +48,7 @@ def test_the_speed_of_the_flow_is_the_measured_one() -> None:
     rows = read("flow.json")["rows"]
     ours = next(row for row in rows if (row["name"], row["preset"]) == ("numba", "opencv4"))
     times = re.search(r"(\d+) times as fast as OpenCV's", README)
-    hours = re.search(r"its flow would take about (\d+) hours of one core", README)
+    hours = re.search(r"its flow would take about (\d+) hours of one CPU thread", README)
     assert times and int(times[1]) == round(ours["times_opencv4"])
     assert hours and int(hours[1]) == round(UCF101_HOURS * FPS / ours["one_core_pairs_s"])
 

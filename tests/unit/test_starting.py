@@ -151,6 +151,25 @@ def test_a_folder_of_clips_gets_its_configuration(clips: Path, capsys: pytest.Ca
     assert "`atw run` stops where more than one and 5% cannot be used: take those out" in capsys.readouterr().out
 
 
+def test_several_gpus_are_named_and_not_counted(
+    clips: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`atw run` takes one unless it is told otherwise, so the time is that of one."""
+    counted = []
+
+    def estimate(target: str, *_: Any, cores: int, gpus: int) -> Estimate:
+        counted.append(gpus)
+        return Estimate(target, cores, gpus, [], [], [])
+
+    monkeypatch.setattr(starting.estimate, "estimate", estimate)
+    monkeypatch.setattr(starting, "this_machine", lambda: Machine(32, 256.0, ["NVIDIA A100"] * 4))
+    starting.write_for_videos(clips)
+    assert counted == [1]
+    said = capsys.readouterr().out
+    assert said.endswith("  atw run\nor, for the streams side by side, atw run -- --resources gpu=3\n")
+    assert "of 2 classes, called my-clips: folders of results need a plain name\n" in said
+
+
 def test_no_splits_stay_drawn(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that videos may be added until the first run; lists of before stay."""
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
+from rich import box
 from rich.filesize import decimal
 from rich.table import Table
 
@@ -115,6 +116,7 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
     """
     if not target:
         raise InputError("the target is empty; name a file, such as results/ucf101/split1/fused.json")
+    workflow.require_writable()
     command = workflow.command([target], ["--configfile", str(configfile), "--summary"])
     with tempfile.TemporaryDirectory() as folder:
         refusal = Path(folder) / "refusal"
@@ -126,8 +128,8 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
         raise InputError(workflow.unknown_target(target))
     if run.returncode:
         # The text before the reason is the same in every run, the text after it names lines of the workflow.
-        reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0]
-        raise InputError(f"Snakemake cannot plan {target}:\n{reason.strip()}")
+        reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0].strip()
+        raise InputError(f"Snakemake cannot plan {target}:\n{reason or run.stderr.strip().rpartition(chr(10))[2]}")
     files = PendingFiles([], [], [], [])
     by_rule = {
         **dict.fromkeys(("frames", "flow", "warped"), files.shards),
@@ -231,9 +233,9 @@ def show(found: Estimate, *, as_json: bool) -> None:
         left = f"is made in seconds; left are {', '.join(found.quick)}" if found.quick else "is there, and up to date"
         terminal.print(f"{found.target} {left}.")
         return
-    table = Table(title=found.target)
+    table = Table(title=found.target, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name in ("stage", "of", "jobs", "videos", "amount", "on disk", "core time", "GPU time"):
-        table.add_column(name, justify="left" if name in ("stage", "of") else "right")
+        table.add_column(name, justify="left" if name in ("stage", "of") else "right", overflow="fold")
     for row in found.rows:
         size = decimal(round(row.bytes)) if row.bytes else ""
         spent = (duration(row.hours * row.cores), "") if row.cores else ("", duration(row.hours))

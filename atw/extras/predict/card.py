@@ -1,5 +1,6 @@
 """Giving the networks of a split to others: their files, the result, and a model card, on disk or on a hub."""
 
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -7,14 +8,14 @@ import tempfile
 from pathlib import Path
 
 from atw.evaluate.result import Result, read_result
-from atw.extras.predict.asked import model_files
 from atw.extras.predict.models import Models
 from atw.files import InputError, atomic_folder
+from atw.model.modelfile import load_model, same_model
 
 _HEAD = """---
 library_name: atw
 pipeline_tag: video-classification
-license: {licence} # the videos and the first weights may bind you
+license: "{licence}" # the videos and the first weights may bind you
 ---
 
 # Actions in {dataset}
@@ -39,17 +40,20 @@ def save(models: Models, folder: Path, *, licence: str) -> None:
         licence: its identifier on Hugging Face's hub, as `apache-2.0`.
 
     Raises:
-        InputError: the folder exists, or that is no identifier.
+        InputError: the folder exists, that is no identifier, or the files are not those that were loaded.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", str(licence)):
         raise InputError(f"the licence {licence!r} is no identifier such as mit, cc-by-4.0, or other")
     known = models.folder / "fused.json"
     result = read_result(known) if known.is_file() else None
     with atomic_folder(folder) as temporary:
-        for stream, path in model_files(models.folder).items():
-            if stream in models.streams:
-                (temporary / stream).mkdir()
-                shutil.copyfile(path, temporary / stream / "model.pt")
+        for stream, model in models.streams.items():
+            (temporary / stream).mkdir()
+            copied = temporary / stream / "model.pt"
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(models.folder / stream / "model.pt", copied)
+            if not copied.exists() or not same_model(load_model(copied), model):
+                raise InputError(f"{models.folder / stream}/model.pt is not what was loaded; load the networks again")
         if result:
             shutil.copyfile(known, temporary / "fused.json")
         (temporary / "README.md").write_text(_card(models, result, licence), encoding="utf-8")
@@ -59,7 +63,8 @@ def push(models: Models, repository: str, *, private: bool, licence: str, token:
     """Upload what `save` writes to Hugging Face's hub, as one commit, and return its address.
 
     Raises:
-        InputError: huggingface_hub is not installed, or the hub does not take it.
+        InputError: huggingface_hub is not installed, the hub does not take it, the repository should be private and is
+            not, or as `save`.
     """
     if not importlib.util.find_spec("huggingface_hub"):
         raise InputError("push_to_hub needs huggingface_hub; install it with: pip install 'atw[hub]'")
@@ -72,7 +77,14 @@ def push(models: Models, repository: str, *, private: bool, licence: str, token:
         save(models, folder, licence=licence)
         try:
             address = hub.create_repo(repository, private=private, exist_ok=True)
-            hub.upload_folder(repo_id=address.repo_id, folder_path=folder, commit_message="Networks trained by atw")
+            if private and not hub.model_info(address.repo_id).private:
+                raise InputError(f"{repository} is visible to everybody; choose another name, or say private=False")
+            hub.upload_folder(
+                repo_id=address.repo_id,
+                folder_path=folder,
+                commit_message="Networks trained by atw",
+                delete_patterns=["*/model.pt", "fused.json"],  # of streams that are no more
+            )
         except (HTTPError, OSError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise InputError(

@@ -137,7 +137,8 @@ class Predictor:
             licence: what the card says; an identifier of Hugging Face's hub, as `apache-2.0`.
 
         Raises:
-            InputError: the folder exists, or that is no identifier.
+            InputError: the folder exists, that is no identifier, or the files of the networks have changed since they
+                were loaded.
         """
         save(self._models, Path(folder), licence=licence)
 
@@ -146,7 +147,7 @@ class Predictor:
     ) -> str:
         """Upload what `save_pretrained` saves to Hugging Face's hub; this needs `pip install 'atw[hub]'`.
 
-        What is in the repository under the same names is replaced, the card too; the hub keeps its history.
+        Networks, result and card that the repository has are replaced; the hub keeps its history.
 
         Args:
             repo_id: `user/name`; it is made if it does not exist.
@@ -158,7 +159,8 @@ class Predictor:
             The address of the repository.
 
         Raises:
-            InputError: huggingface_hub is not installed, or the hub does not take it.
+            InputError: huggingface_hub is not installed, the hub does not take it, the repository should be private and
+                is not, or as `save_pretrained`.
         """
         return push(self._models, repo_id, private=private, licence=licence, token=token)
 
@@ -388,6 +390,14 @@ def _as_video(video: str | Path | NDArray[np.uint8], fps: float) -> Video:
 
 def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
     """Compute the items of a video's snippets in one pass over it; in another if its packets promised other frames."""
+    try:
+        return _in_one_pass(name, items, plan)
+    except BadVideoError as error:
+        error.add_note(f"The video is {name}.")
+        raise
+
+
+def _in_one_pass(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
     times, before = items.expected_times(), None
     while True:
         plans = None
