@@ -63,7 +63,8 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     Raises:
         InputError: as `atomic_path`; also if the folder exists and `replace` is false.
     """
-    path = path.absolute()  # "." has no name
+    if not path.name:  # "." has none for a lock, and is there
+        raise InputError(f"{path} exists already; choose another folder")
     with _explained(path), _only_writer(path):
         if path.exists() and not replace:
             raise InputError(f"{path} exists already; delete it, or choose another folder")

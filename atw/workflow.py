@@ -81,7 +81,6 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             target is an option, no target is given where nothing is configured, or the workflow refuses an input or a
             target.
     """
-    require_writable()
     for target in targets:
         if not target:
             raise InputError(
@@ -93,12 +92,14 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
     for path in _configurations(options):
         config.read(path)  # Snakemake would say less of what is wrong with it
-    if CONFIG.is_symlink() and not CONFIG.exists():
-        raise InputError(f"{CONFIG} is a link to {CONFIG.readlink()}, which is not there; mend or remove it")
-    if not CONFIG.exists() and not any(option.partition("=")[0] in _ELSEWHERE for option in options):
-        with atomic_path(CONFIG) as temporary:
-            shutil.copyfile(root() / "config.yaml", temporary)
-        print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
+    if not any(option.partition("=")[0] in _ELSEWHERE for option in options):
+        require_writable()
+        if CONFIG.is_symlink() and not CONFIG.exists():
+            raise InputError(f"{CONFIG} is a link to {CONFIG.readlink()}, which is not there; mend or remove it")
+        if not CONFIG.exists():
+            with atomic_path(CONFIG) as temporary:
+                shutil.copyfile(root() / "config.yaml", temporary)
+            print(f"wrote {CONFIG.resolve()}: datasets and settings, to be edited", file=sys.stderr, flush=True)
     if (
         not targets
         and "--unlock" not in options
@@ -126,8 +127,8 @@ def require_writable() -> None:
             pass
     except OSError as error:
         raise InputError(
-            f"{Path.cwd()} cannot be written to ({error.strerror}), and Snakemake keeps its notes there; work in "
-            "another folder"
+            f"the working folder cannot be written to ({error.strerror}), and Snakemake keeps its notes there; work in "
+            "another one"
         ) from None
 
 

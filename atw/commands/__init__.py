@@ -7,7 +7,6 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from types import TracebackType
 from typing import Annotated
 
@@ -50,13 +49,10 @@ def options(
 
 class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        if isinstance(record.args, tuple):  # names of files may hold line ends, and would begin lines of their own
-            record.args = tuple(_one_line(part) if isinstance(part, str | Path) else part for part in record.args)
         return printable(super().format(record))
 
-
-def _one_line(text: str | Path) -> str:
-    return str(text).replace("\n", "\\n")
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        return super().formatMessage(record).replace("\n", "\n  ")  # the name of a file may not begin a line
 
 
 class _Output(io.TextIOWrapper):

@@ -10,7 +10,7 @@ SettingsText = Annotated[str, typer.Option("--settings", help="JSON of the setti
 DatasetText = Annotated[str, typer.Option("--dataset", help="JSON with the places of videos and lists")]
 ComputeText = Annotated[str, typer.Option("--compute", help="JSON of the `compute` section")]
 Shards = Annotated[list[Path], typer.Argument(help="shards of the split's videos", show_default=False)]
-Threads = Annotated[int, typer.Option(min=1, max=1024, help="CPU threads to use")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads to use")]
 UsableThreads = Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads; default: all cores")]
 Gpus = Annotated[int, typer.Option(min=0, help="GPUs reserved for this job")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for programs")]

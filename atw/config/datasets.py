@@ -164,11 +164,6 @@ class DatasetKind(StreamOverrides):
         return False
 
     @property
-    def root_has_classes(self) -> bool:
-        """Whether each directory of the root is a class, so that no other may be made there."""
-        return False
-
-    @property
     def may_miss_videos(self) -> bool:
         """Whether listed videos may be missing: they are quarantined, and count towards no limit."""
         return bool(getattr(self, "allow_missing", False))

@@ -120,10 +120,10 @@ def _spelling(problem: str, value: object, text: str) -> str:
         return f"; write {'true' if str(value).lower() in _TRUE else 'false'}"
     if problem in ("string_type", "literal_error") and text and not isinstance(value, str) and value is not None:
         return f'; write "{text}", with quotes, since YAML reads {text} as no text'
-    if problem == "tuple_type" and isinstance(value, str):
-        return f"; write a list, [{value}]"
     if problem.endswith("_type") and isinstance(value, str) and re.match(r"\s*[\[{]", value):
         return "; leave out the quotes around it"
+    if problem == "tuple_type" and isinstance(value, str) and value:
+        return f"; write a list, [{value}]"
     return ""
 
 

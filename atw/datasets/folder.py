@@ -109,11 +109,6 @@ class Folder(DatasetKind):
         """Whether a label stands for none of the classes."""
         return bool(self.background)
 
-    @property
-    def root_has_classes(self) -> bool:
-        """Whether the splits are drawn from the directories of the root."""
-        return not self.lists
-
     def location_settings(self) -> dict[str, object]:
         """Return the settings that a job needs to read the lists; those of the draw only where they are drawn."""
         settings = super().location_settings()

@@ -75,7 +75,8 @@ def find(target: str, configfile: Path) -> TargetSettings:
     experiment = rest[1] if rest[:1] == ["experiments"] and len(rest) > 1 else ""
     streams = [stream for stream in config.STREAMS if stream in rest] or list(config.STREAMS)
     settings = list(_common(loaded, raw, dataset))
-    for split in re.findall(r"(?:^|/)(split\d+)", "/".join(rest)):
+    split = PurePosixPath(*(rest[2:] if experiment else rest)[:1]).stem
+    if re.fullmatch(r"split\d+", split):
         _require_split(Dataset(config.location(loaded, dataset)), split)
     for stream in streams:
         used = config.shard_settings(loaded, dataset, stream) if is_shard else None

@@ -131,7 +131,7 @@ def _choose_recipe(train: int, *, gpus: bool) -> list[Choice]:
     if train > _MEDIUM and gpus:
         passes = train / config.RECIPES_BY_NAME["large"].train.batch
         steps = [round(40 * passes), round(80 * passes)]
-        why = "settings that others trained such numbers of videos with, on several GPUs"
+        why = "settings that others trained such numbers of videos with"
         return [
             Choice("recipe", "large", why),
             Choice("train.iterations", round(100 * passes), f"each of about {train} training videos a hundred times"),

@@ -39,7 +39,11 @@ def test_a_setting_of_a_recipe_is_named_as_that() -> None:
 
 @pytest.mark.parametrize(
     ("compare", "message"),
-    [("plain", r"\(value 'plain'\); write a list, \[plain\]"), ([""], "at least 1 character")],
+    [
+        ("plain", r"\(value 'plain'\); write a list, \[plain\]"),
+        ("[plain]", r"\(value '\[plain\]'\); leave out the quotes around it"),
+        ([""], "at least 1 character"),
+    ],
 )
 def test_what_is_compared_with_is_a_list_of_names(compare: Any, message: str) -> None:
     with pytest.raises(InputError, match=rf"page\.compare.*{message}"):

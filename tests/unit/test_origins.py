@@ -27,6 +27,7 @@ RAW: dict[str, Any] = {
     "train": {"batch": 8, "momentum": 0.5},
     "streams": {"flow": {"train": {"momentum": 0.6}}},
     "experiments": {
+        "split7way": {},
         "more": {"train": {"iterations": 9}, "streams": {"warped": {"train": {"iterations": 11}}}},
     },
 }
@@ -100,9 +101,9 @@ def test_targets(configfile: Path, target: str, streams: set[str]) -> None:
 
 
 def test_a_split_that_the_lists_lack_is_refused(configfile: Path) -> None:
-    assert (
-        origins.find("results/mine/split9/fused.json", configfile).dataset == "mine"
-    )  # its lists are still to be drawn
+    # Lists of `mine` are still to be drawn.
+    assert origins.find("results/mine/split9/fused.json", configfile).dataset == "mine"
+    assert origins.find("results/plain/experiments/split7way/split1/fused.json", configfile).experiment == "split7way"
     for target in (
         "results/plain/split4/fused.json",
         "data/plain/split4.csv",

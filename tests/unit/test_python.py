@@ -188,6 +188,10 @@ def test_networks_that_are_not_those_on_disk_any_more_are_not_saved(trained: Tra
     folder = tmp_path / "split1"
     shutil.copytree(trained.split, folder)
     loaded = atw.load(folder, device="cpu")
+    fused = (folder / "fused.json").read_bytes()
+    (folder / "fused.json").unlink()
+    loaded.save_pretrained(tmp_path / "first")
+    assert (tmp_path / "first/fused.json").read_bytes() == fused
     rgb = folder / "rgb/model.pt"
     model = load_model(rgb)
     parameters = model.network.state_dict()
@@ -204,13 +208,13 @@ def test_networks_that_are_not_those_on_disk_any_more_are_not_saved(trained: Tra
 def test_the_working_folder_is_no_new_folder(predictor: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in (".", ""):
-        with pytest.raises(InputError, match="exists already; delete it, or choose another folder"):
+        with pytest.raises(InputError, match="exists already; choose another folder"):
             predictor.save_pretrained(folder)
 
 
 def test_licences_stay_texts(predictor: Any, tmp_path: Path) -> None:
     for number, licence in enumerate(("no", "1.0", "cc-by-4.0")):
-        predictor.save_pretrained(tmp_path / str(number), licence=licence)
+        predictor.save_pretrained(tmp_path / str(number), license=licence)
         card = (tmp_path / str(number) / "README.md").read_text(encoding="utf-8")
         assert yaml.safe_load(card.split("---")[1])["license"] == licence
 

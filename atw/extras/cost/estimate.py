@@ -129,7 +129,7 @@ def pending_files(target: str, configfile: Path) -> PendingFiles:
     if run.returncode:
         # The text before the reason is the same in every run, the text after it names lines of the workflow.
         reason = run.stderr.rpartition("Building DAG of jobs...")[2].partition("\nTraceback")[0].strip()
-        raise InputError(f"Snakemake cannot plan {target}:\n{reason or run.stderr.strip().rpartition(chr(10))[2]}")
+        raise InputError(f"Snakemake cannot plan {target}:\n{reason or run.stderr.strip().splitlines()[-1]}")
     files = PendingFiles([], [], [], [])
     by_rule = {
         **dict.fromkeys(("frames", "flow", "warped"), files.shards),

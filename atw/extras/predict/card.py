@@ -1,13 +1,12 @@
 """Giving the networks of a split to others: their files, the result, and a model card, on disk or on a hub."""
 
-import contextlib
 import importlib.util
 import re
 import shutil
 import tempfile
 from pathlib import Path
 
-from atw.evaluate.result import Result, read_result
+from atw.config import STREAMS
 from atw.extras.predict.models import Models
 from atw.files import InputError, atomic_folder
 from atw.model.modelfile import load_model, same_model
@@ -24,39 +23,43 @@ Networks of {count} streams ({streams}) with temporal attention, trained by atw 
 
 ```python
 import atw
-
-predictor = atw.load("path/to/this/folder")  # or huggingface_hub.snapshot_download("user/name")
+{load}
 print(predictor.predict("video.mp4").top(3))
 ```
 """
 
 
-def save(models: Models, folder: Path, *, licence: str) -> None:
+_FROM_FOLDER = """
+predictor = atw.load("path/to/this/folder")"""
+_FROM_HUB = """from huggingface_hub import snapshot_download
+
+predictor = atw.load(snapshot_download("{}"))"""
+
+
+def save(models: Models, folder: Path, *, licence: str, repository: str = "") -> None:
     """Write {stream}/model.pt, fused.json where there is one, and README.md into a new folder.
 
     Args:
         models: of the split.
         folder: a new one.
         licence: its identifier on Hugging Face's hub, as `apache-2.0`.
+        repository: where on the hub the card says that the networks are; "" is in a folder.
 
     Raises:
         InputError: the folder exists, that is no identifier, or the files are not those that were loaded.
     """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", str(licence)):
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", str(licence)):
         raise InputError(f"the licence {licence!r} is no identifier such as mit, cc-by-4.0, or other")
-    known = models.folder / "fused.json"
-    result = read_result(known) if known.is_file() else None
     with atomic_folder(folder) as temporary:
         for stream, model in models.streams.items():
+            path = models.folder / stream / "model.pt"
+            if not path.is_file() or not same_model(load_model(path), model):
+                raise InputError(f"{path} is not what was loaded; load the networks again")
             (temporary / stream).mkdir()
-            copied = temporary / stream / "model.pt"
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(models.folder / stream / "model.pt", copied)
-            if not copied.exists() or not same_model(load_model(copied), model):
-                raise InputError(f"{models.folder / stream}/model.pt is not what was loaded; load the networks again")
-        if result:
-            shutil.copyfile(known, temporary / "fused.json")
-        (temporary / "README.md").write_text(_card(models, result, licence), encoding="utf-8")
+            shutil.copyfile(path, temporary / stream / "model.pt")
+        if models.fused:
+            (temporary / "fused.json").write_bytes(models.fused)
+        (temporary / "README.md").write_text(_card(models, licence, repository), encoding="utf-8")
 
 
 def push(models: Models, repository: str, *, private: bool, licence: str, token: str | None) -> str:
@@ -74,7 +77,7 @@ def push(models: Models, repository: str, *, private: bool, licence: str, token:
     hub = HfApi(token=token)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary, "networks")
-        save(models, folder, licence=licence)
+        save(models, folder, licence=licence, repository=repository)
         try:
             address = hub.create_repo(repository, private=private, exist_ok=True)
             if private and not hub.model_info(address.repo_id).private:
@@ -83,9 +86,9 @@ def push(models: Models, repository: str, *, private: bool, licence: str, token:
                 repo_id=address.repo_id,
                 folder_path=folder,
                 commit_message="Networks trained by atw",
-                delete_patterns=["*/model.pt", "fused.json"],  # of streams that are no more
+                delete_patterns=["fused.json", *(f"{stream}/model.pt" for stream in STREAMS)],  # those that are no more
             )
-        except (HTTPError, OSError, ValueError) as error:
+        except (HTTPError, OSError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 f"the hub at {hub.endpoint} did not take {repository}: {reason}; a name is NAME or USER/NAME, and "
@@ -94,15 +97,17 @@ def push(models: Models, repository: str, *, private: bool, licence: str, token:
     return str(address)
 
 
-def _card(models: Models, result: Result | None, licence: str) -> str:
+def _card(models: Models, licence: str, repository: str) -> str:
     model = next(iter(models.streams.values()))
     trained = model.settings
+    result = models.result
     text = _HEAD.format(
         licence=licence,
         dataset=trained.dataset,
         count=len(models.streams),
         streams=", ".join(models.streams),
         split=trained.split,
+        load=_FROM_HUB.format(repository) if repository else _FROM_FOLDER,
     )
     if result:
         text += f"\n## Accuracy\n\nTop-1 of {result.videos.test} test videos, with 95% intervals over the videos:\n\n"

@@ -32,6 +32,8 @@ class Models:
         on: what the fusion adds.
         evaluate: by stream, the snippets, crops and crop of a test video.
         detect: how the result finds segments.
+        result: fused.json, if there is one.
+        fused: its bytes.
     """
 
     folder: Path
@@ -40,6 +42,8 @@ class Models:
     on: Addend
     evaluate: dict[str, Evaluate]
     detect: Detect
+    result: Result | None
+    fused: bytes
 
     def shard_settings(self, device: torch.device) -> dict[str, ShardSettings]:
         """By stream, the settings of the shards of training, on a flow backend that can run beside that device.
@@ -85,7 +89,8 @@ def read_models(folder: Path) -> Models:
     evaluate = {stream: _scoring(result_path, result, stream, model) for stream, model in streams.items()}
     with _explained(result_path):
         detect = Detect.model_validate_json(json.dumps(result.provenance["fuse"].get("detect", {}) if result else {}))
-    return Models(folder, streams, weights, fusion.add, evaluate, detect)
+    fused = result_path.read_bytes() if result else b""
+    return Models(folder, streams, weights, fusion.add, evaluate, detect, result, fused)
 
 
 def _fusion(path: Path, result: Result | None) -> Fusion:

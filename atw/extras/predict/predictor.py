@@ -129,21 +129,26 @@ class Predictor:
         """Load what `save_pretrained` has saved, or the folder of a split, see `load`."""
         return cls(read_models(Path(folder)), device=device, threads=threads)
 
-    def save_pretrained(self, folder: str | Path, *, licence: str = "other") -> None:
+    def save_pretrained(self, folder: str | Path, *, license: str = "other") -> None:  # noqa: A002 - as the hub calls it
         """Save the networks and their result into a new folder, with a model card, README.md, for others.
 
         Args:
             folder: a new one.
-            licence: what the card says; an identifier of Hugging Face's hub, as `apache-2.0`.
+            license: what the card says; an identifier of Hugging Face's hub, as `apache-2.0`.
 
         Raises:
             InputError: the folder exists, that is no identifier, or the files of the networks have changed since they
                 were loaded.
         """
-        save(self._models, Path(folder), licence=licence)
+        save(self._models, Path(folder), licence=license)
 
     def push_to_hub(
-        self, repo_id: str, *, private: bool = True, licence: str = "other", token: str | None = None
+        self,
+        repo_id: str,
+        *,
+        private: bool = True,
+        license: str = "other",  # noqa: A002 - as the hub calls it
+        token: str | None = None,
     ) -> str:
         """Upload what `save_pretrained` saves to Hugging Face's hub; this needs `pip install 'atw[hub]'`.
 
@@ -152,7 +157,7 @@ class Predictor:
         Args:
             repo_id: `user/name`; it is made if it does not exist.
             private: whether a new repository is visible to you alone.
-            licence: as of `save_pretrained`.
+            license: as of `save_pretrained`.
             token: of the hub; without it, that of `hf auth login`.
 
         Returns:
@@ -162,7 +167,7 @@ class Predictor:
             InputError: huggingface_hub is not installed, the hub does not take it, the repository should be private and
                 is not, or as `save_pretrained`.
         """
-        return push(self._models, repo_id, private=private, licence=licence, token=token)
+        return push(self._models, repo_id, private=private, licence=license, token=token)
 
     def predict(
         self,
