@@ -57,7 +57,7 @@ class Document:
                 found = found[key]
             except (KeyError, IndexError, TypeError):
                 return None
-        if found != value and keys[-1:] != [value]:
+        if found is not value and found != value and keys[-1:] != [value]:  # NaN is not equal to itself
             return None
         node = self._node(keys)
         if node is None:

@@ -300,6 +300,8 @@ def test_anchors_aliases_and_merges_are_legal(tmp_path: Path) -> None:
         ("shards: 2026", 'write "2026", with quotes'),
         ("shards: 2026-01-02", 'write "2026-01-02", with quotes'),
         ("train: '{batch: 4}'", "leave out the quotes around it"),
+        ("train: {learning_rate: .nan}", "finite number (value nan)"),
+        ("page: {compare: plain}", "(value 'plain'); write a list, [plain]"),
         ("train: {batch:4}", "unknown key (value None); put a blank behind its colon; allowed here: iterations"),
     ],
 )
