@@ -156,7 +156,7 @@ class Predictor:
 
         Args:
             repo_id: `user/name`; it is made if it does not exist.
-            private: whether a new repository is visible to you alone.
+            private: whether a new repository is visible to you alone; one that others see is refused then.
             license: as of `save_pretrained`.
             token: of the hub; without it, that of `hf auth login`.
 
