@@ -92,7 +92,7 @@ def run(targets: Sequence[str], options: Sequence[str], *, plain: bool) -> int:
             raise InputError(f"{target} is no target; options of Snakemake stand at the end, after `--`")
     for path in _configurations(options):
         config.read(path)  # Snakemake would say less of what is wrong with it
-    if not any(option.partition("=")[0] in _ELSEWHERE for option in options):
+    if not _given(options, _ELSEWHERE):
         require_writable()
         if CONFIG.is_symlink() and not CONFIG.exists():
             raise InputError(f"{CONFIG} is a link to {CONFIG.readlink()}, which is not there; mend or remove it")
@@ -139,7 +139,12 @@ def planned(options: Sequence[str]) -> bool:
 
 def shown(options: Sequence[str]) -> bool:
     """Whether `atw run` shows a run in its own way: no option wants Snakemake's lines."""
-    return not any(option.partition("=")[0] in _LINES for option in options)
+    return not _given(options, _LINES)
+
+
+def _given(options: Sequence[str], names: Sequence[str]) -> bool:
+    """Whether an option of these names is among the options, as `--name` or `--name=value`."""
+    return any(option.partition("=")[0] in names for option in options)
 
 
 def refuse(message: str) -> bool:
@@ -190,7 +195,7 @@ def default_targets(options: Sequence[str], *, all_splits: bool) -> list[str]:
 
     Otherwise it is Snakemake's own default, the summaries of all datasets: no target.
     """
-    if all_splits or not CONFIG.exists() or any(option.partition("=")[0] in _ELSEWHERE for option in options):
+    if all_splits or not CONFIG.exists() or _given(options, _ELSEWHERE):
         return []
     document = config.read(CONFIG)
     loaded = config.load(document.content, [document])

@@ -22,16 +22,6 @@ def _paper() -> StreamOverrides:
     )
 
 
-# 100 passes over the 240,000 training videos of Kinetics-400, with the steps after 40 and 80.
-_LARGE = Train(
-    iterations=94_000,
-    batch=256,
-    learning_rate=0.01,
-    steps=(37_600, 75_200),
-    weight_decay=0.0001,
-    clip=40.0,
-    lr_multipliers="uniform",
-)
 _LARGE_FLOW = Sections(train=Train(learning_rate=0.005))
 
 RECIPES_BY_NAME: Mapping[RecipeName, StreamOverrides] = MappingProxyType(
@@ -57,7 +47,16 @@ RECIPES_BY_NAME: Mapping[RecipeName, StreamOverrides] = MappingProxyType(
             preprocess=Preprocess(flow_from="frames"),
             flow=Flow(preset="fast"),
             model=Model(dropout=0.4, partial_bn="none"),
-            train=_LARGE,
+            # 100 passes over the 240,000 training videos of Kinetics-400, with the steps after 40 and 80.
+            train=Train(
+                iterations=94_000,
+                batch=256,
+                learning_rate=0.01,
+                steps=(37_600, 75_200),
+                weight_decay=0.0001,
+                clip=40.0,
+                lr_multipliers="uniform",
+            ),
             evaluate=Evaluate(snippets=25),
             streams={"flow": _LARGE_FLOW, "warped": _LARGE_FLOW},
         ),

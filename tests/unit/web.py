@@ -97,15 +97,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serve(folder: Path) -> Iterator[Web]:
-    """A server that runs for the `with` block."""
-    server = Web(folder)
+def running(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Let a server answer for the `with` block."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield server
+        yield
     finally:
-        server.go_on.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[Web]:
+    """A server of a folder that runs for the `with` block."""
+    server = Web(folder)
+    with running(server):
+        try:
+            yield server
+        finally:
+            server.go_on.set()

@@ -1,10 +1,9 @@
 """Classifying new videos with the trained networks of a split."""
 
-import contextlib
 import logging
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,9 @@ from atw.data import augment, sampling
 from atw.evaluate.detect import Signal, detect, fuse_signals, signal_of
 from atw.evaluate.fuse import probabilities, weighted_sum
 from atw.extras.predict.card import push, save
-from atw.extras.predict.items import VideoItems, blocks_of
+from atw.extras.predict.items import VideoItems
 from atw.extras.predict.models import Models, read_models
+from atw.extras.predict.passes import SnippetPlan, VideoPlan, compute, report
 from atw.extras.predict.prediction import Prediction, StreamPrediction, WindowPrediction
 from atw.extras.predict.video import FileVideo, FramesInMemory, Video, check_rate
 from atw.extras.predict.windows import (
@@ -56,40 +56,6 @@ def load(path: str | Path, *, device: str = "auto", threads: int = 1) -> "Predic
         InputError: no networks are there, they do not belong together, or there is no such device.
     """
     return Predictor.from_pretrained(path, device=device, threads=threads)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """Different snippets [U, L] of a stream, and the places of some among them.
-
-    Args:
-        snippets: of all spans.
-        places: [M] of each span's own.
-        dense: [D] of those that segments are found with; none if segments are not asked for.
-    """
-
-    snippets: NDArray[np.int64]
-    places: list[NDArray[np.int64]]
-    dense: NDArray[np.int64]
-
-
-@dataclass(frozen=True, eq=False)
-class _Plans:
-    """The spans of a video, and by stream the snippets of them."""
-
-    spans: list[Span]
-    streams: dict[str, _Plan]
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, _Plans) or self.spans != other.spans:
-            return False
-        pairs = zip(self.streams.values(), other.streams.values(), strict=True)
-        return all(
-            np.array_equal(one.snippets, two.snippets)
-            and np.array_equal(one.dense, two.dense)
-            and all(map(np.array_equal, one.places, two.places))
-            for one, two in pairs
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,16 +162,16 @@ class Predictor:
         with tempfile.TemporaryFile() as file:
             items = VideoItems(given, self._models.shard_settings(self._device), threads=self._threads, file=file)
 
-            def plan(times: Times) -> _Plans:
+            def plan(times: Times) -> VideoPlan:
                 spans = [Span(0, times.frames)]
                 if window_seconds is not None:
                     spans += windows(times, window_seconds=window_seconds, stride_seconds=stride_seconds)
-                return _Plans(
+                return VideoPlan(
                     spans, {stream: self._plan(stream, spans, times, segments) for stream in self._models.streams}
                 )
 
-            audit, plans = _compute(given.name, items, plan)
-            _report(given.name, audit)
+            audit, plans = compute(given.name, items, plan)
+            report(given.name, audit)
             with _fitting():
                 scores = {stream: self._score(stream, one, items, audit.times) for stream, one in plans.streams.items()}
         return self._prediction(given.name if isinstance(given, FramesInMemory) else str(video), audit, plans, scores)
@@ -273,11 +239,11 @@ class Predictor:
         with tempfile.TemporaryFile() as file:
             items = VideoItems(given, {stream: settings}, threads=self._threads, file=file)
 
-            def plan(times: Times) -> _Plans:
+            def plan(times: Times) -> VideoPlan:
                 spans = [Span(0, times.frames)]
-                return _Plans(spans, {stream: self._plan(stream, spans, times, segments=False)})
+                return VideoPlan(spans, {stream: self._plan(stream, spans, times, segments=False)})
 
-            audit, plans = _compute(given.name, items, plan)
+            audit, plans = compute(given.name, items, plan)
             own = plans.streams[stream]
             with _fitting():
                 features, _ = self._seen(stream, own, items, with_features=True)
@@ -288,7 +254,7 @@ class Predictor:
         self,
         video: str,
         audit: Audit,
-        plans: _Plans,
+        plans: VideoPlan,
         scores: dict[str, _SpanScores],
     ) -> Prediction:
         weights, on, times = self._models.weights, self._models.on, audit.times
@@ -323,7 +289,7 @@ class Predictor:
             notes=audit.notes,
         )
 
-    def _plan(self, stream: str, spans: Sequence[Span], times: Times, segments: bool) -> _Plan:
+    def _plan(self, stream: str, spans: Sequence[Span], times: Times, segments: bool) -> SnippetPlan:
         asked, trained = self._models.evaluate[stream].snippets, self._models.streams[stream].settings
         wanted = []
         for span in spans:
@@ -335,11 +301,11 @@ class Predictor:
             wanted.append(stacks(spans[0], stream=stream, snippets=dense, stack=trained.stack))
         different, places = np.unique(np.concatenate(wanted), axis=0, return_inverse=True)
         pieces = np.split(places.ravel(), np.cumsum([len(piece) for piece in wanted]))  # and an empty one behind them
-        return _Plan(different, pieces[: len(spans)], pieces[len(spans)])
+        return SnippetPlan(different, pieces[: len(spans)], pieces[len(spans)])
 
     @torch.inference_mode()
     @full_fp32()
-    def _score(self, stream: str, plan: _Plan, items: VideoItems, times: Times) -> _SpanScores:
+    def _score(self, stream: str, plan: SnippetPlan, items: VideoItems, times: Times) -> _SpanScores:
         model = self._models.streams[stream]
         # Features of an hour of windows are many gigabytes.
         features, scores = self._seen(stream, plan, items, with_features=model.network.consensus.uses_features)
@@ -355,7 +321,7 @@ class Predictor:
 
     @torch.inference_mode()
     @full_fp32()
-    def _seen(self, stream: str, plan: _Plan, items: VideoItems, *, with_features: bool) -> tuple[Tensor, Tensor]:
+    def _seen(self, stream: str, plan: SnippetPlan, items: VideoItems, *, with_features: bool) -> tuple[Tensor, Tensor]:
         """Features [crops, U, D], without them D = 0, and scores [crops, U, K] of a plan's snippets, on the host."""
         model, evaluate = self._models.streams[stream], self._models.evaluate[stream]
         size = model.settings.shards.preprocess
@@ -391,38 +357,3 @@ def _as_video(video: str | Path | NDArray[np.uint8], fps: float) -> Video:
     if fps:
         raise InputError(f"fps is {fps:g}, and {video} is a file: files say themselves when their frames are shown")
     return FileVideo(Path(video))
-
-
-def _compute(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
-    """Compute the items of a video's snippets in one pass over it; in another if its packets promised other frames."""
-    try:
-        return _in_one_pass(name, items, plan)
-    except BadVideoError as error:
-        error.add_note(f"The video is {name}.")
-        raise
-
-
-def _in_one_pass(name: str, items: VideoItems, plan: Callable[[Times], _Plans]) -> tuple[Audit, _Plans]:
-    times, before = items.expected_times(), None
-    while True:
-        plans = None
-        if times and times.frames > 1:  # of fewer, no flow can be planned
-            with contextlib.suppress(BadVideoError):  # raised below if it is so of the true times
-                plans = plan(times)
-        wanted = {stream: set(one.snippets.ravel().tolist()) for stream, one in plans.streams.items()} if plans else {}
-        log.info("%s: %s", name, f"flow, then scores; {len(plans.spans) - 1} windows" if plans else "counting frames")
-        with meter(f"flow of {name}, in runs of frames", "pairs", len(list(blocks_of(wanted)))) as progress:
-            audit = items.compute(wanted, progress)
-        if before and audit.sha256 != before.sha256:
-            raise BadVideoError("the file was changed while it was read")
-        actual = plan(audit.times)
-        if plans == actual:
-            return audit, actual
-        times, before = audit.times, audit
-
-
-def _report(name: str, audit: Audit) -> None:
-    for said in (*audit.repaired, *audit.notes):
-        log.info("%s: %s", name, said)
-    if audit.times.source == "assumed":
-        log.warning("%s gives neither times nor a frame rate: seconds are at %g frames/s", name, USUAL_FPS)
